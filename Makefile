@@ -1,0 +1,50 @@
+# `make demo` and `make test` each do everything in a fresh clone: environment, installation, run.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DEMO := demo
+# Extra arguments for pytest, such as ARGS="-k store -x".
+ARGS ?=
+
+.PHONY: demo test test-slow lint bench wheel constraints clean
+
+$(VENV)/build.stamp: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt -e '.[build]'
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	touch $@ $(VENV)/build.stamp
+
+# Builds the memory corpus of a small encyclopedia with small models made on the spot, and reads it.
+demo: $(VENV)/build.stamp
+	$(BIN)/python -m examples.miniwiki demo $(DEMO)
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+# Minutes long: random kills, flips of every file, the peak of memory at 20,000 articles.
+test-slow: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks.sources
+	$(BIN)/python -m benchmarks.fetch
+
+wheel: $(VENV)/dev.stamp
+	$(BIN)/python -m build --no-isolation --wheel
+
+constraints: $(VENV)/dev.stamp
+	(head -2 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//') > $(VENV)/new
+	mv $(VENV)/new constraints.txt
+
+clean:
+	rm -rf $(DEMO) dist build .pytest_cache .mypy_cache .ruff_cache

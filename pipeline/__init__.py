@@ -1,0 +1,1 @@
+"""Beam jobs that build a memory corpus, and the command line."""

@@ -1,0 +1,388 @@
+"""`build`: from sources to a committed corpus, in stages that each resume where they were stopped."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from encoders import fingerprint, model_folder, weights
+from encoders.memory_encoder import memory_fingerprint
+from encoders.retriever import retriever_dim, retriever_fingerprint
+from encoders.tokenizing import Tokenizer
+from pipeline import commit, passages, plan, progress, runner, sources, work
+from pipeline.settings import BuildSettings
+from pipeline.stages import encode_shards, index_vectors, number_passages, read_passages
+from storage import codecs, errors, files, manifest, memory_store, shards, vector_array
+from storage.receipts import Receipt
+
+LOCK: Final = "lock"
+# Pages that may be quarantined whatever their share: small sources have few pages.
+FREE_QUARANTINED: Final = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """`already` is True where the corpus stood before, and nothing was done."""
+
+    root: Path
+    already: bool
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """Sources and models, opened and fingerprinted; nothing is written yet."""
+
+    sources: tuple[sources.Source, ...]
+    retriever: fingerprint.Fingerprint
+    memory_encoder: fingerprint.Fingerprint
+    models: encode_shards.Models
+    dim: int
+    width: int
+    identity: dict[str, Any]
+
+
+class _Silent:
+    """Shows nothing."""
+
+    def stage_started(self, stage: str, *, measure: str, total: int) -> None: ...
+    def stage_polled(self, stage: str, snapshot: progress.Snapshot) -> None: ...
+    def stage_finished(self, stage: str, snapshot: progress.Snapshot) -> None: ...
+
+
+def build(
+    settings: BuildSettings,
+    out: Path,
+    *,
+    beam_options: Sequence[str] = (),
+    observer: progress.Observer | None = None,
+    exact_limit: int | None = None,
+) -> Outcome:
+    """Build a corpus, or finish one that was interrupted.
+
+    Args:
+        settings: what to build.
+        out: the corpus folder; new, empty, or that of an earlier run of the same build.
+        beam_options: Beam's own options.
+        observer: shown the progress.
+        exact_limit: passages up to which the index is exact; see `retrieval.index`.
+
+    Raises:
+        CorpusError: bad input; what was in `out` is untouched.
+        DamagedError: something that an earlier stage wrote has changed.
+        runner.WorkerDied: a worker process was killed; the same call goes on from there.
+    """
+    started = time.monotonic()
+    check_names()
+    options = runner.parse_options(beam_options)
+    opened = _open(settings)
+    if _already_built(out, opened.identity):
+        commit.remove_work(out)
+        return Outcome(root=out, already=True, seconds=time.monotonic() - started)
+    resumed = _check_folder(out, opened.identity)
+    splits = _splits(out, opened, settings, resumed=resumed)
+    _require_room(out, splits, opened, settings)
+    work.folder(out).mkdir(parents=True, exist_ok=True)
+    with _lock(out):
+        if not resumed:
+            read_passages.write_splits(out, splits)
+            files.write_json(work.folder(out) / work.PLAN, opened.identity)
+        stages = _Stages(out, options, observer or _Silent())
+        committed = _run_stages(settings, opened, splits, stages, exact_limit)
+        where = {
+            "retriever": _location(settings.retriever),
+            "memory_encoder": _location(settings.memory_encoder),
+            "sources": [str(file.resolve()) for source in opened.sources for file in source.files],
+            "stage_seconds": stages.seconds,
+            "resumed": resumed,
+            "beam_options": list(beam_options),
+        }
+        commit.commit(out, committed, run=where)
+    return Outcome(root=out, already=False, seconds=time.monotonic() - started)
+
+
+def check_names() -> None:
+    """Refuse to run where another distribution owns one of the four package names.
+
+    Beam's workers import by these names; with another `storage` in the way they would run other code.
+    """
+    owners = importlib.metadata.packages_distributions()
+    for name in work.PACKAGES:
+        others = sorted(set(owners.get(name, [])) - {"memcorpus"})
+        if others:
+            raise errors.CorpusError(
+                f"package name {name!r} is also installed by {others[0]}; "
+                "install memcorpus in an environment of its own"
+            )
+
+
+def _open(settings: BuildSettings) -> _Opened:
+    opened = tuple(sources.open_source(spec) for spec in settings.sources)
+    encoder = memory_fingerprint(
+        settings.memory_encoder,
+        live_proportion=settings.live_proportion,
+        compute_dtype=settings.compute_dtype,
+        max_tokens=settings.max_tokens,
+        template=settings.memory_template,
+    )
+    retriever = retriever_fingerprint(settings.retriever)
+    described = [
+        {
+            "format": source.format,
+            "files": [
+                {
+                    "name": file.name,
+                    "bytes": file.stat().st_size,
+                    "sha256": fingerprint.digest_file(file),
+                }
+                for file in source.files
+            ],
+        }
+        for source in opened
+    ]
+    return _Opened(
+        sources=opened,
+        retriever=retriever,
+        memory_encoder=encoder,
+        models=encode_shards.Models(
+            retriever=settings.retriever,
+            retriever_fingerprint=retriever.hex,
+            retriever_template=settings.retriever_template,
+            memory_encoder=settings.memory_encoder,
+            memory_fingerprint=encoder.hex,
+            memory_template=settings.memory_template,
+            live_proportion=settings.live_proportion,
+            compute_dtype=settings.compute_dtype,
+            max_tokens=settings.max_tokens,
+        ),
+        dim=retriever_dim(settings.retriever),
+        width=weights.read_config(model_folder.resolve(settings.memory_encoder)).d_model,
+        identity={
+            "settings": settings.deciding() | {"splitter": passages.VERSION},
+            "sources": described,
+            "retriever": retriever.description,
+            "memory_encoder": encoder.description,
+        },
+    )
+
+
+def _location(model: str) -> str:
+    """Where a model can be found again: a hub name as it is, a folder in full."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+def _already_built(out: Path, identity: Mapping[str, Any]) -> bool:
+    if not (out / manifest.NAME).exists():
+        return False
+    found = manifest.Manifest.read(out)
+    _require_same(out, {**found.settings, "sources": list(found.sources)}, identity, "was built")
+    return True
+
+
+def _check_folder(out: Path, identity: Mapping[str, Any]) -> bool:
+    """True where an interrupted run of the same build is to be gone on with."""
+    if out.exists() and not out.is_dir():
+        raise errors.CorpusError(f"output {out} is a file, wanted a folder that is new or empty")
+    if not (work.folder(out) / work.PLAN).exists():
+        held = [path for path in out.iterdir() if path.name != manifest.WORK] if out.exists() else []
+        if work.folder(out).exists():
+            held += [path for path in work.folder(out).iterdir() if not _is_ours(path)]
+        if held:
+            raise errors.CorpusError(
+                f"output folder {out} holds something else ({held[0].name}, ...), "
+                "wanted one that is new, empty, or a corpus; nothing was changed"
+            )
+        return False
+    _require_same(out, files.read_json(work.folder(out) / work.PLAN), identity, "was begun")
+    return True
+
+
+def _is_ours(path: Path) -> bool:
+    """What a build that was stopped before its plan was written may have left in `work/`."""
+    return path.name in (LOCK, read_passages.SPLITS) or path.name.endswith(files.PARTIAL_SUFFIX)
+
+
+def _require_same(out: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], how: str) -> None:
+    """Name the first thing in which a corpus differs from what is asked for now."""
+    different = fingerprint.differences(found, wanted)
+    if not different:
+        return
+    key = different[0]
+    here: Any = found
+    now: Any = wanted
+    for name in key.split("."):
+        here = here.get(name) if isinstance(here, Mapping) else None
+        now = now.get(name) if isinstance(now, Mapping) else None
+    more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
+    raise errors.MismatchError(
+        f"the corpus in {out} {how} with {key} = {_short(here)}, this command has {_short(now)}{more}; "
+        "use the same, or another folder"
+    )
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _splits(out: Path, opened: _Opened, settings: BuildSettings, *, resumed: bool) -> list[sources.Split]:
+    """The plan's splits; made once, since finding the streams of a dump may mean reading it."""
+    if resumed:
+        return list(read_passages.read_splits(out))
+    return [split for source in opened.sources for split in source.splits(settings.split_bytes)]
+
+
+def _require_room(
+    out: Path, splits: Sequence[sources.Split], opened: _Opened, settings: BuildSettings
+) -> None:
+    tokenizer = Tokenizer(model_folder.resolve(settings.memory_encoder), max_tokens=settings.max_tokens)
+    need = plan.estimate(
+        splits,
+        passage_words=settings.passage_words,
+        count_tokens=lambda texts: len(tokenizer(list(texts)).ids),
+        dim=opened.dim,
+        vector_bytes=4 if settings.vector_dtype == "float32" else 2,
+        token_bytes=codecs.by_name(settings.codec).token_bytes(opened.width),
+    )
+    written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) if out.exists() else 0
+    plan.require_room(need, out, already=written)
+
+
+@contextmanager
+def _lock(out: Path) -> Iterator[None]:
+    """One build at a time in a folder. The lock goes with its process, however that ends."""
+    descriptor = os.open(work.folder(out) / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise errors.CorpusError(f"another build is at work in {out}; wait for it, or end it") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class _Stages:
+    """Runs stages, each on all units that lack a receipt, and keeps their wall time."""
+
+    def __init__(self, root: Path, options: Any, observer: progress.Observer) -> None:
+        self.root = root
+        self.seconds: dict[str, float] = {}
+        self._options = options
+        self._observer = observer
+
+    def run(self, job: work.Job, units: int, *, measure: str, total: int, local: bool = False) -> None:
+        """Run a stage; `local` in this process, without Beam."""
+        started = time.monotonic()
+        (work.folder(self.root) / job.stage).mkdir(exist_ok=True)
+        self._observer.stage_started(job.stage, measure=measure, total=total)
+        tracker = progress.Tracker(self.root, job.stage, units)
+
+        def on_poll() -> None:
+            self._observer.stage_polled(job.stage, tracker.snapshot())
+
+        if local:
+            for unit in range(units):
+                work.run_unit(job, unit)
+        else:
+            runner.run(job, range(units), self._options, on_poll)
+        self.seconds[job.stage] = round(time.monotonic() - started, 3)
+        self._observer.stage_finished(job.stage, tracker.snapshot())
+
+
+def _run_stages(
+    settings: BuildSettings,
+    opened: _Opened,
+    splits: Sequence[sources.Split],
+    stages: _Stages,
+    exact_limit: int | None,
+) -> commit.Committed:
+    root = stages.root
+    stages.run(
+        read_passages.ReadPassages(root=root, passage_words=settings.passage_words),
+        len(splits),
+        measure="source_bytes",
+        total=sum(split.size_bytes for split in splits),
+    )
+    receipts = list(work.read_receipts(root, read_passages.STAGE, len(splits)))
+    _check_budget(receipts, settings.max_quarantined)
+    count = sum(receipt.counts["passages"] for receipt in receipts)
+    if count == 0:
+        raise errors.CorpusError(f"no passages in {', '.join(settings.sources)}; is it the right format?")
+    parts = number_passages.write_parts(root, receipts)
+    stages.run(number_passages.NumberPassages(root=root), parts, measure="numbered", total=count)
+
+    codec = codecs.by_name(settings.codec)
+    grid = shards.ShardGrid(
+        passages=count,
+        shard_passages=settings.shard_passages
+        or shards.choose_shard_passages(
+            passages=count,
+            max_tokens=settings.max_tokens,
+            token_bytes=codec.token_bytes(opened.width),
+        ),
+    )
+    vectors_print = fingerprint.of(
+        {
+            "retriever": opened.retriever.hex,
+            "template": settings.retriever_template,
+            "dtype": settings.vector_dtype,
+        }
+    ).hex
+    memory_print = fingerprint.of({"encoder": opened.memory_encoder.hex, "codec": codec.to_json()}).hex
+    committed = commit.Committed(
+        identity=opened.identity,
+        passage_words=settings.passage_words,
+        version=memory_print[:16],
+        memory_fingerprint=memory_print,
+        memory_encoder_fingerprint=opened.memory_encoder.hex,
+        vectors_fingerprint=vectors_print,
+        retriever_fingerprint=opened.retriever.hex,
+        vectors=vector_array.VectorLayout(grid=grid, dim=opened.dim, dtype=settings.vector_dtype),
+        memory=memory_store.MemoryLayout(
+            grid=grid, width=opened.width, max_tokens=settings.max_tokens, codec=codec
+        ),
+    )
+    job = encode_shards.EncodeShards(
+        root=root,
+        models=opened.models,
+        vectors_folder=manifest.vectors_folder(vectors_print),
+        vectors=committed.vectors,
+        memory_folder=manifest.memory_folder(committed.version),
+        memory=committed.memory,
+    )
+    # Metadata exists before any worker writes data.
+    vector_array.create(root / job.vectors_folder, job.vectors)
+    memory_store.create(root / job.memory_folder, job.memory)
+    stages.run(job, grid.shards, measure="passages", total=count)
+    index_options = {} if exact_limit is None else {"exact_limit": exact_limit}
+    stages.run(
+        index_vectors.IndexVectors(
+            root=root, fingerprint=vectors_print, vectors=committed.vectors, **index_options
+        ),
+        1,
+        measure="passages",
+        total=count,
+        local=True,
+    )
+    return committed
+
+
+def _check_budget(receipts: Sequence[Receipt], share: float) -> None:
+    """Give up where so many pages are unreadable that something else must be wrong."""
+    pages = sum(receipt.counts["pages"] for receipt in receipts)
+    quarantined = sum(receipt.counts["quarantined"] for receipt in receipts)
+    allowed = max(FREE_QUARANTINED, int(share * pages))
+    if quarantined > allowed:
+        first = next(note for receipt in receipts for note in receipt.notes)
+        raise errors.CorpusError(
+            f"{quarantined:,} of {pages:,} pages cannot be read, allowed are {allowed:,}; the first: "
+            f"{first['title']!r}: {first['reason']}; raise --max-quarantined if that is as it should be"
+        )

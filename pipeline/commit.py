@@ -1,0 +1,233 @@
+"""The commit: compares every receipt with the plan, writes the cards, and last of all `corpus.json`."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import passages, work
+from pipeline.stages import encode_shards, index_vectors, number_passages, read_passages
+from storage import errors, file_list, files, manifest, memory_store, vector_array, zarr_arrays
+from storage.receipts import Receipt
+
+QUARANTINE: Final = "passages/quarantine.jsonl"
+UNITS: Final = "statistics/units.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Committed:
+    """Names and fingerprints of what is to be committed, as the plan laid them down."""
+
+    identity: Mapping[str, Any]
+    passage_words: int
+    version: str
+    memory_fingerprint: str
+    memory_encoder_fingerprint: str
+    vectors_fingerprint: str
+    retriever_fingerprint: str
+    vectors: vector_array.VectorLayout
+    memory: memory_store.MemoryLayout
+
+
+def commit(root: Path, plan: Committed, *, run: Mapping[str, Any]) -> None:
+    """Make the corpus visible. Everything before the last line can be repeated.
+
+    Args:
+        root: the corpus folder, all units done.
+        plan: what was to be built.
+        run: where models and sources were found and how long stages took, for `statistics/`.
+
+    Raises:
+        CorpusError: a receipt is missing, a file is not as its receipt says, sums do not match.
+    """
+    splits = _all(root, read_passages.STAGE, len(read_passages.read_splits(root)))
+    counts: Counter[str] = Counter()
+    for receipt in splits:
+        counts.update(receipt.counts)
+    parts = number_passages.parts(root)
+    shards = _all(root, encode_shards.STAGE, plan.memory.grid.shards)
+    _check_sums(counts, sum(part.rows for part in parts), shards, plan)
+    _check_files(root, [entry for r in shards for entry in r.files] + [part.file for part in parts])
+
+    quarantine = "".join(json.dumps(note) + "\n" for receipt in splits for note in receipt.notes)
+    files.write_atomic(root / QUARANTINE, quarantine.encode())
+    del counts["source_bytes"]  # rounded to the reader's blocks: a measure of progress, not of content
+    passages_entry = _write_card(
+        root,
+        manifest.PASSAGES_CARD,
+        manifest.PassagesCard(
+            passages=counts["passages"],
+            words=counts["words"],
+            splitter=passages.splitter(plan.passage_words),
+            counts=counts,
+            parts=tuple(parts),
+            quarantine=files.entry_of(root, root / QUARANTINE),
+        ),
+    )
+    vectors_entry = _commit_vectors(root, plan, shards)
+    memory_entry = _commit_memory(root, plan, shards)
+    index_entry = _write_card(
+        root,
+        f"{manifest.index_folder(plan.vectors_fingerprint)}/index.json",
+        index_vectors.card(root, plan.vectors_fingerprint),
+    )
+    _write_statistics(root, run)
+    for path in list(files.leftovers(root)):
+        path.unlink()
+    identity = dict(plan.identity)
+    manifest.Manifest(
+        sources=tuple(identity.pop("sources")),
+        settings=identity,
+        passages=passages_entry,
+        vectors={plan.vectors_fingerprint: vectors_entry},
+        indexes={plan.vectors_fingerprint: index_entry},
+        memory={plan.version: memory_entry},
+        aliases={manifest.CURRENT: plan.version},
+    ).write(root)
+    remove_work(root)
+
+
+def remove_work(root: Path) -> None:
+    """The corpus stands: what led to it may go."""
+    shutil.rmtree(work.folder(root), ignore_errors=True)
+
+
+def _all(root: Path, stage: str, units: int) -> list[Receipt]:
+    return list(work.read_receipts(root, stage, units))
+
+
+def _check_sums(counts: Mapping[str, int], numbered: int, shards: Sequence[Receipt], plan: Committed) -> None:
+    """Passages read, numbered and encoded must be the same passages."""
+    read_passages.reconcile(counts)
+    encoded = sum(receipt.counts["passages"] for receipt in shards)
+    for name, found in (
+        ("numbered", numbered),
+        ("encoded", encoded),
+        ("planned", plan.memory.grid.passages),
+    ):
+        if found != counts["passages"]:
+            raise errors.CorpusError(
+                f"{found} passages were {name}, {counts['passages']} read; the corpus is not committed"
+            )
+    for receipt in shards:
+        first, stop = plan.memory.grid.bounds(receipt.unit)
+        if receipt.counts["passages"] != stop - first:
+            raise errors.CorpusError(
+                f"shard {receipt.unit} encoded {receipt.counts['passages']} passages, wanted {stop - first}"
+            )
+
+
+def _check_files(root: Path, entries: Iterable[files.FileEntry]) -> None:
+    """Every file is there with its size; its bytes were checked when its receipt was made or found."""
+    for entry in entries:
+        if wrong := files.damage(root, entry, full=False):
+            raise errors.CorpusError(f"{wrong}; run the same command again")
+
+
+def _write_card(root: Path, path: str, card: manifest.Card) -> files.FileEntry:
+    files.write_json(root / path, card.to_json())
+    return files.entry_of(root, root / path)
+
+
+def _below(shards: Sequence[Receipt], folder: str) -> Iterator[files.FileEntry]:
+    for receipt in shards:
+        yield from (entry for entry in receipt.files if entry.path.startswith(f"{folder}/"))
+
+
+def _write_list(
+    root: Path, folder: str, metadata: Iterable[Path], shards: Sequence[Receipt]
+) -> files.FileEntry:
+    """List a component's array metadata and shard files."""
+    path = root / folder / file_list.NAME
+    entries = [files.entry_of(root, item) for item in metadata]
+    file_list.write(path, [*entries, *_below(shards, folder)])
+    return files.entry_of(root, path)
+
+
+def _commit_vectors(root: Path, plan: Committed, shards: Sequence[Receipt]) -> files.FileEntry:
+    folder = manifest.vectors_folder(plan.vectors_fingerprint)
+    listed = _write_list(root, folder, [root / folder / zarr_arrays.METADATA], shards)
+    card = manifest.VectorsCard(
+        fingerprint=plan.vectors_fingerprint,
+        encoder_fingerprint=plan.retriever_fingerprint,
+        encoder=plan.identity["retriever"],
+        layout=plan.vectors,
+        files=listed,
+    )
+    return _write_card(root, f"{folder}/vectors.json", card)
+
+
+def _commit_memory(root: Path, plan: Committed, shards: Sequence[Receipt]) -> files.FileEntry:
+    folder = manifest.memory_folder(plan.version)
+    arrays = (memory_store.VALUES, memory_store.OFFSETS, memory_store.CHECKSUMS)
+    metadata = [root / folder / array / zarr_arrays.METADATA for array in arrays]
+    listed = _write_list(root, folder, metadata, shards)
+    summed = ("tokens", "memory_bytes", "passages_cut", "tokens_cut")
+    counts = {name: sum(receipt.counts[name] for receipt in shards) for name in summed}
+    counts["tokens_min"] = min(receipt.counts["tokens_min"] for receipt in shards)
+    counts["tokens_max"] = max(receipt.counts["tokens_max"] for receipt in shards)
+    card = manifest.MemoryCard(
+        version=plan.version,
+        fingerprint=plan.memory_fingerprint,
+        encoder_fingerprint=plan.memory_encoder_fingerprint,
+        encoder=plan.identity["memory_encoder"],
+        layout=plan.memory,
+        counts=counts,
+        files=listed,
+    )
+    return _write_card(root, f"{folder}/memory.json", card)
+
+
+def _write_statistics(root: Path, run: Mapping[str, Any]) -> None:
+    """Times of every unit, for reports; they differ from run to run, so no card speaks of them."""
+    rows = []
+    totals: dict[str, Counter[str]] = {}
+    for stage in (read_passages.STAGE, number_passages.STAGE, encode_shards.STAGE, index_vectors.STAGE):
+        totals[stage] = Counter()
+        for path in sorted((work.folder(root) / stage).glob("*.json")):
+            receipt = Receipt.read(path)
+            totals[stage].update(receipt.seconds)
+            rows.append(
+                {
+                    "stage": stage,
+                    "unit": receipt.unit,
+                    "worker": receipt.worker,
+                    "seconds": list(receipt.seconds.items()),
+                    "counts": list(receipt.counts.items()),
+                }
+            )
+    schema = pa.schema(
+        [
+            ("stage", pa.string()),
+            ("unit", pa.int64()),
+            ("worker", pa.string()),
+            ("seconds", pa.map_(pa.string(), pa.float64())),
+            ("counts", pa.map_(pa.string(), pa.int64())),
+        ]
+    )
+    path = root / UNITS
+    path.parent.mkdir(exist_ok=True)
+    partial = files.partial_path(path)
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial, compression="zstd")
+    files.finish_partial(partial, path)
+    files.write_json(
+        root / manifest.STATISTICS,
+        {
+            **run,
+            "machine": platform.platform(),
+            "worker_seconds": {
+                stage: {step: round(seconds, 3) for step, seconds in total.items()}
+                for stage, total in totals.items()
+            },
+            "units": files.entry_of(root, path).to_json(),
+        },
+    )

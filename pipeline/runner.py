@@ -1,0 +1,242 @@
+"""Runs the units of a job on Beam, and notices when a worker dies.
+
+Beam is used for what it is good at, dealing out units to any number of machines; ids of units are
+all that travels. The local runner is named explicitly: Beam's default tries to download another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import apache_beam as beam
+import psutil
+from apache_beam.options import pipeline_options
+from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.portability.fn_api_runner import fn_runner
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
+from pipeline import quiet, work
+from storage import errors
+
+LOCAL_RUNNERS: Final = ("DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
+# Runners that report success and lose elements.
+REFUSED_RUNNERS: Final = {"DaskRunner": "it silently drops elements", "RayRunner": "it does nothing"}
+POLL_SECONDS: Final = 0.5
+# A worker that is gone for so long while the job goes on will not come back.
+MISSING_SECONDS: Final = 60.0
+
+
+class WorkerDied(RuntimeError):
+    """A worker process ended before the job did: killed, or out of memory."""
+
+
+class RunUnit(beam.DoFn):  # type: ignore[misc]
+    """Runs the units that it is given; yields nothing but their ids."""
+
+    def __init__(self, job: work.Job) -> None:
+        self._job = job
+        self._launcher = (socket.gethostname(), os.getpid(), psutil.Process().create_time())
+
+    def setup(self) -> None:
+        host, pid, created = self._launcher
+        if socket.gethostname() == host and os.getpid() != pid:
+            quiet.quieten()
+            threading.Thread(target=_exit_with, args=(pid, created), daemon=True).start()
+
+    def process(self, unit: int) -> Any:
+        work.run_unit(self._job, unit)
+        yield unit
+
+
+def _exit_with(pid: int, created: float) -> None:
+    """End this worker when the process that launched it is gone; it would work on for nobody."""
+    while True:
+        try:
+            launcher = psutil.Process(pid)
+            alive = launcher.create_time() == created and launcher.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            alive = False
+        if not alive:
+            os._exit(1)
+        time.sleep(1)
+
+
+class RunUnits(beam.PTransform):  # type: ignore[misc]
+    """Ids of units → ids of units done, spread over the workers."""
+
+    def __init__(self, job: work.Job, units: Sequence[int]) -> None:
+        super().__init__()
+        self._job = job
+        self._units = list(units)
+
+    def expand(self, root: Any) -> Any:
+        return (
+            root
+            | "List units" >> beam.Create(self._units, reshuffle=False)
+            | "Spread units" >> beam.Reshuffle()
+            | f"Run {self._job.stage}" >> beam.ParDo(RunUnit(self._job))
+        )
+
+
+def parse_options(arguments: Sequence[str]) -> pipeline_options.PipelineOptions:
+    """Beam's options from the command line's part after `--`.
+
+    Raises:
+        CorpusError: a runner that loses data, or an option that the local runner does not know
+            (Beam itself would ignore it).
+    """
+    # None, or a missing list, would make Beam parse sys.argv.
+    options = pipeline_options.PipelineOptions(list(arguments))
+    runner = options.view_as(pipeline_options.StandardOptions).runner
+    name = (runner or LOCAL_RUNNERS[0]).rsplit(".", 1)[-1]
+    if name in REFUSED_RUNNERS:
+        raise errors.CorpusError(
+            f"Beam runner {name} is refused: {REFUSED_RUNNERS[name]}; "
+            "use the local runner with --direct_running_mode=multi_processing"
+        )
+    if name in LOCAL_RUNNERS:
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        for kind in pipeline_options.PipelineOptions.__subclasses__():
+            kind._add_argparse_args(parser)
+        try:
+            _, unknown = parser.parse_known_args(list(arguments))
+        except (argparse.ArgumentError, SystemExit) as e:
+            raise errors.CorpusError(f"Beam options {' '.join(arguments)!r}: {e}") from e
+        if unknown:
+            raise errors.CorpusError(
+                f"unknown Beam option {unknown[0]!r}; those of the local runner are "
+                "--direct_running_mode and --direct_num_workers"
+            )
+        options.view_as(pipeline_options.StandardOptions).runner = LOCAL_RUNNERS[0]
+    return options
+
+
+def run(
+    job: work.Job,
+    units: Sequence[int],
+    options: pipeline_options.PipelineOptions,
+    on_poll: Callable[[], None] | None = None,
+) -> None:
+    """Run units of a job to the end.
+
+    Args:
+        job: what to do.
+        units: which.
+        options: from `parse_options`.
+        on_poll: called a few times a second while the job runs.
+
+    Raises:
+        WorkerDied: a worker process of the local runner was killed.
+        Exception: what the first failing unit raised; see `work.first_error`.
+    """
+    if not units:
+        return
+    work.clear_errors(job.root, job.stage)
+    outcome: list[BaseException | None] = []
+
+    def target() -> None:
+        try:
+            _run_pipeline(job, units, options)
+            outcome.append(None)
+        except BaseException as e:
+            outcome.append(e)
+
+    died = _DeathWatch()
+    thread = threading.Thread(target=target, name="beam-job", daemon=True)
+    with died:
+        thread.start()
+        while thread.is_alive() and not died.reason():
+            thread.join(POLL_SECONDS)
+            if on_poll:
+                on_poll()
+    if not outcome:
+        died.end_workers()
+        raise WorkerDied(
+            f"{died.reason()} (out of memory, or killed); what is done is kept: run the same command again"
+        )
+    if outcome[0] is not None:
+        raise work.first_error(job.root, job.stage) or outcome[0]
+
+
+def _run_pipeline(job: work.Job, units: Sequence[int], options: pipeline_options.PipelineOptions) -> None:
+    name = options.view_as(pipeline_options.StandardOptions).runner
+    runner: Any = name
+    if name in LOCAL_RUNNERS:
+        options.view_as(pipeline_options.WorkerOptions).sdk_worker_parallelism = 1
+        options.view_as(pipeline_options.LoggingOptions)  # makes its flags known before encoding
+        worker_options = options.get_all_options()
+        worker_options["default_sdk_harness_log_level"] = "CRITICAL"
+        # Worker processes get their options from the provision info, and from nowhere else.
+        encoded = JobServiceHandle.encode_pipeline_options(worker_options)
+        runner = fn_runner.FnApiRunner(
+            provision_info=fn_runner.ExtendedProvisionInfo(
+                beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
+            )
+        )
+    with beam.Pipeline(runner=runner, options=options) as root:
+        _ = root | f"Run {job.stage} units" >> RunUnits(job, units)
+
+
+class _DeathWatch:
+    """Watches the local runner's worker processes, whose death Beam waits out for ever.
+
+    Beam starts each from a thread that raises when the process ends badly; that is seen at once,
+    through `threading.excepthook`. Should a worker vanish without it, its absence is seen.
+    """
+
+    def __init__(self) -> None:
+        self._reason = ""
+        self._most = 0
+        self._complete_at = time.monotonic()
+
+    def __enter__(self) -> _DeathWatch:
+        self._hook = threading.excepthook
+        threading.excepthook = self._on_exception
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        threading.excepthook = self._hook
+
+    def _on_exception(self, args: threading.ExceptHookArgs) -> None:
+        if args.thread is not None and args.thread.name == "run_worker":
+            self._reason = f"a worker process died: {args.exc_value}"
+        else:
+            self._hook(args)
+
+    def reason(self) -> str:
+        if not self._reason:
+            now, count = time.monotonic(), len(self._workers())
+            if count >= self._most:
+                self._most, self._complete_at = count, now
+            elif now - self._complete_at > MISSING_SECONDS:
+                self._reason = f"{self._most - count} of {self._most} worker processes vanished"
+        return self._reason
+
+    @staticmethod
+    def _workers() -> list[psutil.Process]:
+        found = []
+        for child in psutil.Process().children(recursive=True):
+            try:
+                if "apache_beam.runners.worker.sdk_worker_main" in child.cmdline():
+                    found.append(child)
+            except psutil.Error:
+                continue
+        return found
+
+    def end_workers(self) -> None:
+        """Kill the workers that are left; all they have finished is on the disk."""
+        self._hook, threading.excepthook = threading.excepthook, lambda _: None
+        for worker in self._workers():
+            try:
+                worker.kill()
+                worker.wait(5)
+            except psutil.Error as e:
+                print(f"worker {worker.pid} could not be ended: {e}", file=sys.stderr)
+        threading.excepthook = self._hook

@@ -1,0 +1,168 @@
+"""Stage 3: a shard of passages becomes its vectors and its memory, written by the worker that made them."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from encoders.template import PassageTemplate
+from pipeline import work
+from pipeline.stages import number_passages
+from storage import errors, files, memory_store, passage_table, vector_array
+from storage.receipts import Receipt
+
+if TYPE_CHECKING:
+    from encoders.retriever import Retriever
+
+    from encoders.memory_encoder import MemoryEncoder
+
+STAGE: Final = "shards"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """Which models, and how they read a passage. `*_fingerprint` is what the plan saw of each."""
+
+    retriever: str
+    retriever_fingerprint: str
+    retriever_template: str
+    memory_encoder: str
+    memory_fingerprint: str
+    memory_template: str
+    live_proportion: Fraction
+    compute_dtype: str
+    max_tokens: int
+
+
+_LOADING = threading.Lock()
+
+
+@functools.cache
+def _load(models: Models) -> tuple[Retriever, MemoryEncoder]:
+    """Both models; a folder that was changed since the plan was made is refused."""
+    from encoders.retriever import Retriever
+
+    from encoders.memory_encoder import MemoryEncoder
+
+    retriever = Retriever.load(models.retriever)
+    encoder = MemoryEncoder.load(
+        models.memory_encoder,
+        live_proportion=models.live_proportion,
+        compute_dtype=models.compute_dtype,
+        max_tokens=models.max_tokens,
+        template=models.memory_template,
+    )
+    for name, found, wanted in (
+        (models.retriever, retriever.fingerprint, models.retriever_fingerprint),
+        (models.memory_encoder, encoder.fingerprint, models.memory_fingerprint),
+    ):
+        if found != wanted:
+            raise errors.MismatchError(
+                f"model {name} has fingerprint {found[:16]}, the build was planned with {wanted[:16]}; "
+                "it was changed meanwhile"
+            )
+    return retriever, encoder
+
+
+def load(models: Models) -> tuple[Retriever, MemoryEncoder]:
+    """Load once a process, however many threads ask."""
+    with _LOADING:
+        return _load(models)
+
+
+@functools.cache
+def _table(root: Path) -> passage_table.PassageTable:
+    return passage_table.PassageTable(root, number_passages.parts(root))
+
+
+def render(template: str, table: pa.Table) -> list[str]:
+    """Each passage as a model reads it."""
+    parsed = PassageTemplate(template)
+    columns = (table.column(name).to_pylist() for name in ("title", "section", "text"))
+    return [
+        parsed.render(title=title, section=section, text=text)
+        for title, section, text in zip(*columns, strict=True)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeShards:
+    """Encodes shards with both models and writes their arrays' files. Paths are below `root`."""
+
+    root: Path
+    models: Models
+    vectors_folder: str
+    vectors: vector_array.VectorLayout
+    memory_folder: str
+    memory: memory_store.MemoryLayout
+    stage: str = STAGE
+
+    def run(self, unit: int, meter: work.Meter) -> Receipt:
+        with meter.time("loading"):
+            retriever, encoder = load(self.models)
+        first, stop = self.memory.grid.bounds(unit)
+        with meter.time("reading"):
+            table = _table(self.root).read(first, stop)
+
+        def on_vectors(count: int) -> None:
+            meter.count("embedded", count)
+            meter.show()
+
+        def on_memory(count: int) -> None:
+            meter.count("passages", count)
+            meter.show()
+
+        with meter.time("embedding"):
+            vectors = retriever.encode(
+                render(self.models.retriever_template, table),
+                dtype=self.vectors.dtype,
+                on_batch=on_vectors,
+            )
+        with meter.time("tokenizing"):
+            tokens = encoder.tokenize(render(self.models.memory_template, table))
+        rows = int(tokens.offsets[-1])
+        buffer = memory_store.allocate(self.memory, rows)
+        with meter.time("encoding"):
+            encoder.encode(tokens, buffer[:rows], on_batch=on_memory)
+        with meter.time("writing"):
+            vectors_folder = self.root / self.vectors_folder
+            paths = [
+                vector_array.write_shard(vectors_folder, self.vectors, unit, vectors),
+                *memory_store.write_shard(
+                    self.root / self.memory_folder,
+                    self.memory,
+                    unit,
+                    offsets=tokens.offsets,
+                    buffer=buffer,
+                ),
+            ]
+            entries = tuple(files.entry_of(self.root, path) for path in paths)
+        counts = {
+            "passages": stop - first,
+            "tokens": rows,
+            "memory_bytes": rows * self.memory.row_bytes,
+            "vector_bytes": vectors.nbytes,
+            "passages_cut": int(np.count_nonzero(tokens.cut)),
+            "tokens_cut": int(tokens.cut.sum()),
+            **_lengths(np.diff(tokens.offsets)),
+        }
+        return Receipt(
+            unit=unit,
+            files=entries,
+            counts=counts,
+            seconds=dict(meter.seconds),
+            worker=work.worker_name(),
+        )
+
+
+def _lengths(tokens: np.ndarray[Any, Any]) -> Mapping[str, int]:
+    """Shortest and longest passage, for reports that must not scan the arrays."""
+    return {"tokens_min": int(tokens.min()), "tokens_max": int(tokens.max())}

@@ -1,0 +1,183 @@
+"""An open corpus: passages, search and memory by passage id."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from retrieval.index import Index
+from retrieval.memory import MemoryReader
+from storage import errors, files, manifest
+from storage.passage_table import PassageTable
+from storage.vector_array import VectorArray
+
+if TYPE_CHECKING:
+    from encoders.retriever import Retriever
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchResult:
+    """The k best passages of q queries, best first.
+
+    Attributes:
+        passage_ids: int64 [q, k].
+        scores: float32 [q, k], inner products.
+    """
+
+    passage_ids: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+
+
+def corpus_folder(url: str | Path) -> Path:
+    """The local folder that a path or a file:// URL names."""
+    if isinstance(url, Path):
+        return url
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return Path(unquote(parts.path))
+    if "://" in url:
+        raise errors.CorpusError(f"corpus {url!r}: only local paths and file:// URLs can be opened")
+    return Path(url)
+
+
+def open_corpus(url: str | Path, *, retriever: str | None = None) -> Corpus:
+    """Open a finished corpus. It stays as it was opened, whatever is written beside it later.
+
+    Args:
+        url: a folder, as a path or a file:// URL.
+        retriever: name or folder of the retriever for text queries; default is the one that the
+            corpus was built with, where the build found it.
+
+    Raises:
+        CorpusError: no corpus there, an unfinished one, or one of another format.
+        DamagedError: the manifest does not match its checksum.
+    """
+    return Corpus(corpus_folder(url), retriever=retriever)
+
+
+class Corpus:
+    """A finished corpus, open for reading. Thread-safe; parts are opened when first used."""
+
+    def __init__(self, root: Path, *, retriever: str | None = None) -> None:
+        self.root = root
+        self.manifest = manifest.Manifest.read(root)
+        self._passages_card = manifest.read_passages(root, self.manifest)
+        self._table = PassageTable(root, self._passages_card.parts)
+        if len(self._table) != self._passages_card.passages:
+            raise errors.DamagedError(f"the parts of {root} do not add up to its passages")
+        self._retriever_name = retriever
+        self._lock = threading.RLock()
+        self._retriever: Retriever | None = None
+        self._index: Index | None = None
+        self._vectors: VectorArray | None = None
+
+    def __len__(self) -> int:
+        """Passages in the corpus."""
+        return len(self._table)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The reconciled counts of the build; docs/format.md lists them."""
+        return dict(self._passages_card.counts)
+
+    def passages(self, passage_ids: npt.ArrayLike) -> pa.Table:
+        """Rows of the passage table, in the order asked, duplicates allowed.
+
+        Raises:
+            UnknownPassageError: naming the ids that are not in the corpus.
+        """
+        return self._table.take(passage_ids)
+
+    def memory(self, version: str | None = None) -> MemoryReader:
+        """A reader of one memory version: by name, by alias, or the current one."""
+        name = self.manifest.version(version)
+        card = manifest.read_memory(self.root, self.manifest, name)
+        if card.layout.grid.passages != len(self):
+            raise errors.MismatchError(
+                f"memory version {name} holds {card.layout.grid.passages} passages, the corpus {len(self)}"
+            )
+        return MemoryReader(files.inside(self.root, manifest.memory_folder(name)), card)
+
+    @property
+    def vectors_card(self) -> manifest.VectorsCard:
+        """The vectors that searches run on."""
+        fingerprint = next(iter(self.manifest.vectors))
+        return manifest.read_vectors(self.root, self.manifest, fingerprint)
+
+    @property
+    def index_card(self) -> manifest.IndexCard:
+        """The index that searches run on."""
+        return manifest.read_index(self.root, self.manifest, self.vectors_card.fingerprint)
+
+    def vectors(self) -> VectorArray:
+        """The retriever's vectors, by passage id."""
+        with self._lock:
+            if self._vectors is None:
+                card = self.vectors_card
+                folder = files.inside(self.root, manifest.vectors_folder(card.fingerprint))
+                self._vectors = VectorArray(folder, card.layout)
+            return self._vectors
+
+    def search(self, queries: Sequence[str] | str | npt.NDArray[Any], k: int) -> SearchResult:
+        """The k passages of largest inner product with each query.
+
+        Args:
+            queries: texts (a single one counts as one query; the retriever is loaded on first use),
+                or vectors [q, dim] or [dim].
+            k: 1 to the number of passages.
+
+        Raises:
+            CorpusError: k out of range, or vectors of another dimension or not finite.
+            MismatchError: the retriever found is not the one that made the corpus's vectors.
+        """
+        if not 1 <= k <= len(self):
+            raise errors.CorpusError(f"k is {k}, wanted 1 to {len(self)}, the passages of the corpus")
+        vectors = queries if isinstance(queries, np.ndarray) else self._encode(queries)
+        dim = self.vectors_card.layout.dim
+        vectors = np.atleast_2d(np.asarray(vectors))
+        if vectors.ndim != 2 or vectors.shape[1] != dim or not np.isfinite(vectors).all():
+            raise errors.CorpusError(
+                f"query vectors have shape {vectors.shape}, wanted [q, {dim}] of finite numbers"
+            )
+        found, scores = self._open_index().search(np.ascontiguousarray(vectors, np.float32), k)
+        return SearchResult(passage_ids=found, scores=scores)
+
+    def _open_index(self) -> Index:
+        with self._lock:
+            if self._index is None:
+                card = self.index_card
+                self._index = Index.read(self.root, card.file, passages=len(self), dim=card.dim)
+            return self._index
+
+    def _encode(self, texts: Sequence[str] | str) -> npt.NDArray[Any]:
+        return self.retriever().encode([texts] if isinstance(texts, str) else list(texts), dtype="float32")
+
+    def retriever(self) -> Retriever:
+        """The retriever for text queries, checked against the corpus's fingerprint."""
+        with self._lock:
+            if self._retriever is None:
+                # PyTorch is loaded here, for those alone who search by text.
+                from encoders.retriever import Retriever
+
+                name = self._retriever_name or self._built_with()
+                card = self.vectors_card
+                loaded = Retriever.load(name)
+                if loaded.fingerprint != card.encoder_fingerprint:
+                    raise errors.MismatchError(
+                        f"retriever {name} has fingerprint {loaded.fingerprint[:16]}, the corpus's vectors "
+                        f"were made by {card.encoder_fingerprint[:16]}; name the folder of that one"
+                    )
+                self._retriever = loaded
+            return self._retriever
+
+    def _built_with(self) -> str:
+        statistics = files.read_json(self.root / manifest.STATISTICS)
+        return str(statistics["retriever"])

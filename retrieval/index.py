@@ -1,0 +1,166 @@
+"""The FAISS index over a corpus's vectors: exact when small, sized to the corpus otherwise.
+
+Vectors are added in order of passage id, so an index row is a passage id and nothing else decides it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from storage import errors, files
+from storage.vector_array import VectorArray
+
+# Up to here every search looks at every vector: 600 MB at 768 dimensions, tens of milliseconds.
+EXACT_LIMIT: Final = 200_000
+# Up to here vectors are kept as 8-bit numbers behind inverted lists; beyond, as 64-byte product codes.
+SCALAR_LIMIT: Final = 5_000_000
+RECALL_AT: Final = 10
+RECALL_QUERIES: Final = 1000
+# FAISS's k-means asks for 39 or more points a centroid, and uses at most 256.
+TRAINING_POINTS: Final = 64
+CODE_BYTES: Final = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexPlan:
+    """Which index a corpus of this size gets: FAISS's factory string, lists, lists probed."""
+
+    kind: str
+    lists: int
+    probes: int
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        return {"lists": self.lists, "probes": self.probes}
+
+
+def choose(passages: int, dim: int, *, exact_limit: int = EXACT_LIMIT) -> IndexPlan:
+    """The index for `passages` vectors of `dim`: about 4 * sqrt(passages) lists, a sixteenth probed."""
+    if passages <= exact_limit:
+        return IndexPlan(kind="Flat", lists=0, probes=0)
+    lists = 1 << round(math.log2(4 * math.sqrt(passages)))
+    probes = max(16, lists // 16)
+    if passages <= SCALAR_LIMIT or dim % CODE_BYTES:
+        kind = f"IVF{lists},SQ8"
+    else:
+        kind = f"OPQ{CODE_BYTES},IVF{lists},PQ{CODE_BYTES}"
+    return IndexPlan(kind=kind, lists=lists, probes=probes)
+
+
+def build(vectors: VectorArray, plan: IndexPlan, path: Path) -> float:
+    """Train, fill and write the index; returns its recall@10 on a sample of the corpus's own vectors.
+
+    RAM: the index itself and one batch of vectors; training takes `TRAINING_POINTS` vectors a list.
+    """
+    count, dim = vectors.layout.shape
+    index = faiss.index_factory(dim, plan.kind, faiss.METRIC_INNER_PRODUCT)
+    if not index.is_trained:
+        # Product codes have 256 centroids of their own to train.
+        wanted = max(plan.lists, 256) * TRAINING_POINTS
+        points = np.arange(0, count, max(1, count // wanted))
+        index.train(_float32(vectors.take(points)))
+    for _, batch in vectors.batches():
+        index.add(_float32(batch))
+    if index.ntotal != count:
+        raise errors.CorpusError(f"the index took {index.ntotal} vectors, wanted {count}")
+    if plan.probes:
+        faiss.extract_index_ivf(index).nprobe = plan.probes
+    partial = files.partial_path(path)
+    faiss.write_index(index, str(partial))
+    files.finish_partial(partial, path)
+    return recall(Index(index), vectors)
+
+
+def recall(index: Index, vectors: VectorArray) -> float:
+    """Share of the exact `RECALL_AT` nearest passages that the index returns, over evenly spaced queries."""
+    count = vectors.layout.grid.passages
+    k = min(RECALL_AT, count)
+    sample = np.unique(np.linspace(0, count - 1, min(RECALL_QUERIES, count)).astype(np.int64))
+    queries = _float32(vectors.take(sample))
+    best, _ = exact_search(vectors.batches(), queries, k)
+    found, _ = index.search(queries, k)
+    # Judged by the passages' exact scores: among equals at the k-th place either one is right.
+    scores = [_float32(vectors.take(row)) @ query for row, query in zip(found, queries, strict=True)]
+    return float(np.mean(np.array(scores) >= best[:, -1:] - 1e-6))
+
+
+def exact_search(
+    batches: Iterator[tuple[int, npt.NDArray[Any]]], queries: npt.NDArray[np.float32], k: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """The k largest inner products of each query [q, dim]: (scores [q, k], ids [q, k]), best first.
+
+    One pass over the vectors, a batch in memory at a time.
+    """
+    scores = np.full((len(queries), 0), 0, np.float32)
+    found = np.full((len(queries), 0), 0, np.int64)
+    for first, batch in batches:
+        new = queries @ _float32(batch).T
+        scores = np.concatenate([scores, new], axis=1)
+        ids_of_batch = np.broadcast_to(np.arange(first, first + len(batch)), new.shape)
+        found = np.concatenate([found, ids_of_batch], axis=1)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        scores = np.take_along_axis(scores, order, axis=1)
+        found = np.take_along_axis(found, order, axis=1)
+    return scores, found
+
+
+def _float32(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(vectors, np.float32)
+
+
+class Index:
+    """A FAISS index whose rows are passage ids."""
+
+    def __init__(self, index: Any) -> None:
+        self._index = index
+
+    @classmethod
+    def read(cls, root: Path, entry: files.FileEntry, *, passages: int, dim: int) -> Index:
+        """Read an index file after checking its checksum, and compare it with its card."""
+        if wrong := files.damage(root, entry):
+            raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
+        index = faiss.read_index(str(files.inside(root, entry.path)))
+        if (index.ntotal, index.d) != (passages, dim):
+            raise errors.DamagedError(
+                f"{entry.path} holds {index.ntotal} vectors of {index.d}, its card says {passages} of {dim}"
+            )
+        return cls(index)
+
+    def search(
+        self, queries: npt.NDArray[np.float32], k: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """The k best passages of each query [q, dim]: (ids [q, k], scores [q, k]), best first.
+
+        FAISS fills up with -1 where the lists it probed held fewer than k vectors. Those queries
+        are searched again through all lists, so that an id returned is always a passage.
+        """
+        scores, rows = self._index.search(queries, k)
+        short = (rows < 0).any(axis=1)
+        if short.any():
+            every: Any = faiss.IVFSearchParameters()
+            every.nprobe = faiss.extract_index_ivf(self._index).nlist
+            if isinstance(self._index, faiss.IndexPreTransform):
+                outer: Any = faiss.SearchParametersPreTransform()
+                outer.index_params = every
+                every = outer
+            scores[short], rows[short] = self._index.search(queries[short], k, params=every)
+        if (rows < 0).any():
+            raise errors.DamagedError(f"the index found fewer than {k} of its {self._index.ntotal} vectors")
+        return rows, scores
+
+
+def milliseconds_per_query(index: Index, queries: npt.NDArray[np.float32], k: int = RECALL_AT) -> float:
+    """Mean wall time of a query searched on its own, in milliseconds."""
+    start = time.perf_counter()
+    for query in queries:
+        index.search(query[None], k)
+    return (time.perf_counter() - start) * 1000 / max(1, len(queries))

@@ -1,0 +1,121 @@
+"""Memory by passage id, read from the shard files of one version."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from storage import errors, ids
+from storage.manifest import MemoryCard
+from storage.memory_store import ShardFile
+from storage.ragged import MemoryArray, RaggedMemory
+
+# Open shards a reader keeps: each costs a file descriptor and its offsets, checksums and index.
+OPEN_SHARDS: Final = 256
+# Parallel reads are what a cold disk needs (a queue deep enough); the cores have little to do.
+READ_THREADS: Final = 8
+
+
+class MemoryReader:
+    """Fetches memory of one version, pinned when it was opened. Thread-safe.
+
+    Attributes:
+        version: the version's name.
+        fingerprint: of the encoder and codec that wrote it.
+        passages: how many passages there are; ids run from 0 to passages - 1.
+        width: d, the model dimensions of a token.
+        dtype: of the values fetched.
+    """
+
+    def __init__(self, folder: Path, card: MemoryCard) -> None:
+        self.card = card
+        self.version = card.version
+        self.fingerprint = card.fingerprint
+        self.passages = card.layout.grid.passages
+        self.width = card.layout.width
+        self.dtype = card.layout.codec.dtype
+        self._folder = folder
+        self._shards: OrderedDict[int, ShardFile] = OrderedDict()
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._pool_owner = 0
+
+    def fetch(self, passage_ids: npt.ArrayLike) -> RaggedMemory:
+        """Memory of passages by id, in the order asked, duplicates allowed.
+
+        Every passage's bytes are checked against its CRC-32C.
+
+        Args:
+            passage_ids: whole numbers [k].
+
+        Returns:
+            RaggedMemory of k passages.
+
+        Raises:
+            UnknownPassageError: naming the ids that are not in the corpus.
+            DamagedError: stored bytes do not match their checksum.
+        """
+        wanted = ids.as_ids(passage_ids, self.passages)
+        shard_of, local = np.divmod(wanted, self.card.layout.grid.shard_passages)
+        shards = {int(s): self._shard(int(s)) for s in np.unique(shard_of)}
+        places = [(shards[s], j) for s, j in zip(shard_of.tolist(), local.tolist(), strict=True)]
+        offsets = np.zeros(len(wanted) + 1, np.int64)
+        np.cumsum([shard.tokens(j) for shard, j in places], out=offsets[1:])
+        stored = np.empty((int(offsets[-1]), self.width), self.card.layout.codec.stored_dtype)
+
+        def read(k: int) -> None:
+            shard, j = places[k]
+            shard.read_into(j, stored[offsets[k] : offsets[k + 1]])
+
+        if len(places) < 2:
+            for k in range(len(places)):
+                read(k)
+        else:
+            # list() waits for every read, and raises the first error.
+            list(self._threads().map(read, range(len(places))))
+        values = self.card.layout.codec.logical(stored).view(MemoryArray)
+        return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values)
+
+    def tokens(self, passage_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Token counts of passages, [k], without reading their memory."""
+        wanted = ids.as_ids(passage_ids, self.passages)
+        shard_of, local = np.divmod(wanted, self.card.layout.grid.shard_passages)
+        counts = [self._shard(s).tokens(j) for s, j in zip(shard_of.tolist(), local.tolist(), strict=True)]
+        return np.array(counts, np.int64)
+
+    def require_encoder(self, fingerprint: str) -> None:
+        """Refuse to serve a reader whose memory encoder is not the one that wrote this version."""
+        written_by = self.card.encoder_fingerprint
+        if fingerprint != written_by:
+            raise errors.MismatchError(
+                f"memory version {self.version} was written by encoder {written_by[:16]}, "
+                f"the reader has encoder {fingerprint[:16]}; re-encode the corpus with it"
+            )
+
+    def _threads(self) -> ThreadPoolExecutor:
+        with self._lock:
+            # A pool's threads do not survive a fork (PyTorch's data loaders fork their workers).
+            if self._pool is None or self._pool_owner != os.getpid():
+                self._pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="memory-read")
+                self._pool_owner = os.getpid()
+            return self._pool
+
+    def _shard(self, number: int) -> ShardFile:
+        with self._lock:
+            if number in self._shards:
+                self._shards.move_to_end(number)
+                return self._shards[number]
+        # Opened outside the lock: a cold disk must not hold up the other threads' reads.
+        opened = ShardFile(self._folder, self.card.layout, number)
+        with self._lock:
+            shard = self._shards.setdefault(number, opened)
+            while len(self._shards) > OPEN_SHARDS:
+                self._shards.popitem(last=False)
+            return shard

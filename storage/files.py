@@ -1,0 +1,170 @@
+"""Files that are whole or absent: atomic writes, checksums, JSON that checks itself, paths that stay inside.
+
+Every file of a corpus is written through this module or, for arrays, by TensorStore, which renames
+a finished file into place as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import crc32c as crc32c_library
+
+from storage import errors
+
+BLOCK_BYTES: Final = 8 << 20
+# Ends the name of a file that is being written. Whatever a killed writer left behind is found by it.
+PARTIAL_SUFFIX: Final = ".partial"
+# TensorStore's own: it writes beside the target under this suffix and renames.
+TENSORSTORE_LOCK_SUFFIX: Final = ".__lock"
+
+_CHECK = re.compile(rb'"crc32c": "([0-9a-f]{8})"\n}\n\Z')
+_NO_CHECK = b'"crc32c": "00000000"\n}\n'
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileEntry:
+    """One stored file: `path` relative to the corpus folder with forward slashes, its size and CRC-32C."""
+
+    path: str
+    bytes: int
+    crc32c: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"path": self.path, "bytes": self.bytes, "crc32c": f"{self.crc32c:08x}"}
+
+    @classmethod
+    def from_json(cls, value: Any) -> FileEntry:
+        try:
+            return cls(path=str(value["path"]), bytes=int(value["bytes"]), crc32c=int(value["crc32c"], 16))
+        except (KeyError, TypeError, ValueError) as e:
+            raise errors.CorpusError(
+                f"file entry {value!r} is not of the form path, bytes, crc32c: {e}"
+            ) from e
+
+
+def crc32c(data: bytes | memoryview, value: int = 0) -> int:
+    """CRC-32C (Castagnoli) of `data`, going on from `value`."""
+    return int(crc32c_library.crc32c(data, value))
+
+
+def crc32c_of_file(path: Path) -> tuple[int, int]:
+    """(bytes, CRC-32C) of a file, read in blocks."""
+    size = value = 0
+    with path.open("rb", buffering=0) as file:
+        buffer = memoryview(bytearray(BLOCK_BYTES))
+        while count := file.readinto(buffer):
+            value = crc32c(buffer[:count], value)
+            size += count
+    return size, value
+
+
+def entry_of(root: Path, path: Path) -> FileEntry:
+    """Measure a file that has just been written under `root`."""
+    size, value = crc32c_of_file(path)
+    return FileEntry(path=path.relative_to(root).as_posix(), bytes=size, crc32c=value)
+
+
+def damage(root: Path, entry: FileEntry, *, full: bool = True) -> str | None:
+    """What is wrong with a stored file, in words, or None.
+
+    With `full` False only presence and size are looked at.
+    """
+    path = inside(root, entry.path)
+    if not path.is_file():
+        return f"{entry.path} is missing"
+    size = path.stat().st_size
+    if size != entry.bytes:
+        return f"{entry.path} has {size:,} bytes, wanted {entry.bytes:,}"
+    if full and (found := crc32c_of_file(path)[1]) != entry.crc32c:
+        return f"{entry.path} has CRC-32C {found:08x}, wanted {entry.crc32c:08x}"
+    return None
+
+
+def inside(root: Path, relative: str) -> Path:
+    """The path of a stored name, refused where it would leave the corpus folder.
+
+    Names come from files that somebody else may have written, so `..`, absolute paths and links
+    that lead outside are errors.
+    """
+    pure = PurePosixPath(relative)
+    if not relative or pure.is_absolute() or ".." in pure.parts or "\\" in relative:
+        raise errors.CorpusError(
+            f"stored path {relative!r} leaves the corpus folder; only plain relative paths are allowed"
+        )
+    path = root / pure
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise errors.CorpusError(f"stored path {relative!r} is a link out of the corpus folder {root}")
+    return path
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def partial_path(path: Path) -> Path:
+    """A name beside `path` to write under before `finish_partial`; no two writers get the same."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}")
+
+
+def finish_partial(partial: Path, path: Path) -> None:
+    """Rename a written file into place, after its bytes are on the disk."""
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, whole or not at all."""
+    partial = partial_path(path)
+    try:
+        partial.write_bytes(data)
+        finish_partial(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write JSON that ends with the CRC-32C of its own bytes (taken with eight zeros in its place)."""
+    if "crc32c" in value:
+        raise ValueError("key 'crc32c' is reserved for the file's own checksum")
+    body = json.dumps({**value, "crc32c": "00000000"}, indent=1, ensure_ascii=False).encode() + b"\n"
+    checked = body[: -len(_NO_CHECK)] + _NO_CHECK.replace(b"00000000", b"%08x" % crc32c(body))
+    write_atomic(path, checked)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote. Any other byte than those written raises `DamagedError`."""
+    data = path.read_bytes()
+    found = _CHECK.search(data)
+    if found is None:
+        raise errors.DamagedError(f"{path} does not end with its checksum; it is damaged or not ours")
+    body = data[: found.start()] + _NO_CHECK
+    if crc32c(body) != int(found[1], 16):
+        raise errors.DamagedError(f"{path} does not match its checksum {found[1].decode()}; restore it")
+    value = json.loads(body)
+    if not isinstance(value, dict):
+        raise errors.CorpusError(f"{path} holds a JSON {type(value).__name__}, wanted an object")
+    del value["crc32c"]
+    return value
+
+
+def leftovers(folder: Path) -> Iterator[Path]:
+    """Unfinished files of writers that were killed."""
+    for path in sorted(folder.rglob("*")):
+        if path.name.endswith((PARTIAL_SUFFIX, TENSORSTORE_LOCK_SUFFIX)) and path.is_file():
+            yield path

@@ -1,0 +1,62 @@
+"""Passage ids and keys.
+
+A `passage_id` is a row number: int64, dense from 0, given by prefix sums over the parts' row counts,
+never renumbered. A `passage_key` (128 bits) depends on the passage alone, so that it survives a new
+dump and tells what has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from storage import errors
+
+KEY_BYTES: Final = 16
+
+
+def passage_key(page_id: str, section: Sequence[str], ordinal: int, *, text: str, splitter: str) -> bytes:
+    """BLAKE2b-128 over page id, section path, ordinal, text and splitter version.
+
+    Every field goes in behind its length, so that no two different passages give the same bytes.
+    """
+    digest = hashlib.blake2b(digest_size=KEY_BYTES)
+    for field in (splitter, page_id, str(ordinal), str(len(section)), *section, text):
+        data = field.encode()
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.digest()
+
+
+def first_ids(rows: Iterable[int]) -> list[int]:
+    """Prefix sums: the first passage id of each part, and at the end the number of passages."""
+    firsts = [0]
+    for count in rows:
+        firsts.append(firsts[-1] + count)
+    return firsts
+
+
+def as_ids(ids: npt.ArrayLike, passages: int) -> npt.NDArray[np.int64]:
+    """Check ids asked for: whole numbers in [0, passages), any order, duplicates allowed. Shape [k].
+
+    Raises:
+        UnknownPassageError: naming the ids that are not there.
+        CorpusError: for floats, booleans or more than one dimension.
+    """
+    array = np.asarray(ids)
+    if array.size == 0 and array.ndim <= 1:
+        return np.zeros(0, np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise errors.CorpusError(
+            f"passage ids have shape {array.shape} and type {array.dtype}; "
+            "wanted one dimension of whole numbers"
+        )
+    # Compared before the cast, which would wrap a large uint64 into a valid id.
+    unknown = (array < 0) | (array >= passages)
+    if unknown.any():
+        raise errors.UnknownPassageError([int(i) for i in array[unknown]], passages)
+    return array.astype(np.int64)

@@ -1,0 +1,173 @@
+"""The passage table: Parquet parts whose rows lie in order of passage id.
+
+Columns: passage_id int64, passage_key 16 bytes, page_id string, title string, section list of string
+(headings from the top down), ordinal int32 (place in the article), text string, words int32.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage import errors, files, ids
+
+SCHEMA: Final = pa.schema(
+    [
+        pa.field("passage_id", pa.int64(), nullable=False),
+        pa.field("passage_key", pa.binary(ids.KEY_BYTES), nullable=False),
+        pa.field("page_id", pa.string(), nullable=False),
+        pa.field("title", pa.string(), nullable=False),
+        pa.field("section", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=False),
+        pa.field("ordinal", pa.int32(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("words", pa.int32(), nullable=False),
+    ]
+)
+# What a split's worker writes, before ids can be known.
+UNNUMBERED: Final = pa.schema([field for field in SCHEMA if field.name != "passage_id"])
+# Rows read and decoded together: about 1 MiB of text.
+ROW_GROUP: Final = 1024
+# Parts a reader keeps open.
+OPEN_PARTS: Final = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """One Parquet file: its first passage id, its rows, and its bytes' checksum."""
+
+    file: files.FileEntry
+    first_passage_id: int
+    rows: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.file.to_json(),
+            "first_passage_id": self.first_passage_id,
+            "rows": self.rows,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Part:
+        return cls(
+            file=files.FileEntry.from_json(value),
+            first_passage_id=int(value["first_passage_id"]),
+            rows=int(value["rows"]),
+        )
+
+
+def part_name(number: int) -> str:
+    return f"part-{number:05d}.parquet"
+
+
+def write_part(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
+    """Write one part, whole or not at all, a row group at a time. Returns its rows."""
+    partial = files.partial_path(path)
+    rows = 0
+    try:
+        with pq.ParquetWriter(partial, schema, compression="zstd", write_page_checksum=True) as writer:
+            for batch in batches:
+                writer.write_batch(batch, row_group_size=ROW_GROUP)
+                rows += batch.num_rows
+        files.finish_partial(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return rows
+
+
+def number_part(source: Path, target: Path, first_passage_id: int) -> int:
+    """Copy a part that has no ids yet, giving its rows first_passage_id, +1, ... Returns its rows."""
+
+    def numbered() -> Iterator[pa.RecordBatch]:
+        at = first_passage_id
+        with pq.ParquetFile(source, page_checksum_verification=True) as file:
+            for batch in file.iter_batches(ROW_GROUP):
+                column = pa.array(np.arange(at, at + batch.num_rows, dtype=np.int64))
+                yield pa.RecordBatch.from_arrays([column, *batch.columns], schema=SCHEMA)
+                at += batch.num_rows
+
+    return write_part(target, SCHEMA, numbered())
+
+
+class PassageTable:
+    """Reads passages by id. A part's checksum is verified when a process first opens it."""
+
+    def __init__(self, root: Path, parts: Sequence[Part]) -> None:
+        """`root` is the corpus folder, `parts` all parts in order of passage id."""
+        wanted = ids.first_ids(part.rows for part in parts)
+        for part, first in zip(parts, wanted, strict=False):
+            if part.first_passage_id != first or part.rows < 1:
+                raise errors.CorpusError(
+                    f"{part.file.path} claims {part.rows} rows from passage "
+                    f"{part.first_passage_id}, wanted 1 or more from {first}"
+                )
+        self.root = root
+        self.parts = tuple(parts)
+        self._firsts = np.array(wanted, np.int64)
+        self._open: OrderedDict[int, tuple[pq.ParquetFile, npt.NDArray[np.int64]]] = OrderedDict()
+        self._checked: set[int] = set()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return int(self._firsts[-1])
+
+    def _part(self, number: int) -> tuple[pq.ParquetFile, npt.NDArray[np.int64]]:
+        """The open file of a part, and the first row of each of its row groups. Under the lock."""
+        if number in self._open:
+            self._open.move_to_end(number)
+            return self._open[number]
+        part = self.parts[number]
+        if number not in self._checked:
+            if wrong := files.damage(self.root, part.file):
+                raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
+            self._checked.add(number)
+        file = pq.ParquetFile(files.inside(self.root, part.file.path), page_checksum_verification=True)
+        groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+        firsts = np.array(ids.first_ids(groups), np.int64)
+        if firsts[-1] != part.rows or not file.schema_arrow.equals(SCHEMA):
+            raise errors.DamagedError(
+                f"{part.file.path} has {firsts[-1]} rows of {file.schema_arrow.names}, "
+                f"wanted {part.rows} of {SCHEMA.names}"
+            )
+        self._open[number] = file, firsts
+        while len(self._open) > OPEN_PARTS:
+            self._open.popitem(last=False)[1][0].close()
+        return file, firsts
+
+    def take(self, wanted: npt.ArrayLike) -> pa.Table:
+        """Passages by id, in the order asked, duplicates allowed.
+
+        Raises:
+            UnknownPassageError: naming ids that are not there.
+            DamagedError: a part's bytes do not match its checksum.
+        """
+        rows = ids.as_ids(wanted, len(self))
+        if rows.size == 0:
+            return SCHEMA.empty_table()
+        unique, back = np.unique(rows, return_inverse=True)
+        return pa.concat_tables(self._sorted_rows(unique)).combine_chunks().take(pa.array(back))
+
+    def _sorted_rows(self, unique: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
+        """Rows of ascending ids, row group by row group, each read once."""
+        part_of = np.searchsorted(self._firsts, unique, side="right") - 1
+        for number in np.unique(part_of):
+            local = unique[part_of == number] - self._firsts[number]
+            with self._lock:
+                file, groups = self._part(int(number))
+                group_of = np.searchsorted(groups, local, side="right") - 1
+                for group in np.unique(group_of):
+                    table = file.read_row_group(int(group))
+                    yield table.take(pa.array(local[group_of == group] - groups[group]))
+
+    def read(self, first: int, stop: int) -> pa.Table:
+        """Passages first to stop."""
+        return self.take(np.arange(first, stop, dtype=np.int64))

@@ -1,0 +1,109 @@
+"""The retriever's vectors: Zarr v3 [passages, dim], one shard file for each shard of passages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from storage import errors, zarr_arrays
+from storage.shards import ShardGrid
+
+DTYPES: Final = ("float32", "float16")
+# Rows of a chunk, the piece that is read and checked at once: 192 KiB at 768 dimensions of float32.
+CHUNK_ROWS: Final = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VectorLayout:
+    """Shape and type of a vector array: `dim` values of `dtype` for each passage of `grid`."""
+
+    grid: ShardGrid
+    dim: int
+    dtype: str
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES or self.dim < 1:
+            raise errors.CorpusError(
+                f"vectors of {self.dim} dimensions in {self.dtype!r}: "
+                f"wanted 1 or more, in one of {', '.join(DTYPES)}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.grid.passages, self.dim
+
+    @property
+    def chunk_rows(self) -> int:
+        return min(CHUNK_ROWS, self.grid.shard_passages)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "passages": self.grid.passages,
+            "shard_passages": self.grid.shard_passages,
+            "dim": self.dim,
+            "dtype": self.dtype,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> VectorLayout:
+        grid = ShardGrid(passages=int(value["passages"]), shard_passages=int(value["shard_passages"]))
+        return cls(grid=grid, dim=int(value["dim"]), dtype=str(value["dtype"]))
+
+
+def create(folder: Path, layout: VectorLayout) -> Path:
+    """Write the metadata before the workers start; see `zarr_arrays.create`."""
+    grid = layout.grid
+    if grid.shard_passages % layout.chunk_rows:
+        raise errors.CorpusError(
+            f"shards of {grid.shard_passages} passages: wanted a multiple of {layout.chunk_rows}"
+        )
+    return zarr_arrays.create(
+        folder,
+        shape=layout.shape,
+        dtype=np.dtype(layout.dtype),
+        chunk=(layout.chunk_rows, layout.dim),
+        shard=(grid.shard_passages, layout.dim),
+        dimension_names=("passage", "dimension"),
+        attributes={"logical_dtype": layout.dtype},
+    )
+
+
+def write_shard(folder: Path, layout: VectorLayout, shard: int, vectors: npt.NDArray[Any]) -> Path:
+    """Write a shard's vectors [rows, dim]; returns the file."""
+    first, stop = layout.grid.bounds(shard)
+    if vectors.shape != (stop - first, layout.dim) or vectors.dtype.name != layout.dtype:
+        raise errors.CorpusError(
+            f"vectors of shard {shard} are {vectors.dtype} {vectors.shape}, "
+            f"wanted {layout.dtype} {(stop - first, layout.dim)}"
+        )
+    # Such a vector would poison every search that meets it.
+    if not np.isfinite(vectors).all():
+        row = first + int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+        raise errors.CorpusError(f"the retriever's vector of passage {row} is not finite")
+    return zarr_arrays.write_shard(folder, shard, (slice(first, stop), slice(None)), vectors)
+
+
+class VectorArray:
+    """Reads vectors by passage id, every chunk checked."""
+
+    def __init__(self, folder: Path, layout: VectorLayout) -> None:
+        self.layout = layout
+        self._array = zarr_arrays.Array(folder, shape=layout.shape, dtype=layout.dtype)
+
+    def read(self, first: int, stop: int) -> npt.NDArray[Any]:
+        """Vectors of passages first to stop, [stop - first, dim]."""
+        return self._array.read((slice(first, stop), slice(None)))
+
+    def take(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Vectors of the given passages, [k, dim], in that order."""
+        return self._array.read((ids, slice(None)))
+
+    def batches(self, rows: int = 16384) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+        """All vectors in order of passage id, as (first id, [up to rows, dim])."""
+        for first in range(0, self.layout.grid.passages, rows):
+            yield first, self.read(first, min(first + rows, self.layout.grid.passages))

@@ -1,0 +1,105 @@
+"""Verification: is every byte that the manifest answers for there, and as it was written?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from storage import errors, files, manifest
+
+
+@dataclass(kw_only=True, slots=True)
+class Verification:
+    """What `verify` saw. `damaged` holds one line for each file that is not as it was written.
+
+    `strays` are files in the folder that the manifest does not speak of: no harm to any reader, and
+    no part of the corpus.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    damaged: list[str] = field(default_factory=list)
+    strays: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.damaged
+
+
+def verify(
+    root: Path,
+    *,
+    full: bool,
+    on_file: Callable[[files.FileEntry], None] | None = None,
+    threads: int = 4,
+) -> Verification:
+    """Check a corpus: presence and size of every file, and with `full` every checksum.
+
+    A damaged card hides the files behind it; it is reported, and what can still be reached is checked.
+
+    Raises:
+        CorpusError: there is no corpus in `root`, or of a format that this version does not read.
+    """
+    result = Verification()
+    try:
+        found = manifest.Manifest.read(root)
+    except errors.DamagedError as e:
+        result.damaged.append(str(e))
+        return result
+    known = {manifest.NAME}
+
+    def check(entry: files.FileEntry) -> tuple[files.FileEntry, str | None]:
+        return entry, files.damage(root, entry, full=full)
+
+    entries: list[files.FileEntry] = []
+
+    def flush(pool: ThreadPoolExecutor) -> None:
+        for entry, wrong in pool.map(check, entries):
+            result.files += 1
+            result.bytes += entry.bytes
+            known.add(entry.path)
+            if wrong:
+                result.damaged.append(wrong)
+            if on_file:
+                on_file(entry)
+        entries.clear()
+
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for entry in manifest.stored_files(root, found):
+                entries.append(entry)
+                if len(entries) >= 1024:
+                    flush(pool)
+        except errors.CorpusError as e:
+            result.damaged.append(str(e))
+        flush(pool)
+    _check_statistics(root, result, known)
+    # One damaged card is met twice, as a file and when it is parsed.
+    result.damaged = list(dict.fromkeys(result.damaged))
+    result.strays = [
+        name
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and (name := path.relative_to(root).as_posix()) not in known
+    ]
+    return result
+
+
+def _check_statistics(root: Path, result: Verification, known: set[str]) -> None:
+    """Times are not under the manifest, being different in every run, but they check themselves."""
+    path = root / manifest.STATISTICS
+    known.add(manifest.STATISTICS)
+    try:
+        entry = files.FileEntry.from_json(files.read_json(path)["units"])
+    except FileNotFoundError:
+        result.damaged.append(f"{manifest.STATISTICS} is missing")
+        return
+    except (errors.CorpusError, KeyError) as e:
+        result.damaged.append(str(e))
+        return
+    known.add(entry.path)
+    result.files += 2
+    result.bytes += path.stat().st_size + entry.bytes
+    if wrong := files.damage(root, entry):
+        result.damaged.append(wrong)

@@ -1,0 +1,149 @@
+"""Zarr v3 arrays written and read through TensorStore, with every chunk under CRC-32C.
+
+Traps this module closes: a write future that is dropped loses its data (each is awaited); a chunk
+equal to the fill value is left out unless asked (`store_data_equal_to_fill_value`); a missing chunk
+reads as zeros (`fill_missing_data_reads`); a write of part of a shard merges with whatever an earlier
+try left in the file (the old file is removed first).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import tensorstore as ts
+
+from storage import errors
+
+METADATA: Final = "zarr.json"
+_CHECKED_BYTES: Final = [
+    {"name": "bytes", "configuration": {"endian": "little"}},
+    {"name": "crc32c"},
+]
+
+
+def _open(folder: Path, **options: Any) -> Any:
+    spec = {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": f"{folder.resolve()}/"},
+        "store_data_equal_to_fill_value": True,
+        "fill_missing_data_reads": False,
+    } | options
+    return ts.open(spec).result()
+
+
+def create(
+    folder: Path,
+    *,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    chunk: tuple[int, ...],
+    shard: tuple[int, ...] | None = None,
+    dimension_names: tuple[str, ...],
+    attributes: dict[str, Any],
+) -> Path:
+    """Write an array's metadata, once, before any worker writes data. Returns the metadata's path.
+
+    Without `shard` every chunk is a file; with it, `shard` (a whole multiple of `chunk`) is. An
+    array that is there already is left alone if it is the same, and is an error otherwise.
+    """
+    codecs: list[dict[str, Any]] = _CHECKED_BYTES
+    if shard is not None:
+        codecs = [
+            {
+                "name": "sharding_indexed",
+                "configuration": {
+                    "chunk_shape": list(chunk),
+                    "codecs": _CHECKED_BYTES,
+                    "index_codecs": _CHECKED_BYTES,
+                    "index_location": "end",
+                },
+            }
+        ]
+    metadata = {
+        "shape": list(shape),
+        "data_type": dtype.name,
+        "chunk_grid": {
+            "name": "regular",
+            "configuration": {"chunk_shape": list(shard or chunk)},
+        },
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "codecs": codecs,
+        "fill_value": 0,
+        "dimension_names": list(dimension_names),
+        "attributes": attributes,
+    }
+    try:
+        _open(folder, metadata=metadata, create=True, open=True)
+    except ValueError as e:
+        raise errors.MismatchError(
+            f"{folder} holds another array than the one to be written; remove it: {e}"
+        ) from e
+    return folder / METADATA
+
+
+def shard_path(folder: Path, shard: int, dimensions: int) -> Path:
+    """The file of the `shard`-th shard along the first dimension; the others are in one piece."""
+    return folder.joinpath("c", str(shard), *["0"] * (dimensions - 1))
+
+
+def write_shard(folder: Path, shard: int, region: tuple[slice | int, ...], values: npt.NDArray[Any]) -> Path:
+    """Write one whole shard file and wait until it is on the disk. Returns its path."""
+    array = _open(folder, open=True)
+    path = shard_path(folder, shard, array.rank)
+    path.unlink(missing_ok=True)
+    array[region].write(values).result()
+    return path
+
+
+def read(folder: Path, region: Any) -> npt.NDArray[Any]:
+    """Read a region, checking every chunk.
+
+    Raises:
+        DamagedError: a chunk does not match its checksum, or is missing.
+    """
+    try:
+        result: npt.NDArray[Any] = _open(folder, open=True)[region].read().result()
+    except ValueError as e:
+        raise errors.DamagedError(f"reading {folder} failed; run `memcorpus verify`: {e}") from e
+    return result
+
+
+class Array:
+    """An array that stays open, its shard indexes cached within `cache_bytes`."""
+
+    def __init__(
+        self, folder: Path, *, shape: tuple[int, ...], dtype: str, cache_bytes: int = 64 << 20
+    ) -> None:
+        """Open and compare with what the manifest says, so that a swapped array is refused."""
+        self.folder = folder
+        try:
+            self._array = _open(
+                folder,
+                open=True,
+                context={"cache_pool": {"total_bytes_limit": cache_bytes}},
+            )
+        except ValueError as e:
+            raise errors.DamagedError(f"{folder} cannot be opened as a Zarr array: {e}") from e
+        if tuple(self._array.shape) != shape or self._array.dtype.name != dtype:
+            raise errors.DamagedError(
+                f"{folder} is {self._array.dtype.name} {tuple(self._array.shape)}, "
+                f"the manifest says {dtype} {shape}"
+            )
+
+    def read(self, region: Any) -> npt.NDArray[Any]:
+        """As the module's `read`."""
+        try:
+            result: npt.NDArray[Any] = self._array[region].read().result()
+        except ValueError as e:
+            raise errors.DamagedError(f"reading {self.folder} failed; run `memcorpus verify`: {e}") from e
+        return result
+
+
+def attributes(folder: Path) -> dict[str, Any]:
+    """The attributes in an array's metadata."""
+    value: dict[str, Any] = json.loads((folder / METADATA).read_bytes())["attributes"]
+    return value

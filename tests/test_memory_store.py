@@ -1,0 +1,223 @@
+"""The memory store: what is written comes back by id, by us and by every other Zarr reader; damage raises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from retrieval.memory import MemoryReader
+from storage import codecs, errors, files, memory_store, zarr_arrays
+from storage.manifest import MemoryCard
+from storage.memory_store import MemoryLayout
+from storage.shards import ShardGrid
+
+
+def write(
+    folder: Path, layout: MemoryLayout, lengths: npt.NDArray[np.int64], seed: int = 0
+) -> list[npt.NDArray[Any]]:
+    """A store of random memory; returns each passage's."""
+    rng = np.random.default_rng(seed)
+    memory = [rng.normal(size=(n, layout.width)).astype(layout.codec.dtype) for n in lengths]
+    memory_store.create(folder, layout)
+    for shard in layout.grid:
+        first, stop = layout.grid.bounds(shard)
+        offsets = np.concatenate([[0], np.cumsum(lengths[first:stop])]).astype(np.int64)
+        buffer = memory_store.allocate(layout, int(offsets[-1]))
+        buffer[: offsets[-1]] = np.concatenate(memory[first:stop])
+        memory_store.write_shard(folder, layout, shard, offsets=offsets, buffer=buffer)
+    return memory
+
+
+def reader(folder: Path, layout: MemoryLayout) -> MemoryReader:
+    entry = files.FileEntry(path="files.parquet", bytes=0, crc32c=0)
+    card = MemoryCard(
+        version="v",
+        fingerprint="f",
+        encoder_fingerprint="e" * 64,
+        encoder={},
+        layout=layout,
+        counts={},
+        files=entry,
+    )
+    return MemoryReader(folder, card)
+
+
+def layout_of(
+    passages: int, *, codec: codecs.Codec = codecs.BFLOAT16, shard: int = 8, chunk_rows: int = 16
+) -> MemoryLayout:
+    grid = ShardGrid(passages=passages, shard_passages=shard)
+    return MemoryLayout(grid=grid, width=6, max_tokens=40, codec=codec, chunk_rows=chunk_rows)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_fetch_gives_what_was_written_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    passages = data.draw(st.integers(1, 30))
+    lengths = np.array(
+        data.draw(st.lists(st.integers(1, 40), min_size=passages, max_size=passages)), np.int64
+    )
+    codec = data.draw(st.sampled_from(list(codecs.CODECS.values())))
+    layout = layout_of(passages, codec=codec, chunk_rows=data.draw(st.sampled_from([1, 3, 16, 128])))
+    folder = tmp_path_factory.mktemp("store")
+    memory = write(folder, layout, lengths)
+    wanted = data.draw(st.lists(st.integers(0, passages - 1), max_size=20))
+    fetched = reader(folder, layout).fetch(wanted)
+    assert fetched.passage_ids.tolist() == wanted
+    assert fetched.values.dtype == codec.dtype
+    assert len(fetched) == len(wanted)
+    for j, i in enumerate(wanted):
+        np.testing.assert_array_equal(fetched[j].view(np.uint8), memory[i].view(np.uint8))
+    np.testing.assert_array_equal(np.diff(fetched.offsets), lengths[wanted])
+
+
+def test_other_zarr_readers_agree(tmp_path: Path) -> None:
+    lengths = np.random.default_rng(1).integers(1, 41, 20)
+    for codec in codecs.CODECS.values():
+        layout = layout_of(20, codec=codec)
+        folder = tmp_path / codec.name
+        memory = write(folder, layout, lengths)
+        values = zarr.open_array(folder / "values", mode="r")
+        offsets: Any = zarr.open_array(folder / "offsets", mode="r")[:]
+        checksums: Any = zarr.open_array(folder / "checksums", mode="r")[:]
+        assert values.attrs["logical_dtype"] == codec.dtype.name
+        for i in range(20):
+            s, j = divmod(i, 8)
+            rows: Any = values[s, offsets[s, j] : offsets[s, j + 1]]
+            np.testing.assert_array_equal(codec.logical(rows), memory[i])
+            assert checksums[s, j] == files.crc32c(memory[i].tobytes())
+            through_tensorstore = zarr_arrays.read(
+                folder / "values", (s, slice(offsets[s, j], offsets[s, j + 1]))
+            )
+            np.testing.assert_array_equal(rows, through_tensorstore)
+
+
+def test_no_padding_is_stored(tmp_path: Path) -> None:
+    layout = layout_of(8, chunk_rows=16)
+    write(tmp_path, layout, np.full(8, 10))
+    size = zarr_arrays.shard_path(tmp_path / "values", 0, 3).stat().st_size
+    index = layout.chunks * 16 + 4
+    assert size == 80 * layout.row_bytes + 5 * 4 + index  # 80 tokens in 5 chunks, 320 rows at most
+
+
+def test_zeros_are_stored_and_a_missing_shard_is_no_zeros(tmp_path: Path) -> None:
+    layout = layout_of(8)
+    memory_store.create(tmp_path, layout)
+    offsets = np.arange(9, dtype=np.int64) * 2
+    paths = memory_store.write_shard(
+        tmp_path, layout, 0, offsets=offsets, buffer=memory_store.allocate(layout, 16)
+    )
+    assert not reader(tmp_path, layout).fetch([3]).values.any()
+    paths[0].unlink()
+    with pytest.raises(errors.DamagedError, match="cannot be opened"):
+        reader(tmp_path, layout).fetch([3])
+
+
+def test_writing_again_over_a_longer_try_leaves_nothing_of_it(tmp_path: Path) -> None:
+    layout = layout_of(8)
+    write(tmp_path, layout, np.full(8, 40), seed=1)
+    memory = write(tmp_path, layout, np.full(8, 3), seed=2)
+    again = tmp_path / "fresh"
+    write(again, layout, np.full(8, 3), seed=2)
+    for name in ("values/c/0/0/0", "offsets/c/0/0", "checksums/c/0/0"):
+        assert (tmp_path / name).read_bytes() == (again / name).read_bytes()
+    np.testing.assert_array_equal(reader(tmp_path, layout).fetch([7])[0], memory[7])
+
+
+def test_every_flipped_byte_of_a_store_raises_or_changes_nothing(tmp_path: Path) -> None:
+    layout = layout_of(8)
+    lengths = np.array([5, 1, 17, 40, 2, 9, 16, 3])
+    memory = write(tmp_path, layout, lengths)
+    for name in ("values/c/0/0/0", "offsets/c/0/0", "checksums/c/0/0"):
+        path = tmp_path / name
+        whole = path.read_bytes()
+        raised = 0
+        for position in range(len(whole)):
+            path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x10]) + whole[position + 1 :])
+            try:
+                fetched = reader(tmp_path, layout).fetch(range(8))
+            except errors.DamagedError:
+                raised += 1
+                continue
+            for j in range(8):
+                np.testing.assert_array_equal(fetched[j], memory[j])
+        # What may go unread: the chunks' own checksums, and the rest of the last chunk.
+        unread = 6 * 4 + 3 * layout.row_bytes if name.startswith("values") else 0
+        assert raised == len(whole) - unread
+        for length in range(0, len(whole), 7):
+            path.write_bytes(whole[:length])
+            with pytest.raises(errors.DamagedError):
+                reader(tmp_path, layout).fetch(range(8))
+        path.write_bytes(whole)
+
+
+def test_wrong_shapes_are_refused(tmp_path: Path) -> None:
+    layout = layout_of(10)
+    memory_store.create(tmp_path, layout)
+    good = np.arange(9, dtype=np.int64)
+    buffer = memory_store.allocate(layout, 8)
+    for offsets, what in (
+        (good[:-1], "7 passages"),
+        (good + 1, "from row 1"),
+        (np.repeat(good[:1], 9), "0 to 0 tokens"),
+        (good * 41, "41 tokens"),
+        (good * 5, "buffer"),
+    ):
+        with pytest.raises(errors.CorpusError, match=what):
+            memory_store.write_shard(tmp_path, layout, 0, offsets=offsets, buffer=buffer)
+    with pytest.raises(errors.MismatchError, match="another array"):
+        memory_store.create(tmp_path, layout_of(30))
+    with pytest.raises(errors.CorpusError, match=r"2\*\*32"):
+        MemoryLayout(
+            grid=ShardGrid(passages=1, shard_passages=2**26),
+            width=1,
+            max_tokens=64,
+            codec=codecs.FLOAT32,
+        )
+
+
+def test_reader_keeps_a_bounded_number_of_shards_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrieval.memory.OPEN_SHARDS", 2)
+    layout = layout_of(64)
+    memory = write(tmp_path, layout, np.full(64, 3))
+    opened = reader(tmp_path, layout)
+    for _ in range(3):
+        fetched = opened.fetch(range(64))
+        for j in range(64):
+            np.testing.assert_array_equal(fetched[j], memory[j])
+        assert len(opened._shards) <= 2
+
+
+def test_the_wrong_encoder_is_refused_by_name(tmp_path: Path) -> None:
+    layout = layout_of(8)
+    write(tmp_path, layout, np.full(8, 3))
+    opened = reader(tmp_path, layout)
+    opened.require_encoder("e" * 64)
+    with pytest.raises(errors.MismatchError, match="eeeeeeeeeeeeeeee.*dddddddddddddddd"):
+        opened.require_encoder("d" * 64)
+
+
+def test_threads_fetch_at_the_same_time(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    layout = layout_of(64)
+    memory = write(tmp_path, layout, np.random.default_rng(3).integers(1, 41, 64))
+    opened = reader(tmp_path, layout)
+
+    def check(seed: int) -> None:
+        wanted = np.random.default_rng(seed).integers(0, 64, 10)
+        for i, values in zip(wanted, opened.fetch(wanted), strict=True):
+            np.testing.assert_array_equal(values, memory[i])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(check, range(100)))
