@@ -1,8 +1,8 @@
 """Articles to passages of up to 200 words, never across a section.
 
-A *word* is a run of characters other than white space. Scripts written without spaces (Chinese,
-Japanese, Thai, ...) would make a paragraph one word: where such a run is longer than
-`LONG_RUN` characters, every `RUN_CHARACTERS` of them count as a word.
+A *word* is a run of characters other than white space. Scripts written without spaces would make a
+whole paragraph one word; of those, two Chinese or Japanese characters count as a word, and four
+Thai, Lao, Khmer, Burmese or Tibetan ones, about the length of a word in each.
 
 The rule, version 1: a section of n words gives ceil(n / 200) passages of nearly equal length, so that no
 short tail is left; each cut is moved to the nearest end of a paragraph or sentence, if there is one
@@ -21,20 +21,19 @@ from pipeline.articles import Article
 
 VERSION: Final = "1"
 PASSAGE_WORDS: Final = 200
-LONG_RUN: Final = 8
-RUN_CHARACTERS: Final = 2
 # Share of a full passage by which a cut may move to end a sentence.
 SLACK: Final = 0.15
 
-# Thai, Lao, Myanmar, Khmer, Tibetan; kana, CJK ideographs and compatibility forms, half-width kana.
-_UNSPACED: Final = (
-    "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff"
-    "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-)
+# Kana, CJK ideographs and their compatibility forms, half-width kana.
+_IDEOGRAPH: Final = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+# Thai, Lao, Tibetan, Burmese, Khmer.
+_SYLLABIC: Final = "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff"
+_SPACED: Final = f"[^{_IDEOGRAPH}{_SYLLABIC}]*"
+_UNSPACED = re.compile(f"[{_IDEOGRAPH}{_SYLLABIC}]")
 _RUN = re.compile(r"\S+")
-_LONG_UNSPACED = re.compile(f"[{_UNSPACED}]")
-# A piece of a long run: up to two unspaced characters, with whatever follows them that is none.
-_PIECE = re.compile(f"[^{_UNSPACED}]*(?:[{_UNSPACED}][^{_UNSPACED}]*){{1,{RUN_CHARACTERS}}}")
+# One word of a run in such a script, with the other characters around it. Where a word ends depends on
+# where it begins alone, so that a passage has the words that its section had.
+_WORD = re.compile(f"{_SPACED}(?:(?:[{_IDEOGRAPH}]{_SPACED}){{1,2}}|(?:[{_SYLLABIC}]{_SPACED}){{1,4}})")
 _SENTENCE_END = re.compile(r"[.!?…。！？։؟।][\"'”’»)\]」』]*\Z")
 
 
@@ -55,19 +54,11 @@ def splitter(passage_words: int) -> dict[str, Any]:
 
 def word_spans(text: str) -> list[tuple[int, int]]:
     """Start and end of each word of a text, in order; between them lies white space or nothing."""
+    if _UNSPACED.search(text) is None:  # nearly every text, and three times as fast
+        return [run.span() for run in _RUN.finditer(text)]
     spans: list[tuple[int, int]] = []
     for run in _RUN.finditer(text):
-        start, end = run.span()
-        unspaced = 0
-        if end - start > LONG_RUN:
-            unspaced = sum(1 for _ in _LONG_UNSPACED.finditer(text, start, end))
-        if unspaced <= LONG_RUN:
-            spans.append((start, end))
-            continue
-        pieces = [piece.span() for piece in _PIECE.finditer(text, start, end)]
-        spans.extend(pieces)
-        if pieces[-1][1] < end:
-            spans[-1] = (pieces[-1][0], end)
+        spans.extend([word.span() for word in _WORD.finditer(text, *run.span())] or [run.span()])
     return spans
 
 

@@ -203,7 +203,7 @@ def test_the_wrong_encoder_is_refused_by_name(tmp_path: Path) -> None:
     write(tmp_path, layout, np.full(8, 3))
     opened = reader(tmp_path, layout)
     opened.require_encoder("e" * 64)
-    with pytest.raises(errors.MismatchError, match="eeeeeeeeeeeeeeee.*dddddddddddddddd"):
+    with pytest.raises(errors.MismatchError, match=r"eeeeeeeeeeeeeeee.*dddddddddddddddd"):
         opened.require_encoder("d" * 64)
 
 

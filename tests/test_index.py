@@ -1,0 +1,107 @@
+"""The FAISS index against brute force; -1 never leaks; ids are passage ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from retrieval import index
+from storage import errors, files, vector_array
+from storage.shards import ShardGrid
+from storage.vector_array import VectorArray, VectorLayout
+
+
+def make(folder: Path, passages: int, dim: int = 64) -> tuple[VectorArray, npt.NDArray[np.float32]]:
+    # Clustered, as real vectors are; uniform ones have no neighbours worth finding.
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(max(1, passages // 20), dim))
+    vectors = centres[rng.integers(0, len(centres), passages)] + 0.3 * rng.normal(size=(passages, dim))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    layout = VectorLayout(grid=ShardGrid(passages=passages, shard_passages=512), dim=dim, dtype="float32")
+    vector_array.create(folder, layout)
+    for shard in layout.grid:
+        first, stop = layout.grid.bounds(shard)
+        vector_array.write_shard(folder, layout, shard, vectors[first:stop])
+    return VectorArray(folder, layout), vectors
+
+
+def test_exact_index_is_brute_force(tmp_path: Path) -> None:
+    array, vectors = make(tmp_path / "v", 700)
+    path = tmp_path / "index.faiss"
+    assert index.build(array, index.choose(700, 64), path) == 1.0
+    opened = index.Index.read(tmp_path, files.entry_of(tmp_path, path), passages=700, dim=64)
+    queries = np.random.default_rng(1).normal(size=(9, 64)).astype(np.float32)
+    ids, scores = opened.search(queries, 13)
+    exact = queries.astype(np.float64) @ vectors.T.astype(np.float64)
+    order = np.argsort(-exact, axis=1)[:, :13]
+    np.testing.assert_array_equal(ids, order)
+    np.testing.assert_allclose(scores, np.take_along_axis(exact, order, 1), atol=1e-5)
+    assert faiss.read_index(str(path)).ntotal == 700
+
+
+def test_larger_corpora_get_inverted_lists_with_recall_measured(tmp_path: Path) -> None:
+    array, vectors = make(tmp_path / "v", 6000)
+    plan = index.choose(6000, 64, exact_limit=1000)
+    assert plan.kind == "IVF256,SQ8"
+    path = tmp_path / "index.faiss"
+    recall = index.build(array, plan, path)
+    assert 0.7 < recall <= 1.0
+    opened = index.Index.read(tmp_path, files.entry_of(tmp_path, path), passages=6000, dim=64)
+    sample = np.unique(np.linspace(0, 5999, 1000).astype(int))
+    exact = np.sort(vectors[sample] @ vectors.T, axis=1)[:, -10:][:, :1]
+    found, _ = opened.search(vectors[sample], 10)
+    reached = np.einsum("qd,qkd->qk", vectors[sample], vectors[found])
+    assert recall == pytest.approx(float((reached >= exact - 1e-6).mean()), abs=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["IVF64,SQ8", "OPQ16,IVF64,PQ16"])
+def test_minus_one_never_leaks(tmp_path: Path, kind: str) -> None:
+    array, vectors = make(tmp_path / "v", 12000)
+    path = tmp_path / "index.faiss"
+    index.build(array, index.IndexPlan(kind=kind, lists=64, probes=1), path)
+    raw = faiss.read_index(str(path))
+    assert (raw.search(vectors[:5], 3000)[1] == -1).any()  # FAISS itself runs out of candidates
+    ids, _ = index.Index(raw).search(vectors[:5], 3000)
+    assert ids.min() >= 0
+    assert all(len(set(row)) == 3000 for row in ids.tolist())
+
+
+def test_exact_search_in_batches_is_exact_search(tmp_path: Path) -> None:
+    array, vectors = make(tmp_path / "v", 300)
+    queries = vectors[:4]
+    scores, ids = index.exact_search(array.batches(37), queries, 20)
+    full = queries @ vectors.T
+    np.testing.assert_allclose(scores, -np.sort(-full, axis=1)[:, :20], rtol=1e-5)
+    assert ids[:, 0].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("passages", "dim", "kind"),
+    [
+        (1, 768, "Flat"),
+        (200_000, 768, "Flat"),
+        (200_001, 768, "IVF2048,SQ8"),
+        (36_000_000, 768, "OPQ64,IVF32768,PQ64"),
+        (36_000_000, 100, "IVF32768,SQ8"),
+    ],
+)
+def test_index_is_sized_to_the_corpus(passages: int, dim: int, kind: str) -> None:
+    assert index.choose(passages, dim).kind == kind
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    array, _ = make(tmp_path / "v", 100)
+    path = tmp_path / "index.faiss"
+    index.build(array, index.choose(100, 64), path)
+    entry = files.entry_of(tmp_path, path)
+    with pytest.raises(errors.DamagedError, match="its card says 99 of 64"):
+        index.Index.read(tmp_path, entry, passages=99, dim=64)
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(errors.DamagedError, match="CRC-32C"):
+        index.Index.read(tmp_path, entry, passages=100, dim=64)
