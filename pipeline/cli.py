@@ -22,14 +22,15 @@ FAILED: Final = 1
 def main() -> None:
     """Run a command; plain errors on one line, status 2 for bad input and 1 for what failed."""
     quiet.quieten()
-    status = _run()
+    status = run()
     sys.stdout.flush()
     sys.stderr.flush()
     # Beam's threads outlive a job whose worker was killed, and would keep the process for ever.
     os._exit(status)
 
 
-def _run() -> int:
+def run() -> int:
+    """Run a command and return its exit status; errors are told on stderr."""
     try:
         # Click's own errors (unknown options, missing arguments) end with status 2 as well.
         cli(standalone_mode=False)
@@ -115,16 +116,12 @@ def cli() -> None:
 @click.option("--compute-dtype", help="The memory encoder computes in bfloat16 (default) or float32.")
 @click.option("--max-tokens", type=int, help="Tokens kept of a passage (default 304).")
 @click.option("--passage-words", type=int, help="Words of a passage, at most (default 200).")
-@click.option(
-    "--memory-template", help='Text for the encoder (default "title: {title} context: {text}").'
-)
+@click.option("--memory-template", help='Text for the encoder (default "title: {title} context: {text}").')
 @click.option("--retriever-template", help='Text for the retriever (default "{title} {text}").')
 @click.option("--vector-dtype", help="Stored vectors: float32 (default) or float16.")
 @click.option("--shard-passages", type=int, help="Passages a shard (default: sized to model and corpus).")
 @click.option("--split-bytes", type=int, help="Bytes of a source that one worker reads at a time.")
-@click.option(
-    "--max-quarantined", type=float, help="Share of pages that may be unreadable (default 0.01)."
-)
+@click.option("--max-quarantined", type=float, help="Share of pages that may be unreadable (default 0.01).")
 @_JSON
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM OPTIONS]")
 def build(out: Path, config: Path | None, as_json: bool, beam_options: tuple[str, ...], **given: Any) -> None:

@@ -60,7 +60,6 @@ def commit(root: Path, plan: Committed, *, run: Mapping[str, Any]) -> None:
 
     quarantine = "".join(json.dumps(note) + "\n" for receipt in splits for note in receipt.notes)
     files.write_atomic(root / QUARANTINE, quarantine.encode())
-    del counts["source_bytes"]  # rounded to the reader's blocks: a measure of progress, not of content
     passages_entry = _write_card(
         root,
         manifest.PASSAGES_CARD,

@@ -7,9 +7,6 @@ all that travels. The local runner is named explicitly: Beam's default tries to 
 from __future__ import annotations
 
 import argparse
-import os
-import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,8 +18,9 @@ from apache_beam.options import pipeline_options
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.transforms import environments
 
-from pipeline import quiet, work
+from pipeline import quiet, work, worker
 from storage import errors
 
 LOCAL_RUNNERS: Final = ("DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
@@ -31,6 +29,8 @@ REFUSED_RUNNERS: Final = {"DaskRunner": "it silently drops elements", "RayRunner
 POLL_SECONDS: Final = 0.5
 # A worker that is gone for so long while the job goes on will not come back.
 MISSING_SECONDS: Final = 60.0
+# Beam's name for the thread that starts a worker process and waits for its end.
+_WORKER_THREAD: Final = "run_worker"
 
 
 class WorkerDied(RuntimeError):
@@ -42,30 +42,13 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]
 
     def __init__(self, job: work.Job) -> None:
         self._job = job
-        self._launcher = (socket.gethostname(), os.getpid(), psutil.Process().create_time())
 
     def setup(self) -> None:
-        host, pid, created = self._launcher
-        if socket.gethostname() == host and os.getpid() != pid:
-            quiet.quieten()
-            threading.Thread(target=_exit_with, args=(pid, created), daemon=True).start()
+        quiet.quieten()
 
     def process(self, unit: int) -> Any:
         work.run_unit(self._job, unit)
         yield unit
-
-
-def _exit_with(pid: int, created: float) -> None:
-    """End this worker when the process that launched it is gone; it would work on for nobody."""
-    while True:
-        try:
-            launcher = psutil.Process(pid)
-            alive = launcher.create_time() == created and launcher.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            alive = False
-        if not alive:
-            os._exit(1)
-        time.sleep(1)
 
 
 class RunUnits(beam.PTransform):  # type: ignore[misc]
@@ -166,22 +149,34 @@ def run(
 
 
 def _run_pipeline(job: work.Job, units: Sequence[int], options: pipeline_options.PipelineOptions) -> None:
-    name = options.view_as(pipeline_options.StandardOptions).runner
-    runner: Any = name
-    if name in LOCAL_RUNNERS:
-        options.view_as(pipeline_options.WorkerOptions).sdk_worker_parallelism = 1
-        options.view_as(pipeline_options.LoggingOptions)  # makes its flags known before encoding
-        worker_options = options.get_all_options()
-        worker_options["default_sdk_harness_log_level"] = "CRITICAL"
-        # Worker processes get their options from the provision info, and from nowhere else.
-        encoded = JobServiceHandle.encode_pipeline_options(worker_options)
-        runner = fn_runner.FnApiRunner(
-            provision_info=fn_runner.ExtendedProvisionInfo(
-                beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
-            )
-        )
+    runner: Any = options.view_as(pipeline_options.StandardOptions).runner
+    if runner in LOCAL_RUNNERS:
+        runner, options = _local_runner(options)
     with beam.Pipeline(runner=runner, options=options) as root:
         _ = root | f"Run {job.stage} units" >> RunUnits(job, units)
+
+
+def _local_runner(
+    options: pipeline_options.PipelineOptions,
+) -> tuple[fn_runner.FnApiRunner, pipeline_options.PipelineOptions]:
+    """Beam's local runner; with `multi_processing`, over worker processes of our own command.
+
+    Beam would start `sdk_worker_main` by `-m`, with the current directory in front of its path (where
+    a folder named `storage`, say, would be imported instead of ours), and with its log noise.
+    """
+    given = options.get_all_options()
+    encoded = JobServiceHandle.encode_pipeline_options(given)
+    # Worker processes get their options from the provision info, and from nowhere else.
+    provision = fn_runner.ExtendedProvisionInfo(
+        beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
+    )
+    environment = None
+    if given.get("direct_running_mode") == "multi_processing":
+        environment = environments.SubprocessSDKEnvironment.from_command_string(worker.COMMAND)
+        options = pipeline_options.PipelineOptions([], **given)
+        # The environment says it; here it would bring Beam's own command back.
+        options.view_as(pipeline_options.DirectOptions).direct_running_mode = "in_memory"
+    return fn_runner.FnApiRunner(default_environment=environment, provision_info=provision), options
 
 
 class _DeathWatch:
@@ -205,7 +200,7 @@ class _DeathWatch:
         threading.excepthook = self._hook
 
     def _on_exception(self, args: threading.ExceptHookArgs) -> None:
-        if args.thread is not None and args.thread.name == "run_worker":
+        if args.thread is not None and args.thread.name == _WORKER_THREAD:
             self._reason = f"a worker process died: {args.exc_value}"
         else:
             self._hook(args)
@@ -224,7 +219,7 @@ class _DeathWatch:
         found = []
         for child in psutil.Process().children(recursive=True):
             try:
-                if "apache_beam.runners.worker.sdk_worker_main" in child.cmdline():
+                if worker.MODULE in child.cmdline():
                     found.append(child)
             except psutil.Error:
                 continue
@@ -232,11 +227,10 @@ class _DeathWatch:
 
     def end_workers(self) -> None:
         """Kill the workers that are left; all they have finished is on the disk."""
-        self._hook, threading.excepthook = threading.excepthook, lambda _: None
-        for worker in self._workers():
-            try:
-                worker.kill()
-                worker.wait(5)
-            except psutil.Error as e:
-                print(f"worker {worker.pid} could not be ended: {e}", file=sys.stderr)
-        threading.excepthook = self._hook
+        self.__enter__()
+        for process in self._workers():
+            process.kill()
+        for thread in threading.enumerate():
+            if thread.name == _WORKER_THREAD:
+                thread.join(10)
+        self.__exit__()

@@ -58,7 +58,8 @@ def rates(stage: str, snapshot: Snapshot, seconds: float) -> str:
             f"{rate('passages'):,.1f} passages/s, {rate('tokens'):,.0f} tokens/s, "
             f"{size(counts.get('memory_bytes', 0))}"
         )
-    return f"{max(counts.values(), default=0):,} passages"
+    done = counts.get("numbered" if stage == number_passages.STAGE else "passages", 0)
+    return f"{done:,} passages"
 
 
 class LogLines:

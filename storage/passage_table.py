@@ -165,8 +165,14 @@ class PassageTable:
                 file, groups = self._part(int(number))
                 group_of = np.searchsorted(groups, local, side="right") - 1
                 for group in np.unique(group_of):
-                    table = file.read_row_group(int(group))
+                    table = self._read_group(number, file, int(group))
                     yield table.take(pa.array(local[group_of == group] - groups[group]))
+
+    def _read_group(self, number: int, file: pq.ParquetFile, group: int) -> pa.Table:
+        try:
+            return file.read_row_group(group)
+        except (OSError, pa.ArrowException) as e:  # changed since its checksum was verified
+            raise errors.DamagedError(f"{self.parts[number].file.path} cannot be read: {e}") from e
 
     def read(self, first: int, stop: int) -> pa.Table:
         """Passages first to stop."""

@@ -78,11 +78,6 @@ def load(models: Models) -> tuple[Retriever, MemoryEncoder]:
         return _load(models)
 
 
-@functools.cache
-def _table(root: Path) -> passage_table.PassageTable:
-    return passage_table.PassageTable(root, number_passages.parts(root))
-
-
 def render(template: str, table: pa.Table) -> list[str]:
     """Each passage as a model reads it."""
     parsed = PassageTemplate(template)
@@ -105,12 +100,17 @@ class EncodeShards:
     memory: memory_store.MemoryLayout
     stage: str = STAGE
 
+    @functools.cached_property
+    def _table(self) -> passage_table.PassageTable:
+        """Opened once by each worker's copy of the job."""
+        return passage_table.PassageTable(self.root, number_passages.parts(self.root))
+
     def run(self, unit: int, meter: work.Meter) -> Receipt:
         with meter.time("loading"):
             retriever, encoder = load(self.models)
         first, stop = self.memory.grid.bounds(unit)
         with meter.time("reading"):
-            table = _table(self.root).read(first, stop)
+            table = self._table.read(first, stop)
 
         def on_vectors(count: int) -> None:
             meter.count("embedded", count)

@@ -30,11 +30,9 @@ def write_parts(root: Path, split_receipts: Iterable[Receipt]) -> int:
         for (unit, count), first in zip(rows, firsts, strict=False)
     ]
     files.write_json(work.folder(root) / PARTS, {"parts": parts})
-    read_parts.cache_clear()
     return len(parts)
 
 
-@functools.cache
 def read_parts(root: Path) -> tuple[dict[str, int], ...]:
     value: dict[str, Any] = files.read_json(work.folder(root) / PARTS)
     return tuple(value["parts"])
@@ -51,8 +49,12 @@ class NumberPassages:
     root: Path
     stage: str = STAGE
 
+    @functools.cached_property
+    def _parts(self) -> tuple[dict[str, int], ...]:
+        return read_parts(self.root)
+
     def run(self, unit: int, meter: work.Meter) -> Receipt:
-        part = read_parts(self.root)[unit]
+        part = self._parts[unit]
         source = read_passages.unnumbered_path(self.root, part["split"])
         target = part_path(self.root, unit)
         target.parent.mkdir(exist_ok=True)

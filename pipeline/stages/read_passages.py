@@ -30,6 +30,7 @@ COUNTS: Final = (
     "article_words",
     "text_bytes",
     "source_bytes",
+    "xml_bytes",
 )
 
 
@@ -37,9 +38,8 @@ def write_splits(root: Path, splits: list[sources.Split]) -> None:
     files.write_json(work.folder(root) / SPLITS, {"splits": [asdict(split) for split in splits]})
 
 
-@functools.cache
 def read_splits(root: Path) -> tuple[sources.Split, ...]:
-    """The splits of the plan, read once a process."""
+    """The splits of the plan."""
     value = files.read_json(work.folder(root) / SPLITS)
     return tuple(sources.Split(**split) for split in value["splits"])
 
@@ -63,6 +63,10 @@ class ReadPassages:
     root: Path
     passage_words: int
     stage: str = STAGE
+
+    @functools.cached_property
+    def _splits(self) -> tuple[sources.Split, ...]:
+        return read_splits(self.root)
 
     def run(self, unit: int, meter: work.Meter) -> Receipt:
         meter.counts.update(dict.fromkeys(COUNTS, 0))
@@ -88,12 +92,13 @@ class ReadPassages:
         self, unit: int, meter: work.Meter, quarantine: list[dict[str, str]]
     ) -> Iterator[pa.RecordBatch]:
         rows: list[dict[str, Any]] = []
-        reader = sources.read_split(read_splits(self.root)[unit])
+        reader = sources.read_split(self._splits[unit])
         pages = iter(reader)
         while True:
             with meter.time("reading"):
                 page = next(pages, None)
             meter.counts["source_bytes"] = reader.bytes_read
+            meter.counts["xml_bytes"] = reader.xml_bytes
             meter.show()
             if page is None:
                 break

@@ -1,0 +1,5 @@
+"""`python -m pipeline` is `memcorpus`."""
+
+from pipeline.cli import main
+
+main()

@@ -1,0 +1,84 @@
+"""A small dump, small models and a built corpus, made once a session; tests must not change them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from examples.miniwiki.export import DumpTruth, write_dump
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real dumps, where the developers' folder of them is there."""
+    if not SHARED.is_dir():
+        pytest.skip(f"real data are not in {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def dump(tmp_path_factory: pytest.TempPathFactory) -> DumpTruth:
+    return write_dump(tmp_path_factory.mktemp("dump"), articles=120, pages_per_stream=20)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `t5` (6 layers) and `gtr`, tiny and random."""
+    from tests import small_models
+
+    folder = tmp_path_factory.mktemp("models")
+    small_models.make_t5_folder(folder / "t5", layers=6, seed=1)
+    small_models.make_gtr_folder(folder / "gtr", seed=2)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def settings(dump: DumpTruth, models: Path) -> Any:
+    """What the shared corpus is built with; several splits and shards."""
+    from pipeline.settings import BuildSettings
+
+    return BuildSettings(
+        sources=(f"mediawiki:{dump.path}",),
+        retriever=str(models / "gtr"),
+        memory_encoder=str(models / "t5"),
+        live_proportion=Fraction(1, 3),
+        compute_dtype="float32",
+        shard_passages=64,
+        split_bytes=20_000,
+    )
+
+
+@pytest.fixture(scope="session")
+def corpus(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A built corpus, for reading."""
+    from pipeline.build import build
+
+    return build(settings, tmp_path_factory.mktemp("built") / "corpus").root
+
+
+@pytest.fixture
+def corpus_copy(corpus: Path, tmp_path: Path) -> Path:
+    """A built corpus that the test may damage."""
+    return Path(shutil.copytree(corpus, tmp_path / "corpus"))
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs `memcorpus ARGUMENTS` in this process: (status, stdout, stderr)."""
+    from pipeline import cli
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["memcorpus", *map(str, arguments)])
+        capfd.readouterr()
+        status = cli.run()
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return run

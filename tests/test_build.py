@@ -1,0 +1,374 @@
+"""The whole way of the data against the direct computation, and the promises about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from transformers import AutoTokenizer, T5EncoderModel
+
+from examples.miniwiki.export import DumpTruth
+from pipeline import articles, passages, runner, sources
+from pipeline.build import build
+from pipeline.settings import BuildSettings
+from retrieval import open_corpus
+from storage import errors, files, manifest
+from storage import verify as verification
+
+
+def content(root: Path) -> dict[str, bytes]:
+    """Every file but the statistics, which hold times."""
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not path.is_relative_to(root / "statistics")
+    }
+
+
+def test_passages_are_the_direct_computation(corpus: Path, dump: DumpTruth) -> None:
+    source = sources.open_source(f"mediawiki:{dump.path}")
+    expected = []
+    for split in source.splits(1 << 40):
+        for page in sources.read_split(split):
+            if isinstance(page, articles.Article):
+                expected += [
+                    (page.page_id, page.title, list(p.section), p.ordinal, p.text, p.words)
+                    for p in passages.passages(page)
+                ]
+    opened = open_corpus(corpus)
+    assert len(opened) == len(expected) > 300
+    rows = opened.passages(np.arange(len(opened))).to_pylist()
+    columns = ("page_id", "title", "section", "ordinal", "text", "words")
+    assert [tuple(row[c] for c in columns) for row in rows] == expected
+    assert [row["passage_id"] for row in rows] == list(range(len(expected)))
+    assert len({row["passage_key"] for row in rows}) == len(expected)
+
+
+def test_counts_reconcile_with_what_the_dump_holds(corpus: Path, dump: DumpTruth) -> None:
+    counts = open_corpus(corpus).counts
+    assert counts["pages"] == dump.pages
+    assert counts["kept"] == dump.kept
+    assert counts["dropped: redirect"] == dump.redirects > 0
+    assert counts["dropped: other namespace"] == dump.other_namespace > 0
+    assert counts["dropped: not wikitext"] == dump.not_wikitext > 0
+    assert counts["dropped: empty"] == dump.empty > 0
+    assert counts["dropped: deleted"] == dump.deleted > 0
+    assert counts["quarantined"] == dump.broken == 1
+    assert counts["article_words"] == counts["words"] > 10_000
+    (note,) = (corpus / "passages/quarantine.jsonl").read_text().splitlines()
+    assert json.loads(note)["title"]
+    assert json.loads(note)["reason"]
+
+
+def test_vectors_are_those_of_sentence_transformers(corpus: Path, models: Path) -> None:
+    opened = open_corpus(corpus)
+    ids = np.random.default_rng(0).choice(len(opened), 60, replace=False)
+    rows = opened.passages(ids).to_pylist()
+    model = SentenceTransformer(str(models / "gtr"), device="cpu")
+    expected = model.encode([f"{row['title']} {row['text']}" for row in rows], batch_size=7)
+    np.testing.assert_allclose(opened.vectors().take(ids), expected, atol=2e-6)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_memory_is_that_of_transformers(corpus: Path, models: Path) -> None:
+    opened = open_corpus(corpus)
+    ids = np.random.default_rng(1).choice(len(opened), 40, replace=False)
+    tokenizer = AutoTokenizer.from_pretrained(models / "t5")
+    model = T5EncoderModel.from_pretrained(models / "t5").eval()
+    fetched = opened.memory().fetch(ids)
+    for row, values in zip(opened.passages(ids).to_pylist(), fetched, strict=True):
+        text = f"title: {row['title']} context: {row['text']}"
+        tokens = tokenizer(text, return_tensors="pt", truncation=True, max_length=304)
+        with torch.no_grad():
+            states = model(**tokens, output_hidden_states=True).hidden_states[4][0].numpy()
+        assert values.shape == states.shape
+        # Stored as bfloat16: half a unit of its last place, and the float32 computation's own rounding.
+        error = np.abs(values.astype(np.float32) - states)
+        assert (error <= 2.0**-8 * np.abs(states) + 1e-5 * np.abs(states).max()).all()
+
+
+def test_search_is_brute_force_and_takes_texts(corpus: Path, models: Path) -> None:
+    opened = open_corpus(corpus)
+    model = SentenceTransformer(str(models / "gtr"), device="cpu")
+    texts = ["How long is the river Danube?", "Which planet has rings?", "Атомный номер гелия"]
+    result = opened.search(texts, 7)
+    exact = model.encode(texts).astype(np.float64) @ opened.vectors().read(0, len(opened)).T
+    assert result.passage_ids.dtype == np.int64
+    np.testing.assert_allclose(result.scores, -np.sort(-exact, axis=1)[:, :7], atol=1e-5)
+    found = np.take_along_axis(exact, result.passage_ids, axis=1)
+    np.testing.assert_allclose(found, result.scores, atol=1e-5)
+    same = opened.search(model.encode(texts), 7)
+    np.testing.assert_array_equal(same.passage_ids, result.passage_ids)
+    assert opened.search(texts[0], 2).passage_ids.shape == (1, 2)
+    everything = opened.search(texts, len(opened)).passage_ids
+    assert sorted(everything[0].tolist()) == list(range(len(opened)))
+
+
+def test_searches_that_make_no_sense_are_refused(corpus: Path, models: Path) -> None:
+    opened = open_corpus(corpus)
+    for k in (0, -1, len(opened) + 1):
+        with pytest.raises(errors.CorpusError, match=f"k is {k}, wanted 1 to {len(opened)}"):
+            opened.search(np.zeros((1, 24), np.float32), k)
+    with pytest.raises(errors.CorpusError, match=r"wanted \[q, 24\]"):
+        opened.search(np.zeros((1, 25), np.float32), 1)
+    with pytest.raises(errors.CorpusError, match="finite"):
+        opened.search(np.full((1, 24), np.nan, np.float32), 1)
+
+
+def test_another_retriever_is_refused(corpus: Path, tmp_path: Path) -> None:
+    from tests import small_models
+
+    small_models.make_gtr_folder(tmp_path / "gtr", seed=9)
+    with pytest.raises(errors.MismatchError, match="fingerprint"):
+        open_corpus(corpus, retriever=str(tmp_path / "gtr")).search("text", 1)
+
+
+def test_two_processes_give_the_same_bytes(corpus: Path, settings: Any, tmp_path: Path) -> None:
+    options = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    build(settings, tmp_path / "two", beam_options=options)
+    assert content(tmp_path / "two") == content(corpus)
+    units = open_corpus(tmp_path / "two").root / "statistics/units.parquet"
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(units).to_pylist()
+    workers = {row["worker"] for row in rows if row["stage"] == "shards"}
+    assert len(workers) == 2, "the work was not spread"
+
+
+def test_a_second_build_finds_nothing_to_do(corpus_copy: Path, settings: Any) -> None:
+    before = content(corpus_copy)
+    outcome = build(settings, corpus_copy)
+    assert outcome.already
+    assert content(corpus_copy) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"live_proportion": Fraction(1, 2)}, "memory_encoder.layers = 4, this command has 3"),
+        ({"max_tokens": 100}, "max_tokens = 304, this command has 100"),
+        ({"codec": "float32"}, "settings.codec = bfloat16, this command has float32"),
+        ({"passage_words": 150}, "settings.passage_words = 200, this command has 150"),
+        ({"memory_template": "{text}"}, "template"),
+        ({"retriever_template": "{text}"}, "template"),
+        ({"vector_dtype": "float16"}, "settings.vector_dtype"),
+    ],
+)
+def test_other_settings_are_refused_by_name(
+    corpus_copy: Path, settings: BuildSettings, change: dict[str, Any], named: str
+) -> None:
+    before = content(corpus_copy)
+    with pytest.raises(errors.MismatchError, match="was built with") as caught:
+        build(dataclasses.replace(settings, **change), corpus_copy)
+    assert named in str(caught.value)
+    assert content(corpus_copy) == before
+
+
+def test_another_model_or_source_is_refused(
+    corpus_copy: Path, settings: BuildSettings, tmp_path: Path
+) -> None:
+    from examples.miniwiki.export import write_dump
+    from tests import small_models
+
+    small_models.make_t5_folder(tmp_path / "t5", layers=6, seed=77)
+    with pytest.raises(errors.MismatchError, match=r"memory_encoder\.tensors"):
+        build(dataclasses.replace(settings, memory_encoder=str(tmp_path / "t5")), corpus_copy)
+    other = write_dump(tmp_path / "other.xml", articles=20, form="xml")
+    with pytest.raises(errors.MismatchError, match="sources"):
+        build(dataclasses.replace(settings, sources=(f"mediawiki:{other.path}",)), corpus_copy)
+
+
+class Stop(Exception):
+    """An interruption that a test makes."""
+
+
+def test_interrupted_anywhere_it_ends_with_the_same_bytes(
+    corpus: Path, settings: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails before each write of the work in turn, from the first on, and goes on."""
+    from storage import receipts
+
+    original = files.finish_partial
+    written = 0
+    out = tmp_path / "corpus"
+
+    def fail_at_next(partial: Path, path: Path) -> None:
+        nonlocal written
+        written += 1
+        if written > 2:
+            raise Stop
+        original(partial, path)
+
+    interruptions = 0
+    while not (out / manifest.NAME).exists():
+        written = 0
+        monkeypatch.setattr(files, "finish_partial", fail_at_next)
+        try:
+            build(settings, out)
+        except (Stop, RuntimeError):
+            interruptions += 1
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "finish_partial", original)
+            with pytest.raises(errors.CorpusError, match="not finished|holds no corpus"):
+                open_corpus(out)
+            if interruptions == 40:
+                monkeypatch.setattr(files, "finish_partial", original)
+                build(settings, out)
+    assert interruptions >= 10
+    assert receipts.read_if_whole(out / "work", out) is None
+    assert content(out) == content(corpus)
+
+
+def test_what_a_resume_finds_damaged_is_done_again(
+    corpus: Path, settings: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline import commit
+
+    out = tmp_path / "corpus"
+
+    def stop(*_: object, **__: object) -> None:
+        raise Stop
+
+    monkeypatch.setattr(commit, "commit", stop)
+    with pytest.raises(Stop):
+        build(settings, out)
+    monkeypatch.undo()
+    damaged = [
+        next((out / "memory").glob("*/values/c/1/0/0")),
+        next((out / "vectors").glob("*/c/0/0")),
+        out / "passages/part-00001.parquet",
+        next((out / "index").glob("*/index.faiss")),
+        out / "work/splits/000000.parquet",
+        out / "work/shards/000002.json",
+    ]
+    for path in damaged:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    build(settings, out)
+    assert content(out) == content(corpus)
+
+
+def test_a_resume_with_other_settings_is_refused(
+    settings: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.stages import encode_shards
+
+    out = tmp_path / "corpus"
+
+    def stop(*_: object) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises((Stop, RuntimeError)):
+        patch.setattr(encode_shards, "load", stop)
+        build(settings, out)
+    with pytest.raises(errors.MismatchError, match=r"was begun with settings\.codec = bfloat16"):
+        build(dataclasses.replace(settings, codec="float16"), out)
+
+
+def test_a_killed_worker_ends_the_job(
+    settings: BuildSettings, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+    import signal
+
+    from pipeline import progress
+
+    out = tmp_path / "corpus"
+    killed = []
+
+    class Killer:
+        def stage_started(self, stage: str, *, measure: str, total: int) -> None: ...
+        def stage_finished(self, stage: str, snapshot: progress.Snapshot) -> None: ...
+        def stage_polled(self, stage: str, snapshot: progress.Snapshot) -> None:
+            workers = runner._DeathWatch._workers()
+            if stage == "shards" and workers and not killed:
+                killed.append(workers[0].pid)
+                os.kill(workers[0].pid, signal.SIGKILL)
+
+    options = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    with pytest.raises(runner.WorkerDied, match="run the same command again"):
+        build(settings, out, beam_options=options, observer=Killer())
+    assert killed
+    assert runner._DeathWatch._workers() == []
+    build(settings, out)
+    assert content(out) == content(corpus)
+
+
+def test_one_build_at_a_time(settings: BuildSettings, tmp_path: Path) -> None:
+    from pipeline import build as build_module
+
+    (tmp_path / "work").mkdir()
+    with (
+        build_module._lock(tmp_path),
+        pytest.raises(errors.CorpusError, match="another build is at work"),
+    ):
+        build(settings, tmp_path)
+
+
+def test_every_file_is_checked_and_every_flip_found(corpus_copy: Path) -> None:
+    whole = verification(corpus_copy, full=True)
+    assert whole.ok
+    assert whole.strays == []
+    assert whole.files == len([p for p in corpus_copy.rglob("*") if p.is_file()]) - 1  # corpus.json itself
+    for path in sorted(p for p in corpus_copy.rglob("*") if p.is_file()):
+        data = path.read_bytes()
+        if not data:
+            continue
+        for position in {0, len(data) // 3, len(data) - 1}:
+            path.write_bytes(data[:position] + bytes([data[position] ^ 0x20]) + data[position + 1 :])
+            result = verification(corpus_copy, full=True)
+            assert not result.ok, f"byte {position} of {path.relative_to(corpus_copy)}"
+        path.write_bytes(data[:-1])
+        assert not verification(corpus_copy, full=False).ok
+        path.unlink()
+        if path.name == manifest.NAME:
+            with pytest.raises(errors.CorpusError, match="holds no corpus"):
+                verification(corpus_copy, full=False)
+        else:
+            assert not verification(corpus_copy, full=False).ok
+        path.write_bytes(data)
+    (corpus_copy / "notes.txt").write_text("mine")
+    result = verification(corpus_copy, full=True)
+    assert result.ok
+    assert result.strays == ["notes.txt"]
+
+
+def test_reading_what_is_damaged_raises(corpus_copy: Path) -> None:
+    def use(pattern: str) -> None:
+        (path, *_) = sorted(corpus_copy.glob(pattern))
+        data = path.read_bytes()
+        position = len(data) // 2
+        path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+        opened = open_corpus(corpus_copy)
+        everything = np.arange(len(opened))
+        opened.passages(everything)
+        opened.memory().fetch(everything)
+        opened.search(opened.vectors().read(0, len(opened)), 3)
+
+    for pattern in (
+        "corpus.json",
+        "passages/passages.json",
+        "passages/part-*.parquet",
+        "vectors/*/vectors.json",
+        "vectors/*/c/0/0",
+        "index/*/index.json",
+        "index/*/index.faiss",
+        "memory/*/memory.json",
+        "memory/*/values/c/0/0/0",
+        "memory/*/offsets/c/0/0",
+        "memory/*/checksums/c/0/0",
+    ):
+        backup = {p: p.read_bytes() for p in corpus_copy.glob(pattern)}
+        with pytest.raises(errors.DamagedError):
+            use(pattern)
+        for path, data in backup.items():
+            path.write_bytes(data)
+    use("statistics/units.parquet")  # nothing that a reader reads

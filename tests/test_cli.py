@@ -1,0 +1,235 @@
+"""The command line: what it prints, and one plain line with status 2 for bad input, nothing changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from examples.miniwiki.export import DumpTruth
+from retrieval import open_corpus
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def build_arguments(dump: DumpTruth, models: Path, out: Path, **changes: str) -> list[str]:
+    options = {
+        "source": f"mediawiki:{dump.path}",
+        "out": str(out),
+        "retriever": str(models / "gtr"),
+        "memory-encoder": str(models / "t5"),
+        "live-proportion": "1/3",
+        **{name.replace("_", "-"): value for name, value in changes.items()},
+    }
+    return ["build", *(part for name, value in options.items() for part in (f"--{name}", value))]
+
+
+def test_help_names_every_command(command: Command) -> None:
+    status, out, _ = command("--help")
+    assert status == 0
+    for name in ("build", "info", "search", "get", "verify"):
+        assert f"  {name}" in out
+        status, text, _ = command(name, "--help")
+        assert status == 0
+        assert "Usage:" in text
+
+
+def test_build_says_what_it_did(command: Command, dump: DumpTruth, models: Path, tmp_path: Path) -> None:
+    config = tmp_path / "build.toml"
+    config.write_text('compute_dtype = "float32"\nshard_passages = 64\n')
+    status, out, err = command(*build_arguments(dump, models, tmp_path / "c"), "--config", config)
+    assert status == 0, err
+    assert f"{dump.pages:,}" in out
+    for words in ("quarantined", "dropped: redirect", "tokenizing", "encoding", "writing", "reading"):
+        assert words in out
+    assert "encode shards: done" in err
+    assert "WARNING" not in err
+    status, out, _ = command(*build_arguments(dump, models, tmp_path / "c"), "--config", config, "--json")
+    assert status == 0
+    assert json.loads(out)["already"] is True
+
+
+def test_info_search_get_and_verify(command: Command, corpus: Path, tmp_path: Path) -> None:
+    opened = open_corpus(corpus)
+    status, out, _ = command("info", corpus, "--json")
+    summary = json.loads(out)
+    assert status == 0
+    assert summary["passages"] == len(opened)
+    (memory,) = summary["memory"].values()
+    assert memory["counts"]["tokens"] == opened.memory().tokens(np.arange(len(opened))).sum()
+    assert command("info", corpus)[0] == 0
+
+    status, out, _ = command("search", corpus, "the river Danube", "-k", "3", "--json")
+    found = json.loads(out)
+    assert status == 0
+    expected = opened.search("the river Danube", 3)
+    assert [p["passage_id"] for p in found["passages"]] == expected.passage_ids[0].tolist()
+    assert command("search", corpus, "the river Danube")[1].count("[") >= 5
+
+    status, out, _ = command("get", corpus, "5", "2", "--memory", "--save", tmp_path / "m.npz", "--json")
+    assert status == 0
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["passage_id"] for row in rows] == [5, 2]
+    saved = np.load(tmp_path / "m.npz")
+    fetched = opened.memory().fetch([5, 2])
+    np.testing.assert_array_equal(saved["values"], np.asarray(fetched.values, np.float32))
+    assert rows[0]["memory"]["tokens"] == fetched.offsets[1]
+    assert "tokens x" in command("get", corpus, "5", "--memory")[1]
+
+    assert command("verify", corpus)[0] == 0
+    status, out, _ = command("verify", corpus, "--full", "--json")
+    assert status == 0
+    assert json.loads(out)["ok"] is True
+
+
+def test_verify_ends_with_status_1_on_damage(command: Command, corpus_copy: Path) -> None:
+    path = next(corpus_copy.glob("memory/*/values/c/0/0/0"))
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    assert command("verify", corpus_copy)[0] == 0
+    status, out, _ = command("verify", corpus_copy, "--full")
+    assert status == 1
+    assert f"damaged: {path.relative_to(corpus_copy)}" in out
+    status, _, err = command("get", corpus_copy, "0", "--memory")
+    assert status == 1
+    assert "does not match its checksum" in err
+
+
+def refused(command: Command, arguments: list[Any], *words: str) -> None:
+    status, out, err = command(*arguments)
+    assert status == 2, (status, out, err)
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1, err
+    for word in words:
+        assert word in err
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"source": "mediawiki:/no/such/dump.xml"}, ["/no/such/dump.xml"]),
+        ({"source": "pdf:/x"}, ["pdf", "mediawiki", "kilt", "dpr", "wikipedia", "jsonl"]),
+        ({"live_proportion": "0.4"}, ["0.4", "1/3", "1/2"]),
+        ({"live_proportion": "2"}, ["2"]),
+        ({"codec": "zip"}, ["zip", "bfloat16"]),
+        ({"compute_dtype": "int8"}, ["int8", "bfloat16"]),
+        ({"shard_passages": "100"}, ["100", "multiple of 64"]),
+        ({"memory_template": "{body}"}, ["{body}", "{text}"]),
+        ({"retriever": "no/such-model"}, ["no/such-model", "give a folder"]),
+        ({"max_tokens": "0"}, ["max tokens is 0"]),
+    ],
+)
+def test_bad_settings(
+    command: Command,
+    dump: DumpTruth,
+    models: Path,
+    tmp_path: Path,
+    changes: dict[str, str],
+    words: list[str],
+) -> None:
+    out = tmp_path / "corpus"
+    refused(command, build_arguments(dump, models, out, **changes), *words)
+    assert not out.exists()
+
+
+def test_bad_dumps(command: Command, dump: DumpTruth, models: Path, tmp_path: Path) -> None:
+    pdf = tmp_path / "dump.xml.bz2"
+    pdf.write_bytes(b"%PDF-1.7\n" + bytes(1000))
+    out = tmp_path / "corpus"
+    refused(command, build_arguments(dump, models, out, source=f"mediawiki:{pdf}"), "PDF", pdf.name)
+    assert not out.exists()
+    cut = tmp_path / "cut.xml.bz2"
+    whole = dump.path.read_bytes()
+    cut.write_bytes(whole[: len(whole) * 2 // 3])
+    refused(command, build_arguments(dump, models, out, source=f"mediawiki:{cut}"), "cut.xml.bz2", "byte")
+    assert not (out / "corpus.json").exists()
+
+
+def test_encoder_folder_without_weights(
+    command: Command, dump: DumpTruth, models: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(models / "t5", tmp_path / "t5")
+    (tmp_path / "t5/model.safetensors").unlink()
+    arguments = build_arguments(dump, models, tmp_path / "c", memory_encoder=str(tmp_path / "t5"))
+    refused(command, arguments, "no weights", "safetensors")
+    (tmp_path / "t5/pytorch_model.bin").write_bytes(b"\x80\x02")
+    refused(command, arguments, "pickle", "safetensors")
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("folder", ["", "work"])
+def test_output_folder_holding_something_else(
+    command: Command, dump: DumpTruth, models: Path, tmp_path: Path, folder: str
+) -> None:
+    thesis = tmp_path / "c" / folder / "thesis.tex"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("\\section{}")
+    refused(command, build_arguments(dump, models, tmp_path / "c"), "something else", "thesis.tex")
+    assert thesis.read_text() == "\\section{}"
+    assert [p for p in (tmp_path / "c").rglob("*") if p.is_file()] == [thesis]
+    refused(command, build_arguments(dump, models, thesis), "is a file")
+
+
+def test_disk_without_room(
+    command: Command,
+    dump: DumpTruth,
+    models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(10**6, 10**6 - 12345, 12345))
+    refused(command, build_arguments(dump, models, tmp_path / "c"), "12,345 bytes free", "needs about")
+    assert not (tmp_path / "c").exists()
+
+
+def test_bad_questions(command: Command, corpus: Path, tmp_path: Path) -> None:
+    refused(command, ["get", corpus, "0", "999999"], "unknown passage id 999999")
+    refused(command, ["get", corpus, "0", "--memory", "--version", "v9"], "'v9'", "current")
+    refused(command, ["info", tmp_path], "holds no corpus")
+    refused(command, ["info", "s3://bucket/corpus"], "only local paths")
+    refused(command, ["search", corpus, "x", "-k", "0"], "k is 0")
+    refused(command, ["verify", tmp_path / "none"], "holds no corpus")
+
+
+def test_bad_beam_options(command: Command, dump: DumpTruth, models: Path, tmp_path: Path) -> None:
+    arguments = build_arguments(dump, models, tmp_path / "c")
+    refused(command, [*arguments, "--", "--runner=DaskRunner"], "DaskRunner", "drops elements")
+    refused(command, [*arguments, "--", "--direct_num_worker=2"], "--direct_num_worker")
+    assert not (tmp_path / "c").exists()
+
+
+def test_config_with_an_unknown_key(command: Command, tmp_path: Path) -> None:
+    config = tmp_path / "x.toml"
+    config.write_text("passage_word = 3\n")
+    refused(command, ["build", "--out", tmp_path / "c", "--config", config], "passage_word", "known are")
+    config.write_text('passage_words = "many"\nsources=["a"]\nretriever="r"\nmemory_encoder="m"\n')
+    config.write_text(config.read_text() + 'live_proportion="1/3"\n')
+    refused(command, ["build", "--out", tmp_path / "c", "--config", config], "passage_words", "'many'")
+
+
+def test_missing_options_and_unknown_ones(command: Command, tmp_path: Path) -> None:
+    refused(command, ["build", "--out", tmp_path / "c"], "no source given", "--source")
+    status, _, err = command("build", "--sauce", "x")
+    assert status == 2
+    assert "--sauce" in err
+
+
+def test_the_real_command_is_quiet_and_ends(corpus: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipeline", "get", str(corpus), "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    command[-1] = "999999"
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("memcorpus: unknown passage id 999999")
