@@ -19,6 +19,7 @@ from encoders.tokenizing import Tokenizer
 from pipeline import commit, passages, plan, progress, runner, sources, work
 from pipeline.settings import BuildSettings
 from pipeline.stages import encode_shards, index_vectors, number_passages, read_passages
+from retrieval import index
 from storage import codecs, errors, files, manifest, memory_store, shards, vector_array
 from storage.receipts import Receipt
 
@@ -63,7 +64,7 @@ def build(
     *,
     beam_options: Sequence[str] = (),
     observer: progress.Observer | None = None,
-    exact_limit: int | None = None,
+    exact_limit: int = index.EXACT_LIMIT,
 ) -> Outcome:
     """Build a corpus, or finish one that was interrupted.
 
@@ -302,7 +303,7 @@ def _run_stages(
     opened: _Opened,
     splits: Sequence[sources.Split],
     stages: _Stages,
-    exact_limit: int | None,
+    exact_limit: int,
 ) -> commit.Committed:
     root = stages.root
     stages.run(
@@ -362,10 +363,9 @@ def _run_stages(
     vector_array.create(root / job.vectors_folder, job.vectors)
     memory_store.create(root / job.memory_folder, job.memory)
     stages.run(job, grid.shards, measure="passages", total=count)
-    index_options = {} if exact_limit is None else {"exact_limit": exact_limit}
     stages.run(
         index_vectors.IndexVectors(
-            root=root, fingerprint=vectors_print, vectors=committed.vectors, **index_options
+            root=root, fingerprint=vectors_print, vectors=committed.vectors, exact_limit=exact_limit
         ),
         1,
         measure="passages",

@@ -139,5 +139,5 @@ def _check_type(name: str, annotation: str, value: Any) -> None:
     }
     if not isinstance(value, wanted[annotation]) or isinstance(value, bool):
         raise errors.CorpusError(f"setting {name} is {value!r}, wanted {annotation}")
-    if annotation == "tuple[str, ...]" and not all(isinstance(item, str) for item in value):
+    if isinstance(value, tuple) and not all(isinstance(item, str) for item in value):
         raise errors.CorpusError(f"setting {name} is {value!r}, wanted a list of strings")

@@ -19,7 +19,7 @@ import tensorstore as ts
 from storage import errors
 
 METADATA: Final = "zarr.json"
-_CHECKED_BYTES: Final = [
+_CHECKED_BYTES: Final[list[dict[str, Any]]] = [
     {"name": "bytes", "configuration": {"endian": "little"}},
     {"name": "crc32c"},
 ]

@@ -20,9 +20,7 @@ def test_first_ids_are_prefix_sums() -> None:
     st.text(max_size=4),
     st.text(max_size=4),
 )
-def test_keys_differ_where_anything_differs(
-    one: list[str], other: list[str], page: str, text: str
-) -> None:
+def test_keys_differ_where_anything_differs(one: list[str], other: list[str], page: str, text: str) -> None:
     def key(section: list[str], page: str = page, text: str = text, ordinal: int = 0) -> bytes:
         return ids.passage_key(page, section, ordinal, text=text, splitter="1")
 

@@ -13,9 +13,7 @@ from storage.ragged import MemoryArray, RaggedMemory
 
 def ragged(dtype: str = "bfloat16") -> RaggedMemory:
     values = np.arange(24).reshape(6, 4).astype(np.dtype(dtype)).view(MemoryArray)
-    return RaggedMemory(
-        passage_ids=np.array([7, 3, 7]), offsets=np.array([0, 1, 4, 6]), values=values
-    )
+    return RaggedMemory(passage_ids=np.array([7, 3, 7]), offsets=np.array([0, 1, 4, 6]), values=values)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])

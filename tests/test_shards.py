@@ -26,9 +26,7 @@ def test_shards_cover_every_passage_once(passages: int, size: int) -> None:
 def test_chosen_shards_fit_in_memory_and_align_with_vectors(
     passages: int, max_tokens: int, token_bytes: int
 ) -> None:
-    size = shards.choose_shard_passages(
-        passages=passages, max_tokens=max_tokens, token_bytes=token_bytes
-    )
+    size = shards.choose_shard_passages(passages=passages, max_tokens=max_tokens, token_bytes=token_bytes)
     assert size % vector_array.CHUNK_ROWS == 0
     smallest = shards.MIN_SHARD_PASSAGES * max_tokens * token_bytes
     assert size * max_tokens * token_bytes <= max(shards.SHARD_BYTES, smallest)

@@ -60,8 +60,6 @@ def test_wrong_vectors_are_refused(tmp_path: Path) -> None:
     with pytest.raises(errors.CorpusError, match="passage 70 is not finite"):
         vector_array.write_shard(tmp_path, layout, 1, vectors[64:])
     with pytest.raises(errors.DamagedError, match="the manifest says"):
-        VectorArray(
-            tmp_path, VectorLayout(grid=layout.grid, dim=4, dtype="float32")
-        )
+        VectorArray(tmp_path, VectorLayout(grid=layout.grid, dim=4, dtype="float32"))
     with pytest.raises(errors.CorpusError, match="float32, float16"):
         VectorLayout(grid=layout.grid, dim=4, dtype="int8")

@@ -20,9 +20,8 @@ from storage import errors, files, memory_store, passage_table, vector_array
 from storage.receipts import Receipt
 
 if TYPE_CHECKING:
-    from encoders.retriever import Retriever
-
     from encoders.memory_encoder import MemoryEncoder
+    from encoders.retriever import Retriever
 
 STAGE: Final = "shards"
 
@@ -48,9 +47,8 @@ _LOADING = threading.Lock()
 @functools.cache
 def _load(models: Models) -> tuple[Retriever, MemoryEncoder]:
     """Both models; a folder that was changed since the plan was made is refused."""
-    from encoders.retriever import Retriever
-
     from encoders.memory_encoder import MemoryEncoder
+    from encoders.retriever import Retriever
 
     retriever = Retriever.load(models.retriever)
     encoder = MemoryEncoder.load(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -48,7 +48,7 @@ def unnumbered_path(root: Path, unit: int) -> Path:
     return work.folder(root) / STAGE / f"{unit:06d}.parquet"
 
 
-def reconcile(counts: dict[str, int]) -> None:
+def reconcile(counts: Mapping[str, int]) -> None:
     """Pages read = kept + dropped + quarantined; words kept = words in passages. Else something is lost."""
     dropped = sum(n for name, n in counts.items() if name.startswith(DROPPED))
     pages = (counts["kept"], dropped, counts["quarantined"])
@@ -119,24 +119,26 @@ class ReadPassages:
 
     def _rows(self, article: articles.Article, meter: work.Meter) -> list[dict[str, Any]]:
         splitter = json.dumps(passages.splitter(self.passage_words), sort_keys=True)
-        rows = [
-            {
-                "passage_key": ids.passage_key(
-                    article.page_id,
-                    passage.section,
-                    passage.ordinal,
-                    text=passage.text,
-                    splitter=splitter,
-                ),
-                "page_id": article.page_id,
-                "title": article.title,
-                "section": list(passage.section),
-                "ordinal": passage.ordinal,
-                "text": passage.text,
-                "words": passage.words,
-            }
-            for passage in passages.passages(article, self.passage_words)
-        ]
+        rows: list[dict[str, Any]] = []
+        for passage in passages.passages(article, self.passage_words):
+            key = ids.passage_key(
+                article.page_id,
+                passage.section,
+                passage.ordinal,
+                text=passage.text,
+                splitter=splitter,
+            )
+            rows.append(
+                {
+                    "passage_key": key,
+                    "page_id": article.page_id,
+                    "title": article.title,
+                    "section": list(passage.section),
+                    "ordinal": passage.ordinal,
+                    "text": passage.text,
+                    "words": passage.words,
+                }
+            )
         if not rows:
             meter.count(DROPPED + articles.EMPTY)
             return rows

@@ -1,0 +1,119 @@
+"""The fingerprint of an encoder: SHA-256 over all that decides its numbers.
+
+A corpus records it; a reader that asks with another encoder is refused, and `differences` names
+what differs. Computed from the files alone, in bounded memory, without jax or torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from encoders import model_folder
+from encoders.t5_config import T5Config
+
+# Raise when the encoder's own arithmetic changes by more than rounding.
+ARITHMETIC = 1
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A digest and what it was taken of.
+
+    Args:
+        hex: SHA-256 of the description's canonical JSON.
+        description: JSON values only, so that it can be stored beside what it describes.
+    """
+
+    hex: str
+    description: dict[str, Any]
+
+
+def of(description: Mapping[str, Any]) -> Fingerprint:
+    """Fingerprint of a description: keys sorted, no spaces, ASCII."""
+    canonical = json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return Fingerprint(hashlib.sha256(canonical.encode("ascii")).hexdigest(), dict(description))
+
+
+def memory_description(
+    *,
+    config: T5Config,
+    layers: int,
+    tensors: Mapping[str, model_folder.Tensor],
+    tokenizer_files: Iterable[Path],
+    max_tokens: int,
+    template: str,
+    compute_dtype: str,
+) -> dict[str, Any]:
+    """What decides the numbers of a memory encoder.
+
+    Live layers are left out, so fine-tuning them alone leaves a corpus valid; so is how many
+    there are.
+
+    Args:
+        config: shape of the encoder.
+        layers: number of layers that are run.
+        tensors: the tensors these use, by canonical name.
+        tokenizer_files: every one is digested under its name.
+        max_tokens: passages are cut here.
+        template: how a passage becomes text.
+        compute_dtype: "float32" or "bfloat16".
+    """
+    return {
+        "kind": "memory",
+        "arithmetic": ARITHMETIC,
+        "tensors": digest_tensors(tensors),
+        "layers": layers,
+        "final_norm": layers == config.layers,
+        "tokenizer": {path.name: digest_file(path) for path in tokenizer_files},
+        "max_tokens": max_tokens,
+        "template": template,
+        "compute_dtype": compute_dtype,
+        "architecture": {
+            "d_model": config.d_model,
+            "d_kv": config.d_kv,
+            "d_ff": config.d_ff,
+            "heads": config.heads,
+            "feed_forward": config.feed_forward,
+            "relative_buckets": config.relative_buckets,
+            "relative_max_distance": config.relative_max_distance,
+            "norm_epsilon": config.norm_epsilon,
+        },
+    }
+
+
+def digest_tensors(tensors: Mapping[str, model_folder.Tensor]) -> str:
+    """SHA-256 over name, dtype, shape and bytes of each tensor, sorted by name.
+
+    Independent of the files they are spread over, and of their names there.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        head = json.dumps([name, tensor.dtype, list(tensor.shape)], separators=(",", ":"))
+        digest.update(head.encode("ascii") + b"\n")
+        for chunk in tensor.chunks():
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The keys in which two descriptions differ, nested ones with dots, sorted."""
+    found = []
+    for key in sorted(set(one) | set(other)):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif key not in one or key not in other or a != b:
+            found.append(prefix + key)
+    return found

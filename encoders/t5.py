@@ -1,0 +1,294 @@
+"""The lower layers of a T5.1.1 encoder, in Flax.
+
+For residual stream h [tokens, d_model] of one text, layer l computes
+
+    h <- h + Attention(norm(h));   h <- h + FeedForward(norm(h))
+    norm(x) = scale * x / sqrt(mean(x^2) + epsilon)
+    Attention: per head, softmax(q k^T + bias[bucket(j - i)]) v, without 1/sqrt(d_kv) (it is folded
+        into the initialisation) and without biases; one relative-position table for all layers
+    FeedForward: wo(gelu(wi_0 x) * (wi_1 x)) with the tanh form of GELU, or wo(relu(wi x))
+
+What is stored as memory is h after layer n, before any norm; only if all layers are run does the
+final norm belong to them. Source: PAPERS: The reader family; Raffel et al. 2020; Shazeer 2020.
+
+Precision. Kernels and the activations that meet them are in the compute dtype; every product is
+accumulated and returned in float32; the residual stream, norms, softmax, gate and relative bias
+are float32. With compute dtype float32, products are computed in full float32 on every backend
+(without TF32 or bf16 passes).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from encoders import weights
+from encoders.t5_config import T5Config
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
+# A tensor by its canonical name, as in `weights.tensor_shapes`: matrices are [out, in].
+TensorSource = Callable[[str], np.ndarray]
+
+
+def relative_position_buckets(
+    length: int, *, buckets: int = 32, max_distance: int = 128
+) -> Int[np.ndarray, "queries keys"]:
+    """Row of the relative-position table for every pair (query i, key j), bidirectional.
+
+    Half of the buckets are for keys after the query. Of each half, half are for exact distances,
+    and the rest grow logarithmically up to max_distance:
+
+        bucket(r) = [r > 0] * B/2 + (|r| if |r| < B/4
+                    else min(B/2 - 1, B/4 + floor(log(4|r|/B) / log(4 max/B) * B/4)))
+
+    Source: Raffel et al. 2020, section 2.1; the formula is that of Mesh TensorFlow.
+    """
+    relative = np.arange(length)[None, :] - np.arange(length)[:, None]
+    return bucket_of(relative, buckets=buckets, max_distance=max_distance)
+
+
+def bucket_of(
+    relative: Int[np.ndarray, "*shape"], *, buckets: int, max_distance: int
+) -> Int[np.ndarray, "*shape"]:
+    """Bucket of each relative position, key minus query."""
+    half = buckets // 2
+    exact = half // 2
+    distance = np.abs(relative)
+    far = np.log(np.maximum(distance, exact) / exact) / math.log(max_distance / exact)
+    logarithmic = np.minimum(exact + (far * (half - exact)).astype(np.int32), half - 1)
+    near = np.where(distance < exact, distance, logarithmic)
+    rows: Int[np.ndarray, "*shape"] = ((relative > 0) * half + near).astype(np.int32)
+    return rows
+
+
+def _matmul(
+    x: Float[Array, "*rows in"], kernel: Float[Array, "in out"], dtype: jnp.dtype
+) -> Float[Array, "*rows out"]:
+    """x @ kernel with inputs in `dtype`, accumulated in float32."""
+    return jnp.matmul(
+        x.astype(dtype),
+        kernel.astype(dtype),
+        precision=_precision(dtype),
+        preferred_element_type=jnp.float32,
+    )
+
+
+def _precision(dtype: jnp.dtype) -> lax.Precision | None:
+    # HIGHEST on bfloat16 inputs would send XLA:CPU to the float32 kernels, at half the speed.
+    return lax.Precision.HIGHEST if dtype == jnp.float32 else None
+
+
+class RMSNorm(nnx.Module):  # type: ignore[misc]
+    """scale * x / sqrt(mean(x^2) + epsilon), in float32."""
+
+    def __init__(self, scale: Float[np.ndarray, " d"], *, epsilon: float) -> None:
+        self.scale = nnx.Param(jnp.asarray(scale, jnp.float32))
+        self.epsilon = epsilon
+
+    def __call__(self, x: Float[Array, "*rows d"]) -> Float[Array, "*rows d"]:
+        mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+        scale: Float[Array, " d"] = self.scale[...]
+        return x * lax.rsqrt(mean_square + self.epsilon) * scale
+
+
+class SelfAttention(nnx.Module):  # type: ignore[misc]
+    """Attention over the texts' real tokens, with the relative bias given."""
+
+    def __init__(self, config: T5Config, tensor: TensorSource, prefix: str, *, dtype: jnp.dtype) -> None:
+        self.heads, self.d_kv, self.dtype = config.heads, config.d_kv, dtype
+        # One product for q, k and v: [d, 3 * heads * d_kv].
+        self.qkv = _kernel([tensor(f"{prefix}.{name}.weight") for name in "qkv"], dtype)
+        self.out = _kernel([tensor(f"{prefix}.o.weight")], dtype)
+
+    def __call__(
+        self, x: Float[Array, "batch tokens d"], bias: Float[Array, "batch heads tokens tokens"]
+    ) -> Float[Array, "batch tokens d"]:
+        batch, tokens, _ = x.shape
+        qkv = _matmul(x, self.qkv[...], self.dtype).astype(self.dtype)
+        qkv = qkv.reshape(batch, tokens, 3, self.heads, self.d_kv).transpose(2, 0, 3, 1, 4)
+        q, k, v = qkv[0], qkv[1], qkv[2]  # [batch, heads, tokens, d_kv]
+        precision = _precision(self.dtype)
+        # Batched dots over (batch, heads): an einsum in the [batch, tokens, heads, d_kv] layout
+        # is several times slower on XLA:CPU.
+        scores = lax.dot_general(
+            q,
+            k,
+            (((3,), (3,)), ((0, 1), (0, 1))),
+            precision=precision,
+            preferred_element_type=jnp.float32,
+        )
+        shares = jax.nn.softmax(scores + bias, axis=-1).astype(self.dtype)
+        mixed = lax.dot_general(
+            shares,
+            v,
+            (((3,), (2,)), ((0, 1), (0, 1))),
+            precision=precision,
+            preferred_element_type=jnp.float32,
+        )
+        mixed = mixed.astype(self.dtype).transpose(0, 2, 1, 3).reshape(batch, tokens, -1)
+        return _matmul(mixed, self.out[...], self.dtype)
+
+
+class FeedForward(nnx.Module):  # type: ignore[misc]
+    """wo(gelu(wi_0 x) * (wi_1 x)), or wo(relu(wi x))."""
+
+    def __init__(self, config: T5Config, tensor: TensorSource, prefix: str, *, dtype: jnp.dtype) -> None:
+        self.gated, self.dtype = config.feed_forward == "gated-gelu", dtype
+        names = ("wi_0", "wi_1") if self.gated else ("wi",)
+        self.wi = _kernel([tensor(f"{prefix}.{name}.weight") for name in names], dtype)
+        self.wo = _kernel([tensor(f"{prefix}.wo.weight")], dtype)
+
+    def __call__(self, x: Float[Array, "*rows d"]) -> Float[Array, "*rows d"]:
+        inner = _matmul(x, self.wi[...], self.dtype)
+        if self.gated:
+            gate, linear = jnp.split(inner, 2, axis=-1)
+            inner = jax.nn.gelu(gate, approximate=True) * linear
+        else:
+            inner = jax.nn.relu(inner)
+        return _matmul(inner, self.wo[...], self.dtype)
+
+
+class Block(nnx.Module):  # type: ignore[misc]
+    """One layer: attention, then feed-forward, each after a norm and added to its input."""
+
+    def __init__(self, config: T5Config, tensor: TensorSource, layer: int, *, dtype: jnp.dtype) -> None:
+        name, epsilon = f"block.{layer}.layer", config.norm_epsilon
+        self.attention_norm = RMSNorm(tensor(f"{name}.0.layer_norm.weight"), epsilon=epsilon)
+        self.attention = SelfAttention(config, tensor, f"{name}.0.SelfAttention", dtype=dtype)
+        self.feed_forward_norm = RMSNorm(tensor(f"{name}.1.layer_norm.weight"), epsilon=epsilon)
+        self.feed_forward = FeedForward(config, tensor, f"{name}.1.DenseReluDense", dtype=dtype)
+
+    def __call__(
+        self, h: Float[Array, "batch tokens d"], bias: Float[Array, "batch heads tokens tokens"]
+    ) -> Float[Array, "batch tokens d"]:
+        h = h + self.attention(self.attention_norm(h), bias)
+        return h + self.feed_forward(self.feed_forward_norm(h))
+
+
+class T5Encoder(nnx.Module):  # type: ignore[misc]
+    """The first `layers` layers of a T5 encoder; see the module's docstring.
+
+    Args:
+        config: shape of the whole encoder.
+        tensor: gives each tensor of `weights.tensor_shapes(config, layers)` by name, once.
+        layers: how many to run, 0 (the embedding alone) to config.layers (and the final norm).
+        compute_dtype: "float32", or "bfloat16" for the kernels and what meets them.
+
+    Raises:
+        ValueError: layers or compute_dtype is none of these.
+    """
+
+    def __init__(
+        self,
+        config: T5Config,
+        tensor: TensorSource,
+        *,
+        layers: int,
+        compute_dtype: str = "float32",
+    ) -> None:
+        if not 0 <= layers <= config.layers:
+            raise ValueError(f"{layers} layers of an encoder of {config.layers} cannot be run")
+        if compute_dtype not in COMPUTE_DTYPES:
+            raise ValueError(f"compute_dtype is {compute_dtype!r}, wanted one of {', '.join(COMPUTE_DTYPES)}")
+        dtype = jnp.dtype(compute_dtype)
+        self.config = config
+        self.embedding = nnx.Param(jnp.asarray(tensor(weights.EMBEDDING), jnp.float32))
+        self.relative_bias = (
+            nnx.Param(jnp.asarray(tensor(weights.RELATIVE_BIAS), jnp.float32)) if layers else None
+        )
+        self.blocks = nnx.List([Block(config, tensor, layer, dtype=dtype) for layer in range(layers)])
+        self.final_norm = (
+            RMSNorm(tensor(weights.FINAL_NORM), epsilon=config.norm_epsilon)
+            if layers == config.layers
+            else None
+        )
+
+    def __call__(
+        self, ids: Int[Array, "batch tokens"], lengths: Int[Array, " batch"]
+    ) -> Float[Array, "batch tokens d"]:
+        """The memory of each token, float32.
+
+        Args:
+            ids: token ids; what stands from a row's length on is ignored.
+            lengths: real tokens of each row, at least 1.
+
+        Returns:
+            The residual stream after the last layer that is run, after the final norm if that is
+            the encoder's last. Rows of tokens beyond a text's length are meaningless.
+        """
+        *_, h = self._stream(ids, lengths)
+        return h if self.final_norm is None else self.final_norm(h)
+
+    def residuals(
+        self, ids: Int[Array, "batch tokens"], lengths: Int[Array, " batch"]
+    ) -> list[Float[Array, "batch tokens d"]]:
+        """The residual stream before the first layer and after each, never normed."""
+        return list(self._stream(ids, lengths))
+
+    def _stream(
+        self, ids: Int[Array, "batch tokens"], lengths: Int[Array, " batch"]
+    ) -> Iterator[Float[Array, "batch tokens d"]]:
+        h = self.embedding[...][ids]
+        yield h
+        if self.relative_bias is None:
+            return
+        bias = self._bias(ids.shape[1], lengths)
+        for block in self.blocks:
+            h = block(h, bias)
+            yield h
+
+    def _bias(self, tokens: int, lengths: Int[Array, " batch"]) -> Float[Array, "batch heads tokens tokens"]:
+        """The relative bias of all layers, and the lowest float where a key is padding.
+
+        The lowest float, not -inf: its exponential is exactly 0 beside any real key, and no NaN
+        can come of it.
+        """
+        assert self.relative_bias is not None
+        rows = relative_position_buckets(
+            tokens,
+            buckets=self.config.relative_buckets,
+            max_distance=self.config.relative_max_distance,
+        )
+        bias = self.relative_bias[...].T[:, rows]  # [heads, tokens, tokens]
+        real = jnp.arange(tokens) < lengths[:, None]  # [batch, tokens]
+        lowest = float(np.finfo(np.float32).min)
+        return jnp.where(real[:, None, None, :], bias[None], lowest)
+
+
+def _kernel(matrices: list[np.ndarray], dtype: jnp.dtype) -> nnx.Param:
+    """PyTorch's [out, in] matrices, put side by side, as one [in, out] kernel."""
+    return nnx.Param(jnp.asarray(np.concatenate(matrices).T, dtype))
+
+
+def compile_memory(
+    encoder: T5Encoder,
+) -> Callable[[np.ndarray, np.ndarray, np.dtype], tuple[Array, Array]]:
+    """The encoder as a function (ids, lengths, dtype) -> (memory, peaks), compiled per shape.
+
+    Memory is [batch, tokens, d] in `dtype`; peaks [batch] float32 is the largest magnitude among a
+    row's real tokens before that rounding (NaN if there is one), which tells overflow.
+    """
+    graph, state = nnx.split(encoder)
+
+    @partial(jax.jit, static_argnames="dtype")
+    def run(
+        state: nnx.State,
+        ids: Int[Array, "batch tokens"],
+        lengths: Int[Array, " batch"],
+        dtype: np.dtype,
+    ) -> tuple[Float[Array, "batch tokens d"], Float[Array, " batch"]]:
+        h = nnx.merge(graph, state)(ids, lengths)
+        real = (jnp.arange(ids.shape[1]) < lengths[:, None])[:, :, None]
+        peaks = jnp.max(jnp.where(real, jnp.abs(h), 0.0), axis=(1, 2))
+        return h.astype(dtype), peaks
+
+    return lambda ids, lengths, dtype: run(state, ids, lengths, dtype)

@@ -1,0 +1,126 @@
+"""Texts to ragged token ids, as Hugging Face cuts them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders import model_folder
+from encoders.model_folder import ModelFolderError
+from encoders.quiet import quiet
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of several texts, without padding.
+
+    Args:
+        ids: int32 [tokens], the texts one after the other, each with its EOS.
+        offsets: int64 [texts + 1]; text i is ids[offsets[i] : offsets[i + 1]].
+        cut: int64 [texts], tokens that the limit cut from each text.
+
+    Raises:
+        ValueError: these do not fit each other, or a text has no token.
+    """
+
+    ids: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    cut: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.ids.ndim != 1 or self.offsets.shape != (len(self.cut) + 1,):
+            raise ValueError(
+                f"ids have shape {self.ids.shape}, offsets {self.offsets.shape}, cut "
+                f"{self.cut.shape}; wanted [tokens], [texts + 1] and [texts]"
+            )
+        if self.offsets[0] != 0 or self.offsets[-1] != len(self.ids) or (self.lengths < 1).any():
+            raise ValueError(
+                "offsets do not rise from 0 to the number of ids; wanted a token or more per text"
+            )
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each text, int64 [texts]."""
+        return np.diff(self.offsets)
+
+
+class Tokenizer:
+    """A model folder's tokenizer, with a limit on tokens.
+
+    Args:
+        folder: holds tokenizer.json or spiece.model, and config.json.
+        max_tokens: texts are cut to this, EOS included.
+
+    Raises:
+        ModelFolderError: no tokenizer, one that cannot be read, or one that does not append EOS.
+        ValueError: max_tokens is below 2.
+    """
+
+    def __init__(self, folder: Path, *, max_tokens: int) -> None:
+        if max_tokens < 2:
+            raise ValueError(f"max_tokens is {max_tokens}, wanted 2 or more: a token and EOS")
+        model_folder.find_tokenizer_files(folder)
+        if not (folder / "tokenizer.json").is_file():
+            _require_sentencepiece(folder)
+        from transformers import AutoTokenizer
+
+        self.max_tokens = max_tokens
+        with quiet():
+            try:
+                self._tokenizer: Any = AutoTokenizer.from_pretrained(
+                    str(folder), local_files_only=True, trust_remote_code=False
+                )
+            except Exception as error:  # whatever the tokenizer's own parsers raise
+                reason = " ".join(str(error).split())
+                raise ModelFolderError(f"{folder} has a tokenizer that cannot be read: {reason}") from error
+        self.eos: int | None = self._tokenizer.eos_token_id
+        empty = self._encode([""])[0]
+        if self.eos is None or empty != [self.eos]:
+            raise ModelFolderError(
+                f"{folder} has a tokenizer that makes {empty} of an empty text, wanted its EOS, "
+                f"[{self.eos}], as every T5 tokenizer does"
+            )
+        self.size: int = len(self._tokenizer)
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Token ids of each text; a longer one keeps its first max_tokens - 1 and EOS."""
+        sequences = self._encode(list(texts))
+        lengths = np.fromiter((len(ids) for ids in sequences), np.int64, len(sequences))
+        cut = np.maximum(lengths - self.max_tokens, 0)
+        offsets = np.zeros(len(sequences) + 1, np.int64)
+        np.cumsum(lengths - cut, out=offsets[1:])
+        ids = np.empty(offsets[-1], np.int32)
+        for i, sequence in enumerate(sequences):
+            row = ids[offsets[i] : offsets[i + 1]]
+            row[:] = sequence[: len(row)]
+            row[-1] = sequence[-1]  # EOS, also of a text that is cut
+        return Tokens(ids, offsets, cut)
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        encoded = self._tokenizer(
+            texts, truncation=False, padding=False, return_attention_mask=False, verbose=False
+        )
+        sequences: list[list[int]] = encoded["input_ids"]
+        return sequences
+
+
+def _require_sentencepiece(folder: Path) -> None:
+    """Says why a spiece.model cannot be read, where transformers would ask for tiktoken instead.
+
+    sentencepiece 0.2.3 was generated for protobuf 7, and apache-beam 2.77 wants protobuf 6.
+    """
+    try:
+        from sentencepiece import sentencepiece_model_pb2  # noqa: F401
+    except Exception as error:  # ImportError, or protobuf's own VersionError and TypeError
+        reason = " ".join(str(error).split())
+        raise ModelFolderError(
+            f"{folder} has its tokenizer as spiece.model only, which this sentencepiece cannot read "
+            f"({reason}); install sentencepiece 0.2.2, or save the tokenizer as tokenizer.json"
+        ) from error

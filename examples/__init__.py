@@ -1,0 +1,1 @@
+"""Examples of memcorpus; run them from the root of the repository."""
