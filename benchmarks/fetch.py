@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import tensorstore as ts
 import zarr
@@ -39,6 +40,17 @@ def write_store(folder: Path, layout: MemoryLayout, lengths: np.ndarray[Any, Any
             rows.view(np.uint16)[:] = rng.integers(0, 1 << 16, rows.shape, np.uint16)
             memory_store.write_shard(folder, layout, shard, offsets=offsets, buffer=buffer)
             plain.write(rows.tobytes())
+
+
+class Turns:
+    """Reads the next ids at every call, each contender the same ones in the same order."""
+
+    def __init__(self, read: Callable[[Any], Any], asked: list[Any]) -> None:
+        self._read = read
+        self._ids = cycle(asked)
+
+    def __call__(self) -> None:
+        self._read(next(self._ids))
 
 
 def main() -> None:
@@ -83,7 +95,6 @@ def main() -> None:
         zarr_values: Any = zarr.open_array(folder / "values", mode="r")
         offsets: Any = zarr.open_array(folder / "offsets", mode="r")[:]
         asked = [rng.choice(arguments.passages, arguments.fetched, replace=False) for _ in range(64)]
-        turn = iter(range(10**9))
 
         def region(i: int) -> tuple[int, slice]:
             s, j = divmod(int(i), layout.grid.shard_passages)
@@ -108,11 +119,7 @@ def main() -> None:
             "memcorpus, checked": lambda ids: ours.fetch(ids),
             "TensorStore, checked": by_tensorstore,
         }
-        wanted = [asked[next(turn) % 64] for _ in range(arguments.rounds + 1)]
-        runs = {
-            name: (lambda read, ids: lambda: read(next(ids)))(read, iter(wanted))
-            for name, read in contenders.items()
-        }
+        runs = {name: Turns(read, asked) for name, read in contenders.items()}
         seconds = interleaved(runs, arguments.rounds)
         slow = interleaved(
             {
@@ -125,7 +132,7 @@ def main() -> None:
     stored = lengths.sum() * layout.row_bytes
     print(
         f"{arguments.fetched} random of {arguments.passages} passages, {arguments.width} x "
-        f"{np.dtype(ml_dtypes.bfloat16).name}, {size / 1e6:.1f} MB a fetch, {stored / 1e9:.2f} GB stored, warm"
+        f"bfloat16, {size / 1e6:.1f} MB a fetch, {stored / 1e9:.2f} GB stored, warm"
     )
     print(table(seconds, "np.memmap (no checks)"))
     print(table(slow, "np.memmap (no checks)"))

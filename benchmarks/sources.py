@@ -39,7 +39,8 @@ def measure(path: Path) -> str:
     seconds = time.perf_counter() - start
     return (
         f"{path.name:<48}{pages:>8,} pages ({kept:,} kept){count:>8,} passages{words:>11,} words"
-        f"{kept / seconds:>8.0f} kept/s{count / seconds:>8.0f} passages/s{xml_bytes / 1e6 / seconds:>7.2f} MB/s"
+        f"{kept / seconds:>8.0f} kept/s"
+        f"{count / seconds:>8.0f} passages/s{xml_bytes / 1e6 / seconds:>7.2f} MB/s"
     )
 
 

@@ -176,8 +176,8 @@ def _examine(name_or_folder: str | Path, max_tokens: int) -> tuple[Path, int, Fi
         raise ValueError(f"max_tokens is {max_tokens}, wanted 2 to {MAX_TOKENS}")
     folder = model_folder.resolve(name_or_folder, patterns=PATTERNS)
     modules = [_describe_module(folder, entry) for entry in _read_modules(folder)]
-    limit = modules[0]["config"]["sentence_bert_config.json"].get("max_seq_length")
-    max_tokens = min(max_tokens, limit or MAX_TOKENS)
+    first = _inside(folder, modules[0]["path"])
+    max_tokens = min([max_tokens, *_limits(first, modules[0]["config"])])
     prompts = folder / "config_sentence_transformers.json"
     settings = model_folder.read_json(prompts) if prompts.is_file() else {}
     description = {
@@ -187,12 +187,20 @@ def _examine(name_or_folder: str | Path, max_tokens: int) -> tuple[Path, int, Fi
         "prompts": settings.get("prompts") or {},
         "default_prompt_name": settings.get("default_prompt_name"),
         "tokenizer": {
-            path.name: fingerprint.digest_file(path)
-            for path in model_folder.find_tokenizer_files(_inside(folder, modules[0]["path"]))
+            path.name: fingerprint.digest_file(path) for path in model_folder.find_tokenizer_files(first)
         },
         "max_tokens": max_tokens,
     }
     return folder, max_tokens, fingerprint.of(description)
+
+
+def _limits(folder: Path, config: dict[str, dict[str, Any]]) -> list[int]:
+    """The folder's own limits on tokens: older and newer libraries keep it in different files."""
+    tokenizer = folder / "tokenizer_config.json"
+    found = [config["sentence_bert_config.json"].get("max_seq_length")]
+    if tokenizer.is_file():
+        found.append(model_folder.read_json(tokenizer).get("model_max_length"))
+    return [int(limit) for limit in found if limit]
 
 
 def _read_modules(folder: Path) -> list[dict[str, Any]]:

@@ -31,9 +31,8 @@ def demo(folder: Path) -> None:
     """Build a memory corpus in `folder` and read from it; a second run finds it built."""
     folder.mkdir(parents=True, exist_ok=True)
     truth = write_dump(folder)
-    _say(
-        f"{truth.path}: {truth.pages:,} pages, {truth.path.stat().st_size / 1024:,.0f} KiB, {truth.kept} articles"
-    )
+    size = truth.path.stat().st_size
+    _say(f"{truth.path}: {truth.pages:,} pages, {size / 1024:,.0f} KiB, {truth.kept} articles")
     models = folder / "models"
     if not (models / T5_NAME / "model.safetensors").exists():
         start = time.monotonic()
@@ -48,7 +47,7 @@ def demo(folder: Path) -> None:
         *("--retriever", str(models / GTR_NAME), "--memory-encoder", str(models / T5_NAME)),
         *("--live-proportion", "1/3"),
     )
-    _memcorpus("search", str(corpus_folder), *QUESTIONS, "-k", "2")
+    _memcorpus("search", str(corpus_folder), *QUESTIONS, "-k", "3")
     corpus = open_corpus(corpus_folder)
     reader = corpus.memory()
     found = corpus.search(list(QUESTIONS), 20)

@@ -23,6 +23,7 @@ FORMAT = "mediawiki"
 PATTERNS = ("*.xml", "*.xml.bz2", "*.xml.gz", "*.xml-p*.bz2", "*.xml-p*.gz", "*.xml-p*[0-9]")
 
 _HEAD_BYTES = 1 << 20
+_TAIL_BYTES = 1 << 16
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -78,8 +79,24 @@ def open_files(files: tuple[Path, ...]) -> Source:
         raise SourceError(f"{files[0]} is a multistream index; give the dump beside it")
     _refuse_duplicates(dumps)
     for dump in dumps:
-        read_head(dump)
+        head = read_head(dump)
+        compression = kinds.compression(kinds.head_of(dump))
+        if compression == kinds.BZ2:
+            streams.require_end(dump)
+        elif compression is None and head.encoding in ("utf-8", "ascii"):
+            _require_end(dump)
     return MediaWiki(dumps)
+
+
+def _require_end(dump: Path) -> None:
+    """As `streams.require_end`, for plain XML."""
+    size = dump.stat().st_size
+    with dump.open("rb") as stream:
+        stream.seek(max(0, size - _TAIL_BYTES))
+        if b"</mediawiki" not in stream.read():
+            raise SourceError(
+                f"{dump} is cut off: it ends at byte {size:,} without </mediawiki>; finish its download"
+            )
 
 
 def _refuse_duplicates(dumps: tuple[Path, ...]) -> None:

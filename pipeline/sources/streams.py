@@ -20,6 +20,12 @@ _SCAN_BYTES = 1 << 20
 # A block of bzip2 holds 900 kB, and is hardly longer when it cannot be compressed.
 _BLOCK_BYTES = 2 << 20
 
+# The mark that ends a stream, before its 32-bit checksum and up to seven bits of padding.
+_END = 0x177245385090
+_END_BITS = 48
+# Some writers fill a file up with zeros.
+_TAIL_BYTES = 1 << 16
+
 _MULTISTREAM = re.compile(r"(.*multistream)(\d*)\.xml(.*)")
 _INDEX_LINE = re.compile(rb"^(\d+):", re.MULTILINE)
 
@@ -94,6 +100,27 @@ def _offsets(index: Path, lines: bytes, last: int) -> Iterator[int]:
         if start > last:
             yield start
             last = start
+
+
+def require_end(file: Path) -> None:
+    """Tell at once, from its last bytes, that a file was cut off; reading it would tell at the end.
+
+    Raises:
+        SourceError: the file does not end as a bzip2 stream does.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        stream.seek(max(0, size - _TAIL_BYTES))
+        tail = stream.read()
+    kept = tail.rstrip(b"\0")
+    # The checksum itself may end in zeros.
+    window = tail[max(0, len(kept) - 16) : len(kept) + 4]
+    bits = int.from_bytes(window, "big")
+    ends = (bits >> shift & (1 << _END_BITS) - 1 == _END for shift in range(8 * len(window)))
+    if kept and not any(ends):
+        raise SourceError(
+            f"{file} is cut off: it ends at byte {size:,}, inside a bzip2 stream; finish its download"
+        )
 
 
 def _search(stream: BinaryIO, position: int) -> int | None:
