@@ -161,6 +161,7 @@ def _open(settings: BuildSettings) -> _Opened:
             memory_template=settings.memory_template,
             live_proportion=settings.live_proportion,
             compute_dtype=settings.compute_dtype,
+            token_budget=settings.token_budget,
             max_tokens=settings.max_tokens,
         ),
         dim=retriever_dim(settings.retriever),

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-from encoders import template
+from encoders import batching, template
 from encoders.t5_config import parse_live_proportion
 from pipeline import passages
 from storage import codecs, errors, vector_array
@@ -31,6 +31,8 @@ class BuildSettings:
         live_proportion: α, the share of the encoder's layers that readers run live (LUMEN, section 3).
         codec: how memory is stored.
         compute_dtype: of the memory encoder's matrix products.
+        token_budget: tokens the memory encoder computes at a time, padding included; 16,384 or more suits
+            an accelerator. It decides rounding, so it is one of the build's settings.
         max_tokens: tokens kept of a passage; 304 holds 200 words of English (GLIMMER, section 4).
         passage_words: words of a passage, at most.
         memory_template, retriever_template: a passage's text as each model reads it.
@@ -46,6 +48,7 @@ class BuildSettings:
     live_proportion: Fraction
     codec: str = codecs.BFLOAT16.name
     compute_dtype: str = "bfloat16"
+    token_budget: int = batching.DEFAULT_TOKEN_BUDGET
     max_tokens: int = MAX_TOKENS
     passage_words: int = passages.PASSAGE_WORDS
     memory_template: str = template.MEMORY_TEMPLATE
@@ -61,6 +64,7 @@ class BuildSettings:
         codecs.by_name(self.codec)
         _one_of("compute dtype", self.compute_dtype, COMPUTE_DTYPES)
         _one_of("vector dtype", self.vector_dtype, vector_array.DTYPES)
+        _at_least("token budget", self.token_budget, 1)
         _at_least("max tokens", self.max_tokens, 1)
         _at_least("passage words", self.passage_words, 1)
         _at_least("split bytes", self.split_bytes, 1)

@@ -38,6 +38,7 @@ class Models:
     memory_template: str
     live_proportion: Fraction
     compute_dtype: str
+    token_budget: int
     max_tokens: int
 
 
@@ -55,6 +56,7 @@ def _load(models: Models) -> tuple[Retriever, MemoryEncoder]:
         models.memory_encoder,
         live_proportion=models.live_proportion,
         compute_dtype=models.compute_dtype,
+        token_budget=models.token_budget,
         max_tokens=models.max_tokens,
         template=models.memory_template,
     )

@@ -16,20 +16,9 @@ from dataclasses import dataclass, field
 from pipeline.wikitext import markup
 
 _NAME = re.compile(r"\s*([\w \-]{1,40}?)\s*=", re.ASCII)
-_MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
+_MONTHS = """
+    January February March April May June July August September October November December
+""".split()
 
 
 @dataclass(frozen=True)
