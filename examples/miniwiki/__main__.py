@@ -1,47 +1,70 @@
-"""`python -m examples.miniwiki dump|models|demo`."""
+"""The command line: `python -m examples.miniwiki dump OUT`, `... models OUT_DIR` and `... demo OUT_DIR`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from examples.miniwiki.export import FORMS, write_dump
+from examples.miniwiki import export
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and print what it made as JSON; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m examples.miniwiki", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    dump = commands.add_parser("dump", help="write a MediaWiki export, and print what it holds")
-    dump.add_argument("out", type=Path, help="a file, or a folder that is there")
-    dump.add_argument("--articles", type=int, help="how many (default: those of the tables)")
+    dump = commands.add_parser("dump", help="write a dump in MediaWiki's export format")
+    dump.add_argument("out", type=Path, help="the file, or an existing folder to put it in")
+    dump.add_argument("--articles", type=int, help="how many articles (default: the tables')")
+    dump.add_argument("--form", choices=export.FORMS, default="multistream")
+    dump.add_argument("--encoding", default="utf-8", help="of the XML (default: utf-8)")
+    dump.add_argument("--pages-per-stream", type=int, default=100)
+    dump.add_argument("--no-broken", action="store_true", help="leave out the malformed page")
     dump.add_argument("--seed", type=int, default=0)
-    dump.add_argument("--form", choices=FORMS, default="multistream")
-    dump.add_argument("--encoding", default="utf-8", help="utf-8 or utf-16")
-    models = commands.add_parser("models", help="train the small retriever, make the small T5")
-    models.add_argument("out", type=Path)
+    models = commands.add_parser("models", help="make the demo's small models")
+    models.add_argument("out_dir", type=Path)
     models.add_argument("--seed", type=int, default=0)
     demo = commands.add_parser("demo", help="build a memory corpus from scratch, and read from it")
-    demo.add_argument("out", type=Path)
-    arguments = parser.parse_args()
-    if arguments.command == "dump":
-        truth = write_dump(
-            arguments.out,
-            articles=arguments.articles,
-            seed=arguments.seed,
-            form=arguments.form,
-            encoding=arguments.encoding,
-        )
-        print(json.dumps(truth.as_dict()))
-    elif arguments.command == "models":
-        from examples.miniwiki.models import make_models
+    demo.add_argument("out_dir", type=Path)
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "demo":
+            _demo(options)
+            return 0
+        made = _dump(options) if options.command == "dump" else _models(options)
+    except (ValueError, LookupError, OSError) as error:
+        print(f"miniwiki: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(made, indent=2))
+    return 0
 
-        print(json.dumps(make_models(arguments.out, seed=arguments.seed).as_dict()))
-    else:
-        from examples.miniwiki.demo import demo as run_demo
 
-        run_demo(arguments.out)
+def _dump(options: argparse.Namespace) -> dict[str, object]:
+    return export.write_dump(
+        options.out,
+        articles=options.articles,
+        seed=options.seed,
+        form=options.form,
+        pages_per_stream=options.pages_per_stream,
+        encoding=options.encoding,
+        broken=not options.no_broken,
+    ).as_dict()
+
+
+def _models(options: argparse.Namespace) -> dict[str, object]:
+    # Imported here: a dump needs no torch.
+    from examples.miniwiki import models
+
+    return models.make_models(options.out_dir, seed=options.seed).as_dict()
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from examples.miniwiki import demo
+
+    demo.demo(options.out_dir)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

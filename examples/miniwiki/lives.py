@@ -90,7 +90,7 @@ def person_article(person: Person, rng: Random) -> Draft:
     if person.born and person.died:
         sections.append(_times(person, last))
     work = _work(person, last, ref)
-    if work:
+    if work is not None:
         sections.append(work)
     return Draft(
         title=person.title,
@@ -140,7 +140,7 @@ def _work(person: Person, last: str, ref: References) -> Section | None:
         return None
     section = Section(heading="Work")
     if found:
-        section.prose.append(f"{last} discovered, alone or with others, {joined(found)}.")
+        section.prose.append(f"{person.name} discovered, alone or with others, {joined(found)}.")
     if books:
-        section.prose.append(f"Works:{ref('works')}\n" + markup.bullets(books))
+        section.prose.append(f"Works of {last}:{ref('works')}\n" + markup.bullets(books))
     return section

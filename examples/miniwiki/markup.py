@@ -78,8 +78,11 @@ def joined(items: Sequence[str]) -> str:
 
 
 def said(*sentences: str | None) -> str:
-    """Sentences as one paragraph; None and empty ones are left out."""
-    return " ".join(sentence for sentence in sentences if sentence)
+    """Sentences as one paragraph; None and empty ones are left out.
+
+    A name that ends in a full stop ("Washington, D.C.") does not get a second one.
+    """
+    return " ".join(s.replace(".]].", ".]]").replace("..", ".") for s in sentences if s)
 
 
 def a(noun: str) -> str:

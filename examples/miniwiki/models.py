@@ -8,7 +8,7 @@ shapes and its cost, and what it computes means nothing.
 
 from __future__ import annotations
 
-import json
+import io
 import math
 import os
 import time
@@ -21,10 +21,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import sentencepiece
 import torch
 import transformers
 from sentence_transformers import SentenceTransformer
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
@@ -47,7 +47,7 @@ class Settings:
 
     vocabulary: int = 6000
     dim: int = 128
-    steps: int = 100
+    steps: int = 90
     batch: int = 128
     query_tokens: int = 24
     passage_tokens: int = 48
@@ -103,7 +103,13 @@ def passages_of(articles: Sequence[Draft]) -> list[Passage]:
     return found
 
 
-def make_models(out_dir: Path | str, *, seed: int = 0, settings: Settings | None = None) -> ModelsReport:
+def make_models(
+    out_dir: Path | str,
+    *,
+    seed: int = 0,
+    articles: int | None = None,
+    settings: Settings | None = None,
+) -> ModelsReport:
     """Make both folders under `out_dir`.
 
     The same seed, settings and machine kind give the same weights.
@@ -111,6 +117,7 @@ def make_models(out_dir: Path | str, *, seed: int = 0, settings: Settings | None
     Args:
       out_dir: gets `gtr-tiny/` and `t5-tiny/`, each with its tokenizer.
       seed: of the articles' phrasing, the initial weights and the order of training.
+      articles: train on the first articles only; None for those of the tables, as in the demo.
       settings: sizes; the defaults are those of the demo.
 
     Returns:
@@ -122,13 +129,15 @@ def make_models(out_dir: Path | str, *, seed: int = 0, settings: Settings | None
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
-    passages = passages_of(list(drafts(seed=seed)))
-    asked = list(questions())
+    passages = passages_of(list(drafts(articles, seed)))
+    titles = {passage.title for passage in passages}
+    asked = [question for question in questions() if question.title in titles]
     train = [q for q in asked if not q.held_out]
     held_out = [q for q in asked if q.held_out]
     with _quiet(), _one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        texts = [p.text for p in passages] + [q.text for q in train]
+        # All of the tables' texts, so that every character of a name has its piece.
+        texts = [p.text for p in passages_of(list(drafts(seed=seed)))] + [q.text for q in train]
         tokenizer = train_tokenizer(texts, settings.vocabulary)
         tokenizer_s = time.perf_counter() - begin
         encoder, dense = _train(tokenizer, passages, train, settings, seed)
@@ -155,28 +164,32 @@ def make_models(out_dir: Path | str, *, seed: int = 0, settings: Settings | None
 
 
 def train_tokenizer(texts: Sequence[str], size: int) -> T5Tokenizer:
-    """A Unigram tokenizer laid out as T5's: <pad> 0, </s> 1 (appended to every text), <unk> 2."""
-    raw = Tokenizer(models.Unigram())
-    raw.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
+    """A Unigram tokenizer laid out as T5's: <pad> 0, </s> 1 (appended to every text), <unk> 2.
+
+    SentencePiece on one thread gives the same pieces every time; the trainer of `tokenizers`, whose
+    hash tables are seeded anew in each process, does not. `size` is the most it may have.
+    """
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=size,
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        required_chars="".join(map(chr, range(33, 127))),
+        normalization_rule_name="identity",
+        max_sentence_length=1 << 20,
+        num_threads=1,
+        minloglevel=2,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
     )
-    printable = [chr(code) for code in range(33, 127)]
-    alphabet = sorted({char for text in texts for char in text if not char.isspace()} | {*printable})
-    trainer = trainers.UnigramTrainer(
-        vocab_size=size - 3,
-        show_progress=False,
-        initial_alphabet=alphabet,
-        special_tokens=[],
-        unk_token=None,
-    )
-    raw.train_from_iterator(texts, trainer)
-    # Ties between scores are broken by the piece, so that ids do not hang on the trainer's order.
-    pieces = {piece: score for piece, score in json.loads(raw.to_str())["model"]["vocab"]}
-    least = min(pieces.values())
-    for char in alphabet:
-        pieces.setdefault(char, least - 1)
-    ranked = sorted(pieces.items(), key=lambda item: (-item[1], item[0]))
-    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *ranked]
+    trained = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    count = trained.get_piece_size()
+    vocabulary = [(trained.id_to_piece(i), trained.get_score(i)) for i in range(count)]
     return T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=512)
 
 
@@ -227,10 +240,10 @@ def _train(
         pairs.append((question.text, holding or rows[:1], question.title))
     encoder.train()
     for batch in _batches(pairs, passages, settings, rng):
-        texts, rows, titles = zip(*batch, strict=True)
+        texts, chosen, titles = zip(*batch, strict=True)
         queries = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
         q = _embed(encoder, dense, queries, settings.query_tokens)
-        cut = [_window(ids[row], heads[row], settings.passage_tokens, rng) for row in rows]
+        cut = [_window(ids[row], heads[row], settings.passage_tokens, rng) for row in chosen]
         p = _embed(encoder, dense, cut, settings.passage_tokens)
         scores = q @ p.T / settings.temperature
         # Another passage of the same article is no negative.

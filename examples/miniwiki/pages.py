@@ -66,8 +66,13 @@ def pages(articles: int | None = None, seed: int = 0, *, broken: bool = True) ->
       seed: of the phrasing.
       broken: whether the one page that is no well-formed XML is among them.
     """
+    # Checked here and not in a generator's first step, so that no file has been opened by then.
     if articles is not None and articles < 1:
         raise ValueError(f"articles is {articles}, wanted at least 1")
+    return _pages(articles, seed, broken)
+
+
+def _pages(articles: int | None, seed: int, broken: bool) -> Iterator[WikiPage]:
     extras = _special_pages(broken)
     for place, (draft, redirects) in enumerate(_drafts_and_redirects(articles, seed)):
         yield WikiPage(kind="article", title=draft.title, text=draft.wikitext())

@@ -177,7 +177,8 @@ def _geography(country: Country, start: str, ref: References) -> Section:
     waters = [w for w in WATERS if country.name in w.countries]
     rivers = [r for r in RIVERS if country.name in r.countries]
     peaks = [m for m in MOUNTAINS if country.name in m.countries]
-    features = [link(x.title, x.name) for x in (*rivers, *waters, *peaks)]
+    found: tuple[River | Water | Mountain, ...] = (*rivers, *waters, *peaks)
+    features = [link(feature.title, feature.name) for feature in found]
     lists = []
     if len(features) > 3:
         lists = ["Rivers, lakes and mountains in or on its borders include:"]
@@ -468,8 +469,12 @@ def water_article(water: Water, rng: Random) -> Draft:
     ]
     if water.countries:
         lands = joined([the(name) for name in water.countries])
-        shore = "shores belong" if len(water.countries) > 1 else "whole shore belongs"
-        sections.append(Section(heading="Shores", prose=[f"Its {shore} to {lands}.{ref('shores')}"]))
+        shore = "shores" if len(water.countries) > 1 else "whole shore"
+        verb = "belong" if len(water.countries) > 1 else "belongs"
+        of = start if start == water.name else start[0].lower() + start[1:]
+        sections.append(
+            Section(heading="Shores", prose=[f"The {shore} of {of} {verb} to {lands}.{ref('shores')}"])
+        )
     return Draft(
         title=water.title,
         short_description=f"{water.kind.capitalize()}",
