@@ -138,5 +138,6 @@ def _text(split: Split, meter: Meter) -> Iterator[str]:
                 f"{split.path} is cut off: its last line, at byte {line.start:,}, has no newline; "
                 "finish its download, or end the file with a newline if it is whole"
             )
-        text = line.data.decode("utf-8", "replace")
+        # The csv module takes a carriage return outside quotes for a row's end, and writes it unquoted.
+        text = line.data.decode("utf-8", "replace").removesuffix("\r").replace("\r", " ")
         yield (text.removeprefix("\ufeff") if line.start == 0 else text) + "\n"

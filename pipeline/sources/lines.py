@@ -62,7 +62,7 @@ def read_lines(split: Split, meter: Meter, max_line_bytes: int = MAX_LINE_BYTES)
     blocks = open_blocks(Path(split.path), begin, split.stop)
     rest = bytearray()
     start = begin  # of the line that `rest` is the beginning of
-    skipping = begin > 0  # the line that the previous split owns
+    skipping = split.start > 0  # the line that the previous split owns
     too_long = False
     position = begin
     for block in blocks:

@@ -119,7 +119,10 @@ class _Scan:
                 self._head = bytes(self.buffer[:_HEAD_BYTES])
             if self._head is not None:
                 self._drop(max(0, len(self.buffer) - _KEPT_BYTES))
-            self._searched = max(0, len(self.buffer) - _KEPT_BYTES)
+                self._searched = 0
+            else:
+                # Not before the page's own tag, which would be taken for the next one's.
+                self._searched = max(self._searched, len(self.buffer) - _KEPT_BYTES)
             return None
         unended = found.group().startswith(b"<page")
         end = found.start() if unended else found.end()

@@ -50,7 +50,7 @@ def plain(source: str) -> str:
     source = source.strip()
     if len(source) > MAX_CHARS:
         return ""
-    text = _STYLE.sub(r"\1", source.replace("\\displaystyle", ""))
+    text = _STYLE.sub(r"\1", source.replace("\\displaystyle", "").replace("~", " "))
     text = _GROUP.sub(r"\1", _SCRIPT.sub(r"\1\2", text))
     unknown = _BRACE.search(text) is not None
 

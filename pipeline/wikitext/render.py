@@ -12,6 +12,7 @@ from pipeline.wikitext.namespaces import TEMPLATE, Namespaces
 # MediaWiki's own limit of nesting is 40 (100 in later versions). What is kept is copied once a
 # level, so this also bounds the work of a page.
 MAX_DEPTH = 40
+MAX_NAME_CHARS = 120
 
 
 def render(text: str, namespaces: Namespaces) -> str:
@@ -77,26 +78,27 @@ class _Page:
     def _template(self, span: Span, depth: int) -> str:
         low, high = span.start + 2, span.end - 2
         # Only a name that is plain text is known here; the rest is never looked into.
-        name_end = low + len(self._text[low : min(low + 120, high)].split("|", 1)[0])
-        name = self._text[low:name_end]
+        name = self._text[low : min(low + MAX_NAME_CHARS, high)].partition("|")[0]
+        argument = low + len(name) + 1
+        renderer = None
         prefix, colon, rest = name.partition(":")
-        if colon and rest and self._namespaces.key(prefix) == TEMPLATE:
+        if colon and (renderer := templates.find_function(prefix)):
+            argument = low + len(prefix) + 1
+        elif colon and self._namespaces.key(prefix) == TEMPLATE:
             name = rest
-        known = templates.find(name)
-        if known is None:
+        renderer = renderer or templates.find(name)
+        if renderer is None:
             return markup.HOLE
-        renderer, parts = known
-        if name_end < high:
-            parts = parts + self._split(name_end + 1, high, depth)
+        parts = self._split(argument, high, depth) if argument <= high else []
         text = renderer(templates.arguments(parts))
-        return text if text or name_end == high else markup.HOLE
+        return text or (markup.HOLE if parts else "")
 
     def _link(self, span: Span, depth: int) -> str:
         low, high = span.start + 2, span.end - 2
         pipe = self._text.find("|", low, min(low + 1024, high))
         target = self._text[low : pipe if pipe >= 0 else high]
         if links.is_hidden(target, self._namespaces, labelled=pipe >= 0):
-            return ""
+            return markup.HOLE
         if "\n" in target or len(target) > 1024 or target.lstrip().startswith(("http:", "https:")):
             # No link, or an external one in too many brackets: what it says is text.
             inner = self.between(low, high, depth)

@@ -419,28 +419,28 @@ _FIRST_BY_PATTERN = re.compile(
 )
 _CENTURY = re.compile(r"([ivxlc]+)(er|e) siècle(?: av\. j\.-c\.)?")
 # Parser functions that take their first argument after a colon.
-_COLON = ("formatnum", "lc", "uc", "ucfirst", "lcfirst")
+_FUNCTIONS = ("formatnum", "lc", "uc", "ucfirst", "lcfirst")
 _SUBST = re.compile(r"\s*(?:subst|safesubst):", re.IGNORECASE)
 
 
-def find(name: str) -> tuple[Renderer, list[str]] | None:
-    """The renderer of the template called `name`, and parameters that the name itself holds.
+def find(name: str) -> Renderer | None:
+    """The renderer of the template called `name`, or None for one whose text is dropped.
 
     Args:
         name: what stands before the first "|", as written, without a namespace.
-
-    Returns:
-        None for a template whose text is dropped.
     """
     written = " ".join(_SUBST.sub("", name).replace("_", " ").split())
     lowered = written.lower()
     if renderer := _TEMPLATES.get(lowered):
-        return renderer, []
-    function, colon, argument = written.partition(":")
-    if colon and function.lower() in _COLON:
-        return _TEMPLATES[function.lower()], [argument]
+        return renderer
     if _FIRST_BY_PATTERN.fullmatch(lowered):
-        return _text, []
+        return _text
     if century := _CENTURY.fullmatch(lowered):
-        return _constant(century.group(1).upper() + written[len(century.group(1)) :]), []
+        return _constant(century.group(1).upper() + written[len(century.group(1)) :])
     return None
+
+
+def find_function(name: str) -> Renderer | None:
+    """The renderer of the parser function `name`, whose argument stands after a colon."""
+    name = _SUBST.sub("", name).strip().lower()
+    return _TEMPLATES[name] if name in _FUNCTIONS else None

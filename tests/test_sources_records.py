@@ -1,0 +1,449 @@
+"""Sources of records: KILT, JSON lines, DPR's passages, Parquet; and opening a source by its name."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline import articles, sources
+from pipeline.articles import Article, Dropped, Page, Quarantined, Section
+from pipeline.sources import SourceError, Split, kilt, lines
+from pipeline.sources.base import Meter
+
+BIG = 1 << 40
+HYPOTHESIS = settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def read(spec: str, split_bytes: int = BIG) -> list[Page]:
+    pages = []
+    for split in sources.open_source(spec).splits(split_bytes):
+        reader = sources.read_split(split)
+        pages += list(reader)
+        assert reader.bytes_read == split.size_bytes
+        assert reader.xml_bytes >= 0
+    return pages
+
+
+def write_lines(file: Path, records: list[Any], end: str = "\n") -> Path:
+    text = "".join((record if isinstance(record, str) else json.dumps(record)) + "\n" for record in records)
+    file.write_bytes((text.removesuffix("\n") + end).encode())
+    return file
+
+
+def article(page_id: str, title: str, *sections: tuple[tuple[str, ...], str]) -> Article:
+    return Article(
+        page_id=page_id,
+        title=title,
+        sections=tuple(Section(path=path, text=text) for path, text in sections),
+    )
+
+
+# By name ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", ["file.xml", "xml:file", "jsonl:", ":x", ""])
+def test_specs_name_a_known_format(spec: str) -> None:
+    with pytest.raises(SourceError, match="mediawiki:PATH, kilt:PATH, dpr:PATH, wikipedia:PATH, jsonl:PATH"):
+        sources.open_source(spec)
+
+
+def test_files_folders_and_globs(tmp_path: Path) -> None:
+    for name in ("b.jsonl", "a.jsonl", "c.txt"):
+        write_lines(tmp_path / name, [{"id": name, "title": "T", "text": "x"}])
+    for path, expected in [
+        (tmp_path, ["a.jsonl", "b.jsonl"]),
+        (tmp_path / "[ab].*", ["a.jsonl", "b.jsonl"]),
+        (tmp_path / "c.txt", ["c.txt"]),
+    ]:
+        source = sources.open_source(f"jsonl:{path}")
+        assert [file.name for file in source.files] == expected
+        assert [page.page_id for page in read(f"jsonl:{path}") if isinstance(page, Article)] == expected
+        assert all(Path(split.path).is_absolute() for split in source.splits(BIG))
+    for path, message in [
+        (tmp_path / "missing.jsonl", "no such file"),
+        (tmp_path / "*.csv", "no such file"),
+    ]:
+        with pytest.raises(SourceError, match=message):
+            sources.open_source(f"jsonl:{path}")
+    with pytest.raises(SourceError, match=r"is a folder without \*.parquet"):
+        sources.open_source(f"wikipedia:{tmp_path}")
+    with pytest.raises(SourceError, match="split_bytes is 0"):
+        sources.open_source(f"jsonl:{tmp_path}").splits(0)
+
+
+# Lines --------------------------------------------------------------------------------------
+
+
+@HYPOTHESIS
+@given(
+    parts=st.lists(st.text("ab\n\r ä", max_size=6), max_size=20),
+    split_bytes=st.integers(1, 30),
+    longest=st.sampled_from([3, 1000]),
+)
+def test_every_line_is_in_one_split(parts: list[str], split_bytes: int, longest: int, tmp_path: Path) -> None:
+    data = "\n".join(parts).encode() or b"x"
+    file = tmp_path / "file"
+    file.write_bytes(data)
+    found = [
+        line
+        for split in lines.split_file("jsonl", file, split_bytes)
+        for line in lines.read_lines(split, Meter(split.size_bytes), longest)
+    ]
+    expected = data.split(b"\n")
+    if not expected[-1]:
+        expected.pop()
+    assert [line.data for line in found] == [line if len(line) <= longest else None for line in expected]
+    starts = [sum(len(line) + 1 for line in expected[:number]) for number in range(len(expected))]
+    assert [line.start for line in found] == starts
+    assert [line.ended for line in found[:-1]] == [True] * len(found[:-1])
+    if found:
+        assert found[-1].ended == data.endswith(b"\n")
+
+
+def test_a_line_longer_than_a_block(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"a" * 700_000 + b"\n" + b"b" * 1_200_000 + b"\nc")
+    split = lines.split_file("jsonl", file, BIG)[0]
+    found = list(lines.read_lines(split, Meter(split.size_bytes), 1_000_000))
+    assert [line.data and len(line.data) for line in found] == [700_000, None, 1]
+
+
+# JSON lines ---------------------------------------------------------------------------------
+
+
+def test_jsonl_articles(tmp_path: Path) -> None:
+    file = write_lines(
+        tmp_path / "a.jsonl",
+        [
+            {"id": 7, "title": "A\tB", "text": "one\r\n\r\n two \n\x00three"},
+            "",
+            {"id": "x", "title": "", "text": "lone \ud800 surrogate"},
+            {"id": "y", "title": "S", "text": "not this", "sections": [
+                {"path": [], "text": "lead"}, {"path": ["H", 2], "text": "\n"},
+                {"path": ["H", "I"], "text": "in\nit"}]},
+            {"id": "z", "title": "S", "text": " \n "},
+        ],
+    )  # fmt: skip
+    assert read(f"jsonl:{file}") == [
+        article("7", "A B", ((), "one\ntwo\nthree")),
+        article("x", "", ((), "lone \ufffd surrogate")),
+        article("y", "S", ((), "lead"), (("H", "I"), "in\nit")),
+        Dropped(reason=articles.EMPTY),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("record", "page_id", "reason"),
+    [
+        ({"id": "5", "title": "T"}, "5", "'text' is missing, wanted a string"),
+        ({"id": "5", "title": "T", "text": None}, "5", "'text' is null"),
+        ({"id": "5", "title": "T", "text": ["a"]}, "5", "'text' is list"),
+        ({"id": 5, "title": None, "text": "a"}, "5", "'title' is null"),
+        ({"id": 5.5, "title": "T", "text": "a"}, "", "'id' is float '5.5', wanted a string or a whole"),
+        ({"id": True, "title": "T", "text": "a"}, "True", "'id' is bool"),
+        ({"id": "", "title": "T", "text": "a"}, "", "'id' is str ''"),
+        ({"id": "5", "title": "T", "sections": 3}, "5", "'sections' is no list"),
+        ({"id": "5", "title": "T", "sections": [{"text": "a"}]}, "5", "no {path: \\[\\], text}"),
+        ([1], "", "it is no object but list"),
+        ("5", "", "it is no object but int"),
+        ('{"id": "5"', "", "is no JSON"),
+        ('{"id": "5", "title": "\xff', "", "is no JSON"),
+        ("[" * 100_000, "", "is no JSON"),
+    ],
+)
+def test_a_bad_line_is_quarantined(tmp_path: Path, record: Any, page_id: str, reason: str) -> None:
+    good = {"id": "1", "title": "T", "text": "a"}
+    first, bad, last = read(f"jsonl:{write_lines(tmp_path / 'a.jsonl', [good, record, good])}")
+    assert first == last == article("1", "T", ((), "a"))
+    assert isinstance(bad, Quarantined)
+    assert bad.page_id == page_id
+    assert bad.reason.startswith(f"line at byte {len(json.dumps(good)) + 1}")
+    pytest.fail(bad.reason) if reason.replace("\\", "") not in bad.reason else None
+
+
+def test_invalid_utf_8_in_a_line(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "a.jsonl", [{"id": "1", "title": "T", "text": "aXb"}] * 2)
+    file.write_bytes(file.read_bytes().replace(b"aXb", b"a\xffb", 1))
+    bad, good = read(f"jsonl:{file}")
+    assert isinstance(bad, Quarantined)
+    assert "line at byte 0 is no JSON" in bad.reason
+    assert isinstance(good, Article)
+
+
+@pytest.mark.parametrize("pack", [None, gzip.compress, bz2.compress])
+def test_a_last_line_that_is_cut_off(tmp_path: Path, pack: Any) -> None:
+    records = [{"id": str(i), "title": "T", "text": "x" * i} for i in range(5)]
+    file = write_lines(tmp_path / "a.jsonl", records, end="")
+    data = file.read_bytes()
+    file.write_bytes(pack(data) if pack else data)
+    assert len(read(f"jsonl:{file}", 10)) == 5  # whole, but for the newline
+    file.write_bytes(pack(data[:-3]) if pack else data[:-3])
+    with pytest.raises(SourceError, match=r"is cut off: its last line, at byte \d+, has no newline"):
+        read(f"jsonl:{file}", 10)
+    if pack:
+        file.write_bytes(pack(data)[:-6])
+        with pytest.raises(SourceError, match="is cut off"):
+            read(f"jsonl:{file}")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"%PDF-1.4\n", "'%PDF-1.4' is a PDF, not JSON lines"),
+        (b"", "is empty"),
+        (b'{"question": "a"}\n', "has 'question', wanted id, title, text; is it another format"),
+        (b"{}\n", "has no keys"),
+        (b"[1, 2]\n", "is JSON, not JSON lines"),
+    ],
+)
+def test_files_that_are_no_json_lines(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(data)
+    with pytest.raises(SourceError, match=message):
+        sources.open_source(f"jsonl:{tmp_path / 'a.jsonl'}")
+
+
+# KILT ---------------------------------------------------------------------------------------
+
+KILT = {
+    "_id": "290",
+    "wikipedia_id": "290",
+    "wikipedia_title": "A",
+    "text": [
+        "A\n", "A is a letter.\n", "Section::::History.\n", "It is old.\n",
+        "Section::::History.:Egypt: the start.:Uses.\n", "BULLET::::- An ox.\n", "BULLET::::- \n",
+        "Section::::Empty.\n", "Section::::Works:Books.\n", "Last \ud800.\n",
+    ],
+    "categories": "Letters",
+}  # fmt: skip
+
+
+def test_kilt(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "kilt.json", [KILT, {**KILT, "text": ["A\n"]}])
+    assert read(f"kilt:{file}") == [
+        article(
+            "290", "A",
+            ((), "A is a letter."),
+            (("History",), "It is old."),
+            (("History", "Egypt: the start", "Uses"), "An ox."),
+            (("Works", "Books"), "Last \ufffd."),
+        ),
+        Dropped(reason=articles.EMPTY),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("heading", "path"),
+    [
+        ("Section::::Life.", ("Life",)),
+        ("Section::::Life:Work.", ("Life", "Work")),
+        ("Section::::Life.:Work.:1. Books.", ("Life", "Work", "1. Books")),
+        ("Section::::Part 2: the return.", ("Part 2: the return",)),
+        ("Section::::.", ()),
+    ],
+)
+def test_kilt_headings(heading: str, path: tuple[str, ...]) -> None:
+    assert kilt.heading_path(heading) == path
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"text": "a string"}, "'text' is no list of strings"),
+        ({"text": ["a", None]}, "'text' is no list of strings"),
+        ({"wikipedia_id": None}, "'wikipedia_id' is null"),
+        ({"wikipedia_title": None}, "'wikipedia_title' is null"),
+    ],
+)
+def test_kilt_records_that_are_quarantined(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    page, _ = read(f"kilt:{write_lines(tmp_path / 'k.json', [{**KILT, **change}, KILT])}")
+    assert isinstance(page, Quarantined)
+    assert reason in page.reason
+
+
+@HYPOTHESIS
+@given(split_bytes=st.integers(1, 5000))
+def test_kilt_split_anywhere(split_bytes: int, tmp_path: Path) -> None:
+    records = [{**KILT, "wikipedia_id": str(i), "text": ["A", "ä" * i]} for i in range(1, 30)]
+    file = write_lines(tmp_path / "k.json", records)
+    assert read(f"kilt:{file}", split_bytes) == [article(str(i), "A", ((), "ä" * i)) for i in range(1, 30)]
+
+
+# DPR ----------------------------------------------------------------------------------------
+
+FIELD = st.text('ab"\n\t,ä \r', max_size=12)
+
+
+def write_dpr(file: Path, rows: list[tuple[str, str, str]], terminator: str = "\n") -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator=terminator)
+    writer.writerows([("id", "text", "title"), *rows])
+    file.write_bytes(text.getvalue().encode())
+    return file.read_bytes()
+
+
+def test_dpr_rows_are_passages(tmp_path: Path) -> None:
+    file = tmp_path / "psgs_w100.tsv"
+    rows = [
+        ("1", 'Aaron ( or ; ""Ahärôn"") is "a" prophet', "Aaron"),
+        ("2", "two\nlines\tand a tab", '"Weird Al" Yankovic'),
+        ("3", "", "Empty"),
+    ]
+    write_dpr(file, rows)
+    first, second, third = read(f"dpr:{file}")
+    assert first == Article(
+        page_id="1", title="Aaron", sections=(Section(path=(), text=rows[0][1]),), split=False
+    )
+    assert isinstance(second, Article)
+    assert second.title == rows[1][2]
+    assert second.sections[0].text == rows[1][1]
+    assert third == Dropped(reason=articles.EMPTY)
+    (tmp_path / "x.tsv.gz").write_bytes(gzip.compress(file.read_bytes()))
+    assert read(f"dpr:{tmp_path / 'x.tsv.gz'}", 1) == [first, second, third]
+
+
+@HYPOTHESIS
+@given(
+    fields=st.lists(st.tuples(FIELD, FIELD), max_size=20),
+    split_bytes=st.integers(1, 80),
+    terminator=st.sampled_from(["\n", "\r\n"]),
+)
+def test_dpr_split_anywhere(
+    fields: list[tuple[str, str]], split_bytes: int, terminator: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "psgs.tsv"
+    data = write_dpr(file, [(str(i), *pair) for i, pair in enumerate(fields)], terminator)
+    splits = sources.open_source(f"dpr:{file}").splits(split_bytes)
+    assert [split.start for split in splits[1:]] == [split.stop for split in splits[:-1]]
+    assert splits[-1].stop == len(data)
+    assert all(split.size_bytes >= split_bytes for split in splits[:-1])
+    whole = read(f"dpr:{file}")
+    assert len(whole) == len(fields)
+    assert read(f"dpr:{file}", split_bytes) == whole
+
+
+def test_dpr_is_really_split(tmp_path: Path) -> None:
+    file = tmp_path / "psgs.tsv"
+    write_dpr(file, [(str(i), 'say "a\nb" now', "T") for i in range(100)])
+    splits = sources.open_source(f"dpr:{file}").splits(200)
+    assert len(splits) > 8
+    assert all(len(list(sources.read_split(split))) >= 5 for split in splits[:-1])
+
+
+def test_dpr_rows_that_are_quarantined(tmp_path: Path) -> None:
+    file = tmp_path / "psgs.tsv"
+    file.write_bytes(b'id\ttext\ttitle\n1\ta\n2\ta\tb\tc\n\ta\tb\n3\t"a"x\tb\n4\tok\tb\n')
+    *bad, good = read(f"dpr:{file}")
+    assert [page.reason for page in bad if isinstance(page, Quarantined)] == [
+        "row has 2 fields, wanted 3",
+        "row has 4 fields, wanted 3",
+        "row has no id",
+        "row is not read: '\t' expected after '\"'",
+    ]
+    assert isinstance(good, Article)
+
+
+def test_dpr_cut_off_anywhere(tmp_path: Path) -> None:
+    file = tmp_path / "psgs.tsv"
+    data = write_dpr(file, [(str(i), 'say "a\nb" now', "Title") for i in range(20)])
+    rows = len(read(f"dpr:{file}"))
+    for size in range(len(b"id\ttext\ttitle"), len(data)):
+        file.write_bytes(data[:size])
+        ends_a_row = data[:size].endswith(b"Title\n") or data[:size].endswith(b"title\n")
+        if ends_a_row:  # cannot be told from a shorter file
+            assert len(read(f"dpr:{file}", 100)) < rows
+        else:
+            with pytest.raises(SourceError, match="is cut off"):
+                read(f"dpr:{file}", 100)
+
+
+def test_dpr_needs_its_header(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("1\tsome text\tTitle\n")
+    with pytest.raises(SourceError, match=r"its first line is '1\\tsome text\\tTitle', wanted the header"):
+        sources.open_source(f"dpr:{tmp_path / 'a.tsv'}")
+
+
+# Parquet ------------------------------------------------------------------------------------
+
+
+def write_parquet(file: Path, rows: int = 50, **changes: Any) -> Path:
+    columns: dict[str, Any] = {
+        "id": [str(i) for i in range(rows)],
+        "url": [f"https://en.wikipedia.org/wiki/{i}" for i in range(rows)],
+        "title": [f"Title {i}" for i in range(rows)],
+        "text": [f"Lead {i}.\n\nHistory\n\nMore." for i in range(rows)],
+    }
+    columns |= changes
+    table = pa.table({name: values for name, values in columns.items() if values is not None})
+    pq.write_table(table, file, row_group_size=7)
+    return file
+
+
+@HYPOTHESIS
+@given(split_bytes=st.integers(1, 6000))
+def test_parquet_split_anywhere(split_bytes: int, tmp_path: Path) -> None:
+    file = write_parquet(tmp_path / "a.parquet")
+    expected = [article(str(i), f"Title {i}", ((), f"Lead {i}.\nHistory\nMore.")) for i in range(50)]
+    assert read(f"wikipedia:{file}", split_bytes) == expected
+    splits = sources.open_source(f"wikipedia:{file}").splits(split_bytes)
+    assert [split.start for split in splits[1:]] == [split.stop for split in splits[:-1]]
+    assert splits[-1].stop == 8
+    assert len(sources.open_source(f"wikipedia:{file}").splits(1)) == 8
+
+
+def test_parquet_odd_rows(tmp_path: Path) -> None:
+    file = write_parquet(
+        tmp_path / "a.parquet", 4, id=[1, 2, None, 4], title=["A", None, "C", "D"],
+        text=["x", "x", "x", "\n"],
+    )  # fmt: skip
+    assert read(f"wikipedia:{file}") == [
+        article("1", "A", ((), "x")),
+        Quarantined(page_id="2", title="", reason="'title' is null"),
+        Quarantined(page_id="", title="", reason="'id' is null"),
+        Dropped(reason=articles.EMPTY),
+    ]
+
+
+def test_parquet_files_that_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    for changes, message in [
+        ({"title": None}, "column 'title' is missing, it has id, url, text; wanted id, title, text"),
+        ({"text": list(range(50))}, "column 'text' is int64, wanted strings"),
+    ]:
+        write_parquet(file, **changes)
+        with pytest.raises(SourceError, match=message):
+            sources.open_source(f"wikipedia:{file}")
+    data = write_parquet(file).read_bytes()
+    file.write_bytes(data[:-20])
+    with pytest.raises(SourceError, match="its footer cannot be read, so it is cut off or damaged"):
+        sources.open_source(f"wikipedia:{file}")
+    file.write_bytes(b"id,title\n")
+    with pytest.raises(SourceError, match="it starts with 'id,title', not Parquet"):
+        sources.open_source(f"wikipedia:{file}")
+
+
+def test_parquet_damaged_inside(tmp_path: Path) -> None:
+    file = write_parquet(tmp_path / "a.parquet")
+    split = sources.open_source(f"wikipedia:{file}").splits(BIG)[0]
+    data = bytearray(file.read_bytes())
+    data[4:400] = b"\xff" * 396
+    file.write_bytes(data)
+    with pytest.raises(SourceError, match="row groups 0 to 7 are damaged"):
+        list(sources.read_split(split))
+
+
+def test_splits_are_plain_data() -> None:
+    split = Split(format="jsonl", path="/x", start=0, stop=1, size_bytes=1)
+    assert Split(**json.loads(json.dumps(vars(split)))) == split
