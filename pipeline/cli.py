@@ -114,9 +114,7 @@ def cli() -> None:
 )
 @click.option("--codec", help="How memory is stored: bfloat16 (default), float16 or float32.")
 @click.option("--compute-dtype", help="The memory encoder computes in bfloat16 (default) or float32.")
-@click.option(
-    "--token-budget", type=int, help="Tokens computed at a time (default 1216, for CPUs)."
-)
+@click.option("--token-budget", type=int, help="Tokens computed at a time (default 1216, for CPUs).")
 @click.option("--max-tokens", type=int, help="Tokens kept of a passage (default 304).")
 @click.option("--passage-words", type=int, help="Words of a passage, at most (default 200).")
 @click.option("--memory-template", help='Text for the encoder (default "title: {title} context: {text}").')

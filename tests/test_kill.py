@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from examples.miniwiki.export import DumpTruth
+from pipeline import worker
 from tests.test_build import content
 
 pytestmark = pytest.mark.slow
@@ -33,7 +34,7 @@ def start(dump: DumpTruth, models: Path, out: Path) -> subprocess.Popen[str]:
 def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     try:
         children = psutil.Process(process.pid).children(recursive=True)
-        return [child for child in children if "sdk_worker_main" in " ".join(child.cmdline())]
+        return [child for child in children if worker.MODULE in child.cmdline()]
     except psutil.Error:
         return []
 
