@@ -12,7 +12,10 @@ from pipeline import articles, passages, sources
 from storage import costs, errors
 
 SAMPLE_SPLITS: Final = 6
+# Pages read of a split: at least so many, and on to the next step of the reader's position, which moves
+# by whole blocks of a compressed file; but never more than the second number.
 SAMPLE_PAGES: Final = 40
+MOST_SAMPLE_PAGES: Final = 2000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,19 +34,39 @@ class Sample:
 def sample_source(splits: Sequence[sources.Split], passage_words: int) -> Sample:
     """Read the first pages of evenly spaced splits. A damaged source shows its error here already."""
     step = max(1, len(splits) // SAMPLE_SPLITS)
-    found: list[str] = []
-    text_bytes = source_bytes = 0
+    texts: list[str] = []
+    text_bytes = source_bytes = passage_count = 0
     for split in splits[::step][:SAMPLE_SPLITS]:
-        reader = sources.read_split(split)
-        for number, page in enumerate(reader, 1):
-            if isinstance(page, articles.Article):
-                for passage in passages.passages(page, passage_words):
-                    found.append(f"{page.title} {passage.text}")
-                    text_bytes += len(passage.text.encode())
-            if number >= SAMPLE_PAGES:
+        sample = _sample_split(split, passage_words)
+        texts += sample.texts
+        text_bytes += sample.text_bytes
+        passage_count += sample.passages
+        source_bytes += sample.source_bytes
+    return Sample(
+        source_bytes=source_bytes, passages=passage_count, text_bytes=text_bytes, texts=tuple(texts)
+    )
+
+
+def _sample_split(split: sources.Split, passage_words: int) -> Sample:
+    """What some bytes at the start of a split hold: of so many bytes, all passages."""
+    reader = sources.read_split(split)
+    texts: list[str] = []
+    text_bytes = position = 0
+    for number, page in enumerate(reader, 1):
+        if reader.bytes_read != position:
+            # The pages before this one are those of the bytes read until now.
+            if number > SAMPLE_PAGES:
                 break
-        source_bytes += reader.bytes_read
-    return Sample(source_bytes=source_bytes, passages=len(found), text_bytes=text_bytes, texts=tuple(found))
+            position = reader.bytes_read
+        if number > MOST_SAMPLE_PAGES:
+            break
+        if isinstance(page, articles.Article):
+            for passage in passages.passages(page, passage_words):
+                texts.append(f"{page.title} {passage.text}")
+                text_bytes += len(passage.text.encode())
+    else:
+        position = split.size_bytes
+    return Sample(source_bytes=position, passages=len(texts), text_bytes=text_bytes, texts=tuple(texts))
 
 
 def estimate(

@@ -38,6 +38,10 @@ def worker_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
+class UnitFailed(RuntimeError):
+    """A unit of work failed, in whatever process it ran; the message is that process's own."""
+
+
 class Meter:
     """Counts and times of the unit at hand, shown to whoever watches the job through a small file."""
 
@@ -151,6 +155,8 @@ def is_refusal(error: BaseException) -> bool:
 
 def message(error: Exception) -> str:
     text = str(error)
+    if isinstance(error, UnitFailed):
+        return text
     if is_disk_full(error):
         return f"no space left on the disk; what is done is kept: free some and run the same again ({text})"
     if is_refusal(error) or isinstance(error, OSError | errors.CorpusError):
@@ -170,7 +176,7 @@ def first_error(root: Path, stage: str) -> Exception | None:
             return errors.CorpusError(left["message"])
         if left["kind"] == "damaged":
             return errors.DamagedError(left["message"])
-        return RuntimeError(f"{unit}: {left['message']}")
+        return UnitFailed(f"{unit}: {left['message']}")
     return None
 
 
