@@ -25,6 +25,8 @@ EXACT_LIMIT: Final = 200_000
 SCALAR_LIMIT: Final = 5_000_000
 RECALL_AT: Final = 10
 RECALL_QUERIES: Final = 1000
+# Vectors compared with all those queries at a time: 50 MB of scores, ids and ranks.
+EXACT_ROWS: Final = 2048
 # FAISS's k-means asks for 39 or more points a centroid, and uses at most 256.
 TRAINING_POINTS: Final = 64
 CODE_BYTES: Final = 64
@@ -86,7 +88,7 @@ def recall(index: Index, vectors: VectorArray) -> float:
     k = min(RECALL_AT, count)
     sample = np.unique(np.linspace(0, count - 1, min(RECALL_QUERIES, count)).astype(np.int64))
     queries = _float32(vectors.take(sample))
-    best, _ = exact_search(vectors.batches(), queries, k)
+    best, _ = exact_search(vectors.batches(EXACT_ROWS), queries, k)
     found, _ = index.search(queries, k)
     # Judged by the passages' exact scores: among equals at the k-th place either one is right.
     scores = [_float32(vectors.take(row)) @ query for row, query in zip(found, queries, strict=True)]
