@@ -25,8 +25,6 @@ EXACT_LIMIT: Final = 200_000
 SCALAR_LIMIT: Final = 5_000_000
 RECALL_AT: Final = 10
 RECALL_QUERIES: Final = 1000
-# Vectors compared with all those queries at a time: 50 MB of scores, ids and ranks.
-EXACT_ROWS: Final = 2048
 # FAISS's k-means asks for 39 or more points a centroid, and uses at most 256.
 TRAINING_POINTS: Final = 64
 CODE_BYTES: Final = 64
@@ -88,7 +86,7 @@ def recall(index: Index, vectors: VectorArray) -> float:
     k = min(RECALL_AT, count)
     sample = np.unique(np.linspace(0, count - 1, min(RECALL_QUERIES, count)).astype(np.int64))
     queries = _float32(vectors.take(sample))
-    best, _ = exact_search(vectors.batches(EXACT_ROWS), queries, k)
+    best, _ = exact_search(vectors.batches(), queries, k)
     found, _ = index.search(queries, k)
     # Judged by the passages' exact scores: among equals at the k-th place either one is right.
     scores = [_float32(vectors.take(row)) @ query for row, query in zip(found, queries, strict=True)]
@@ -102,13 +100,14 @@ def exact_search(
 
     One pass over the vectors, a batch in memory at a time.
     """
-    scores = np.full((len(queries), 0), 0, np.float32)
-    found = np.full((len(queries), 0), 0, np.int64)
+    scores = np.zeros((len(queries), 0), np.float32)
+    found = np.zeros((len(queries), 0), np.int64)
     for first, batch in batches:
-        new = queries @ _float32(batch).T
-        scores = np.concatenate([scores, new], axis=1)
-        ids_of_batch = np.broadcast_to(np.arange(first, first + len(batch)), new.shape)
-        found = np.concatenate([found, ids_of_batch], axis=1)
+        best, rows = faiss.knn(
+            queries, _float32(batch), min(k, len(batch)), metric=faiss.METRIC_INNER_PRODUCT
+        )
+        scores = np.concatenate([scores, best], axis=1)
+        found = np.concatenate([found, rows + first], axis=1)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         scores = np.take_along_axis(scores, order, axis=1)
         found = np.take_along_axis(found, order, axis=1)
