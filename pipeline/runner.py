@@ -20,7 +20,7 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms import environments
 
-from pipeline import quiet, work, worker
+from pipeline import work, worker
 from storage import errors
 
 LOCAL_RUNNERS: Final = ("DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
@@ -42,9 +42,6 @@ class RunUnit(beam.DoFn):  # type: ignore[misc]
 
     def __init__(self, job: work.Job) -> None:
         self._job = job
-
-    def setup(self) -> None:
-        quiet.quieten()
 
     def process(self, unit: int) -> Any:
         work.run_unit(self._job, unit)

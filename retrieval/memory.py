@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -63,23 +63,25 @@ class MemoryReader:
             DamagedError: stored bytes do not match their checksum.
         """
         wanted = ids.as_ids(passage_ids, self.passages)
-        shard_of, local = np.divmod(wanted, self.card.layout.grid.shard_passages)
-        shards = {int(s): self._shard(int(s)) for s in np.unique(shard_of)}
-        places = [(shards[s], j) for s, j in zip(shard_of.tolist(), local.tolist(), strict=True)]
         offsets = np.zeros(len(wanted) + 1, np.int64)
-        np.cumsum([shard.tokens(j) for shard, j in places], out=offsets[1:])
+        np.cumsum(self.tokens(wanted), out=offsets[1:])
         stored = np.empty((int(offsets[-1]), self.width), self.card.layout.codec.stored_dtype)
-
-        def read(k: int) -> None:
-            shard, j = places[k]
-            shard.read_into(j, stored[offsets[k] : offsets[k + 1]])
-
-        if len(places) < 2:
-            for k in range(len(places)):
-                read(k)
-        else:
-            # list() waits for every read, and raises the first error.
-            list(self._threads().map(read, range(len(places))))
+        shard_of, local = np.divmod(wanted, self.card.layout.grid.shard_passages)
+        shards = np.unique(shard_of)
+        # A group of shards at a time: a fetch from more of them than files may be open must work too.
+        for first in range(0, len(shards), OPEN_SHARDS):
+            group = {int(s): self._shard(int(s)) for s in shards[first : first + OPEN_SHARDS]}
+            reads = [
+                (group[s], j, stored[offsets[k] : offsets[k + 1]])
+                for k, (s, j) in enumerate(zip(shard_of.tolist(), local.tolist(), strict=True))
+                if s in group
+            ]
+            if len(reads) < 2:
+                for shard, j, out in reads:
+                    shard.read_into(j, out)
+            else:
+                # list() waits for every read, and raises the first error.
+                list(self._threads().map(_read, reads))
         values = self.card.layout.codec.logical(stored).view(MemoryArray)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values)
 
@@ -119,3 +121,8 @@ class MemoryReader:
             while len(self._shards) > OPEN_SHARDS:
                 self._shards.popitem(last=False)
             return shard
+
+
+def _read(task: tuple[ShardFile, int, npt.NDArray[Any]]) -> None:
+    shard, local, out = task
+    shard.read_into(local, out)

@@ -196,6 +196,7 @@ def test_reader_keeps_a_bounded_number_of_shards_open(
         for j in range(64):
             np.testing.assert_array_equal(fetched[j], memory[j])
         assert len(opened._shards) <= 2
+        assert opened.fetch([]).values.shape == (0, 6)
 
 
 def test_the_wrong_encoder_is_refused_by_name(tmp_path: Path) -> None:
