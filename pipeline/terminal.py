@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipeline import report
 from pipeline.progress import Snapshot
@@ -49,14 +49,14 @@ def rates(stage: str, snapshot: Snapshot, seconds: float) -> str:
 
     if stage == read_passages.STAGE:
         return (
-            f"{counts.get('pages', 0):,} pages, {counts.get('passages', 0):,} passages, "
-            f"{rate('pages'):,.0f} pages/s, {size(rate('source_bytes'))}/s"
+            f"{rate('pages'):,.0f} pages/s, {size(rate('source_bytes'))}/s, "
+            f"{counts.get('pages', 0):,} pages, {counts.get('passages', 0):,} passages"
         )
     if stage == encode_shards.STAGE:
         return (
-            f"{counts.get('passages', 0):,} passages, {counts.get('tokens', 0):,} tokens, "
-            f"{rate('passages'):,.1f} passages/s, {rate('tokens'):,.0f} tokens/s, "
-            f"{size(counts.get('memory_bytes', 0))}"
+            f"{rate('tokens'):,.0f} tokens/s, {rate('passages'):,.1f} passages/s, "
+            f"{size(counts.get('memory_bytes', 0))}, {counts.get('passages', 0):,} passages, "
+            f"{counts.get('tokens', 0):,} tokens"
         )
     done = counts.get("numbered" if stage == number_passages.STAGE else "passages", 0)
     return f"{done:,} passages"
@@ -102,11 +102,16 @@ class LiveBars:
 
     def __init__(self) -> None:
         self._progress = Progress(
-            TextColumn("{task.description:<16}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>5.1f} %"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("{task.fields[rates]}"),
+            TextColumn("{task.description}", table_column=Column(min_width=15, no_wrap=True)),
+            BarColumn(bar_width=10),
+            TextColumn("{task.percentage:>3.0f}%", table_column=Column(min_width=4, no_wrap=True)),
+            TimeRemainingColumn(
+                compact=True,
+                elapsed_when_finished=True,
+                table_column=Column(min_width=5, no_wrap=True),
+            ),
+            # What an 80-column terminal has no room for is cut here.
+            TextColumn("{task.fields[rates]}", table_column=Column(no_wrap=True)),
             console=console(),
         )
         self._task: TaskID | None = None

@@ -116,10 +116,6 @@ class EncodeShards:
             meter.count("embedded", count)
             meter.show()
 
-        def on_memory(count: int) -> None:
-            meter.count("passages", count)
-            meter.show()
-
         with meter.time("embedding"):
             vectors = retriever.encode(
                 render(self.models.retriever_template, table),
@@ -129,6 +125,14 @@ class EncodeShards:
         with meter.time("tokenizing"):
             tokens = encoder.tokenize(render(self.models.memory_template, table))
         rows = int(tokens.offsets[-1])
+
+        def on_memory(count: int) -> None:
+            meter.count("passages", count)
+            # Spread evenly, for whoever watches; the receipt has the true counts.
+            done = rows * meter.counts["passages"] // (stop - first)
+            meter.counts |= {"tokens": done, "memory_bytes": done * self.memory.row_bytes}
+            meter.show()
+
         buffer = memory_store.allocate(self.memory, rows)
         with meter.time("encoding"):
             encoder.encode(tokens, buffer[:rows], on_batch=on_memory)
