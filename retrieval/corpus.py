@@ -169,7 +169,13 @@ class Corpus:
 
                 name = self._retriever_name or self._built_with()
                 card = self.vectors_card
-                loaded = Retriever.load(name)
+                try:
+                    loaded = Retriever.load(name)
+                except ModuleNotFoundError as e:
+                    raise errors.CorpusError(
+                        f"a query given as text needs the retriever, and {e.name} is not installed; "
+                        "install memcorpus[text], or search by vector"
+                    ) from e
                 if loaded.fingerprint != card.encoder_fingerprint:
                     raise errors.MismatchError(
                         f"retriever {name} has fingerprint {loaded.fingerprint[:16]}, the corpus's vectors "
