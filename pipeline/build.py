@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +48,7 @@ class _Opened:
     dim: int
     width: int
     identity: dict[str, Any]
+    stamps: tuple[tuple[int, int], ...]
 
 
 class _Silent:
@@ -83,17 +84,21 @@ def build(
     started = time.monotonic()
     check_names()
     options = runner.parse_options(beam_options)
+    _require_folder(out)
     opened = _open(settings)
     if _already_built(out, opened.identity):
-        commit.remove_work(out)
+        _remove_old_work(out)
         return Outcome(root=out, already=True, seconds=time.monotonic() - started)
     resumed = _check_folder(out, opened.identity)
     splits = _splits(out, opened, settings, resumed=resumed)
     _require_room(out, splits, opened, settings)
     work.folder(out).mkdir(parents=True, exist_ok=True)
     with _lock(out):
+        # Another build may have been here between the look at the folder and the lock.
+        if (out / manifest.NAME).exists() or _check_folder(out, opened.identity) != resumed:
+            raise errors.CorpusError(f"another build has just worked in {out}; run the command again")
+        read_passages.write_splits(out, splits, _paths(opened))
         if not resumed:
-            read_passages.write_splits(out, splits)
             files.write_json(work.folder(out) / work.PLAN, opened.identity)
         stages = _Stages(out, options, observer or _Silent())
         committed = _run_stages(settings, opened, splits, stages, exact_limit)
@@ -105,6 +110,7 @@ def build(
             "resumed": resumed,
             "beam_options": list(beam_options),
         }
+        _require_unchanged(opened)
         commit.commit(out, committed, run=where)
     return Outcome(root=out, already=False, seconds=time.monotonic() - started)
 
@@ -126,6 +132,7 @@ def check_names() -> None:
 
 def _open(settings: BuildSettings) -> _Opened:
     opened = tuple(sources.open_source(spec) for spec in settings.sources)
+    stamps = tuple(_stamp(file) for source in opened for file in source.files)
     encoder = memory_fingerprint(
         settings.memory_encoder,
         live_proportion=settings.live_proportion,
@@ -150,6 +157,7 @@ def _open(settings: BuildSettings) -> _Opened:
     ]
     return _Opened(
         sources=opened,
+        stamps=stamps,
         retriever=retriever,
         memory_encoder=encoder,
         models=encode_shards.Models(
@@ -175,6 +183,39 @@ def _open(settings: BuildSettings) -> _Opened:
     )
 
 
+def _paths(opened: _Opened) -> list[str]:
+    return [str(file) for source in opened.sources for file in source.files]
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    """Size and time of change, which tell that a file is not the one that was digested."""
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _require_unchanged(opened: _Opened) -> None:
+    """Refuse to put sources' digests beside passages of other bytes."""
+    for path, stamp in zip(_paths(opened), opened.stamps, strict=True):
+        if not Path(path).is_file() or _stamp(Path(path)) != stamp:
+            raise errors.MismatchError(
+                f"source {path} was changed while it was read; build from a copy that stays as it is, "
+                "in another folder"
+            )
+
+
+def _require_folder(out: Path) -> None:
+    existing = next(path for path in (out, *out.resolve().parents) if path.exists())
+    if not existing.is_dir():
+        raise errors.CorpusError(f"output {existing} is a file, wanted a folder that is new or empty")
+
+
+def _remove_old_work(out: Path) -> None:
+    """What a build that was killed after its commit left; anything else in `work/` is not ours."""
+    if (work.folder(out) / work.PLAN).exists():
+        with _lock(out):
+            commit.remove_work(out)
+
+
 def _location(model: str) -> str:
     """Where a model can be found again: a hub name as it is, a folder in full."""
     return str(Path(model).resolve()) if Path(model).is_dir() else model
@@ -190,8 +231,6 @@ def _already_built(out: Path, identity: Mapping[str, Any]) -> bool:
 
 def _check_folder(out: Path, identity: Mapping[str, Any]) -> bool:
     """True where an interrupted run of the same build is to be gone on with."""
-    if out.exists() and not out.is_dir():
-        raise errors.CorpusError(f"output {out} is a file, wanted a folder that is new or empty")
     if not (work.folder(out) / work.PLAN).exists():
         held = [path for path in out.iterdir() if path.name != manifest.WORK] if out.exists() else []
         if work.folder(out).exists():
@@ -235,9 +274,15 @@ def _short(value: Any) -> str:
 
 
 def _splits(out: Path, opened: _Opened, settings: BuildSettings, *, resumed: bool) -> list[sources.Split]:
-    """The plan's splits; made once, since finding the streams of a dump may mean reading it."""
+    """The plan's splits; made once, since finding the streams of a dump may mean reading it.
+
+    A resume reads the files that it was given, which have the digests of the plan's, wherever the
+    interrupted run found those.
+    """
     if resumed:
-        return list(read_passages.read_splits(out))
+        before = read_passages.read_paths(out)
+        now = dict(zip(before, _paths(opened), strict=True))
+        return [replace(split, path=now[split.path]) for split in read_passages.read_splits(out)]
     return [split for source in opened.sources for split in source.splits(settings.split_bytes)]
 
 
@@ -266,6 +311,9 @@ def _lock(out: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise errors.CorpusError(f"another build is at work in {out}; wait for it, or end it") from None
+        path = work.folder(out) / LOCK
+        if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
+            raise errors.CorpusError(f"another build has just finished in {out}; run the command again")
         yield
     finally:
         os.close(descriptor)
@@ -313,6 +361,7 @@ def _run_stages(
         measure="source_bytes",
         total=sum(split.size_bytes for split in splits),
     )
+    _require_unchanged(opened)
     receipts = list(work.read_receipts(root, read_passages.STAGE, len(splits)))
     _check_budget(receipts, settings.max_quarantined)
     count = sum(receipt.counts["passages"] for receipt in receipts)
@@ -380,7 +429,7 @@ def _check_budget(receipts: Sequence[Receipt], share: float) -> None:
     """Give up where so many pages are unreadable that something else must be wrong."""
     pages = sum(receipt.counts["pages"] for receipt in receipts)
     quarantined = sum(receipt.counts["quarantined"] for receipt in receipts)
-    allowed = max(FREE_QUARANTINED, int(share * pages))
+    allowed = max(FREE_QUARANTINED, int(share * pages)) if share else 0
     if quarantined > allowed:
         first = next(note for receipt in receipts for note in receipt.notes)
         raise errors.CorpusError(

@@ -48,7 +48,7 @@ def run() -> int:
     except BrokenPipeError:
         return FAILED
     except Exception as e:
-        if work.is_refusal(e):
+        if work.is_refusal(e) and not work.is_disk_full(e):
             _say(str(e))
             return BAD_INPUT
         if isinstance(e, RuntimeError | OSError):
@@ -223,6 +223,8 @@ def get(
 
     from retrieval import open_corpus
 
+    if save and not save.parent.is_dir():
+        raise errors.CorpusError(f"{save} cannot be written: there is no folder {save.parent}")
     opened = open_corpus(corpus)
     rows = [_as_json(row) for row in opened.passages(list(passage_ids)).to_pylist()]
     if with_memory or save:

@@ -96,8 +96,13 @@ def commit(root: Path, plan: Committed, *, run: Mapping[str, Any]) -> None:
 
 
 def remove_work(root: Path) -> None:
-    """The corpus stands: what led to it may go."""
-    shutil.rmtree(work.folder(root), ignore_errors=True)
+    """The corpus stands: what led to it may go, the plan last, by which the folder is known as ours."""
+    folder = work.folder(root)
+    for path in folder.iterdir():
+        if path.name != work.PLAN:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (folder / work.PLAN).unlink()
+    folder.rmdir()
 
 
 def _all(root: Path, stage: str, units: int) -> list[Receipt]:

@@ -7,6 +7,8 @@ all that travels. The local runner is named explicitly: Beam's default tries to 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -29,8 +31,10 @@ REFUSED_RUNNERS: Final = {"DaskRunner": "it silently drops elements", "RayRunner
 POLL_SECONDS: Final = 0.5
 # A worker that is gone for so long while the job goes on will not come back.
 MISSING_SECONDS: Final = 60.0
-# Beam's name for the thread that starts a worker process and waits for its end.
+# Beam's names for the thread that starts a worker process and waits for its end, and for those that
+# read from it; these fail before or after it, with nothing to say but that the connection is gone.
 _WORKER_THREAD: Final = "run_worker"
+_READING_THREADS: Final = ("beam_control_read", "read_grpc_client_inputs")
 
 
 class WorkerDied(RuntimeError):
@@ -73,7 +77,12 @@ def parse_options(arguments: Sequence[str]) -> pipeline_options.PipelineOptions:
             (Beam itself would ignore it).
     """
     # None, or a missing list, would make Beam parse sys.argv.
-    options = pipeline_options.PipelineOptions(list(arguments))
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            options = pipeline_options.PipelineOptions(list(arguments))
+            options.get_all_options()
+    except SystemExit as e:  # argparse's way to say that an option lacks its value
+        raise errors.CorpusError(f"Beam options {' '.join(arguments)!r} cannot be read") from e
     runner = options.view_as(pipeline_options.StandardOptions).runner
     name = (runner or LOCAL_RUNNERS[0]).rsplit(".", 1)[-1]
     if name in REFUSED_RUNNERS:
@@ -199,7 +208,7 @@ class _DeathWatch:
     def _on_exception(self, args: threading.ExceptHookArgs) -> None:
         if args.thread is not None and args.thread.name == _WORKER_THREAD:
             self._reason = f"a worker process died: {args.exc_value}"
-        else:
+        elif args.thread is None or args.thread.name not in _READING_THREADS:
             self._hook(args)
 
     def reason(self) -> str:
@@ -228,6 +237,6 @@ class _DeathWatch:
         for process in self._workers():
             process.kill()
         for thread in threading.enumerate():
-            if thread.name == _WORKER_THREAD:
+            if thread.name in (_WORKER_THREAD, *_READING_THREADS):
                 thread.join(10)
         self.__exit__()

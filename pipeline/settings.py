@@ -104,6 +104,8 @@ class BuildSettings:
                 raise errors.CorpusError(f"no {option} given; add --{option}, or {required} to --config")
         if isinstance(values["sources"], str):
             values["sources"] = [values["sources"]]
+        if not isinstance(values["sources"], list | tuple):
+            raise errors.CorpusError(f"setting sources is {values['sources']!r}, wanted a list of strings")
         values["sources"] = tuple(values["sources"])
         for field in fields(cls):
             if field.name in values:

@@ -142,12 +142,13 @@ class Corpus:
             raise errors.CorpusError(f"k is {k}, wanted 1 to {len(self)}, the passages of the corpus")
         vectors = queries if isinstance(queries, np.ndarray) else self._encode(queries)
         dim = self.vectors_card.layout.dim
-        vectors = np.atleast_2d(np.asarray(vectors))
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
+            vectors = np.atleast_2d(np.asarray(vectors).astype(np.float32))
         if vectors.ndim != 2 or vectors.shape[1] != dim or not np.isfinite(vectors).all():
             raise errors.CorpusError(
                 f"query vectors have shape {vectors.shape}, wanted [q, {dim}] of finite numbers"
             )
-        found, scores = self._open_index().search(np.ascontiguousarray(vectors, np.float32), k)
+        found, scores = self._open_index().search(np.ascontiguousarray(vectors), k)
         return SearchResult(passage_ids=found, scores=scores)
 
     def _open_index(self) -> Index:

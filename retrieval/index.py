@@ -66,7 +66,7 @@ def build(vectors: VectorArray, plan: IndexPlan, path: Path) -> float:
     if not index.is_trained:
         # Product codes have 256 centroids of their own to train.
         wanted = max(plan.lists, 256) * TRAINING_POINTS
-        points = np.arange(0, count, max(1, count // wanted))
+        points = np.linspace(0, count - 1, min(count, wanted)).astype(np.int64)
         index.train(_float32(vectors.take(points)))
     for _, batch in vectors.batches():
         index.add(_float32(batch))

@@ -78,13 +78,16 @@ def damage(root: Path, entry: FileEntry, *, full: bool = True) -> str | None:
     With `full` False only presence and size are looked at.
     """
     path = inside(root, entry.path)
-    if not path.is_file():
-        return f"{entry.path} is missing"
-    size = path.stat().st_size
-    if size != entry.bytes:
-        return f"{entry.path} has {size:,} bytes, wanted {entry.bytes:,}"
-    if full and (found := crc32c_of_file(path)[1]) != entry.crc32c:
-        return f"{entry.path} has CRC-32C {found:08x}, wanted {entry.crc32c:08x}"
+    try:
+        if not path.is_file():
+            return f"{entry.path} is missing"
+        size = path.stat().st_size
+        if size != entry.bytes:
+            return f"{entry.path} has {size:,} bytes, wanted {entry.bytes:,}"
+        if full and (found := crc32c_of_file(path)[1]) != entry.crc32c:
+            return f"{entry.path} has CRC-32C {found:08x}, wanted {entry.crc32c:08x}"
+    except OSError as e:  # a bad sector, a folder that may not be read
+        return f"{entry.path} cannot be read: {e.strerror}"
     return None
 
 

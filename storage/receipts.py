@@ -60,7 +60,7 @@ def read_if_whole(path: Path, root: Path) -> Receipt | None:
     """The receipt of a unit that is done, its files checked byte by byte; None if it must be redone."""
     try:
         receipt = Receipt.read(path)
-    except (FileNotFoundError, errors.CorpusError):
+    except (OSError, errors.CorpusError):
         return None
     if any(files.damage(root, entry) for entry in receipt.files):
         return None

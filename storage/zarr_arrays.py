@@ -76,9 +76,12 @@ def create(
         "dimension_names": list(dimension_names),
         "attributes": attributes,
     }
+    there = (folder / METADATA).exists()
     try:
         _open(folder, metadata=metadata, create=True, open=True)
     except ValueError as e:
+        if not there:  # TensorStore's word for what the disk refused
+            raise OSError(f"{folder} cannot be written: {e}") from e
         raise errors.MismatchError(
             f"{folder} holds another array than the one to be written; remove it: {e}"
         ) from e
@@ -95,7 +98,10 @@ def write_shard(folder: Path, shard: int, region: tuple[slice | int, ...], value
     array = _open(folder, open=True)
     path = shard_path(folder, shard, array.rank)
     path.unlink(missing_ok=True)
-    array[region].write(values).result()
+    try:
+        array[region].write(values).result()
+    except ValueError as e:
+        raise OSError(f"{path} cannot be written: {e}") from e
     return path
 
 

@@ -34,8 +34,14 @@ COUNTS: Final = (
 )
 
 
-def write_splits(root: Path, splits: list[sources.Split]) -> None:
-    files.write_json(work.folder(root) / SPLITS, {"splits": [asdict(split) for split in splits]})
+def write_splits(root: Path, splits: list[sources.Split], paths: list[str]) -> None:
+    """Lay down the plan's splits, and the files they were made of in the sources' order."""
+    value = {"paths": paths, "splits": [asdict(split) for split in splits]}
+    files.write_json(work.folder(root) / SPLITS, value)
+
+
+def read_paths(root: Path) -> list[str]:
+    return [str(path) for path in files.read_json(work.folder(root) / SPLITS)["paths"]]
 
 
 def read_splits(root: Path) -> tuple[sources.Split, ...]:
