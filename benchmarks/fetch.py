@@ -74,7 +74,7 @@ def main() -> None:
         write_store(folder, layout, lengths)
         starts = np.concatenate([[0], np.cumsum(lengths)])
         memmap = np.memmap(folder / "plain", np.uint16, "r").reshape(-1, arguments.width)
-        entry = files.FileEntry(path="files.parquet", bytes=0, crc32c=0)
+        entry = files.FileEntry(path="files.parquet", bytes=0, crc32=0)
         card = MemoryCard(
             version="v",
             fingerprint="f",

@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from retrieval.index import Index
 from retrieval.memory import MemoryReader
-from storage import errors, files, manifest
+from storage import errors, file_list, files, manifest
+from storage.memory_store import ShardSums
 from storage.passage_table import PassageTable
 from storage.vector_array import VectorArray
 
@@ -104,7 +105,9 @@ class Corpus:
             raise errors.MismatchError(
                 f"memory version {name} holds {card.layout.grid.passages} passages, the corpus {len(self)}"
             )
-        return MemoryReader(files.inside(self.root, manifest.memory_folder(name)), card)
+        folder = manifest.memory_folder(name)
+        sums = ShardSums.of(folder, file_list.read(self.root, card.files), card.layout.grid.shards)
+        return MemoryReader(files.inside(self.root, folder), card, sums)
 
     @property
     def vectors_card(self) -> manifest.VectorsCard:

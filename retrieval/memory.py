@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from storage import errors, ids
 from storage.manifest import MemoryCard
-from storage.memory_store import ShardFile
+from storage.memory_store import ShardFile, ShardSums
 from storage.ragged import MemoryArray, RaggedMemory
 
 # Open shards a reader keeps: each costs a file descriptor and its offsets, checksums and index.
@@ -34,8 +34,10 @@ class MemoryReader:
         dtype: of the values fetched.
     """
 
-    def __init__(self, folder: Path, card: MemoryCard) -> None:
+    def __init__(self, folder: Path, card: MemoryCard, sums: ShardSums | None = None) -> None:
+        """`folder` is the version's; `sums` ties its shards to it (`Corpus.memory` gives them)."""
         self.card = card
+        self._sums = sums
         self.version = card.version
         self.fingerprint = card.fingerprint
         self.passages = card.layout.grid.passages
@@ -115,7 +117,7 @@ class MemoryReader:
                 self._shards.move_to_end(number)
                 return self._shards[number]
         # Opened outside the lock: a cold disk must not hold up the other threads' reads.
-        opened = ShardFile(self._folder, self.card.layout, number)
+        opened = ShardFile(self._folder, self.card.layout, number, self._sums)
         with self._lock:
             shard = self._shards.setdefault(number, opened)
             while len(self._shards) > OPEN_SHARDS:

@@ -1,4 +1,4 @@
-"""The list of a component's files, as Parquet: path, bytes, crc32c. A 30 TB version has a million of them."""
+"""The list of a component's files, as Parquet: path, bytes, crc32. A 30 TB version has a million of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SCHEMA: Final = pa.schema(
     [
         pa.field("path", pa.string(), nullable=False),
         pa.field("bytes", pa.int64(), nullable=False),
-        pa.field("crc32c", pa.uint32(), nullable=False),
+        pa.field("crc32", pa.uint32(), nullable=False),
     ]
 )
 _BATCH: Final = 65536
@@ -34,7 +34,7 @@ def write(path: Path, entries: Iterable[files.FileEntry]) -> None:
                     {
                         "path": [entry.path for entry in batch],
                         "bytes": [entry.bytes for entry in batch],
-                        "crc32c": [entry.crc32c for entry in batch],
+                        "crc32": [entry.crc32 for entry in batch],
                     },
                     schema=_SCHEMA,
                 )

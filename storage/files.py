@@ -10,6 +10,7 @@ import json
 import os
 import re
 import uuid
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -31,22 +32,22 @@ _NO_CHECK = b'"crc32c": "00000000"\n}\n'
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileEntry:
-    """One stored file: `path` relative to the corpus folder with forward slashes, its size and CRC-32C."""
+    """One stored file: `path` relative to the corpus folder with forward slashes, its size and CRC-32."""
 
     path: str
     bytes: int
-    crc32c: int
+    crc32: int
 
     def to_json(self) -> dict[str, Any]:
-        return {"path": self.path, "bytes": self.bytes, "crc32c": f"{self.crc32c:08x}"}
+        return {"path": self.path, "bytes": self.bytes, "crc32": f"{self.crc32:08x}"}
 
     @classmethod
     def from_json(cls, value: Any) -> FileEntry:
         try:
-            return cls(path=str(value["path"]), bytes=int(value["bytes"]), crc32c=int(value["crc32c"], 16))
+            return cls(path=str(value["path"]), bytes=int(value["bytes"]), crc32=int(value["crc32"], 16))
         except (KeyError, TypeError, ValueError) as e:
             raise errors.CorpusError(
-                f"file entry {value!r} is not of the form path, bytes, crc32c: {e}"
+                f"file entry {value!r} is not of the form path, bytes, crc32: {e}"
             ) from e
 
 
@@ -55,21 +56,25 @@ def crc32c(data: bytes | memoryview, value: int = 0) -> int:
     return int(crc32c_library.crc32c(data, value))
 
 
-def crc32c_of_file(path: Path) -> tuple[int, int]:
-    """(bytes, CRC-32C) of a file, read in blocks."""
+def crc32_of_file(path: Path) -> tuple[int, int]:
+    """(bytes, CRC-32) of a file, read in blocks.
+
+    Not CRC-32C: TensorStore puts the CRC-32C of each chunk behind it, and a CRC over data and its own
+    CRC does not depend on the data, so any intact chunk would do for any other.
+    """
     size = value = 0
     with path.open("rb", buffering=0) as file:
         buffer = memoryview(bytearray(BLOCK_BYTES))
         while count := file.readinto(buffer):
-            value = crc32c(buffer[:count], value)
+            value = zlib.crc32(buffer[:count], value)
             size += count
     return size, value
 
 
 def entry_of(root: Path, path: Path) -> FileEntry:
     """Measure a file that has just been written under `root`."""
-    size, value = crc32c_of_file(path)
-    return FileEntry(path=path.relative_to(root).as_posix(), bytes=size, crc32c=value)
+    size, value = crc32_of_file(path)
+    return FileEntry(path=path.relative_to(root).as_posix(), bytes=size, crc32=value)
 
 
 def damage(root: Path, entry: FileEntry, *, full: bool = True) -> str | None:
@@ -84,8 +89,8 @@ def damage(root: Path, entry: FileEntry, *, full: bool = True) -> str | None:
         size = path.stat().st_size
         if size != entry.bytes:
             return f"{entry.path} has {size:,} bytes, wanted {entry.bytes:,}"
-        if full and (found := crc32c_of_file(path)[1]) != entry.crc32c:
-            return f"{entry.path} has CRC-32C {found:08x}, wanted {entry.crc32c:08x}"
+        if full and (found := crc32_of_file(path)[1]) != entry.crc32:
+            return f"{entry.path} has CRC-32 {found:08x}, wanted {entry.crc32:08x}"
     except OSError as e:  # a bad sector, a folder that may not be read
         return f"{entry.path} cannot be read: {e.strerror}"
     return None

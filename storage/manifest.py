@@ -298,22 +298,34 @@ def read_memory(root: Path, manifest: Manifest, version: str) -> MemoryCard:
     return card
 
 
-def stored_files(root: Path, manifest: Manifest) -> Iterator[files.FileEntry]:
-    """Every file that the manifest answers for, cards first in each component."""
+def components(root: Path, manifest: Manifest) -> Iterator[tuple[str, Iterator[files.FileEntry]]]:
+    """Every component's folder, and every file in it that the manifest answers for, its card first.
+
+    An iterator raises where the card or the list of files is damaged; the other components' do not.
+    """
+    yield "passages", _passages_files(root, manifest)
+    for name, entry in manifest.vectors.items():
+        yield vectors_folder(name), _listed_files(VectorsCard, root, entry)
+    for name, entry in manifest.indexes.items():
+        yield index_folder(name), _index_files(root, entry)
+    for name, entry in manifest.memory.items():
+        yield memory_folder(name), _listed_files(MemoryCard, root, entry)
+
+
+def _passages_files(root: Path, manifest: Manifest) -> Iterator[files.FileEntry]:
     yield manifest.passages
-    passages = read_passages(root, manifest)
-    yield passages.quarantine
-    yield from (part.file for part in passages.parts)
-    for fingerprint, entry in manifest.vectors.items():
-        yield entry
-        vectors = read_vectors(root, manifest, fingerprint)
-        yield vectors.files
-        yield from file_list.read(root, vectors.files)
-    for fingerprint, entry in manifest.indexes.items():
-        yield entry
-        yield read_index(root, manifest, fingerprint).file
-    for version, entry in manifest.memory.items():
-        yield entry
-        memory = read_memory(root, manifest, version)
-        yield memory.files
-        yield from file_list.read(root, memory.files)
+    card = read_passages(root, manifest)
+    yield card.quarantine
+    yield from (part.file for part in card.parts)
+
+
+def _listed_files(kind: type[Any], root: Path, entry: files.FileEntry) -> Iterator[files.FileEntry]:
+    yield entry
+    card = parse(kind, root, entry)
+    yield card.files
+    yield from file_list.read(root, card.files)
+
+
+def _index_files(root: Path, entry: files.FileEntry) -> Iterator[files.FileEntry]:
+    yield entry
+    yield parse(IndexCard, root, entry).file

@@ -13,6 +13,8 @@ take no byte. docs/format.md gives the reasons.
 from __future__ import annotations
 
 import os
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -187,6 +189,33 @@ def write_shard(
     ]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardSums:
+    """CRC-32 of every shard's `offsets` and `checksums` file, uint32 [shards] each.
+
+    They tie a shard to its version: the files of another shard, whole in themselves, do not match.
+    The values are tied through `checksums`.
+    """
+
+    offsets: npt.NDArray[np.uint32]
+    checksums: npt.NDArray[np.uint32]
+
+    @classmethod
+    def of(cls, folder: str, entries: Iterable[files.FileEntry], shards: int) -> ShardSums:
+        """From the list of a version's files, `folder` being the version's path in the corpus."""
+        wanted = {
+            **{f"{folder}/{OFFSETS}/c/{s}/0": (0, s) for s in range(shards)},
+            **{f"{folder}/{CHECKSUMS}/c/{s}/0": (1, s) for s in range(shards)},
+        }
+        sums = np.zeros((2, shards), np.uint32)
+        for entry in entries:
+            if (place := wanted.pop(entry.path, None)) is not None:
+                sums[place] = entry.crc32
+        if wanted:
+            raise errors.DamagedError(f"the list of files lacks {next(iter(wanted))}")
+        return cls(offsets=sums[0], checksums=sums[1])
+
+
 class ShardFile:
     """One shard open for reading on a local disk: exact ranges of rows, by `preadv`, checked.
 
@@ -194,8 +223,8 @@ class ShardFile:
     the caller's array, and nothing else is. Thread-safe; the file stays open while anyone holds it.
     """
 
-    def __init__(self, folder: Path, layout: MemoryLayout, shard: int) -> None:
-        """Read and check the shard's index, offsets and checksums.
+    def __init__(self, folder: Path, layout: MemoryLayout, shard: int, sums: ShardSums | None = None) -> None:
+        """Read and check the shard's index, offsets and checksums, against `sums` where they are known.
 
         Raises:
             DamagedError: a file is missing, cut off, or does not match a checksum.
@@ -204,8 +233,14 @@ class ShardFile:
         self.shard = shard
         self.path = zarr_arrays.shard_path(folder / VALUES, shard, 3)
         per_shard = layout.grid.shard_passages
-        self.offsets = _read_row(folder / OFFSETS, shard, per_shard + 1).astype(np.int64)
-        self.checksums = _read_row(folder / CHECKSUMS, shard, per_shard)
+        self.offsets = _read_row(
+            folder / OFFSETS, shard, per_shard + 1, None if sums is None else int(sums.offsets[shard])
+        ).astype(np.int64)
+        self.checksums = _read_row(
+            folder / CHECKSUMS, shard, per_shard, None if sums is None else int(sums.checksums[shard])
+        )
+        if not self.path.resolve().is_relative_to(folder.resolve()):
+            raise errors.CorpusError(f"{self.path} is a link out of the corpus folder")
         if (np.diff(self.offsets) < 0).any() or not 0 <= self.offsets[-1] <= layout.rows:
             raise errors.DamagedError(f"offsets of shard {shard} in {folder} do not ascend")
         self._chunk_bytes = layout.chunk_rows * layout.row_bytes
@@ -293,7 +328,7 @@ class ShardFile:
                 pieces[0] = pieces[0][count:]
 
 
-def _read_row(folder: Path, shard: int, length: int) -> npt.NDArray[np.uint32]:
+def _read_row(folder: Path, shard: int, length: int, file_sum: int | None) -> npt.NDArray[np.uint32]:
     """One row of `offsets` or `checksums`: a file of its own, little-endian, CRC-32C behind it."""
     path = zarr_arrays.shard_path(folder, shard, 2)
     try:
@@ -303,6 +338,8 @@ def _read_row(folder: Path, shard: int, length: int) -> npt.NDArray[np.uint32]:
     body = data[:-_CRC_BYTES]
     if len(body) != length * 4 or files.crc32c(body) != int.from_bytes(data[-_CRC_BYTES:], "little"):
         raise errors.DamagedError(f"{path} does not match its checksum; run `memcorpus verify`")
+    if file_sum is not None and zlib.crc32(data) != file_sum:
+        raise errors.DamagedError(f"{path} is not this version's; run `memcorpus verify`")
     return np.frombuffer(body, "<u4")
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 from storage import errors, files, manifest
+
+_BATCH: Final = 1024
 
 
 @dataclass(kw_only=True, slots=True)
@@ -51,37 +55,35 @@ def verify(
     known = {manifest.NAME}
 
     def check(entry: files.FileEntry) -> tuple[files.FileEntry, str | None]:
-        return entry, files.damage(root, entry, full=full)
-
-    entries: list[files.FileEntry] = []
-
-    def flush(pool: ThreadPoolExecutor) -> None:
-        for entry, wrong in pool.map(check, entries):
-            result.files += 1
-            result.bytes += entry.bytes
-            known.add(entry.path)
-            if wrong:
-                result.damaged.append(wrong)
-            if on_file:
-                on_file(entry)
-        entries.clear()
-
-    with ThreadPoolExecutor(threads) as pool:
         try:
-            for entry in manifest.stored_files(root, found):
-                entries.append(entry)
-                if len(entries) >= 1024:
-                    flush(pool)
-        except errors.CorpusError as e:
-            result.damaged.append(str(e))
-        flush(pool)
+            return entry, files.damage(root, entry, full=full)
+        except errors.CorpusError as e:  # a path that leaves the folder
+            return entry, str(e)
+
+    hidden: list[str] = []
+    with ThreadPoolExecutor(threads) as pool:
+        for folder, entries in manifest.components(root, found):
+            try:
+                while batch := list(islice(entries, _BATCH)):
+                    for entry, wrong in pool.map(check, batch):
+                        result.files += 1
+                        result.bytes += entry.bytes
+                        known.add(entry.path)
+                        if wrong:
+                            result.damaged.append(wrong)
+                        if on_file:
+                            on_file(entry)
+            except errors.CorpusError as e:
+                result.damaged.append(str(e))
+                hidden.append(f"{folder}/")
     _check_statistics(root, result, known)
-    # One damaged card is met twice, as a file and when it is parsed.
-    result.damaged = list(dict.fromkeys(result.damaged))
+    # Where a card or a list is damaged, nothing can be said of the files behind it.
     result.strays = [
         name
         for path in sorted(root.rglob("*"))
-        if path.is_file() and (name := path.relative_to(root).as_posix()) not in known
+        if path.is_file()
+        and (name := path.relative_to(root).as_posix()) not in known
+        and not name.startswith(tuple(hidden))
     ]
     return result
 

@@ -373,3 +373,93 @@ def test_reading_what_is_damaged_raises(corpus_copy: Path) -> None:
         for path, data in backup.items():
             path.write_bytes(data)
     use("statistics/units.parquet")  # nothing that a reader reads
+
+
+def test_a_resume_reads_the_files_it_was_given(
+    settings: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source has moved meanwhile, and another of the same name lies where it was."""
+    from pipeline.stages import read_passages
+
+    def source(folder: str, word: str) -> str:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        path = tmp_path / folder / "s.jsonl"
+        lines = [json.dumps({"id": i, "title": f"T{i}", "text": f"{word} {i}."}) for i in range(30)]
+        path.write_text("\n".join(lines) + "\n")
+        return f"jsonl:{path}"
+
+    def stop(*_: object) -> None:
+        raise Stop
+
+    out = tmp_path / "corpus"
+    with monkeypatch.context() as patch:
+        patch.setattr(read_passages.ReadPassages, "_batches", stop)
+        with pytest.raises((Stop, RuntimeError)):
+            build(dataclasses.replace(settings, sources=(source("a", "old"),)), out)
+    moved = source("b", "old")
+    source("a", "new")
+    build(dataclasses.replace(settings, sources=(moved,)), out)
+    texts = open_corpus(out).passages(range(30)).column("text").to_pylist()
+    assert texts == [f"old {i}." for i in range(30)]
+
+
+def test_a_source_that_changes_while_it_is_read_is_refused(
+    settings: BuildSettings, dump: DumpTruth, tmp_path: Path
+) -> None:
+    import shutil
+
+    from pipeline import progress
+
+    copy = Path(shutil.copy(dump.path, tmp_path / "dump.xml.bz2"))
+
+    class Touch:
+        def stage_started(self, stage: str, *, measure: str, total: int) -> None:
+            copy.touch()
+
+        def stage_polled(self, stage: str, snapshot: progress.Snapshot) -> None: ...
+        def stage_finished(self, stage: str, snapshot: progress.Snapshot) -> None: ...
+
+    with pytest.raises(errors.MismatchError, match="was changed while it was read"):
+        build(
+            dataclasses.replace(settings, sources=(f"mediawiki:{copy}",)),
+            tmp_path / "corpus",
+            observer=Touch(),
+        )
+    assert not (tmp_path / "corpus" / manifest.NAME).exists()
+
+
+def test_files_of_the_users_in_a_finished_corpus_stay(corpus_copy: Path, settings: Any) -> None:
+    (corpus_copy / "work").mkdir()
+    (corpus_copy / "work/thesis.txt").write_text("mine")
+    assert build(settings, corpus_copy).already
+    assert (corpus_copy / "work/thesis.txt").read_text() == "mine"
+
+
+def test_the_files_of_another_shard_are_refused(corpus_copy: Path) -> None:
+    (values,) = corpus_copy.glob("memory/*/values/c")
+    for name in ("values", "offsets", "checksums"):
+        shards = values.parents[1] / name / "c"
+        (shards / "1").rename(shards / "other")
+        (shards / "2").rename(shards / "1")
+        (shards / "other").rename(shards / "2")
+    with pytest.raises(errors.DamagedError, match="not this version's"):
+        open_corpus(corpus_copy).memory().fetch([64])
+
+
+def test_a_damaged_card_hides_its_own_component_only(corpus_copy: Path) -> None:
+    for path in (corpus_copy / "passages/passages.json", next(corpus_copy.glob("memory/*/values/c/1/0/0"))):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    result = verification(corpus_copy, full=True)
+    assert any("passages.json" in line for line in result.damaged)
+    assert any("values/c/1/0/0" in line for line in result.damaged)
+    assert result.strays == []
+
+
+def test_a_link_out_of_the_corpus_is_refused(corpus_copy: Path, tmp_path: Path) -> None:
+    (values,) = corpus_copy.glob("memory/*/values")
+    values.rename(tmp_path / "elsewhere")
+    values.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(errors.CorpusError, match="link out of"):
+        open_corpus(corpus_copy).memory().fetch([0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,11 @@ def test_crc32c_known_value() -> None:
     assert files.crc32c(b"789", files.crc32c(b"123456")) == files.crc32c(b"123456789") == 0xE3069283
 
 
-def test_crc32c_of_file_reads_more_than_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crc32_of_file_reads_more_than_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "BLOCK_BYTES", 7)
     data = bytes(range(256)) * 3
     (tmp_path / "f").write_bytes(data)
-    assert files.crc32c_of_file(tmp_path / "f") == (len(data), files.crc32c(data))
+    assert files.crc32_of_file(tmp_path / "f") == (len(data), zlib.crc32(data))
 
 
 @given(value=st.dictionaries(st.text().filter(lambda key: key != "crc32c"), JSON, max_size=4))
@@ -94,8 +95,19 @@ def test_damage_names_what_is_wrong(tmp_path: Path) -> None:
     assert files.damage(tmp_path, entry) is None
     (tmp_path / "x").write_bytes(b"abd")
     assert files.damage(tmp_path, entry, full=False) is None
-    assert "CRC-32C" in (files.damage(tmp_path, entry) or "")
+    assert "CRC-32" in (files.damage(tmp_path, entry) or "")
     (tmp_path / "x").write_bytes(b"ab")
     assert "2 bytes, wanted 3" in (files.damage(tmp_path, entry) or "")
     (tmp_path / "x").unlink()
     assert "missing" in (files.damage(tmp_path, entry) or "")
+
+
+def test_the_checksum_of_a_file_tells_intact_chunks_apart(tmp_path: Path) -> None:
+    """CRC-32C would not: over data followed by its own CRC-32C it is the same for all data."""
+    entries = []
+    for data in (b"one chunk...", b"another one."):
+        chunk = data + files.crc32c(data).to_bytes(4, "little")
+        (tmp_path / "c").write_bytes(chunk)
+        entries.append((files.crc32c(chunk), files.entry_of(tmp_path, tmp_path / "c").crc32))
+    assert entries[0][0] == entries[1][0]
+    assert entries[0][1] != entries[1][1]

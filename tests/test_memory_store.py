@@ -36,7 +36,7 @@ def write(
 
 
 def reader(folder: Path, layout: MemoryLayout) -> MemoryReader:
-    entry = files.FileEntry(path="files.parquet", bytes=0, crc32c=0)
+    entry = files.FileEntry(path="files.parquet", bytes=0, crc32=0)
     card = MemoryCard(
         version="v",
         fingerprint="f",

@@ -86,7 +86,7 @@ def test_every_flipped_byte_raises(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for position in range(len(whole)):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
-        with pytest.raises(errors.DamagedError, match="CRC-32C"):
+        with pytest.raises(errors.DamagedError, match="CRC-32"):
             PassageTable(tmp_path, table.parts).take([0])
 
 
@@ -103,4 +103,4 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     one, two = write(tmp_path / "a", [7]), write(tmp_path / "b", [7])
-    assert one.parts[0].file.crc32c == two.parts[0].file.crc32c
+    assert one.parts[0].file.crc32 == two.parts[0].file.crc32
