@@ -49,12 +49,12 @@ def commit(root: Path, plan: Committed, *, run: Mapping[str, Any]) -> None:
     Raises:
         CorpusError: a receipt is missing, a file is not as its receipt says, sums do not match.
     """
-    splits = _all(root, read_passages.STAGE, len(read_passages.read_splits(root)))
+    splits = list(work.read_receipts(root, read_passages.STAGE, len(read_passages.read_splits(root))))
     counts: Counter[str] = Counter()
     for receipt in splits:
         counts.update(receipt.counts)
     parts = number_passages.parts(root)
-    shards = _all(root, encode_shards.STAGE, plan.memory.grid.shards)
+    shards = list(work.read_receipts(root, encode_shards.STAGE, plan.memory.grid.shards))
     _check_sums(counts, sum(part.rows for part in parts), shards, plan)
     _check_files(root, [entry for r in shards for entry in r.files] + [part.file for part in parts])
 
@@ -103,10 +103,6 @@ def remove_work(root: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     (folder / work.PLAN).unlink()
     folder.rmdir()
-
-
-def _all(root: Path, stage: str, units: int) -> list[Receipt]:
-    return list(work.read_receipts(root, stage, units))
 
 
 def _check_sums(counts: Mapping[str, int], numbered: int, shards: Sequence[Receipt], plan: Committed) -> None:

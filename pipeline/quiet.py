@@ -14,7 +14,6 @@ _ENVIRONMENT: Final = {
     "TOKENIZERS_PARALLELISM": "true",
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "JAX_PLATFORMS_WARNING": "0",
 }
 _LOGGERS: Final = ("apache_beam", "jax", "transformers", "sentence_transformers", "huggingface_hub", "httpx")
 

@@ -6,7 +6,6 @@ Vectors are added in order of passage id, so an index row is a passage id and no
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,11 +156,3 @@ class Index:
         if (rows < 0).any():
             raise errors.DamagedError(f"the index found fewer than {k} of its {self._index.ntotal} vectors")
         return rows, scores
-
-
-def milliseconds_per_query(index: Index, queries: npt.NDArray[np.float32], k: int = RECALL_AT) -> float:
-    """Mean wall time of a query searched on its own, in milliseconds."""
-    start = time.perf_counter()
-    for query in queries:
-        index.search(query[None], k)
-    return (time.perf_counter() - start) * 1000 / max(1, len(queries))

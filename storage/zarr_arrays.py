@@ -8,7 +8,6 @@ try left in the file (the old file is removed first).
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,19 +104,6 @@ def write_shard(folder: Path, shard: int, region: tuple[slice | int, ...], value
     return path
 
 
-def read(folder: Path, region: Any) -> npt.NDArray[Any]:
-    """Read a region, checking every chunk.
-
-    Raises:
-        DamagedError: a chunk does not match its checksum, or is missing.
-    """
-    try:
-        result: npt.NDArray[Any] = _open(folder, open=True)[region].read().result()
-    except ValueError as e:
-        raise errors.DamagedError(f"reading {folder} failed; run `memcorpus verify`: {e}") from e
-    return result
-
-
 class Array:
     """An array that stays open, its shard indexes cached within `cache_bytes`."""
 
@@ -141,15 +127,13 @@ class Array:
             )
 
     def read(self, region: Any) -> npt.NDArray[Any]:
-        """As the module's `read`."""
+        """Read a region, checking every chunk.
+
+        Raises:
+            DamagedError: a chunk does not match its checksum, or is missing.
+        """
         try:
             result: npt.NDArray[Any] = self._array[region].read().result()
         except ValueError as e:
             raise errors.DamagedError(f"reading {self.folder} failed; run `memcorpus verify`: {e}") from e
         return result
-
-
-def attributes(folder: Path) -> dict[str, Any]:
-    """The attributes in an array's metadata."""
-    value: dict[str, Any] = json.loads((folder / METADATA).read_bytes())["attributes"]
-    return value
