@@ -1,0 +1,1 @@
+"""The subcommands of `memcorpus`, by what they do."""
