@@ -168,8 +168,15 @@ def _commit_vectors(root: Path, plan: Committed, shards: Sequence[Receipt]) -> f
 
 def _commit_memory(root: Path, plan: Committed, shards: Sequence[Receipt]) -> files.FileEntry:
     folder = manifest.memory_folder(plan.version)
-    arrays = (memory_store.VALUES, memory_store.OFFSETS, memory_store.CHECKSUMS)
-    metadata = [root / folder / array / zarr_arrays.METADATA for array in arrays]
+    layout = plan.memory
+
+    def rows() -> Iterator[memory_store.ShardRows]:
+        for shard in layout.grid:
+            data = encode_shards.rows_path(root, shard).read_bytes()
+            yield memory_store.ShardRows.from_bytes(data, layout)
+
+    joined = memory_store.join(root / folder, layout, rows)
+    metadata = [root / folder / array / zarr_arrays.METADATA for array in memory_store.ARRAYS]
     listed = _write_list(root, folder, metadata, shards)
     summed = ("tokens", "memory_bytes", "passages_cut", "tokens_cut")
     counts = {name: sum(receipt.counts[name] for receipt in shards) for name in summed}
@@ -180,8 +187,9 @@ def _commit_memory(root: Path, plan: Committed, shards: Sequence[Receipt]) -> fi
         fingerprint=plan.memory_fingerprint,
         encoder_fingerprint=plan.memory_encoder_fingerprint,
         encoder=plan.identity["memory_encoder"],
-        layout=plan.memory,
+        layout=layout,
         counts=counts,
+        rows=tuple(files.entry_of(root, path) for path in joined),
         files=listed,
     )
     return _write_card(root, f"{folder}/memory.json", card)

@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from retrieval.index import Index
 from retrieval.memory import MemoryReader
-from storage import errors, file_list, files, manifest
-from storage.memory_store import ShardSums
+from storage import errors, files, manifest, memory_files
 from storage.passage_table import PassageTable
 from storage.vector_array import VectorArray
 
@@ -97,17 +96,22 @@ class Corpus:
         """
         return self._table.take(passage_ids)
 
-    def memory(self, version: str | None = None) -> MemoryReader:
-        """A reader of one memory version: by name, by alias, or the current one."""
+    def memory(self, version: str | None = None, *, check: str = "once") -> MemoryReader:
+        """A reader of one memory version: by name, by alias, or the current one.
+
+        Args:
+            version: which; None is the corpus's current one.
+            check: when stored bytes are checked; see `MemoryReader`.
+        """
         name = self.manifest.version(version)
         card = manifest.read_memory(self.root, self.manifest, name)
         if card.layout.grid.passages != len(self):
             raise errors.MismatchError(
                 f"memory version {name} holds {card.layout.grid.passages} passages, the corpus {len(self)}"
             )
-        folder = manifest.memory_folder(name)
-        sums = ShardSums.of(folder, file_list.read(self.root, card.files), card.layout.grid.shards)
-        return MemoryReader(files.inside(self.root, folder), card, sums)
+        memory_files.check_rows(self.root, card.rows)
+        folder = files.inside(self.root, manifest.memory_folder(name))
+        return MemoryReader(memory_files.MemoryFiles(folder, card.layout), card, check=check)
 
     @property
     def vectors_card(self) -> manifest.VectorsCard:

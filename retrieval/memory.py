@@ -1,26 +1,34 @@
-"""Memory by passage id, read from the shard files of one version."""
+"""Memory by passage id, read from the files of one version."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from storage import errors, ids
+from retrieval.buffers import Buffers
+from storage import errors, files, ids, shard_files
 from storage.manifest import MemoryCard
-from storage.memory_store import ShardFile, ShardSums
+from storage.memory_files import NOWAIT, MemoryFiles
 from storage.ragged import MemoryArray, RaggedMemory
 
-# Open shards a reader keeps: each costs a file descriptor and its offsets, checksums and index.
-OPEN_SHARDS: Final = 256
-# Parallel reads are what a cold disk needs (a queue deep enough); the cores have little to do.
-READ_THREADS: Final = 8
+CHECKS: Final = ("once", "always", "never")
+# What a cold disk needs is a deep queue; the cores have little to do meanwhile.
+DISK_THREADS: Final = 20
+# Copying out of the page cache gains from a few cores, down to this much for each.
+CACHE_THREADS: Final = max(1, min(4, os.cpu_count() or 1))
+CACHE_THREAD_BYTES: Final = 1 << 20
+# Adjacent passages are read by one call, up to this much, so that there is work for all threads.
+RUN_BYTES: Final = 4 << 20
+
+# A passage to read: shard, place in it, rows from and to, target, and whether that is all of it.
+_Span = tuple[int, int, int, int, memoryview, bool]
 
 
 class MemoryReader:
@@ -34,65 +42,121 @@ class MemoryReader:
         dtype: of the values fetched.
     """
 
-    def __init__(self, folder: Path, card: MemoryCard, sums: ShardSums | None = None) -> None:
-        """`folder` is the version's; `sums` ties its shards to it (`Corpus.memory` gives them)."""
+    def __init__(self, opened: MemoryFiles, card: MemoryCard, *, check: str = "once") -> None:
+        """Made by `Corpus.memory`.
+
+        Args:
+            opened: the version's files.
+            card: what it is.
+            check: when a passage's bytes are compared with their CRC-32C: "once", the first time
+                that this reader reads them; "always"; or "never".
+        """
+        if check not in CHECKS:
+            raise errors.CorpusError(f"check is {check!r}, wanted one of {', '.join(CHECKS)}")
         self.card = card
-        self._sums = sums
         self.version = card.version
         self.fingerprint = card.fingerprint
         self.passages = card.layout.grid.passages
         self.width = card.layout.width
         self.dtype = card.layout.codec.dtype
-        self._folder = folder
-        self._shards: OrderedDict[int, ShardFile] = OrderedDict()
-        self._lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
-        self._pool_owner = 0
+        self._files = opened
+        self._check = check
+        # A byte a passage, for the shards that were read from.
+        self._checked: dict[int, bytearray] = {}
+        self._buffers = Buffers()
+        self._pools = _Pools()
 
-    def fetch(self, passage_ids: npt.ArrayLike) -> RaggedMemory:
+    def fetch(
+        self,
+        passage_ids: npt.ArrayLike,
+        *,
+        tokens: slice | None = None,
+        out: npt.NDArray[Any] | None = None,
+    ) -> RaggedMemory:
         """Memory of passages by id, in the order asked, duplicates allowed.
-
-        Every passage's bytes are checked against its CRC-32C.
 
         Args:
             passage_ids: whole numbers [k].
-
-        Returns:
-            RaggedMemory of k passages.
+            tokens: which tokens of each passage, as Python slices a list (step 1); all by default.
+            out: where to put the values: [rows, width] of `dtype`, with at least as many rows as
+                there are tokens. By default a buffer of the reader's own, used again when the
+                result and everything made of it is gone.
 
         Raises:
             UnknownPassageError: naming the ids that are not in the corpus.
-            DamagedError: stored bytes do not match their checksum.
+            DamagedError: stored bytes do not match their checksum; `out` must not be used.
         """
         wanted = ids.as_ids(passage_ids, self.passages)
+        layout = self.card.layout
+        shard_of, local_of = (part.tolist() for part in np.divmod(wanted, layout.grid.shard_passages))
         offsets = np.zeros(len(wanted) + 1, np.int64)
-        np.cumsum(self.tokens(wanted), out=offsets[1:])
-        stored = np.empty((int(offsets[-1]), self.width), self.card.layout.codec.stored_dtype)
-        shard_of, local = np.divmod(wanted, self.card.layout.grid.shard_passages)
-        shards = np.unique(shard_of)
-        # A group of shards at a time: a fetch from more of them than files may be open must work too.
-        for first in range(0, len(shards), OPEN_SHARDS):
-            group = {int(s): self._shard(int(s)) for s in shards[first : first + OPEN_SHARDS]}
-            reads = [
-                (group[s], j, stored[offsets[k] : offsets[k + 1]])
-                for k, (s, j) in enumerate(zip(shard_of.tolist(), local.tolist(), strict=True))
-                if s in group
-            ]
-            if len(reads) < 2:
-                for shard, j, out in reads:
-                    shard.read_into(j, out)
-            else:
-                # list() waits for every read, and raises the first error.
-                list(self._threads().map(_read, reads))
-        values = self.card.layout.codec.logical(stored).view(MemoryArray)
-        return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values)
+        bounds = [self._bounds(s, j, tokens) for s, j in zip(shard_of, local_of, strict=True)]
+        np.cumsum([stop - row for row, stop in bounds], out=offsets[1:])
+        values = self._target(out, int(offsets[-1]))
+        data = files.bytes_of(values)
+        at = (offsets * layout.row_bytes).tolist()
+
+        spans: list[_Span] = []
+        whole: list[tuple[memoryview, memoryview]] = []
+        first: dict[int, int] = {}
+        again: list[tuple[int, int]] = []
+        for k, passage in enumerate(wanted.tolist()):
+            if first.setdefault(passage, k) != k:
+                again.append((k, first[passage]))
+                continue
+            row, stop = bounds[k]
+            target = data[at[k] : at[k + 1]]
+            s, j = shard_of[k], local_of[k]
+            if tokens is not None and not self._trusted(s, j):
+                # Only whole passages can be checked.
+                starts = self._files.rows(s).starts
+                everything = files.bytes_of(
+                    np.empty((starts[j + 1] - starts[j]) * layout.row_bytes, np.uint8)
+                )
+                skipped = (row - starts[j]) * layout.row_bytes
+                whole.append((target, everything[skipped : skipped + len(target)]))
+                spans.append((s, j, starts[j], starts[j + 1], everything, True))
+            elif row < stop:
+                spans.append((s, j, row, stop, target, tokens is None))
+        self._read(spans)
+        for target, source in whole:
+            target[:] = source
+        for k, earlier in again:
+            data[at[k] : at[k + 1]] = data[at[earlier] : at[earlier + 1]]
+        return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
+
+    def prefetch(self, passage_ids: npt.ArrayLike) -> Future[RaggedMemory]:
+        """Begin to fetch; `result()` waits for the memory, or raises what `fetch` would have."""
+        return self._pools.ahead().submit(self.fetch, np.array(passage_ids))
+
+    def batches(
+        self, batches: Iterable[npt.ArrayLike], *, tokens: slice | None = None, ahead: int = 2
+    ) -> Iterator[RaggedMemory]:
+        """Memory of one batch of ids after another, the next `ahead` being read meanwhile."""
+        if ahead < 1:
+            raise errors.CorpusError(f"ahead is {ahead}, wanted 1 or more")
+        rest = iter(batches)
+        pool = self._pools.ahead()
+        waiting = [pool.submit(self.fetch, np.array(batch), tokens=tokens) for batch in islice(rest, ahead)]
+        try:
+            while waiting:
+                memory = waiting.pop(0).result()
+                waiting += [
+                    pool.submit(self.fetch, np.array(batch), tokens=tokens) for batch in islice(rest, 1)
+                ]
+                yield memory
+        finally:
+            for future in waiting:
+                future.cancel()
 
     def tokens(self, passage_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Token counts of passages, [k], without reading their memory."""
         wanted = ids.as_ids(passage_ids, self.passages)
-        shard_of, local = np.divmod(wanted, self.card.layout.grid.shard_passages)
-        counts = [self._shard(s).tokens(j) for s, j in zip(shard_of.tolist(), local.tolist(), strict=True)]
-        return np.array(counts, np.int64)
+        shard_of, local_of = (
+            part.tolist() for part in np.divmod(wanted, self.card.layout.grid.shard_passages)
+        )
+        bounds = [self._bounds(s, j, None) for s, j in zip(shard_of, local_of, strict=True)]
+        return np.array([stop - row for row, stop in bounds], np.int64)
 
     def require_encoder(self, fingerprint: str) -> None:
         """Refuse to serve a reader whose memory encoder is not the one that wrote this version."""
@@ -103,28 +167,141 @@ class MemoryReader:
                 f"the reader has encoder {fingerprint[:16]}; re-encode the corpus with it"
             )
 
-    def _threads(self) -> ThreadPoolExecutor:
+    def _bounds(self, shard: int, local: int, tokens: slice | None) -> tuple[int, int]:
+        """First row of a passage's wanted tokens in its shard, and one past their last."""
+        starts = self._files.rows(shard).starts
+        row, stop = starts[local], starts[local + 1]
+        if tokens is None:
+            return row, stop
+        begin, end, step = tokens.indices(stop - row)
+        if step != 1:
+            raise errors.CorpusError(f"tokens is {tokens}, wanted a slice of step 1")
+        return row + begin, row + max(begin, end)
+
+    def _target(self, out: npt.NDArray[Any] | None, rows: int) -> npt.NDArray[Any]:
+        if out is None:
+            return self._buffers.take(rows, self.width, self.dtype)
+        if (
+            out.ndim != 2
+            or out.shape[0] < rows
+            or out.shape[1] != self.width
+            or out.dtype != self.dtype
+            or not (out.flags.c_contiguous and out.flags.writeable)
+        ):
+            raise errors.CorpusError(
+                f"out is {out.dtype} {list(out.shape)}, wanted writable, contiguous {self.dtype} "
+                f"of at least {rows} rows and {self.width} columns"
+            )
+        return out[:rows]
+
+    def _trusted(self, shard: int, local: int) -> bool:
+        """May the passage's bytes be returned without a look at their checksum?"""
+        if self._check == "once":
+            return shard in self._checked and bool(self._checked[shard][local])
+        return self._check == "never"
+
+    def _read(self, spans: list[_Span]) -> None:
+        """Fill every span, from the page cache where the bytes are there, from the disk in parallel else."""
+        spans.sort(key=lambda span: span[:2])
+        runs = self._runs(spans)
+        size = sum(len(span[4]) for span in spans)
+        shares = min(CACHE_THREADS, len(runs), 1 + size // CACHE_THREAD_BYTES)
+        on_disk: list[Future[None]] = []
+        others = [
+            self._pools.cache().submit(self._read_cached, runs[share::shares], on_disk)
+            for share in range(1, shares)
+        ]
+        failures: list[BaseException] = []
+        try:
+            self._read_cached(runs[::shares] if shares else [], on_disk)
+        except Exception as e:
+            failures.append(e)
+        # Nothing may write into the target after this returns, or raises: wait for all.
+        for waiting in (others, on_disk):
+            failures += [failure for future in waiting if (failure := future.exception())]
+        if failures:
+            raise failures[0]
+
+    def _runs(self, spans: list[_Span]) -> list[list[_Span]]:
+        """Spans that follow each other in a file, together."""
+        runs: list[list[_Span]] = []
+        size = pieces = 0
+        for span in spans:
+            shard, _, row, stop, target, _ = span
+            size += len(target)
+            pieces += self._files.most_pieces(row, stop)
+            last = runs[-1][-1] if runs else None
+            if (
+                last is None
+                or last[0] != shard
+                or last[3] != row
+                or size > RUN_BYTES
+                or pieces > shard_files.MAX_PIECES
+            ):
+                runs.append([])
+                size, pieces = len(target), self._files.most_pieces(row, stop)
+            runs[-1].append(span)
+        return runs
+
+    def _read_cached(self, runs: list[list[_Span]], on_disk: list[Future[None]]) -> None:
+        """Read what is in the page cache; what is not is begun on other threads, and put in `on_disk`."""
+        nowait = NOWAIT
+        for run in runs:
+            try:
+                self._read_run(run, nowait)
+            except BlockingIOError:
+                on_disk.append(self._pools.disk().submit(self._read_run, run, 0))
+            except OSError:
+                if not nowait:
+                    raise
+                nowait = 0  # a file system that does not know RWF_NOWAIT
+                self._read_run(run, 0)
+
+    def _read_run(self, run: list[_Span], flags: int) -> None:
+        shard = run[0][0]
+        file = self._files.values(shard)
+        pieces, position = self._files.pieces([(row, stop, target) for _, _, row, stop, target, _ in run])
+        try:
+            shard_files.read_into(file.descriptor, pieces, position, flags)
+        except EOFError as e:
+            raise errors.DamagedError(f"{file.path} ends before its chunks do; run `memcorpus verify`") from e
+        if self._check == "never":
+            return
+        for _, local, _, _, target, is_whole in run:
+            if is_whole and not self._trusted(shard, local):
+                self._files.check(shard, local, target)
+                self._checked_in(shard)[local] = 1
+
+    def _checked_in(self, shard: int) -> bytearray:
+        return self._checked.setdefault(shard, bytearray(self.card.layout.grid.shard_passages))
+
+
+class _Pools:
+    """The reader's threads, started when first needed, and again in a forked process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner = 0
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+
+    def cache(self) -> ThreadPoolExecutor:
+        return self._pool("memory-cache", CACHE_THREADS)
+
+    def disk(self) -> ThreadPoolExecutor:
+        return self._pool("memory-disk", DISK_THREADS)
+
+    def ahead(self) -> ThreadPoolExecutor:
+        """Runs whole fetches, which wait for the other two; never for themselves."""
+        return self._pool("memory-ahead", 2)
+
+    def _pool(self, name: str, threads: int) -> ThreadPoolExecutor:
+        if self._owner == os.getpid() and name in self._pools:
+            return self._pools[name]
         with self._lock:
             # A pool's threads do not survive a fork (PyTorch's data loaders fork their workers).
-            if self._pool is None or self._pool_owner != os.getpid():
-                self._pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="memory-read")
-                self._pool_owner = os.getpid()
-            return self._pool
-
-    def _shard(self, number: int) -> ShardFile:
-        with self._lock:
-            if number in self._shards:
-                self._shards.move_to_end(number)
-                return self._shards[number]
-        # Opened outside the lock: a cold disk must not hold up the other threads' reads.
-        opened = ShardFile(self._folder, self.card.layout, number, self._sums)
-        with self._lock:
-            shard = self._shards.setdefault(number, opened)
-            while len(self._shards) > OPEN_SHARDS:
-                self._shards.popitem(last=False)
-            return shard
-
-
-def _read(task: tuple[ShardFile, int, npt.NDArray[Any]]) -> None:
-    shard, local, out = task
-    shard.read_into(local, out)
+            if self._owner != os.getpid():
+                self._pools = {}
+                self._owner = os.getpid()
+            if name not in self._pools:
+                self._pools[name] = ThreadPoolExecutor(threads, thread_name_prefix=name)
+            return self._pools[name]

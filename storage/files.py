@@ -1,7 +1,7 @@
 """Files that are whole or absent: atomic writes, checksums, JSON that checks itself, paths that stay inside.
 
-Every file of a corpus is written through this module or, for arrays, by TensorStore, which renames
-a finished file into place as well.
+Every file of a corpus is written through this module and, for arrays' data, `shard_files`; but for the
+metadata of arrays, which TensorStore writes and renames into place as well.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import crc32c as crc32c_library
+import numpy as np
+import numpy.typing as npt
 
 from storage import errors
 
@@ -51,13 +53,30 @@ class FileEntry:
             ) from e
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """Size and CRC-32 of a file."""
+
+    bytes: int
+    crc32: int
+
+    def entry(self, root: Path, path: Path) -> FileEntry:
+        return FileEntry(path=path.relative_to(root).as_posix(), bytes=self.bytes, crc32=self.crc32)
+
+
+def bytes_of(array: npt.NDArray[Any]) -> memoryview:
+    """The bytes of a C-contiguous array, without copying."""
+    data: memoryview = array.view(np.uint8).reshape(-1).data
+    return data
+
+
 def crc32c(data: bytes | memoryview, value: int = 0) -> int:
     """CRC-32C (Castagnoli) of `data`, going on from `value`."""
     return int(crc32c_library.crc32c(data, value))
 
 
-def crc32_of_file(path: Path) -> tuple[int, int]:
-    """(bytes, CRC-32) of a file, read in blocks.
+def measure(path: Path) -> Measured:
+    """Size and CRC-32 of a file, read in blocks.
 
     Not CRC-32C: TensorStore puts the CRC-32C of each chunk behind it, and a CRC over data and its own
     CRC does not depend on the data, so any intact chunk would do for any other.
@@ -68,13 +87,12 @@ def crc32_of_file(path: Path) -> tuple[int, int]:
         while count := file.readinto(buffer):
             value = zlib.crc32(buffer[:count], value)
             size += count
-    return size, value
+    return Measured(bytes=size, crc32=value)
 
 
 def entry_of(root: Path, path: Path) -> FileEntry:
     """Measure a file that has just been written under `root`."""
-    size, value = crc32_of_file(path)
-    return FileEntry(path=path.relative_to(root).as_posix(), bytes=size, crc32=value)
+    return measure(path).entry(root, path)
 
 
 def damage(root: Path, entry: FileEntry, *, full: bool = True) -> str | None:
@@ -89,7 +107,7 @@ def damage(root: Path, entry: FileEntry, *, full: bool = True) -> str | None:
         size = path.stat().st_size
         if size != entry.bytes:
             return f"{entry.path} has {size:,} bytes, wanted {entry.bytes:,}"
-        if full and (found := crc32_of_file(path)[1]) != entry.crc32:
+        if full and (found := measure(path).crc32) != entry.crc32:
             return f"{entry.path} has CRC-32 {found:08x}, wanted {entry.crc32:08x}"
     except OSError as e:  # a bad sector, a folder that may not be read
         return f"{entry.path} cannot be read: {e.strerror}"

@@ -152,6 +152,7 @@ class MemoryCard:
     """`memory/<version>/memory.json`: the encoder, the layout with the codec, and the counts.
 
     `fingerprint` is over the encoder and the codec, `encoder_fingerprint` over the encoder alone.
+    `rows` are the files of `offsets` and `checksums`; `files` lists all the others.
     """
 
     version: str
@@ -160,6 +161,7 @@ class MemoryCard:
     encoder: Mapping[str, Any]
     layout: MemoryLayout
     counts: Mapping[str, int]
+    rows: tuple[files.FileEntry, ...]
     files: files.FileEntry
 
     def to_json(self) -> dict[str, Any]:
@@ -170,6 +172,7 @@ class MemoryCard:
             "encoder": dict(self.encoder),
             "layout": self.layout.to_json(),
             "counts": dict(self.counts),
+            "rows": [entry.to_json() for entry in self.rows],
             "files": self.files.to_json(),
         }
 
@@ -182,6 +185,7 @@ class MemoryCard:
             encoder=value["encoder"],
             layout=MemoryLayout.from_json(value["layout"]),
             counts={str(k): int(v) for k, v in value["counts"].items()},
+            rows=tuple(files.FileEntry.from_json(entry) for entry in value["rows"]),
             files=files.FileEntry.from_json(value["files"]),
         )
 
@@ -309,7 +313,7 @@ def components(root: Path, manifest: Manifest) -> Iterator[tuple[str, Iterator[f
     for name, entry in manifest.indexes.items():
         yield index_folder(name), _index_files(root, entry)
     for name, entry in manifest.memory.items():
-        yield memory_folder(name), _listed_files(MemoryCard, root, entry)
+        yield memory_folder(name), _memory_files(root, entry)
 
 
 def _passages_files(root: Path, manifest: Manifest) -> Iterator[files.FileEntry]:
@@ -322,6 +326,14 @@ def _passages_files(root: Path, manifest: Manifest) -> Iterator[files.FileEntry]
 def _listed_files(kind: type[Any], root: Path, entry: files.FileEntry) -> Iterator[files.FileEntry]:
     yield entry
     card = parse(kind, root, entry)
+    yield card.files
+    yield from file_list.read(root, card.files)
+
+
+def _memory_files(root: Path, entry: files.FileEntry) -> Iterator[files.FileEntry]:
+    yield entry
+    card: MemoryCard = parse(MemoryCard, root, entry)
+    yield from card.rows
     yield card.files
     yield from file_list.read(root, card.files)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from storage import errors, zarr_arrays
+from storage import errors, files, shard_files, zarr_arrays
 from storage.shards import ShardGrid
 
 DTYPES: Final = ("float32", "float16")
@@ -73,8 +73,10 @@ def create(folder: Path, layout: VectorLayout) -> Path:
     )
 
 
-def write_shard(folder: Path, layout: VectorLayout, shard: int, vectors: npt.NDArray[Any]) -> Path:
-    """Write a shard's vectors [rows, dim]; returns the file."""
+def write_shard(
+    folder: Path, layout: VectorLayout, shard: int, vectors: npt.NDArray[Any]
+) -> tuple[Path, files.Measured]:
+    """Write a shard's vectors [rows, dim]; returns the file, and its size and checksum."""
     first, stop = layout.grid.bounds(shard)
     if vectors.shape != (stop - first, layout.dim) or vectors.dtype.name != layout.dtype:
         raise errors.CorpusError(
@@ -85,7 +87,15 @@ def write_shard(folder: Path, layout: VectorLayout, shard: int, vectors: npt.NDA
     if not np.isfinite(vectors).all():
         row = first + int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
         raise errors.CorpusError(f"the retriever's vector of passage {row} is not finite")
-    return zarr_arrays.write_shard(folder, shard, (slice(first, stop), slice(None)), vectors)
+    path = zarr_arrays.shard_path(folder, shard, 2)
+    stored = vectors.astype(np.dtype(layout.dtype).newbyteorder("<"), copy=False)
+    measured = shard_files.write(
+        path,
+        shard_files.padded_rows(stored, layout.chunk_rows),
+        chunk_bytes=layout.chunk_rows * layout.dim * stored.itemsize,
+        total=layout.grid.shard_passages // layout.chunk_rows,
+    )
+    return path, measured
 
 
 class VectorArray:

@@ -1,9 +1,6 @@
-"""Zarr v3 arrays written and read through TensorStore, with every chunk under CRC-32C.
+"""Zarr v3 arrays, created and read through TensorStore, with every chunk under CRC-32C.
 
-Traps this module closes: a write future that is dropped loses its data (each is awaited); a chunk
-equal to the fill value is left out unless asked (`store_data_equal_to_fill_value`); a missing chunk
-reads as zeros (`fill_missing_data_reads`); a write of part of a shard merges with whatever an earlier
-try left in the file (the old file is removed first).
+Their data is written by `shard_files`. A missing chunk would read as zeros; here it is an error.
 """
 
 from __future__ import annotations
@@ -28,7 +25,6 @@ def _open(folder: Path, **options: Any) -> Any:
     spec = {
         "driver": "zarr3",
         "kvstore": {"driver": "file", "path": f"{folder.resolve()}/"},
-        "store_data_equal_to_fill_value": True,
         "fill_missing_data_reads": False,
     } | options
     return ts.open(spec).result()
@@ -90,18 +86,6 @@ def create(
 def shard_path(folder: Path, shard: int, dimensions: int) -> Path:
     """The file of the `shard`-th shard along the first dimension; the others are in one piece."""
     return folder.joinpath("c", str(shard), *["0"] * (dimensions - 1))
-
-
-def write_shard(folder: Path, shard: int, region: tuple[slice | int, ...], values: npt.NDArray[Any]) -> Path:
-    """Write one whole shard file and wait until it is on the disk. Returns its path."""
-    array = _open(folder, open=True)
-    path = shard_path(folder, shard, array.rank)
-    path.unlink(missing_ok=True)
-    try:
-        array[region].write(values).result()
-    except ValueError as e:
-        raise OSError(f"{path} cannot be written: {e}") from e
-    return path
 
 
 class Array:

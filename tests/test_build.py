@@ -19,7 +19,7 @@ from pipeline import articles, passages, runner, sources
 from pipeline.build import build
 from pipeline.settings import BuildSettings
 from retrieval import open_corpus
-from storage import errors, files, manifest
+from storage import errors, files, manifest, shard_files
 from storage import verify as verification
 
 
@@ -436,14 +436,27 @@ def test_files_of_the_users_in_a_finished_corpus_stay(corpus_copy: Path, setting
 
 
 def test_the_files_of_another_shard_are_refused(corpus_copy: Path) -> None:
-    (values,) = corpus_copy.glob("memory/*/values/c")
-    for name in ("values", "offsets", "checksums"):
-        shards = values.parents[1] / name / "c"
-        (shards / "1").rename(shards / "other")
-        (shards / "2").rename(shards / "1")
-        (shards / "other").rename(shards / "2")
-    with pytest.raises(errors.DamagedError, match="not this version's"):
-        open_corpus(corpus_copy).memory().fetch([64])
+    (shards,) = corpus_copy.glob("memory/*/values/c")
+    (shards / "1").rename(shards / "other")
+    (shards / "2").rename(shards / "1")
+    (shards / "other").rename(shards / "2")
+    reader = open_corpus(corpus_copy).memory()
+    with pytest.raises(errors.DamagedError):
+        reader.fetch(range(64, 128))
+    assert reader.fetch([0]).values.any()
+
+
+@pytest.mark.parametrize("name", ["offsets", "checksums"])
+def test_rows_of_another_version_are_refused(corpus_copy: Path, name: str) -> None:
+    """Whole in themselves, every chunk under its own checksum."""
+    (path,) = corpus_copy.glob(f"memory/*/{name}/c/0/0")
+    layout = open_corpus(corpus_copy).memory().card.layout
+    size = 4 * (layout.grid.shard_passages + (name == "offsets"))
+    data, shards = path.read_bytes(), layout.grid.shards
+    chunks = [data[at : at + size] for at in range(0, shards * (size + 4), size + 4)]
+    shard_files.write(path, [chunks[0], *chunks[:0:-1]], chunk_bytes=size, total=shards)
+    with pytest.raises(errors.DamagedError, match="CRC-32"):
+        open_corpus(corpus_copy).memory()
 
 
 def test_a_damaged_card_hides_its_own_component_only(corpus_copy: Path) -> None:

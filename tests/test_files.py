@@ -25,11 +25,11 @@ def test_crc32c_known_value() -> None:
     assert files.crc32c(b"789", files.crc32c(b"123456")) == files.crc32c(b"123456789") == 0xE3069283
 
 
-def test_crc32_of_file_reads_more_than_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measuring_reads_more_than_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "BLOCK_BYTES", 7)
     data = bytes(range(256)) * 3
     (tmp_path / "f").write_bytes(data)
-    assert files.crc32_of_file(tmp_path / "f") == (len(data), zlib.crc32(data))
+    assert files.measure(tmp_path / "f") == files.Measured(bytes=len(data), crc32=zlib.crc32(data))
 
 
 @given(value=st.dictionaries(st.text().filter(lambda key: key != "crc32c"), JSON, max_size=4))

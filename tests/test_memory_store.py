@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from retrieval.memory import MemoryReader
 from storage import codecs, errors, files, memory_store, zarr_arrays
 from storage.manifest import MemoryCard
+from storage.memory_files import MemoryFiles
 from storage.memory_store import MemoryLayout
 from storage.shards import ShardGrid
 
@@ -26,16 +27,18 @@ def write(
     rng = np.random.default_rng(seed)
     memory = [rng.normal(size=(n, layout.width)).astype(layout.codec.dtype) for n in lengths]
     memory_store.create(folder, layout)
+    rows = []
     for shard in layout.grid:
         first, stop = layout.grid.bounds(shard)
         offsets = np.concatenate([[0], np.cumsum(lengths[first:stop])]).astype(np.int64)
         buffer = memory_store.allocate(layout, int(offsets[-1]))
         buffer[: offsets[-1]] = np.concatenate(memory[first:stop])
-        memory_store.write_shard(folder, layout, shard, offsets=offsets, buffer=buffer)
+        rows.append(memory_store.write_shard(folder, layout, shard, offsets=offsets, buffer=buffer).rows)
+    memory_store.join(folder, layout, lambda: rows)
     return memory
 
 
-def reader(folder: Path, layout: MemoryLayout) -> MemoryReader:
+def reader(folder: Path, layout: MemoryLayout, *, check: str = "once") -> MemoryReader:
     entry = files.FileEntry(path="files.parquet", bytes=0, crc32=0)
     card = MemoryCard(
         version="v",
@@ -44,9 +47,10 @@ def reader(folder: Path, layout: MemoryLayout) -> MemoryReader:
         encoder={},
         layout=layout,
         counts={},
+        rows=(entry, entry),
         files=entry,
     )
-    return MemoryReader(folder, card)
+    return MemoryReader(MemoryFiles(folder, layout), card, check=check)
 
 
 def layout_of(
@@ -111,11 +115,12 @@ def test_zeros_are_stored_and_a_missing_shard_is_no_zeros(tmp_path: Path) -> Non
     layout = layout_of(8)
     memory_store.create(tmp_path, layout)
     offsets = np.arange(9, dtype=np.int64) * 2
-    paths = memory_store.write_shard(
+    written = memory_store.write_shard(
         tmp_path, layout, 0, offsets=offsets, buffer=memory_store.allocate(layout, 16)
     )
+    memory_store.join(tmp_path, layout, lambda: [written.rows])
     assert not reader(tmp_path, layout).fetch([3]).values.any()
-    paths[0].unlink()
+    written.path.unlink()
     with pytest.raises(errors.DamagedError, match="cannot be opened"):
         reader(tmp_path, layout).fetch([3])
 
@@ -148,8 +153,9 @@ def test_every_flipped_byte_of_a_store_raises_or_changes_nothing(tmp_path: Path)
                 continue
             for j in range(8):
                 np.testing.assert_array_equal(fetched[j], memory[j])
-        # What may go unread: the chunks' own checksums, and the rest of the last chunk.
-        unread = 6 * 4 + 3 * layout.row_bytes if name.startswith("values") else 0
+        # What may go unread: the chunks' own checksums, the rest of the last chunk, the shard's index.
+        index = 16 * (layout.chunks if name.startswith("values") else 1) + 4
+        unread = 6 * 4 + 3 * layout.row_bytes + index if name.startswith("values") else index
         assert raised == len(whole) - unread
         for length in range(0, len(whole), 7):
             path.write_bytes(whole[:length])
@@ -186,7 +192,8 @@ def test_wrong_shapes_are_refused(tmp_path: Path) -> None:
 def test_reader_keeps_a_bounded_number_of_shards_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.memory.OPEN_SHARDS", 2)
+    monkeypatch.setattr("storage.memory_files.OPEN_SHARDS", 2)
+    monkeypatch.setattr("storage.memory_files.KNOWN_PASSAGES", 2 * (8 + 64))
     layout = layout_of(64)
     memory = write(tmp_path, layout, np.full(64, 3))
     opened = reader(tmp_path, layout)
@@ -194,7 +201,8 @@ def test_reader_keeps_a_bounded_number_of_shards_open(
         fetched = opened.fetch(range(64))
         for j in range(64):
             np.testing.assert_array_equal(fetched[j], memory[j])
-        assert len(opened._shards) <= 2
+        assert len(opened._files._values) <= 2
+        assert len(opened._files._rows) <= 2
         assert opened.fetch([]).values.shape == (0, 6)
 
 

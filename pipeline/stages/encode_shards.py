@@ -78,6 +78,11 @@ def load(models: Models) -> tuple[Retriever, MemoryEncoder]:
         return _load(models)
 
 
+def rows_path(root: Path, unit: int) -> Path:
+    """Where a shard's rows of `offsets` and `checksums` wait to be joined."""
+    return work.folder(root) / STAGE / f"{unit:06d}.rows"
+
+
 def render(template: str, table: pa.Table) -> list[str]:
     """Each passage as a model reads it."""
     parsed = PassageTemplate(template)
@@ -137,18 +142,23 @@ class EncodeShards:
         with meter.time("encoding"):
             encoder.encode(tokens, buffer[:rows], on_batch=on_memory)
         with meter.time("writing"):
-            vectors_folder = self.root / self.vectors_folder
-            paths = [
-                vector_array.write_shard(vectors_folder, self.vectors, unit, vectors),
-                *memory_store.write_shard(
-                    self.root / self.memory_folder,
-                    self.memory,
-                    unit,
-                    offsets=tokens.offsets,
-                    buffer=buffer,
-                ),
-            ]
-            entries = tuple(files.entry_of(self.root, path) for path in paths)
+            path, measured = vector_array.write_shard(
+                self.root / self.vectors_folder, self.vectors, unit, vectors
+            )
+            written = memory_store.write_shard(
+                self.root / self.memory_folder,
+                self.memory,
+                unit,
+                offsets=tokens.offsets,
+                buffer=buffer,
+            )
+            rows_file = rows_path(self.root, unit)
+            files.write_atomic(rows_file, written.rows.to_bytes())
+            entries = (
+                measured.entry(self.root, path),
+                written.measured.entry(self.root, written.path),
+                files.entry_of(self.root, rows_file),
+            )
         counts = {
             "passages": stop - first,
             "tokens": rows,

@@ -1,0 +1,182 @@
+"""The files of a memory version on a local disk, open for reading by exact byte ranges.
+
+Chunks are stored uncompressed, so that a passage's rows go from the file straight to where the caller
+wants them, and nothing else is read.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from storage import errors, files, memory_store, shard_files, zarr_arrays
+from storage.memory_store import MemoryLayout
+
+# Shards whose values are held open: a file descriptor each, of the 1,024 that a process usually has.
+OPEN_SHARDS: Final = 256
+# Shards whose rows are remembered: 8 bytes a passage and half a kilobyte a shard.
+KNOWN_PASSAGES: Final = 1 << 25
+NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
+
+
+class _File:
+    """A file open for reading, closed when nobody holds it any more."""
+
+    __slots__ = ("descriptor", "path")
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        self.path = path
+        try:
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as e:
+            raise errors.DamagedError(f"{path} cannot be opened: {e.strerror}") from e
+        # Asked of what was opened, so that no link can be put in its place in between.
+        try:
+            opened = Path(os.readlink(f"/proc/self/fd/{self.descriptor}"))
+        except OSError:  # no /proc
+            opened = path.resolve()
+        if not opened.is_relative_to(folder):
+            raise errors.CorpusError(f"{path} is a link out of the corpus folder")
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self.descriptor).st_size
+
+    def __del__(self) -> None:
+        if (descriptor := getattr(self, "descriptor", None)) is not None:
+            os.close(descriptor)
+
+
+class Rows:
+    """Where the passages of one shard lie. `starts[j]` to `starts[j + 1]` are the rows of the j-th."""
+
+    __slots__ = ("checksums", "starts")
+
+    def __init__(self, offsets: bytes, checksums: bytes) -> None:
+        # Views of plain integers: reading one of them is several times faster than NumPy's scalars.
+        self.starts: memoryview = np.frombuffer(offsets, "<u4").astype(np.uint32).data
+        self.checksums: memoryview = np.frombuffer(checksums, "<u4").astype(np.uint32).data
+
+
+class MemoryFiles:
+    """Reads the rows of passages of one version. Thread-safe."""
+
+    def __init__(self, folder: Path, layout: MemoryLayout) -> None:
+        """Open `offsets` and `checksums`.
+
+        Raises:
+            DamagedError: a file is missing, or is not as long as the layout says.
+        """
+        self.layout = layout
+        self._folder = folder.resolve()
+        per_shard, shards = layout.grid.shard_passages, layout.grid.shards
+        self._offsets_bytes, self._checksums_bytes = (per_shard + 1) * 4, per_shard * 4
+        self._offsets = self._open_rows(memory_store.OFFSETS, self._offsets_bytes, shards)
+        self._checksums = self._open_rows(memory_store.CHECKSUMS, self._checksums_bytes, shards)
+        self._rows: dict[int, Rows] = {}
+        self._most_rows = max(1, KNOWN_PASSAGES // (per_shard + 64))
+        self._values: dict[int, _File] = {}
+        self._lock = threading.Lock()
+        self._gap = memoryview(bytearray(shard_files.CRC_BYTES))
+
+    def _open_rows(self, name: str, chunk_bytes: int, shards: int) -> _File:
+        file = _File(zarr_arrays.shard_path(self._folder / name, 0, 2), self._folder)
+        wanted = shard_files.file_bytes(shards, chunk_bytes=chunk_bytes, total=max(shards, 1))
+        if file.size != wanted:
+            raise errors.DamagedError(f"{file.path} has {file.size:,} bytes, wanted {wanted:,}")
+        return file
+
+    def rows(self, shard: int) -> Rows:
+        """Where a shard's passages lie.
+
+        Raises:
+            DamagedError: what is stored does not match its checksum, or makes no sense.
+        """
+        # Reading a dict needs no lock in Python, and this is asked for every passage.
+        known = self._rows.get(shard)
+        if known is not None:
+            return known
+        offsets = shard_files.read_chunk(
+            self._offsets.descriptor, shard, self._offsets_bytes, self._offsets.path
+        )
+        checksums = shard_files.read_chunk(
+            self._checksums.descriptor, shard, self._checksums_bytes, self._checksums.path
+        )
+        ascending = np.frombuffer(offsets, "<u4").astype(np.int64)
+        if ascending[0] != 0 or (np.diff(ascending) < 0).any() or ascending[-1] > self.layout.rows:
+            raise errors.DamagedError(f"offsets of shard {shard} in {self._offsets.path} make no sense")
+        rows = Rows(offsets, checksums)
+        with self._lock:
+            while len(self._rows) >= self._most_rows:
+                del self._rows[next(iter(self._rows))]
+            self._rows[shard] = rows
+        return rows
+
+    def values(self, shard: int) -> _File:
+        """A shard's values, open. Whoever holds it can read, also when it is no longer kept here."""
+        known = self._values.get(shard)
+        if known is not None:
+            return known
+        file = _File(zarr_arrays.shard_path(self._folder / memory_store.VALUES, shard, 3), self._folder)
+        layout = self.layout
+        stored = -(-self.rows(shard).starts[-1] // layout.chunk_rows)
+        wanted = shard_files.file_bytes(stored, chunk_bytes=layout.chunk_bytes, total=layout.chunks)
+        if file.size != wanted:
+            raise errors.DamagedError(f"{file.path} has {file.size:,} bytes, wanted {wanted:,}")
+        with self._lock:
+            # The one that was opened first goes: a random reader has no use for a better rule.
+            while len(self._values) >= OPEN_SHARDS:
+                del self._values[next(iter(self._values))]
+            return self._values.setdefault(shard, file)
+
+    def pieces(self, spans: list[tuple[int, int, memoryview]]) -> tuple[list[memoryview], int]:
+        """How one `preadv` fills spans of rows (first, stop, target) that follow each other in a shard."""
+        layout = self.layout
+        pieces: list[memoryview] = []
+        start = -1
+        for row, stop, target in spans:
+            more, position = shard_files.range_pieces(
+                row,
+                stop,
+                target,
+                row_bytes=layout.row_bytes,
+                chunk_rows=layout.chunk_rows,
+                gap=self._gap,
+            )
+            if start < 0:
+                start = position
+            elif row % layout.chunk_rows == 0:
+                pieces.append(self._gap)
+            pieces += more
+        return pieces, start
+
+    def most_pieces(self, row: int, stop: int) -> int:
+        """Pieces that a span may take."""
+        return 2 * ((stop - row) // self.layout.chunk_rows + 2)
+
+    def check(self, shard: int, local: int, data: memoryview) -> None:
+        """Compare a passage's bytes with their checksum.
+
+        Raises:
+            DamagedError: they do not match, and must not be used.
+        """
+        if files.crc32c(data) != self.rows(shard).checksums[local]:
+            passage = shard * self.layout.grid.shard_passages + local
+            path = zarr_arrays.shard_path(self._folder / memory_store.VALUES, shard, 3)
+            raise errors.DamagedError(
+                f"memory of passage {passage} in {path} does not match its checksum; run `memcorpus verify`"
+            )
+
+
+def check_rows(root: Path, entries: tuple[files.FileEntry, ...]) -> None:
+    """Check the files of `offsets` and `checksums` whole, so that they are this version's and no other's.
+
+    They are small beside the values: 8 bytes a passage, a twentieth of a second for all of Wikipedia.
+    """
+    for entry in entries:
+        if wrong := files.damage(root, entry):
+            raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")

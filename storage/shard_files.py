@@ -1,0 +1,193 @@
+"""Files of sharded Zarr v3 arrays, written and read by exact byte ranges.
+
+A shard file (Zarr v3, codec sharding_indexed, index at the end) is
+
+    chunk 0, CRC-32C of chunk 0, chunk 1, CRC-32C of chunk 1, ..., index, CRC-32C of the index
+
+with chunks uncompressed, so all of one size, and an index of 16 bytes a chunk: where it starts and how
+long it is with its checksum, both uint64; 2**64 - 1 twice where a chunk is not stored. We write the
+chunks in order, from the first, back to back. So where a row lies is arithmetic, and no reader of
+ours needs the index; other Zarr readers read it as they do any.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from storage import errors, files
+
+CRC_BYTES: Final = 4
+_INDEX_BYTES: Final = 16
+_ABSENT: Final = 2**64 - 1
+# Buffers of one system call: below IOV_MAX, 1,024 on Linux.
+MAX_PIECES: Final = 1000
+# What is written while the checksums of the next as much are computed.
+_BLOCK_BYTES: Final = 8 << 20
+
+
+def chunk_start(chunk: int, chunk_bytes: int) -> int:
+    """Where a chunk starts in its file."""
+    return chunk * (chunk_bytes + CRC_BYTES)
+
+
+def file_bytes(stored: int, *, chunk_bytes: int, total: int) -> int:
+    """Bytes of a shard file that has room for `total` chunks and holds `stored` of them."""
+    return chunk_start(stored, chunk_bytes) + total * _INDEX_BYTES + CRC_BYTES
+
+
+def write(path: Path, chunks: Iterable[Any], *, chunk_bytes: int, total: int) -> files.Measured:
+    """Write a shard file whole: aside, to the disk, then renamed into place.
+
+    So two workers that write the same shard at once leave one of two equal files.
+
+    Args:
+        path: of the file; its folder is made.
+        chunks: the shard's first chunks in order, each something of `chunk_bytes` bytes.
+        chunk_bytes: bytes of a chunk.
+        total: chunks that the shard has room for; those that are not given are not stored.
+
+    Raises:
+        OSError: the disk is full, say; nothing is left of the file, and an older one is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = files.partial_path(path)
+    size = value = 0
+    try:
+        # One thread sums what the other writes: each alone takes as long as a fast disk.
+        with (
+            partial.open("xb", buffering=0) as file,
+            ThreadPoolExecutor(1, thread_name_prefix="shard-write") as writer,
+        ):
+            writing: Future[None] | None = None
+            for block in _blocks(chunks, chunk_bytes, total):
+                if writing is not None:
+                    writing.result()
+                writing = writer.submit(_write_all, file.fileno(), block.copy())
+                for piece in block:
+                    value = zlib.crc32(piece, value)
+                    size += len(piece)
+            if writing is not None:
+                writing.result()
+        files.finish_partial(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return files.Measured(bytes=size, crc32=value)
+
+
+def _blocks(chunks: Iterable[Any], chunk_bytes: int, total: int) -> Iterator[list[memoryview]]:
+    """The pieces of a shard file in order, in blocks for one system call each."""
+    block: list[memoryview] = []
+    stored = held = 0
+    for chunk in chunks:
+        piece = memoryview(chunk).cast("B")
+        if len(piece) != chunk_bytes or stored == total:
+            raise ValueError(
+                f"chunk {stored} of a shard has {len(piece)} bytes, wanted {total} of {chunk_bytes}"
+            )
+        block += [piece, memoryview(files.crc32c(piece).to_bytes(CRC_BYTES, "little"))]
+        stored += 1
+        held += len(piece)
+        if held >= _BLOCK_BYTES or len(block) + 2 > MAX_PIECES:
+            yield block
+            block, held = [], 0
+    index = np.full((total, 2), _ABSENT, "<u8")
+    index[:stored, 0] = np.arange(stored) * (chunk_bytes + CRC_BYTES)
+    index[:stored, 1] = chunk_bytes + CRC_BYTES
+    body = index.tobytes()
+    block += [memoryview(body), memoryview(files.crc32c(body).to_bytes(CRC_BYTES, "little"))]
+    yield block
+
+
+def _write_all(descriptor: int, pieces: list[memoryview]) -> None:
+    """Write every piece; the kernel may take less than it was given."""
+    while pieces:
+        count = os.writev(descriptor, pieces)
+        pieces = _after(pieces, count)
+
+
+def read_into(descriptor: int, pieces: list[memoryview], position: int, flags: int = 0) -> None:
+    """Fill all pieces from `position` on.
+
+    Raises:
+        EOFError: the file ends before.
+        BlockingIOError: with `os.RWF_NOWAIT` in `flags`, where something is not in the page cache.
+    """
+    while pieces:
+        count = os.preadv(descriptor, pieces, position, flags)
+        if count == 0:
+            raise EOFError(position)
+        position += count
+        pieces = _after(pieces, count)
+
+
+def _after(pieces: list[memoryview], count: int) -> list[memoryview]:
+    """What is left of `pieces` behind their first `count` bytes."""
+    done = 0
+    while done < len(pieces) and count >= len(pieces[done]):
+        count -= len(pieces[done])
+        done += 1
+    rest = pieces[done:]
+    if count:
+        rest[0] = rest[0][count:]
+    return rest
+
+
+def range_pieces(
+    row: int, stop: int, target: memoryview, *, row_bytes: int, chunk_rows: int, gap: memoryview
+) -> tuple[list[memoryview], int]:
+    """How to read rows `row` to `stop` of a shard into `target`, by one or more `preadv`.
+
+    Neighbouring chunks lie four bytes apart, their checksums between them, which go to `gap`.
+
+    Returns:
+        The pieces to fill, and where in the file the first starts.
+    """
+    chunk, inner = divmod(row, chunk_rows)
+    position = chunk * (chunk_rows * row_bytes + CRC_BYTES) + inner * row_bytes
+    head = (chunk_rows - inner) * row_bytes
+    size = (stop - row) * row_bytes
+    if size <= head:
+        return [target], position
+    pieces = [target[:head]]
+    step = chunk_rows * row_bytes
+    for at in range(head, size, step):
+        pieces.append(gap)
+        pieces.append(target[at : at + step])
+    return pieces, position
+
+
+def read_chunk(descriptor: int, chunk: int, chunk_bytes: int, path: Path) -> bytes:
+    """One whole chunk, checked.
+
+    Raises:
+        DamagedError: it is not there, or does not match its CRC-32C.
+    """
+    data = os.pread(descriptor, chunk_bytes + CRC_BYTES, chunk_start(chunk, chunk_bytes))
+    body = data[:chunk_bytes]
+    if len(data) != chunk_bytes + CRC_BYTES or files.crc32c(body) != int.from_bytes(
+        data[chunk_bytes:], "little"
+    ):
+        raise errors.DamagedError(
+            f"chunk {chunk} of {path} does not match its checksum; run `memcorpus verify`"
+        )
+    return body
+
+
+def padded_rows(values: npt.NDArray[Any], chunk_rows: int) -> Iterator[npt.NDArray[Any]]:
+    """`values` [rows, ...] in chunks of `chunk_rows`, the last filled up with zeros."""
+    for first in range(0, len(values), chunk_rows):
+        chunk = values[first : first + chunk_rows]
+        if len(chunk) < chunk_rows:
+            whole = np.zeros((chunk_rows, *values.shape[1:]), values.dtype)
+            whole[: len(chunk)] = chunk
+            chunk = whole
+        yield np.ascontiguousarray(chunk).view(np.uint8).reshape(-1)
