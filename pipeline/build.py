@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import importlib.metadata
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -16,25 +12,16 @@ from encoders import fingerprint, model_folder, weights
 from encoders.memory_encoder import memory_fingerprint
 from encoders.retriever import retriever_dim, retriever_fingerprint
 from encoders.tokenizing import Tokenizer
-from pipeline import commit, passages, plan, progress, runner, sources, work
+from pipeline import commit, jobs, passages, plan, progress, sources, work
+from pipeline.memory_version import MemoryPlan
 from pipeline.settings import BuildSettings
 from pipeline.stages import encode_shards, index_vectors, number_passages, read_passages
 from retrieval import index
 from storage import codecs, errors, files, manifest, memory_store, shards, vector_array
 from storage.receipts import Receipt
 
-LOCK: Final = "lock"
 # Pages that may be quarantined whatever their share: small sources have few pages.
 FREE_QUARANTINED: Final = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """`already` is True where the corpus stood before, and nothing was done."""
-
-    root: Path
-    already: bool
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,19 +31,12 @@ class _Opened:
     sources: tuple[sources.Source, ...]
     retriever: fingerprint.Fingerprint
     memory_encoder: fingerprint.Fingerprint
-    models: encode_shards.Models
+    retriever_model: encode_shards.RetrieverModel
+    memory_model: encode_shards.MemoryModel
     dim: int
     width: int
     identity: dict[str, Any]
     stamps: tuple[tuple[int, int], ...]
-
-
-class _Silent:
-    """Shows nothing."""
-
-    def stage_started(self, stage: str, *, measure: str, total: int) -> None: ...
-    def stage_polled(self, stage: str, snapshot: progress.Snapshot) -> None: ...
-    def stage_finished(self, stage: str, snapshot: progress.Snapshot) -> None: ...
 
 
 def build(
@@ -66,7 +46,7 @@ def build(
     beam_options: Sequence[str] = (),
     observer: progress.Observer | None = None,
     exact_limit: int = index.EXACT_LIMIT,
-) -> Outcome:
+) -> jobs.Outcome:
     """Build a corpus, or finish one that was interrupted.
 
     Args:
@@ -82,29 +62,28 @@ def build(
         runner.WorkerDied: a worker process was killed; the same call goes on from there.
     """
     started = time.monotonic()
-    check_names()
-    options = runner.parse_options(beam_options)
+    jobs.check_names()
+    stages = jobs.Stages(out, beam_options, observer)
     _require_folder(out)
     opened = _open(settings)
     if _already_built(out, opened.identity):
         _remove_old_work(out)
-        return Outcome(root=out, already=True, seconds=time.monotonic() - started)
+        return jobs.Outcome(root=out, already=True, seconds=time.monotonic() - started)
     resumed = _check_folder(out, opened.identity)
     splits = _splits(out, opened, settings, resumed=resumed)
     _require_room(out, splits, opened, settings)
     work.folder(out).mkdir(parents=True, exist_ok=True)
-    with _lock(out):
+    with jobs.lock(out):
         # Another build may have been here between the look at the folder and the lock.
         if (out / manifest.NAME).exists() or _check_folder(out, opened.identity) != resumed:
             raise errors.CorpusError(f"another build has just worked in {out}; run the command again")
         read_passages.write_splits(out, splits, _paths(opened))
         if not resumed:
             files.write_json(work.folder(out) / work.PLAN, opened.identity)
-        stages = _Stages(out, options, observer or _Silent())
         committed = _run_stages(settings, opened, splits, stages, exact_limit)
         where = {
-            "retriever": _location(settings.retriever),
-            "memory_encoder": _location(settings.memory_encoder),
+            "retriever": jobs.location(settings.retriever),
+            "memory_encoder": jobs.location(settings.memory_encoder),
             "sources": [str(file.resolve()) for source in opened.sources for file in source.files],
             "stage_seconds": stages.seconds,
             "resumed": resumed,
@@ -112,22 +91,7 @@ def build(
         }
         _require_unchanged(opened)
         commit.commit(out, committed, run=where)
-    return Outcome(root=out, already=False, seconds=time.monotonic() - started)
-
-
-def check_names() -> None:
-    """Refuse to run where another distribution owns one of the four package names.
-
-    Beam's workers import by these names; with another `storage` in the way they would run other code.
-    """
-    owners = importlib.metadata.packages_distributions()
-    for name in work.PACKAGES:
-        others = sorted(set(owners.get(name, [])) - {"memcorpus"})
-        if others:
-            raise errors.CorpusError(
-                f"package name {name!r} is also installed by {others[0]}; "
-                "install memcorpus in an environment of its own"
-            )
+    return jobs.Outcome(root=out, already=False, seconds=time.monotonic() - started)
 
 
 def _open(settings: BuildSettings) -> _Opened:
@@ -160,13 +124,15 @@ def _open(settings: BuildSettings) -> _Opened:
         stamps=stamps,
         retriever=retriever,
         memory_encoder=encoder,
-        models=encode_shards.Models(
-            retriever=settings.retriever,
-            retriever_fingerprint=retriever.hex,
-            retriever_template=settings.retriever_template,
-            memory_encoder=settings.memory_encoder,
-            memory_fingerprint=encoder.hex,
-            memory_template=settings.memory_template,
+        retriever_model=encode_shards.RetrieverModel(
+            name=settings.retriever,
+            fingerprint=retriever.hex,
+            template=settings.retriever_template,
+        ),
+        memory_model=encode_shards.MemoryModel(
+            name=settings.memory_encoder,
+            fingerprint=encoder.hex,
+            template=settings.memory_template,
             live_proportion=settings.live_proportion,
             compute_dtype=settings.compute_dtype,
             token_budget=settings.token_budget,
@@ -210,22 +176,18 @@ def _require_folder(out: Path) -> None:
 
 
 def _remove_old_work(out: Path) -> None:
-    """What a build that was killed after its commit left; anything else in `work/` is not ours."""
-    if (work.folder(out) / work.PLAN).exists():
-        with _lock(out):
+    """What a build that was killed after its commit left; anything else in `work/` is another job's."""
+    plan_file = work.folder(out) / work.PLAN
+    if plan_file.exists() and "sources" in files.read_json(plan_file):
+        with jobs.lock(out):
             commit.remove_work(out)
-
-
-def _location(model: str) -> str:
-    """Where a model can be found again: a hub name as it is, a folder in full."""
-    return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
 def _already_built(out: Path, identity: Mapping[str, Any]) -> bool:
     if not (out / manifest.NAME).exists():
         return False
     found = manifest.Manifest.read(out)
-    _require_same(out, {**found.settings, "sources": list(found.sources)}, identity, "was built")
+    jobs.require_same(out, {**found.settings, "sources": list(found.sources)}, identity, "was built")
     return True
 
 
@@ -241,36 +203,13 @@ def _check_folder(out: Path, identity: Mapping[str, Any]) -> bool:
                 "wanted one that is new, empty, or a corpus; nothing was changed"
             )
         return False
-    _require_same(out, files.read_json(work.folder(out) / work.PLAN), identity, "was begun")
+    jobs.require_same(out, files.read_json(work.folder(out) / work.PLAN), identity, "was begun")
     return True
 
 
 def _is_ours(path: Path) -> bool:
     """What a build that was stopped before its plan was written may have left in `work/`."""
-    return path.name in (LOCK, read_passages.SPLITS) or path.name.endswith(files.PARTIAL_SUFFIX)
-
-
-def _require_same(out: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], how: str) -> None:
-    """Name the first thing in which a corpus differs from what is asked for now."""
-    different = fingerprint.differences(found, wanted)
-    if not different:
-        return
-    key = different[0]
-    here: Any = found
-    now: Any = wanted
-    for name in key.split("."):
-        here = here.get(name) if isinstance(here, Mapping) else None
-        now = now.get(name) if isinstance(now, Mapping) else None
-    more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
-    raise errors.MismatchError(
-        f"the corpus in {out} {how} with {key} = {_short(here)}, this command has {_short(now)}{more}; "
-        "use the same, or another folder"
-    )
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return path.name == read_passages.SPLITS or path.name.endswith(files.PARTIAL_SUFFIX)
 
 
 def _splits(out: Path, opened: _Opened, settings: BuildSettings, *, resumed: bool) -> list[sources.Split]:
@@ -302,56 +241,11 @@ def _require_room(
     plan.require_room(need, out, already=written)
 
 
-@contextmanager
-def _lock(out: Path) -> Iterator[None]:
-    """One build at a time in a folder. The lock goes with its process, however that ends."""
-    descriptor = os.open(work.folder(out) / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise errors.CorpusError(f"another build is at work in {out}; wait for it, or end it") from None
-        path = work.folder(out) / LOCK
-        if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
-            raise errors.CorpusError(f"another build has just finished in {out}; run the command again")
-        yield
-    finally:
-        os.close(descriptor)
-
-
-class _Stages:
-    """Runs stages, each on all units that lack a receipt, and keeps their wall time."""
-
-    def __init__(self, root: Path, options: Any, observer: progress.Observer) -> None:
-        self.root = root
-        self.seconds: dict[str, float] = {}
-        self._options = options
-        self._observer = observer
-
-    def run(self, job: work.Job, units: int, *, measure: str, total: int, local: bool = False) -> None:
-        """Run a stage; `local` in this process, without Beam."""
-        started = time.monotonic()
-        (work.folder(self.root) / job.stage).mkdir(exist_ok=True)
-        self._observer.stage_started(job.stage, measure=measure, total=total)
-        tracker = progress.Tracker(self.root, job.stage, units)
-
-        def on_poll() -> None:
-            self._observer.stage_polled(job.stage, tracker.snapshot())
-
-        if local:
-            for unit in range(units):
-                work.run_unit(job, unit)
-        else:
-            runner.run(job, range(units), self._options, on_poll)
-        self.seconds[job.stage] = round(time.monotonic() - started, 3)
-        self._observer.stage_finished(job.stage, tracker.snapshot())
-
-
 def _run_stages(
     settings: BuildSettings,
     opened: _Opened,
     splits: Sequence[sources.Split],
-    stages: _Stages,
+    stages: jobs.Stages,
     exact_limit: int,
 ) -> commit.Committed:
     root = stages.root
@@ -387,30 +281,32 @@ def _run_stages(
             "dtype": settings.vector_dtype,
         }
     ).hex
-    memory_print = fingerprint.of({"encoder": opened.memory_encoder.hex, "codec": codec.to_json()}).hex
-    committed = commit.Committed(
-        identity=opened.identity,
-        passage_words=settings.passage_words,
-        version=memory_print[:16],
-        memory_fingerprint=memory_print,
-        memory_encoder_fingerprint=opened.memory_encoder.hex,
-        vectors_fingerprint=vectors_print,
-        retriever_fingerprint=opened.retriever.hex,
-        vectors=vector_array.VectorLayout(grid=grid, dim=opened.dim, dtype=settings.vector_dtype),
-        memory=memory_store.MemoryLayout(
+    memory = MemoryPlan.of(
+        encoder=opened.memory_encoder,
+        layout=memory_store.MemoryLayout(
             grid=grid, width=opened.width, max_tokens=settings.max_tokens, codec=codec
         ),
     )
+    committed = commit.Committed(
+        identity=opened.identity,
+        passage_words=settings.passage_words,
+        vectors_fingerprint=vectors_print,
+        retriever_fingerprint=opened.retriever.hex,
+        vectors=vector_array.VectorLayout(grid=grid, dim=opened.dim, dtype=settings.vector_dtype),
+        memory=memory,
+    )
     job = encode_shards.EncodeShards(
         root=root,
-        models=opened.models,
+        parts=tuple(number_passages.parts(root)),
+        encoder=opened.memory_model,
+        memory_folder=memory.folder,
+        memory=memory.layout,
+        retriever=opened.retriever_model,
         vectors_folder=manifest.vectors_folder(vectors_print),
         vectors=committed.vectors,
-        memory_folder=manifest.memory_folder(committed.version),
-        memory=committed.memory,
     )
     # Metadata exists before any worker writes data.
-    vector_array.create(root / job.vectors_folder, job.vectors)
+    vector_array.create(root / job.vectors_folder, committed.vectors)
     memory_store.create(root / job.memory_folder, job.memory)
     stages.run(job, grid.shards, measure="passages", total=count)
     stages.run(

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from pipeline import passages, work
+from pipeline import memory_version, passages, work
+from pipeline.memory_version import MemoryPlan
 from pipeline.stages import encode_shards, index_vectors, number_passages, read_passages
-from storage import errors, file_list, files, manifest, memory_store, vector_array, zarr_arrays
+from storage import errors, files, manifest, vector_array, zarr_arrays
 from storage.receipts import Receipt
 
 QUARANTINE: Final = "passages/quarantine.jsonl"
-UNITS: Final = "statistics/units.parquet"
+STAGES: Final = (read_passages.STAGE, number_passages.STAGE, encode_shards.STAGE, index_vectors.STAGE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +26,10 @@ class Committed:
 
     identity: Mapping[str, Any]
     passage_words: int
-    version: str
-    memory_fingerprint: str
-    memory_encoder_fingerprint: str
     vectors_fingerprint: str
     retriever_fingerprint: str
     vectors: vector_array.VectorLayout
-    memory: memory_store.MemoryLayout
+    memory: MemoryPlan
 
 
 def commit(root: Path, plan: Committed, *, run: Mapping[str, Any]) -> None:
@@ -54,13 +48,13 @@ def commit(root: Path, plan: Committed, *, run: Mapping[str, Any]) -> None:
     for receipt in splits:
         counts.update(receipt.counts)
     parts = number_passages.parts(root)
-    shards = list(work.read_receipts(root, encode_shards.STAGE, plan.memory.grid.shards))
+    shards = list(work.read_receipts(root, encode_shards.STAGE, plan.memory.layout.grid.shards))
     _check_sums(counts, sum(part.rows for part in parts), shards, plan)
     _check_files(root, [entry for r in shards for entry in r.files] + [part.file for part in parts])
 
     quarantine = "".join(json.dumps(note) + "\n" for receipt in splits for note in receipt.notes)
     files.write_atomic(root / QUARANTINE, quarantine.encode())
-    passages_entry = _write_card(
+    passages_entry = memory_version.write_card(
         root,
         manifest.PASSAGES_CARD,
         manifest.PassagesCard(
@@ -73,13 +67,13 @@ def commit(root: Path, plan: Committed, *, run: Mapping[str, Any]) -> None:
         ),
     )
     vectors_entry = _commit_vectors(root, plan, shards)
-    memory_entry = _commit_memory(root, plan, shards)
-    index_entry = _write_card(
+    memory_entry = memory_version.commit(root, plan.memory, shards)
+    index_entry = memory_version.write_card(
         root,
         f"{manifest.index_folder(plan.vectors_fingerprint)}/index.json",
         index_vectors.card(root, plan.vectors_fingerprint),
     )
-    _write_statistics(root, run)
+    memory_version.write_statistics(root, manifest.BUILD, STAGES, run)
     for path in list(files.leftovers(root)):
         path.unlink()
     identity = dict(plan.identity)
@@ -89,8 +83,8 @@ def commit(root: Path, plan: Committed, *, run: Mapping[str, Any]) -> None:
         passages=passages_entry,
         vectors={plan.vectors_fingerprint: vectors_entry},
         indexes={plan.vectors_fingerprint: index_entry},
-        memory={plan.version: memory_entry},
-        aliases={manifest.CURRENT: plan.version},
+        memory={plan.memory.version: memory_entry},
+        aliases={manifest.CURRENT: plan.memory.version},
     ).write(root)
     remove_work(root)
 
@@ -112,18 +106,13 @@ def _check_sums(counts: Mapping[str, int], numbered: int, shards: Sequence[Recei
     for name, found in (
         ("numbered", numbered),
         ("encoded", encoded),
-        ("planned", plan.memory.grid.passages),
+        ("planned", plan.memory.layout.grid.passages),
     ):
         if found != counts["passages"]:
             raise errors.CorpusError(
                 f"{found} passages were {name}, {counts['passages']} read; the corpus is not committed"
             )
-    for receipt in shards:
-        first, stop = plan.memory.grid.bounds(receipt.unit)
-        if receipt.counts["passages"] != stop - first:
-            raise errors.CorpusError(
-                f"shard {receipt.unit} encoded {receipt.counts['passages']} passages, wanted {stop - first}"
-            )
+    memory_version.check_shards(shards, plan.memory)
 
 
 def _check_files(root: Path, entries: Iterable[files.FileEntry]) -> None:
@@ -133,29 +122,9 @@ def _check_files(root: Path, entries: Iterable[files.FileEntry]) -> None:
             raise errors.CorpusError(f"{wrong}; run the same command again")
 
 
-def _write_card(root: Path, path: str, card: manifest.Card) -> files.FileEntry:
-    files.write_json(root / path, card.to_json())
-    return files.entry_of(root, root / path)
-
-
-def _below(shards: Sequence[Receipt], folder: str) -> Iterator[files.FileEntry]:
-    for receipt in shards:
-        yield from (entry for entry in receipt.files if entry.path.startswith(f"{folder}/"))
-
-
-def _write_list(
-    root: Path, folder: str, metadata: Iterable[Path], shards: Sequence[Receipt]
-) -> files.FileEntry:
-    """List a component's array metadata and shard files."""
-    path = root / folder / file_list.NAME
-    entries = [files.entry_of(root, item) for item in metadata]
-    file_list.write(path, [*entries, *_below(shards, folder)])
-    return files.entry_of(root, path)
-
-
 def _commit_vectors(root: Path, plan: Committed, shards: Sequence[Receipt]) -> files.FileEntry:
     folder = manifest.vectors_folder(plan.vectors_fingerprint)
-    listed = _write_list(root, folder, [root / folder / zarr_arrays.METADATA], shards)
+    listed = memory_version.write_list(root, folder, [root / folder / zarr_arrays.METADATA], shards)
     card = manifest.VectorsCard(
         fingerprint=plan.vectors_fingerprint,
         encoder_fingerprint=plan.retriever_fingerprint,
@@ -163,79 +132,4 @@ def _commit_vectors(root: Path, plan: Committed, shards: Sequence[Receipt]) -> f
         layout=plan.vectors,
         files=listed,
     )
-    return _write_card(root, f"{folder}/vectors.json", card)
-
-
-def _commit_memory(root: Path, plan: Committed, shards: Sequence[Receipt]) -> files.FileEntry:
-    folder = manifest.memory_folder(plan.version)
-    layout = plan.memory
-
-    def rows() -> Iterator[memory_store.ShardRows]:
-        for shard in layout.grid:
-            data = encode_shards.rows_path(root, shard).read_bytes()
-            yield memory_store.ShardRows.from_bytes(data, layout)
-
-    joined = memory_store.join(root / folder, layout, rows)
-    metadata = [root / folder / array / zarr_arrays.METADATA for array in memory_store.ARRAYS]
-    listed = _write_list(root, folder, metadata, shards)
-    summed = ("tokens", "memory_bytes", "passages_cut", "tokens_cut")
-    counts = {name: sum(receipt.counts[name] for receipt in shards) for name in summed}
-    counts["tokens_min"] = min(receipt.counts["tokens_min"] for receipt in shards)
-    counts["tokens_max"] = max(receipt.counts["tokens_max"] for receipt in shards)
-    card = manifest.MemoryCard(
-        version=plan.version,
-        fingerprint=plan.memory_fingerprint,
-        encoder_fingerprint=plan.memory_encoder_fingerprint,
-        encoder=plan.identity["memory_encoder"],
-        layout=layout,
-        counts=counts,
-        rows=tuple(files.entry_of(root, path) for path in joined),
-        files=listed,
-    )
-    return _write_card(root, f"{folder}/memory.json", card)
-
-
-def _write_statistics(root: Path, run: Mapping[str, Any]) -> None:
-    """Times of every unit, for reports; they differ from run to run, so no card speaks of them."""
-    rows = []
-    totals: dict[str, Counter[str]] = {}
-    for stage in (read_passages.STAGE, number_passages.STAGE, encode_shards.STAGE, index_vectors.STAGE):
-        totals[stage] = Counter()
-        for path in sorted((work.folder(root) / stage).glob("*.json")):
-            receipt = Receipt.read(path)
-            totals[stage].update(receipt.seconds)
-            rows.append(
-                {
-                    "stage": stage,
-                    "unit": receipt.unit,
-                    "worker": receipt.worker,
-                    "seconds": list(receipt.seconds.items()),
-                    "counts": list(receipt.counts.items()),
-                }
-            )
-    schema = pa.schema(
-        [
-            ("stage", pa.string()),
-            ("unit", pa.int64()),
-            ("worker", pa.string()),
-            ("seconds", pa.map_(pa.string(), pa.float64())),
-            ("counts", pa.map_(pa.string(), pa.int64())),
-        ]
-    )
-    path = root / UNITS
-    path.parent.mkdir(exist_ok=True)
-    partial = files.partial_path(path)
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial, compression="zstd")
-    files.finish_partial(partial, path)
-    files.write_json(
-        root / manifest.STATISTICS,
-        {
-            **run,
-            "machine": platform.platform(),
-            "worker_seconds": {
-                stage: {step: round(seconds, 3) for step, seconds in total.items()}
-                for stage, total in totals.items()
-            },
-            "units": files.entry_of(root, path).to_json(),
-        },
-    )
+    return memory_version.write_card(root, f"{folder}/vectors.json", card)

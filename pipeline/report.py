@@ -71,7 +71,7 @@ def summary(root: Path) -> dict[str, Any]:
             "bytes": size,
         }
     try:
-        statistics = files.read_json(root / manifest.STATISTICS)
+        statistics = files.read_json(root / manifest.statistics_path(manifest.BUILD))
     except (errors.CorpusError, OSError):
         return result
     result["worker_seconds"] = statistics["worker_seconds"]

@@ -193,5 +193,5 @@ class Corpus:
             return self._retriever
 
     def _built_with(self) -> str:
-        statistics = files.read_json(self.root / manifest.STATISTICS)
+        statistics = files.read_json(self.root / manifest.statistics_path(manifest.BUILD))
         return str(statistics["retriever"])

@@ -32,6 +32,11 @@ class Codec:
     absolute_error: float
 
     @property
+    def worst_error(self) -> float:
+        """What canaries may be off when read back: nothing, having been rounded by the encoder."""
+        return 0.0
+
+    @property
     def configuration(self) -> dict[str, Any]:
         return {}
 

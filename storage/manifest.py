@@ -8,11 +8,12 @@ Manifest and cards depend on the sources and settings alone; times and machines 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from storage import errors, file_list, files
+from storage.canaries import CanaryCard
 from storage.memory_store import MemoryLayout
 from storage.passage_table import Part
 from storage.vector_array import VectorLayout
@@ -22,7 +23,16 @@ NAME: Final = "corpus.json"
 WORK: Final = "work"
 CURRENT: Final = "current"
 PASSAGES_CARD: Final = "passages/passages.json"
-STATISTICS: Final = "statistics/build.json"
+BUILD: Final = "build"
+
+
+def statistics_path(name: str) -> str:
+    """Times of the build, or of the memory version that was added under that name."""
+    return f"statistics/{name}.json"
+
+
+def units_path(name: str) -> str:
+    return f"statistics/{name}-units.parquet"
 
 
 def vectors_folder(fingerprint: str) -> str:
@@ -152,17 +162,25 @@ class MemoryCard:
     """`memory/<version>/memory.json`: the encoder, the layout with the codec, and the counts.
 
     `fingerprint` is over the encoder and the codec, `encoder_fingerprint` over the encoder alone.
-    `rows` are the files of `offsets` and `checksums`; `files` lists all the others.
+    `origin` is the fingerprint of the version that this one was recoded from, if it was. `rows` are
+    the files of `offsets` and `checksums`; `files` lists all others. `quality` is what the codec lost
+    on the canaries; see `canaries.Difference`.
     """
 
     version: str
     fingerprint: str
     encoder_fingerprint: str
     encoder: Mapping[str, Any]
+    origin: str | None
     layout: MemoryLayout
     counts: Mapping[str, int]
     rows: tuple[files.FileEntry, ...]
+    canaries: CanaryCard
+    quality: Mapping[str, float]
     files: files.FileEntry
+
+    def with_quality(self, quality: Mapping[str, float]) -> MemoryCard:
+        return replace(self, quality=quality)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -170,9 +188,12 @@ class MemoryCard:
             "fingerprint": self.fingerprint,
             "encoder_fingerprint": self.encoder_fingerprint,
             "encoder": dict(self.encoder),
+            "origin": self.origin,
             "layout": self.layout.to_json(),
             "counts": dict(self.counts),
             "rows": [entry.to_json() for entry in self.rows],
+            "canaries": self.canaries.to_json(),
+            "quality": dict(self.quality),
             "files": self.files.to_json(),
         }
 
@@ -183,9 +204,12 @@ class MemoryCard:
             fingerprint=str(value["fingerprint"]),
             encoder_fingerprint=str(value["encoder_fingerprint"]),
             encoder=value["encoder"],
+            origin=None if value["origin"] is None else str(value["origin"]),
             layout=MemoryLayout.from_json(value["layout"]),
             counts={str(k): int(v) for k, v in value["counts"].items()},
             rows=tuple(files.FileEntry.from_json(entry) for entry in value["rows"]),
+            canaries=CanaryCard.from_json(value["canaries"]),
+            quality={str(k): float(v) for k, v in value["quality"].items()},
             files=files.FileEntry.from_json(value["files"]),
         )
 
@@ -334,6 +358,7 @@ def _memory_files(root: Path, entry: files.FileEntry) -> Iterator[files.FileEntr
     yield entry
     card: MemoryCard = parse(MemoryCard, root, entry)
     yield from card.rows
+    yield card.canaries.file
     yield card.files
     yield from file_list.read(root, card.files)
 

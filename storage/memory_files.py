@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from storage import errors, files, memory_store, shard_files, zarr_arrays
+from storage import errors, files, locks, memory_store, shard_files, zarr_arrays
 from storage.memory_store import MemoryLayout
 
 # Shards whose values are held open: a file descriptor each, of the 1,024 that a process usually has.
@@ -66,13 +66,15 @@ class MemoryFiles:
     """Reads the rows of passages of one version. Thread-safe."""
 
     def __init__(self, folder: Path, layout: MemoryLayout) -> None:
-        """Open `offsets` and `checksums`.
+        """Open `offsets` and `checksums`, and hold the version's folder against its removal.
 
         Raises:
+            CorpusError: the version is being removed.
             DamagedError: a file is missing, or is not as long as the layout says.
         """
         self.layout = layout
         self._folder = folder.resolve()
+        self._hold = locks.Hold(folder)
         per_shard, shards = layout.grid.shard_passages, layout.grid.shards
         self._offsets_bytes, self._checksums_bytes = (per_shard + 1) * 4, per_shard * 4
         self._offsets = self._open_rows(memory_store.OFFSETS, self._offsets_bytes, shards)
@@ -115,6 +117,12 @@ class MemoryFiles:
                 del self._rows[next(iter(self._rows))]
             self._rows[shard] = rows
         return rows
+
+    def tokens(self, passage: int) -> int:
+        """Tokens of a passage."""
+        shard, local = divmod(passage, self.layout.grid.shard_passages)
+        starts = self.rows(shard).starts
+        return int(starts[local + 1] - starts[local])
 
     def values(self, shard: int) -> _File:
         """A shard's values, open. Whoever holds it can read, also when it is no longer kept here."""

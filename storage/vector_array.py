@@ -38,6 +38,10 @@ class VectorLayout:
         return self.grid.passages, self.dim
 
     @property
+    def row_bytes(self) -> int:
+        return self.dim * np.dtype(self.dtype).itemsize
+
+    @property
     def chunk_rows(self) -> int:
         return min(CHUNK_ROWS, self.grid.shard_passages)
 
@@ -92,7 +96,7 @@ def write_shard(
     measured = shard_files.write(
         path,
         shard_files.padded_rows(stored, layout.chunk_rows),
-        chunk_bytes=layout.chunk_rows * layout.dim * stored.itemsize,
+        chunk_bytes=layout.chunk_rows * layout.row_bytes,
         total=layout.grid.shard_passages // layout.chunk_rows,
     )
     return path, measured

@@ -90,18 +90,21 @@ def verify(
 
 def _check_statistics(root: Path, result: Verification, known: set[str]) -> None:
     """Times are not under the manifest, being different in every run, but they check themselves."""
-    path = root / manifest.STATISTICS
-    known.add(manifest.STATISTICS)
-    try:
-        entry = files.FileEntry.from_json(files.read_json(path)["units"])
-    except FileNotFoundError:
-        result.damaged.append(f"{manifest.STATISTICS} is missing")
-        return
-    except (errors.CorpusError, KeyError) as e:
-        result.damaged.append(str(e))
-        return
-    known.add(entry.path)
-    result.files += 2
-    result.bytes += path.stat().st_size + entry.bytes
-    if wrong := files.damage(root, entry):
-        result.damaged.append(wrong)
+    folder = root / "statistics"
+    names = {path.stem for path in folder.glob("*.json")} | {manifest.BUILD}
+    for name in sorted(names):
+        path = root / manifest.statistics_path(name)
+        known.add(manifest.statistics_path(name))
+        try:
+            entry = files.FileEntry.from_json(files.read_json(path)["units"])
+        except FileNotFoundError:
+            result.damaged.append(f"{manifest.statistics_path(name)} is missing")
+            continue
+        except (errors.CorpusError, KeyError) as e:
+            result.damaged.append(str(e))
+            continue
+        known.add(entry.path)
+        result.files += 2
+        result.bytes += path.stat().st_size + entry.bytes
+        if wrong := files.damage(root, entry):
+            result.damaged.append(wrong)

@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer, T5EncoderModel
 
 from examples.miniwiki.export import DumpTruth
-from pipeline import articles, passages, runner, sources
+from pipeline import articles, jobs, passages, runner, sources
 from pipeline.build import build
 from pipeline.settings import BuildSettings
 from retrieval import open_corpus
@@ -134,7 +134,7 @@ def test_two_processes_give_the_same_bytes(corpus: Path, settings: Any, tmp_path
     options = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     build(settings, tmp_path / "two", beam_options=options)
     assert content(tmp_path / "two") == content(corpus)
-    units = open_corpus(tmp_path / "two").root / "statistics/units.parquet"
+    units = open_corpus(tmp_path / "two").root / "statistics/build-units.parquet"
     import pyarrow.parquet as pq
 
     rows = pq.read_table(units).to_pylist()
@@ -267,7 +267,7 @@ def test_a_resume_with_other_settings_is_refused(
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(encode_shards, "load", stop)
+        patch.setattr(encode_shards, "load_encoder", stop)
         with pytest.raises((Stop, RuntimeError)):
             build(settings, out)
     with pytest.raises(errors.MismatchError, match=r"was begun with settings\.codec = bfloat16"):
@@ -304,13 +304,7 @@ def test_a_killed_worker_ends_the_job(
 
 
 def test_one_build_at_a_time(settings: BuildSettings, tmp_path: Path) -> None:
-    from pipeline import build as build_module
-
-    (tmp_path / "work").mkdir()
-    with (
-        build_module._lock(tmp_path),
-        pytest.raises(errors.CorpusError, match="another build is at work"),
-    ):
+    with jobs.lock(tmp_path), pytest.raises(errors.CorpusError, match="another job is at work"):
         build(settings, tmp_path)
 
 
@@ -372,7 +366,7 @@ def test_reading_what_is_damaged_raises(corpus_copy: Path) -> None:
             use(pattern)
         for path, data in backup.items():
             path.write_bytes(data)
-    use("statistics/units.parquet")  # nothing that a reader reads
+    use("statistics/build-units.parquet")  # nothing that a reader reads
 
 
 def test_a_resume_reads_the_files_it_was_given(

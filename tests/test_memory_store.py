@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from retrieval.memory import MemoryReader
 from storage import codecs, errors, files, memory_store, zarr_arrays
+from storage.canaries import CanaryCard
 from storage.manifest import MemoryCard
 from storage.memory_files import MemoryFiles
 from storage.memory_store import MemoryLayout
@@ -47,7 +48,10 @@ def reader(folder: Path, layout: MemoryLayout, *, check: str = "once") -> Memory
         encoder={},
         layout=layout,
         counts={},
+        origin=None,
         rows=(entry, entry),
+        canaries=CanaryCard(passage_ids=(0,), tokens=(1,), dtype="float32", file=entry),
+        quality={},
         files=entry,
     )
     return MemoryReader(MemoryFiles(folder, layout), card, check=check)

@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from encoders.template import PassageTemplate
 from pipeline import work
-from pipeline.stages import number_passages
-from storage import errors, files, memory_store, passage_table, vector_array
+from storage import canaries, errors, files, memory_store, passage_table, vector_array
 from storage.receipts import Receipt
 
 if TYPE_CHECKING:
@@ -27,15 +26,21 @@ STAGE: Final = "shards"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Models:
-    """Which models, and how they read a passage. `*_fingerprint` is what the plan saw of each."""
+class RetrieverModel:
+    """Which retriever, and how it reads a passage. `fingerprint` is what the plan saw of it."""
 
-    retriever: str
-    retriever_fingerprint: str
-    retriever_template: str
-    memory_encoder: str
-    memory_fingerprint: str
-    memory_template: str
+    name: str
+    fingerprint: str
+    template: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryModel:
+    """Which memory encoder, and how it reads a passage. `fingerprint` is what the plan saw of it."""
+
+    name: str
+    fingerprint: str
+    template: str
     live_proportion: Fraction
     compute_dtype: str
     token_budget: int
@@ -46,36 +51,54 @@ _LOADING = threading.Lock()
 
 
 @functools.cache
-def _load(models: Models) -> tuple[Retriever, MemoryEncoder]:
-    """Both models; a folder that was changed since the plan was made is refused."""
-    from encoders.memory_encoder import MemoryEncoder
+def _load_retriever(model: RetrieverModel) -> Retriever:
     from encoders.retriever import Retriever
 
-    retriever = Retriever.load(models.retriever)
+    retriever = Retriever.load(model.name)
+    _require_planned(model, retriever.fingerprint)
+    return retriever
+
+
+@functools.cache
+def _load_encoder(model: MemoryModel) -> MemoryEncoder:
+    from encoders.memory_encoder import MemoryEncoder
+
     encoder = MemoryEncoder.load(
-        models.memory_encoder,
-        live_proportion=models.live_proportion,
-        compute_dtype=models.compute_dtype,
-        token_budget=models.token_budget,
-        max_tokens=models.max_tokens,
-        template=models.memory_template,
+        model.name,
+        live_proportion=model.live_proportion,
+        compute_dtype=model.compute_dtype,
+        token_budget=model.token_budget,
+        max_tokens=model.max_tokens,
+        template=model.template,
     )
-    for name, found, wanted in (
-        (models.retriever, retriever.fingerprint, models.retriever_fingerprint),
-        (models.memory_encoder, encoder.fingerprint, models.memory_fingerprint),
-    ):
-        if found != wanted:
-            raise errors.MismatchError(
-                f"model {name} has fingerprint {found[:16]}, the build was planned with {wanted[:16]}; "
-                "it was changed meanwhile"
-            )
-    return retriever, encoder
+    _require_planned(model, encoder.fingerprint)
+    return encoder
 
 
-def load(models: Models) -> tuple[Retriever, MemoryEncoder]:
+def _require_planned(model: RetrieverModel | MemoryModel, found: str) -> None:
+    """Refuse a folder that was changed since the plan was made."""
+    if found != model.fingerprint:
+        raise errors.MismatchError(
+            f"model {model.name} has fingerprint {found[:16]}, the job was planned with "
+            f"{model.fingerprint[:16]}; it was changed meanwhile"
+        )
+
+
+def load_retriever(model: RetrieverModel) -> Retriever:
     """Load once a process, however many threads ask."""
     with _LOADING:
-        return _load(models)
+        return _load_retriever(model)
+
+
+def load_encoder(model: MemoryModel) -> MemoryEncoder:
+    """Load once a process, however many threads ask."""
+    with _LOADING:
+        return _load_encoder(model)
+
+
+def canaries_path(root: Path, unit: int) -> Path:
+    """Where the canaries of a shard wait to be joined."""
+    return work.folder(root) / STAGE / f"{unit:06d}.canaries"
 
 
 def rows_path(root: Path, unit: int) -> Path:
@@ -93,42 +116,79 @@ def render(template: str, table: pa.Table) -> list[str]:
     ]
 
 
+def encode_passages(
+    encoder: MemoryEncoder, table: passage_table.PassageTable, passage_ids: list[int]
+) -> np.ndarray[Any, Any]:
+    """Memory of a few passages, [all their tokens, width] float32."""
+    texts = render(encoder.template.template, table.take(passage_ids))
+    tokens = encoder.tokenize(texts)
+    values = np.empty((len(tokens.ids), encoder.width), np.float32)
+    encoder.encode(tokens, values)
+    return values
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncodeShards:
-    """Encodes shards with both models and writes their arrays' files. Paths are below `root`."""
+    """Encodes shards and writes their arrays' files: memory, and with a retriever vectors too.
+
+    Folders are below `root`.
+    """
 
     root: Path
-    models: Models
-    vectors_folder: str
-    vectors: vector_array.VectorLayout
+    parts: tuple[passage_table.Part, ...]
+    encoder: MemoryModel
     memory_folder: str
     memory: memory_store.MemoryLayout
+    retriever: RetrieverModel | None = None
+    vectors_folder: str = ""
+    vectors: vector_array.VectorLayout | None = None
     stage: str = STAGE
 
     @functools.cached_property
     def _table(self) -> passage_table.PassageTable:
         """Opened once by each worker's copy of the job."""
-        return passage_table.PassageTable(self.root, number_passages.parts(self.root))
+        return passage_table.PassageTable(self.root, self.parts)
+
+    @functools.cached_property
+    def _loaded(self) -> MemoryEncoder:
+        """The encoder, once it has shown that it gives what others, or an earlier run, have stored.
+
+        A worker with another library, driver or accelerator would write memory that does not go
+        with the rest, and nothing else would tell.
+        """
+        encoder = load_encoder(self.encoder)
+        for path in sorted((work.folder(self.root) / STAGE).glob("*.canaries")):
+            unit = int(path.stem)
+            if not work.receipt_path(self.root, STAGE, unit).exists():
+                continue
+            first, stop = self.memory.grid.bounds(unit)
+            dtype = self.memory.codec.dtype
+            kept = canaries.from_stored(path.read_bytes(), width=self.memory.width, dtype=dtype.name)
+            again = encode_passages(
+                encoder, self._table, canaries.within(self.memory.grid.passages, first, stop)
+            )
+            canaries.require_same(
+                kept,
+                again.astype(dtype),
+                compute_dtype=self.encoder.compute_dtype,
+                what=f"shard {unit} was encoded by another worker, or before the job was interrupted",
+            )
+            break
+        return encoder
 
     def run(self, unit: int, meter: work.Meter) -> Receipt:
         with meter.time("loading"):
-            retriever, encoder = load(self.models)
+            encoder = self._loaded
         first, stop = self.memory.grid.bounds(unit)
         with meter.time("reading"):
             table = self._table.read(first, stop)
-
-        def on_vectors(count: int) -> None:
-            meter.count("embedded", count)
-            meter.show()
-
-        with meter.time("embedding"):
-            vectors = retriever.encode(
-                render(self.models.retriever_template, table),
-                dtype=self.vectors.dtype,
-                on_batch=on_vectors,
-            )
+        entries: list[files.FileEntry] = []
+        counts = {"passages": stop - first}
+        if self.retriever is not None and self.vectors is not None:
+            entries.append(self._embed(self.retriever, self.vectors, unit, table, meter))
+            counts["vector_bytes"] = (stop - first) * self.vectors.row_bytes
         with meter.time("tokenizing"):
-            tokens = encoder.tokenize(render(self.models.memory_template, table))
+            tokens = encoder.tokenize(render(self.encoder.template, table))
         rows = int(tokens.offsets[-1])
 
         def on_memory(count: int) -> None:
@@ -142,9 +202,6 @@ class EncodeShards:
         with meter.time("encoding"):
             encoder.encode(tokens, buffer[:rows], on_batch=on_memory)
         with meter.time("writing"):
-            path, measured = vector_array.write_shard(
-                self.root / self.vectors_folder, self.vectors, unit, vectors
-            )
             written = memory_store.write_shard(
                 self.root / self.memory_folder,
                 self.memory,
@@ -152,29 +209,52 @@ class EncodeShards:
                 offsets=tokens.offsets,
                 buffer=buffer,
             )
-            rows_file = rows_path(self.root, unit)
-            files.write_atomic(rows_file, written.rows.to_bytes())
-            entries = (
-                measured.entry(self.root, path),
-                written.measured.entry(self.root, written.path),
-                files.entry_of(self.root, rows_file),
-            )
-        counts = {
-            "passages": stop - first,
+            entries.append(written.measured.entry(self.root, written.path))
+            entries.append(_keep(self.root, rows_path(self.root, unit), written.rows.to_bytes()))
+            if kept := canaries.within(self.memory.grid.passages, first, stop):
+                values = [buffer[tokens.offsets[i - first] : tokens.offsets[i - first + 1]] for i in kept]
+                data = b"".join(map(canaries.stored_bytes, values))
+                entries.append(_keep(self.root, canaries_path(self.root, unit), data))
+        counts |= {
             "tokens": rows,
             "memory_bytes": rows * self.memory.row_bytes,
-            "vector_bytes": vectors.nbytes,
             "passages_cut": int(np.count_nonzero(tokens.cut)),
             "tokens_cut": int(tokens.cut.sum()),
             **_lengths(np.diff(tokens.offsets)),
         }
         return Receipt(
             unit=unit,
-            files=entries,
+            files=tuple(entries),
             counts=counts,
             seconds=dict(meter.seconds),
             worker=work.worker_name(),
         )
+
+    def _embed(
+        self,
+        model: RetrieverModel,
+        layout: vector_array.VectorLayout,
+        unit: int,
+        table: pa.Table,
+        meter: work.Meter,
+    ) -> files.FileEntry:
+        with meter.time("loading"):
+            retriever = load_retriever(model)
+
+        def on_vectors(count: int) -> None:
+            meter.count("embedded", count)
+            meter.show()
+
+        with meter.time("embedding"):
+            vectors = retriever.encode(render(model.template, table), dtype=layout.dtype, on_batch=on_vectors)
+        with meter.time("writing"):
+            path, measured = vector_array.write_shard(self.root / self.vectors_folder, layout, unit, vectors)
+        return measured.entry(self.root, path)
+
+
+def _keep(root: Path, path: Path, data: bytes) -> files.FileEntry:
+    files.write_atomic(path, data)
+    return files.entry_of(root, path)
 
 
 def _lengths(tokens: np.ndarray[Any, Any]) -> Mapping[str, int]:

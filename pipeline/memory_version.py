@@ -1,0 +1,235 @@
+"""A memory version: what is planned, and how its card is written when all shards are done."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from encoders import fingerprint as fingerprints
+from pipeline import work
+from pipeline.stages import encode_shards
+from retrieval.memory import MemoryReader
+from storage import canaries, errors, file_list, files, manifest, memory_store, zarr_arrays
+from storage.memory_files import MemoryFiles
+from storage.receipts import Receipt
+
+SUMMED: Final = ("tokens", "memory_bytes", "passages_cut", "tokens_cut")
+_UNITS_SCHEMA: Final = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("unit", pa.int64()),
+        ("worker", pa.string()),
+        ("seconds", pa.map_(pa.string(), pa.float64())),
+        ("counts", pa.map_(pa.string(), pa.int64())),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """A version to be written. Its name is the beginning of its fingerprint.
+
+    Attributes:
+        fingerprint: of encoder, codec and origin.
+        encoder_fingerprint, encoder: of the memory encoder, and what that was taken of.
+        layout: shapes and codec.
+        origin: fingerprint of the version that it is recoded from; None if it is encoded.
+    """
+
+    fingerprint: str
+    encoder_fingerprint: str
+    encoder: Mapping[str, Any]
+    layout: memory_store.MemoryLayout
+    origin: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        encoder: fingerprints.Fingerprint,
+        layout: memory_store.MemoryLayout,
+        origin: str | None = None,
+    ) -> MemoryPlan:
+        description = {"encoder": encoder.hex, "codec": layout.codec.to_json()}
+        if origin is not None:
+            description["origin"] = origin
+        return cls(
+            fingerprint=fingerprints.of(description).hex,
+            encoder_fingerprint=encoder.hex,
+            encoder=encoder.description,
+            layout=layout,
+            origin=origin,
+        )
+
+    @property
+    def version(self) -> str:
+        return self.fingerprint[:16]
+
+    @property
+    def folder(self) -> str:
+        return manifest.memory_folder(self.version)
+
+    @property
+    def compute_dtype(self) -> str:
+        return str(self.encoder["compute_dtype"])
+
+
+def check_shards(shards: Sequence[Receipt], plan: MemoryPlan) -> None:
+    """Compare the receipts with the plan.
+
+    Raises:
+        CorpusError: a shard has other passages than it should.
+    """
+    for receipt in shards:
+        first, stop = plan.layout.grid.bounds(receipt.unit)
+        if receipt.counts["passages"] != stop - first:
+            raise errors.CorpusError(
+                f"shard {receipt.unit} has {receipt.counts['passages']} passages, wanted {stop - first}"
+            )
+
+
+def commit(root: Path, plan: MemoryPlan, shards: Sequence[Receipt]) -> files.FileEntry:
+    """Write what speaks of the whole version: rows, canaries, the list of files, the card.
+
+    Returns:
+        The card's entry, for the manifest.
+
+    Raises:
+        DamagedError: what is stored is not what the encoder gave.
+    """
+    folder, layout = plan.folder, plan.layout
+
+    def rows() -> Iterator[memory_store.ShardRows]:
+        for shard in layout.grid:
+            data = encode_shards.rows_path(root, shard).read_bytes()
+            yield memory_store.ShardRows.from_bytes(data, layout)
+
+    joined = memory_store.join(root / folder, layout, rows)
+    metadata = [root / folder / array / zarr_arrays.METADATA for array in memory_store.ARRAYS]
+    counts = {name: sum(receipt.counts[name] for receipt in shards) for name in SUMMED}
+    counts["tokens_min"] = min(receipt.counts["tokens_min"] for receipt in shards)
+    counts["tokens_max"] = max(receipt.counts["tokens_max"] for receipt in shards)
+    card = manifest.MemoryCard(
+        version=plan.version,
+        fingerprint=plan.fingerprint,
+        encoder_fingerprint=plan.encoder_fingerprint,
+        encoder=plan.encoder,
+        origin=plan.origin,
+        layout=layout,
+        counts=counts,
+        rows=tuple(files.entry_of(root, path) for path in joined),
+        canaries=_join_canaries(root, plan),
+        quality={},
+        files=write_list(root, folder, metadata, shards),
+    )
+    card = card.with_quality(_quality(root, card).to_json())
+    return write_card(root, f"{folder}/memory.json", card)
+
+
+def _join_canaries(root: Path, plan: MemoryPlan) -> canaries.CanaryCard:
+    layout = plan.layout
+    ids = canaries.choose(layout.grid.passages)
+    dtype = layout.codec.dtype.name
+    shards = sorted({i // layout.grid.shard_passages for i in ids})
+    data = b"".join(encode_shards.canaries_path(root, shard).read_bytes() for shard in shards)
+    values = canaries.from_stored(data, width=layout.width, dtype=dtype)
+    opened = MemoryFiles(root / plan.folder, layout)
+    tokens = [opened.tokens(i) for i in ids]
+    if len(values) != sum(tokens):
+        raise errors.DamagedError(
+            f"the canaries of {plan.folder} have {len(values)} tokens, wanted {sum(tokens)}"
+        )
+    path = root / plan.folder / canaries.FILE
+    canaries.write(path, values)
+    return canaries.CanaryCard(
+        passage_ids=tuple(ids),
+        tokens=tuple(tokens),
+        dtype=dtype,
+        file=files.entry_of(root, path),
+    )
+
+
+def _quality(root: Path, card: manifest.MemoryCard) -> canaries.Difference:
+    """What the codec lost, on the canaries, read back as a reader will read it."""
+    reader = MemoryReader(MemoryFiles(root / manifest.memory_folder(card.version), card.layout), card)
+    kept = canaries.read(root, card.canaries, width=card.layout.width)
+    found = canaries.difference(kept, np.asarray(reader.fetch(card.canaries.passage_ids).values))
+    if found.relative_error > card.layout.codec.worst_error:
+        raise errors.DamagedError(
+            f"memory version {card.version} as stored is {found.relative_error:.2g} off what the encoder "
+            f"gave, codec {card.layout.codec.name} allows {card.layout.codec.worst_error:.2g}; "
+            "it is not committed"
+        )
+    return found
+
+
+def write_card(root: Path, path: str, card: manifest.Card) -> files.FileEntry:
+    files.write_json(root / path, card.to_json())
+    return files.entry_of(root, root / path)
+
+
+def write_list(
+    root: Path, folder: str, metadata: Sequence[Path], shards: Sequence[Receipt]
+) -> files.FileEntry:
+    """List a component's array metadata and the shard files below its folder."""
+    path = root / folder / file_list.NAME
+
+    def entries() -> Iterator[files.FileEntry]:
+        yield from (files.entry_of(root, item) for item in metadata)
+        for receipt in shards:
+            yield from (entry for entry in receipt.files if entry.path.startswith(f"{folder}/"))
+
+    file_list.write(path, entries())
+    return files.entry_of(root, path)
+
+
+def write_statistics(root: Path, name: str, stages: Sequence[str], run: Mapping[str, Any]) -> None:
+    """Times of every unit, for reports; they differ from run to run, so no card speaks of them.
+
+    Args:
+        root: the corpus folder.
+        name: "build", or the version that was added.
+        stages: whose receipts are read.
+        run: what else is to be known: where models and sources were found, seconds of the stages.
+    """
+    rows = []
+    totals: dict[str, Counter[str]] = {}
+    for stage in stages:
+        totals[stage] = Counter()
+        for path in sorted((work.folder(root) / stage).glob("*.json")):
+            receipt = Receipt.read(path)
+            totals[stage].update(receipt.seconds)
+            rows.append(
+                {
+                    "stage": stage,
+                    "unit": receipt.unit,
+                    "worker": receipt.worker,
+                    "seconds": list(receipt.seconds.items()),
+                    "counts": list(receipt.counts.items()),
+                }
+            )
+    path = root / manifest.units_path(name)
+    path.parent.mkdir(exist_ok=True)
+    partial = files.partial_path(path)
+    pq.write_table(pa.Table.from_pylist(rows, schema=_UNITS_SCHEMA), partial, compression="zstd")
+    files.finish_partial(partial, path)
+    files.write_json(
+        root / manifest.statistics_path(name),
+        {
+            **run,
+            "machine": platform.platform(),
+            "worker_seconds": {
+                stage: {step: round(seconds, 3) for step, seconds in total.items()}
+                for stage, total in totals.items()
+            },
+            "units": files.entry_of(root, path).to_json(),
+        },
+    )

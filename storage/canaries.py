@@ -1,0 +1,172 @@
+"""Canaries: the memory of a few passages as the encoder gave it, kept to be compared with later.
+
+An encoder is known by its fingerprint, but what it computes also depends on libraries, drivers and
+kernels. Encoding the canaries again, and comparing, tells when those have changed. What a codec loses
+is measured on them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from storage import errors, files
+
+FILE: Final = "canaries.npy"
+PASSAGES: Final = 16
+# What NumPy cannot save by name is saved as whole numbers of the same size.
+_DTYPES: Final[dict[str, tuple[np.dtype[Any], np.dtype[Any]]]] = {
+    "float32": (np.dtype("<f4"), np.dtype("<f4")),
+    "float16": (np.dtype("<f2"), np.dtype("<f2")),
+    "bfloat16": (np.dtype(ml_dtypes.bfloat16), np.dtype("<u2")),
+}
+# Root mean square of the difference over that of the canaries, by compute dtype. Between kinds of
+# machines bfloat16 products differ by their rounding, 4e-3 a layer's value; float32 by far less.
+TOLERANCES: Final = {"bfloat16": 0.03, "float32": 1e-3}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CanaryCard:
+    """Which passages, how many tokens each has, in what type, and the file [all tokens, width]."""
+
+    passage_ids: tuple[int, ...]
+    tokens: tuple[int, ...]
+    dtype: str
+    file: files.FileEntry
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "passage_ids": list(self.passage_ids),
+            "tokens": list(self.tokens),
+            "dtype": self.dtype,
+            "file": self.file.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> CanaryCard:
+        card = cls(
+            passage_ids=tuple(int(i) for i in value["passage_ids"]),
+            tokens=tuple(int(n) for n in value["tokens"]),
+            dtype=str(value["dtype"]),
+            file=files.FileEntry.from_json(value["file"]),
+        )
+        if card.dtype not in _DTYPES or len(card.tokens) != len(card.passage_ids) or min(card.tokens) < 1:
+            raise errors.CorpusError(
+                f"canaries of type {card.dtype!r} with {card.tokens} tokens make no sense"
+            )
+        return card
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """How far two arrays of memory are apart.
+
+    Attributes:
+        relative_error: root mean square of the difference over that of the first.
+        cosine: mean over tokens of the cosine between the two.
+        largest: largest magnitude of the difference, over the largest of the first.
+    """
+
+    relative_error: float
+    cosine: float
+    largest: float
+
+    def to_json(self) -> dict[str, float]:
+        return {
+            "relative_error": self.relative_error,
+            "cosine": self.cosine,
+            "largest": self.largest,
+        }
+
+
+def choose(passages: int) -> list[int]:
+    """Ids of the canaries of a corpus, ascending: evenly spaced."""
+    spaced = np.linspace(0, passages - 1, min(PASSAGES, passages))
+    return [int(i) for i in np.unique(spaced.astype(np.int64))]
+
+
+def within(passages: int, first: int, stop: int) -> list[int]:
+    """The canaries among passages `first` to `stop` of a corpus."""
+    return [i for i in choose(passages) if first <= i < stop]
+
+
+def stored_bytes(values: npt.NDArray[Any]) -> bytes:
+    """Rows of a canary as they are kept."""
+    return values.view(_DTYPES[values.dtype.name][1]).tobytes()
+
+
+def from_stored(data: bytes, *, width: int, dtype: str) -> npt.NDArray[Any]:
+    """What `stored_bytes` gave the bytes of, [tokens, width]."""
+    logical, stored = _DTYPES[dtype]
+    return np.frombuffer(data, stored).reshape(-1, width).view(logical)
+
+
+def write(path: Path, values: npt.NDArray[Any]) -> None:
+    """Write all canaries, [tokens, width], as a .npy file."""
+    partial = files.partial_path(path)
+    with partial.open("xb") as file:
+        np.save(file, values.view(_DTYPES[values.dtype.name][1]), allow_pickle=False)
+    files.finish_partial(partial, path)
+
+
+def read(root: Path, card: CanaryCard, *, width: int) -> npt.NDArray[Any]:
+    """The canaries' memory, [all tokens, width].
+
+    Raises:
+        DamagedError: the file is not as it was written.
+    """
+    if wrong := files.damage(root, card.file):
+        raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
+    logical, stored = _DTYPES[card.dtype]
+    shape = (sum(card.tokens), width)
+    with files.inside(root, card.file.path).open("rb") as file:
+        # Compared before anything is allocated: the header may claim what it likes.
+        try:
+            version = np.lib.format.read_magic(file)
+            header = np.lib.format.read_array_header_1_0(file) if version == (1, 0) else None
+        except ValueError as e:
+            raise errors.CorpusError(f"{card.file.path} is no .npy file: {e}") from e
+        size = shape[0] * width * stored.itemsize
+        if header != (shape, False, stored) or card.file.bytes != file.tell() + size:
+            raise errors.CorpusError(f"{card.file.path} holds {header}, wanted {stored} {shape}")
+        values: npt.NDArray[Any] = np.frombuffer(file.read(), stored).reshape(shape).view(logical)
+        return values
+
+
+def difference(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Difference:
+    """Compare memory [tokens, width] with other memory of the same tokens, in float64."""
+    a, b = (np.asarray(values, np.float64) for values in (first, second))
+    scale = np.linalg.norm(a)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosines = np.divide((a * b).sum(axis=1), norms, out=np.ones(len(a)), where=norms > 0)
+    return Difference(
+        relative_error=float(np.linalg.norm(a - b) / scale) if scale else float(np.linalg.norm(b)),
+        cosine=float(cosines.mean()),
+        largest=float(np.abs(a - b).max() / max(np.abs(a).max(), np.finfo(np.float64).tiny)),
+    )
+
+
+def require_same(
+    kept: npt.NDArray[Any], again: npt.NDArray[Any], *, compute_dtype: str, what: str
+) -> Difference:
+    """Refuse to go on with an encoder that does not give the canaries again.
+
+    Raises:
+        MismatchError: the difference is beyond `TOLERANCES`.
+    """
+    found = difference(kept, again)
+    allowed = TOLERANCES[compute_dtype]
+    # Written so that NaN fails too.
+    if not found.relative_error <= allowed:
+        raise errors.MismatchError(
+            f"{what}: encoded again here, passages come out {found.relative_error:.2g} off (relative, "
+            f"allowed is {allowed:g}); a library, driver or kind of machine has changed since: use the old "
+            "one, or re-encode the corpus under a new version"
+        )
+    return found

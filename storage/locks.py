@@ -1,0 +1,69 @@
+"""Locks on folders of a corpus, for the processes of one machine. They end with their process.
+
+A writer holds the corpus folder alone; a reader shares the folder of the memory version that it reads,
+and only when nobody does may that version be removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from storage import errors
+
+
+class Hold:
+    """A shared lock on a folder, for as long as this object lives."""
+
+    def __init__(self, folder: Path) -> None:
+        """
+        Raises:
+            CorpusError: the folder is being removed, or is gone.
+        """
+        try:
+            self._descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as e:
+            raise errors.CorpusError(f"{folder} cannot be opened: {e.strerror}; was it removed?") from e
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise errors.CorpusError(f"{folder} is being removed; open the corpus again") from None
+        except OSError:
+            # A file system without locks: then only the user knows who reads.
+            return
+        if not folder.exists() or folder.stat().st_ino != os.fstat(self._descriptor).st_ino:
+            raise errors.CorpusError(f"{folder} has just been removed; open the corpus again")
+
+    def __del__(self) -> None:
+        if (descriptor := getattr(self, "_descriptor", None)) is not None:
+            os.close(descriptor)
+
+
+@contextmanager
+def alone(folder: Path, otherwise: str) -> Iterator[None]:
+    """Hold a folder exclusively.
+
+    Raises:
+        CorpusError: with the words of `otherwise`, where somebody else holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise errors.CorpusError(otherwise) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Does anybody hold the folder now?"""
+    try:
+        with alone(folder, ""):
+            return False
+    except errors.CorpusError:
+        return True
