@@ -8,7 +8,7 @@ Manifest and cards depend on the sources and settings alone; times and machines 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -151,7 +151,9 @@ class IndexCard:
 class MemoryCard:
     """`memory/<version>/memory.json`: the encoder, the layout with the codec, and the counts.
 
-    `fingerprint` is over the encoder and the codec, `encoder_fingerprint` over the encoder alone.
+    `fingerprint` is over the encoder, the codec and its parameters, `encoder_fingerprint` over the
+    encoder alone. `codec_parameters` are the SHA-256 of trained parameters by name, see
+    `storage.codec_parameters`.
     """
 
     version: str
@@ -161,6 +163,7 @@ class MemoryCard:
     layout: MemoryLayout
     counts: Mapping[str, int]
     files: files.FileEntry
+    codec_parameters: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -169,6 +172,7 @@ class MemoryCard:
             "encoder_fingerprint": self.encoder_fingerprint,
             "encoder": dict(self.encoder),
             "layout": self.layout.to_json(),
+            "codec_parameters": dict(self.codec_parameters),
             "counts": dict(self.counts),
             "files": self.files.to_json(),
         }
@@ -181,6 +185,7 @@ class MemoryCard:
             encoder_fingerprint=str(value["encoder_fingerprint"]),
             encoder=value["encoder"],
             layout=MemoryLayout.from_json(value["layout"]),
+            codec_parameters={str(k): str(v) for k, v in value.get("codec_parameters", {}).items()},
             counts={str(k): int(v) for k, v in value["counts"].items()},
             files=files.FileEntry.from_json(value["files"]),
         )

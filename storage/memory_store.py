@@ -1,6 +1,6 @@
 """The memory store: every token's memory, ragged, in three Zarr v3 arrays that a shard is one file of.
 
-    values    [shards, rows, width]   row r of shard s; the rows of a passage lie together, no padding
+    values    [shards, rows, stored]  row r of shard s, as its codec stores a token; no padding
     offsets   [shards, passages + 1]  uint32: passage j of shard s holds rows offsets[s, j] to [s, j + 1]
     checksums [shards, passages]      uint32: CRC-32C of the passage's bytes in `values`
 
@@ -67,8 +67,13 @@ class MemoryLayout:
         return self.chunks * self.chunk_rows
 
     @property
+    def stored_width(self) -> int:
+        """Columns of a stored row."""
+        return self.codec.stored_width(self.width)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
-        return self.grid.shards, self.rows, self.width
+        return self.grid.shards, self.rows, self.stored_width
 
     @property
     def row_bytes(self) -> int:
@@ -98,18 +103,21 @@ class MemoryLayout:
 
 def create(folder: Path, layout: MemoryLayout) -> list[Path]:
     """Write the three arrays' metadata before the workers start. Returns their paths."""
+    codec = layout.codec
     shards, per_shard = layout.grid.shards, layout.grid.shard_passages
     return [
         zarr_arrays.create(
             folder / VALUES,
             shape=layout.shape,
-            dtype=layout.codec.stored_dtype,
-            chunk=(1, layout.chunk_rows, layout.width),
-            shard=(1, layout.rows, layout.width),
+            dtype=codec.stored_dtype,
+            chunk=(1, layout.chunk_rows, layout.stored_width),
+            shard=(1, layout.rows, layout.stored_width),
             dimension_names=("shard", "row", "width"),
             attributes={
-                "logical_dtype": layout.codec.dtype.name,
-                "codec": layout.codec.to_json(),
+                # Of the values; they are the stored ones only where the codec is called the same.
+                "logical_dtype": codec.dtype.name,
+                "logical_width": layout.width,
+                "codec": codec.to_json(),
             },
         ),
         zarr_arrays.create(
@@ -132,9 +140,12 @@ def create(folder: Path, layout: MemoryLayout) -> list[Path]:
 
 
 def allocate(layout: MemoryLayout, tokens: int) -> npt.NDArray[Any]:
-    """A buffer for `tokens` rows [rows, width], whole chunks long, so that one write takes it as it is."""
+    """A buffer for `tokens` stored rows, whole chunks long, so that one write takes it as it is.
+
+    [rows, stored_width] of the codec's stored dtype, as `Coder.encode` gives them.
+    """
     rows = -(-tokens // layout.chunk_rows) * layout.chunk_rows
-    return np.zeros((rows, layout.width), layout.codec.dtype)
+    return np.zeros((rows, layout.stored_width), layout.codec.stored_dtype)
 
 
 def write_shard(
@@ -152,7 +163,7 @@ def write_shard(
         layout: its shapes.
         shard: which.
         offsets: int64 [n + 1], rows of each of the shard's n passages in `buffer`, from 0.
-        buffer: [rows, width] as `allocate` gives it, of the codec's dtype.
+        buffer: stored rows [rows, stored_width], as `allocate` gives it.
 
     Returns:
         The files written: values, offsets, checksums.
@@ -171,19 +182,21 @@ def write_shard(
             f"wanted 1 to {layout.max_tokens}"
         )
     rows = -(-int(offsets[-1]) // layout.chunk_rows) * layout.chunk_rows
-    if buffer.shape != (rows, layout.width):
-        raise errors.CorpusError(f"shard {shard} got a buffer {buffer.shape}, wanted {(rows, layout.width)}")
-    stored = layout.codec.stored(buffer)
+    if buffer.shape != (rows, layout.stored_width) or buffer.dtype != layout.codec.stored_dtype:
+        raise errors.CorpusError(
+            f"shard {shard} got a buffer {buffer.dtype} {buffer.shape}, "
+            f"wanted {layout.codec.stored_dtype} {(rows, layout.stored_width)}"
+        )
     per_shard = layout.grid.shard_passages
     # A short last shard repeats its end, so that passages which are not there have no rows.
     all_offsets = np.full(per_shard + 1, offsets[-1], np.uint32)
     all_offsets[: len(offsets)] = offsets
     checksums = np.zeros(per_shard, np.uint32)
     for j in range(len(lengths)):
-        piece = stored[offsets[j] : offsets[j + 1]]
+        piece = buffer[offsets[j] : offsets[j + 1]]
         checksums[j] = files.crc32c(_bytes_of(piece))
     return [
-        zarr_arrays.write_shard(folder / VALUES, shard, (shard, slice(0, rows)), stored),
+        zarr_arrays.write_shard(folder / VALUES, shard, (shard, slice(0, rows)), buffer),
         zarr_arrays.write_shard(folder / OFFSETS, shard, (shard,), all_offsets),
         zarr_arrays.write_shard(folder / CHECKSUMS, shard, (shard,), checksums),
     ]
