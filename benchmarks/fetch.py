@@ -37,7 +37,7 @@ def write_store(folder: Path, layout: MemoryLayout, lengths: np.ndarray[Any, Any
             offsets = np.concatenate([[0], np.cumsum(lengths[first:stop])]).astype(np.int64)
             buffer = memory_store.allocate(layout, int(offsets[-1]))
             rows = buffer[: offsets[-1]]
-            rows.view(np.uint16)[:] = rng.integers(0, 1 << 16, rows.shape, np.uint16)
+            rows[:] = rng.integers(0, 1 << 16, rows.shape, np.uint16)
             memory_store.write_shard(folder, layout, shard, offsets=offsets, buffer=buffer)
             plain.write(rows.tobytes())
 

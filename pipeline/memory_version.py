@@ -124,6 +124,7 @@ def commit(root: Path, plan: MemoryPlan, shards: Sequence[Receipt]) -> files.Fil
         encoder=plan.encoder,
         origin=plan.origin,
         layout=layout,
+        codec_parameters={},
         counts=counts,
         rows=tuple(files.entry_of(root, path) for path in joined),
         canaries=_join_canaries(root, plan),
@@ -161,14 +162,19 @@ def _quality(root: Path, card: manifest.MemoryCard) -> canaries.Difference:
     """What the codec lost, on the canaries, read back as a reader will read it."""
     reader = MemoryReader(MemoryFiles(root / manifest.memory_folder(card.version), card.layout), card)
     kept = canaries.read(root, card.canaries, width=card.layout.width)
-    found = canaries.difference(kept, np.asarray(reader.fetch(card.canaries.passage_ids).values))
-    if found.relative_error > card.layout.codec.worst_error:
+    stored = np.asarray(reader.fetch(card.canaries.passage_ids).values, np.float32)
+    values = np.asarray(kept, np.float32)
+    # The canaries are rounded to the codec's dtype, what was coded was not: hence twice.
+    allowed = 2 * reader.coder.error_bound(values)
+    off = np.linalg.norm(values - stored, axis=1)
+    if not (off <= allowed).all():
+        token = int(np.argmax(off - allowed))
         raise errors.DamagedError(
-            f"memory version {card.version} as stored is {found.relative_error:.2g} off what the encoder "
-            f"gave, codec {card.layout.codec.name} allows {card.layout.codec.worst_error:.2g}; "
-            "it is not committed"
+            f"memory version {card.version} as stored is {off[token]:.3g} off what the encoder gave "
+            f"(token {token} of its canaries), codec {card.layout.codec.name} allows "
+            f"{allowed[token]:.3g}; it is not committed: is the machine sound?"
         )
-    return found
+    return canaries.difference(kept, stored)
 
 
 def write_card(root: Path, path: str, card: manifest.Card) -> files.FileEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.buffers import Buffers
-from storage import errors, files, ids, shard_files
+from storage import codec_parameters, codecs, errors, files, ids, shard_files
 from storage.manifest import MemoryCard
 from storage.memory_files import NOWAIT, MemoryFiles
 from storage.ragged import MemoryArray, RaggedMemory
@@ -66,12 +67,18 @@ class MemoryReader:
         self._buffers = Buffers()
         self._pools = _Pools()
 
+    @functools.cached_property
+    def coder(self) -> codecs.Coder:
+        """What decodes stored rows: the codec with this version's parameters, read when first used."""
+        return codec_parameters.read(self._files.folder, self.card.layout, self.card.codec_parameters)
+
     def fetch(
         self,
         passage_ids: npt.ArrayLike,
         *,
         tokens: slice | None = None,
         out: npt.NDArray[Any] | None = None,
+        decode: bool = True,
     ) -> RaggedMemory:
         """Memory of passages by id, in the order asked, duplicates allowed.
 
@@ -81,6 +88,8 @@ class MemoryReader:
             out: where to put the values: [rows, width] of `dtype`, with at least as many rows as
                 there are tokens. By default a buffer of the reader's own, used again when the
                 result and everything made of it is gone.
+            decode: give values [tokens, d] of `dtype`; False gives rows as they are stored,
+                [tokens, stored width], for readers that decode on their device.
 
         Raises:
             UnknownPassageError: naming the ids that are not in the corpus.
@@ -92,8 +101,13 @@ class MemoryReader:
         offsets = np.zeros(len(wanted) + 1, np.int64)
         bounds = [self._bounds(s, j, tokens) for s, j in zip(shard_of, local_of, strict=True)]
         np.cumsum([stop - row for row, stop in bounds], out=offsets[1:])
-        values = self._target(out, int(offsets[-1]))
-        data = files.bytes_of(values)
+        total = int(offsets[-1])
+        values = self._target(out, total, decode)
+        direct = not decode or self.coder.view_only
+        stored = (
+            values if direct else self._buffers.take(total, layout.stored_width, layout.codec.stored_dtype)
+        )
+        data = files.bytes_of(stored)
         at = (offsets * layout.row_bytes).tolist()
 
         spans: list[_Span] = []
@@ -123,6 +137,8 @@ class MemoryReader:
             target[:] = source
         for k, earlier in again:
             data[at[k] : at[k + 1]] = data[at[earlier] : at[earlier + 1]]
+        if not direct:
+            self.coder.decode(stored, values)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
 
     def prefetch(self, passage_ids: npt.ArrayLike) -> Future[RaggedMemory]:
@@ -178,19 +194,22 @@ class MemoryReader:
             raise errors.CorpusError(f"tokens is {tokens}, wanted a slice of step 1")
         return row + begin, row + max(begin, end)
 
-    def _target(self, out: npt.NDArray[Any] | None, rows: int) -> npt.NDArray[Any]:
+    def _target(self, out: npt.NDArray[Any] | None, rows: int, decode: bool) -> npt.NDArray[Any]:
+        layout = self.card.layout
+        width = self.width if decode else layout.stored_width
+        dtype = self.dtype if decode else layout.codec.stored_dtype
         if out is None:
-            return self._buffers.take(rows, self.width, self.dtype)
+            return self._buffers.take(rows, width, dtype)
         if (
             out.ndim != 2
             or out.shape[0] < rows
-            or out.shape[1] != self.width
-            or out.dtype != self.dtype
+            or out.shape[1] != width
+            or out.dtype != dtype
             or not (out.flags.c_contiguous and out.flags.writeable)
         ):
             raise errors.CorpusError(
-                f"out is {out.dtype} {list(out.shape)}, wanted writable, contiguous {self.dtype} "
-                f"of at least {rows} rows and {self.width} columns"
+                f"out is {out.dtype} {list(out.shape)}, wanted writable, contiguous {dtype} "
+                f"of at least {rows} rows and {width} columns"
             )
         return out[:rows]
 

@@ -162,6 +162,7 @@ class MemoryCard:
     """`memory/<version>/memory.json`: the encoder, the layout with the codec, and the counts.
 
     `fingerprint` is over the encoder and the codec, `encoder_fingerprint` over the encoder alone.
+    `codec_parameters` are the SHA-256 of the codec's trained parameters by name, see `codec_parameters`.
     `origin` is the fingerprint of the version that this one was recoded from, if it was. `rows` are
     the files of `offsets` and `checksums`; `files` lists all others. `quality` is what the codec lost
     on the canaries; see `canaries.Difference`.
@@ -173,6 +174,7 @@ class MemoryCard:
     encoder: Mapping[str, Any]
     origin: str | None
     layout: MemoryLayout
+    codec_parameters: Mapping[str, str]
     counts: Mapping[str, int]
     rows: tuple[files.FileEntry, ...]
     canaries: CanaryCard
@@ -190,6 +192,7 @@ class MemoryCard:
             "encoder": dict(self.encoder),
             "origin": self.origin,
             "layout": self.layout.to_json(),
+            "codec_parameters": dict(self.codec_parameters),
             "counts": dict(self.counts),
             "rows": [entry.to_json() for entry in self.rows],
             "canaries": self.canaries.to_json(),
@@ -206,6 +209,7 @@ class MemoryCard:
             encoder=value["encoder"],
             origin=None if value["origin"] is None else str(value["origin"]),
             layout=MemoryLayout.from_json(value["layout"]),
+            codec_parameters={str(k): str(v) for k, v in value["codec_parameters"].items()},
             counts={str(k): int(v) for k, v in value["counts"].items()},
             rows=tuple(files.FileEntry.from_json(entry) for entry in value["rows"]),
             canaries=CanaryCard.from_json(value["canaries"]),

@@ -73,7 +73,7 @@ class MemoryFiles:
             DamagedError: a file is missing, or is not as long as the layout says.
         """
         self.layout = layout
-        self._folder = folder.resolve()
+        self.folder = folder.resolve()
         self._hold = locks.Hold(folder)
         per_shard, shards = layout.grid.shard_passages, layout.grid.shards
         self._offsets_bytes, self._checksums_bytes = (per_shard + 1) * 4, per_shard * 4
@@ -86,7 +86,7 @@ class MemoryFiles:
         self._gap = memoryview(bytearray(shard_files.CRC_BYTES))
 
     def _open_rows(self, name: str, chunk_bytes: int, shards: int) -> _File:
-        file = _File(zarr_arrays.shard_path(self._folder / name, 0, 2), self._folder)
+        file = _File(zarr_arrays.shard_path(self.folder / name, 0, 2), self.folder)
         wanted = shard_files.file_bytes(shards, chunk_bytes=chunk_bytes, total=max(shards, 1))
         if file.size != wanted:
             raise errors.DamagedError(f"{file.path} has {file.size:,} bytes, wanted {wanted:,}")
@@ -129,7 +129,7 @@ class MemoryFiles:
         known = self._values.get(shard)
         if known is not None:
             return known
-        file = _File(zarr_arrays.shard_path(self._folder / memory_store.VALUES, shard, 3), self._folder)
+        file = _File(zarr_arrays.shard_path(self.folder / memory_store.VALUES, shard, 3), self.folder)
         layout = self.layout
         stored = -(-self.rows(shard).starts[-1] // layout.chunk_rows)
         wanted = shard_files.file_bytes(stored, chunk_bytes=layout.chunk_bytes, total=layout.chunks)
@@ -174,7 +174,7 @@ class MemoryFiles:
         """
         if files.crc32c(data) != self.rows(shard).checksums[local]:
             passage = shard * self.layout.grid.shard_passages + local
-            path = zarr_arrays.shard_path(self._folder / memory_store.VALUES, shard, 3)
+            path = zarr_arrays.shard_path(self.folder / memory_store.VALUES, shard, 3)
             raise errors.DamagedError(
                 f"memory of passage {passage} in {path} does not match its checksum; run `memcorpus verify`"
             )

@@ -1,6 +1,6 @@
 """The memory store: every token's memory, ragged, in three Zarr v3 arrays.
 
-    values    [shards, rows, width]   row r of shard s; the rows of a passage lie together, no padding
+    values    [shards, rows, stored]  row r of shard s, as its codec stores a token; no padding
     offsets   [shards, passages + 1]  uint32: passage j of shard s holds rows offsets[s, j] to [s, j + 1]
     checksums [shards, passages]      uint32: CRC-32C of the passage's bytes in `values`
 
@@ -64,8 +64,13 @@ class MemoryLayout:
         return self.chunks * self.chunk_rows
 
     @property
+    def stored_width(self) -> int:
+        """Columns of a stored row."""
+        return self.codec.stored_width(self.width)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
-        return self.grid.shards, self.rows, self.width
+        return self.grid.shards, self.rows, self.stored_width
 
     @property
     def row_bytes(self) -> int:
@@ -99,18 +104,21 @@ class MemoryLayout:
 
 def create(folder: Path, layout: MemoryLayout) -> list[Path]:
     """Write the three arrays' metadata before the workers start. Returns their paths."""
+    codec = layout.codec
     shards, per_shard = layout.grid.shards, layout.grid.shard_passages
     return [
         zarr_arrays.create(
             folder / VALUES,
             shape=layout.shape,
-            dtype=layout.codec.stored_dtype,
-            chunk=(1, layout.chunk_rows, layout.width),
-            shard=(1, layout.rows, layout.width),
+            dtype=codec.stored_dtype,
+            chunk=(1, layout.chunk_rows, layout.stored_width),
+            shard=(1, layout.rows, layout.stored_width),
             dimension_names=("shard", "row", "width"),
             attributes={
-                "logical_dtype": layout.codec.dtype.name,
-                "codec": layout.codec.to_json(),
+                # Of the values; they are the stored ones only where the codec is called the same.
+                "logical_dtype": codec.dtype.name,
+                "logical_width": layout.width,
+                "codec": codec.to_json(),
             },
         ),
         zarr_arrays.create(
@@ -135,9 +143,12 @@ def create(folder: Path, layout: MemoryLayout) -> list[Path]:
 
 
 def allocate(layout: MemoryLayout, tokens: int) -> npt.NDArray[Any]:
-    """A buffer for `tokens` rows [rows, width], whole chunks long, so that one write takes it as it is."""
+    """A buffer for `tokens` stored rows, whole chunks long, so that one write takes it as it is.
+
+    [rows, stored_width] of the codec's stored dtype, as `Coder.encode` gives them.
+    """
     rows = -(-tokens // layout.chunk_rows) * layout.chunk_rows
-    return np.zeros((rows, layout.width), layout.codec.dtype)
+    return np.zeros((rows, layout.stored_width), layout.codec.stored_dtype)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,7 +202,7 @@ def write_shard(
         layout: its shapes.
         shard: which.
         offsets: int64 [n + 1], rows of each of the shard's n passages in `buffer`, from 0.
-        buffer: [rows, width] as `allocate` gives it, of the codec's dtype.
+        buffer: stored rows [rows, stored_width], as `allocate` gives it.
     """
     first, stop = layout.grid.bounds(shard)
     lengths = np.diff(offsets)
@@ -207,10 +218,12 @@ def write_shard(
             f"wanted 1 to {layout.max_tokens}"
         )
     rows = -(-int(offsets[-1]) // layout.chunk_rows) * layout.chunk_rows
-    if buffer.shape != (rows, layout.width):
-        raise errors.CorpusError(f"shard {shard} got a buffer {buffer.shape}, wanted {(rows, layout.width)}")
-    stored = np.ascontiguousarray(layout.codec.stored(buffer))
-    data = files.bytes_of(stored)
+    if buffer.shape != (rows, layout.stored_width) or buffer.dtype != layout.codec.stored_dtype:
+        raise errors.CorpusError(
+            f"shard {shard} got a buffer {buffer.dtype} {buffer.shape}, "
+            f"wanted {layout.codec.stored_dtype} {(rows, layout.stored_width)}"
+        )
+    data = files.bytes_of(np.ascontiguousarray(buffer))
     per_shard, row_bytes = layout.grid.shard_passages, layout.row_bytes
     all_offsets = np.full(per_shard + 1, offsets[-1], np.uint32)
     all_offsets[: len(offsets)] = offsets

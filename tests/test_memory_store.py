@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +15,45 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retrieval.memory import MemoryReader
-from storage import codecs, errors, files, memory_store, zarr_arrays
+from storage import codec_parameters, codecs, errors, files, memory_store, zarr_arrays
 from storage.canaries import CanaryCard
 from storage.manifest import MemoryCard
 from storage.memory_files import MemoryFiles
 from storage.memory_store import MemoryLayout
 from storage.shards import ShardGrid
 
+# Codecs that store rows of six dimensions; those of whole groups have a test of their own.
+CODECS = tuple(codecs.by_name(name) for name in ("float32", "bfloat16", "float16", "int8", "turbo4", "pq3x3"))
+
 
 def write(
     folder: Path, layout: MemoryLayout, lengths: npt.NDArray[np.int64], seed: int = 0
 ) -> list[npt.NDArray[Any]]:
-    """A store of random memory; returns each passage's."""
+    """A store of random memory; returns each passage's, as it must come back."""
     rng = np.random.default_rng(seed)
-    memory = [rng.normal(size=(n, layout.width)).astype(layout.codec.dtype) for n in lengths]
+    coder = coder_of(layout)
+    codec_parameters.write(folder, layout.codec, coder.parameters)
+    coded = [coder.encode(rng.normal(size=(n, layout.width)).astype(np.float32)) for n in lengths]
     memory_store.create(folder, layout)
     rows = []
     for shard in layout.grid:
         first, stop = layout.grid.bounds(shard)
         offsets = np.concatenate([[0], np.cumsum(lengths[first:stop])]).astype(np.int64)
         buffer = memory_store.allocate(layout, int(offsets[-1]))
-        buffer[: offsets[-1]] = np.concatenate(memory[first:stop])
+        buffer[: offsets[-1]] = np.concatenate(coded[first:stop])
         rows.append(memory_store.write_shard(folder, layout, shard, offsets=offsets, buffer=buffer).rows)
     memory_store.join(folder, layout, lambda: rows)
-    return memory
+    return [coder.decoded(stored) for stored in coded]
+
+
+def coder_of(layout: MemoryLayout) -> codecs.Coder:
+    return _trained(layout.codec, layout.width)
+
+
+@functools.cache
+def _trained(codec: codecs.Codec, width: int) -> codecs.Coder:
+    sample = np.random.default_rng(7).normal(size=(400, width)).astype(np.float32)
+    return codec.bind(width, codec.train(sample))
 
 
 def reader(folder: Path, layout: MemoryLayout, *, check: str = "once") -> MemoryReader:
@@ -47,6 +64,7 @@ def reader(folder: Path, layout: MemoryLayout, *, check: str = "once") -> Memory
         encoder_fingerprint="e" * 64,
         encoder={},
         layout=layout,
+        codec_parameters=codec_parameters.digests(coder_of(layout).parameters),
         counts={},
         origin=None,
         rows=(entry, entry),
@@ -73,7 +91,7 @@ def test_fetch_gives_what_was_written_in_any_order(
     lengths = np.array(
         data.draw(st.lists(st.integers(1, 40), min_size=passages, max_size=passages)), np.int64
     )
-    codec = data.draw(st.sampled_from(list(codecs.CODECS.values())))
+    codec = data.draw(st.sampled_from(CODECS))
     layout = layout_of(passages, codec=codec, chunk_rows=data.draw(st.sampled_from([1, 3, 16, 128])))
     folder = tmp_path_factory.mktemp("store")
     memory = write(folder, layout, lengths)
@@ -84,12 +102,16 @@ def test_fetch_gives_what_was_written_in_any_order(
     assert len(fetched) == len(wanted)
     for j, i in enumerate(wanted):
         np.testing.assert_array_equal(fetched[j].view(np.uint8), memory[i].view(np.uint8))
+    raw = reader(folder, layout).fetch(wanted, decode=False)
+    assert raw.values.shape == (len(fetched.values), layout.stored_width)
+    assert raw.values.dtype == codec.stored_dtype
+    np.testing.assert_array_equal(coder_of(layout).decoded(raw.values), fetched.values)
     np.testing.assert_array_equal(np.diff(fetched.offsets), lengths[wanted])
 
 
 def test_other_zarr_readers_agree(tmp_path: Path) -> None:
     lengths = np.random.default_rng(1).integers(1, 41, 20)
-    for codec in codecs.CODECS.values():
+    for codec in CODECS:
         layout = layout_of(20, codec=codec)
         folder = tmp_path / codec.name
         memory = write(folder, layout, lengths)
@@ -101,8 +123,8 @@ def test_other_zarr_readers_agree(tmp_path: Path) -> None:
         for i in range(20):
             s, j = divmod(i, 8)
             rows: Any = values[s, offsets[s, j] : offsets[s, j + 1]]
-            np.testing.assert_array_equal(codec.logical(rows), memory[i])
-            assert checksums[s, j] == files.crc32c(memory[i].tobytes())
+            np.testing.assert_array_equal(coder_of(layout).decoded(rows), memory[i])
+            assert checksums[s, j] == files.crc32c(rows.tobytes())
             through_tensorstore = opened.read((s, slice(offsets[s, j], offsets[s, j + 1])))
             np.testing.assert_array_equal(rows, through_tensorstore)
 
@@ -217,6 +239,41 @@ def test_the_wrong_encoder_is_refused_by_name(tmp_path: Path) -> None:
     opened.require_encoder("e" * 64)
     with pytest.raises(errors.MismatchError, match=r"eeeeeeeeeeeeeeee.*dddddddddddddddd"):
         opened.require_encoder("d" * 64)
+
+
+def test_another_versions_parameters_are_refused(tmp_path: Path) -> None:
+    layout = layout_of(8, codec=codecs.by_name("pq3x3"))
+    write(tmp_path, layout, np.full(8, 3))
+    (data,) = (
+        path for path in (tmp_path / "codec").rglob("*") if path.is_file() and path.name != "zarr.json"
+    )
+    whole = data.read_bytes()
+    for name in ("another", "cut", "flipped", "missing"):
+        if name == "another":
+            other = layout.codec.train(np.random.default_rng(8).normal(size=(400, 6)).astype(np.float32))
+            codec_parameters.write(tmp_path, layout.codec, other)
+        elif name == "cut":
+            data.write_bytes(whole[:-1])
+        elif name == "flipped":
+            data.write_bytes(whole[:9] + bytes([whole[9] ^ 4]) + whole[10:])
+        else:
+            data.unlink()
+        with pytest.raises(errors.DamagedError):
+            reader(tmp_path, layout).fetch([3])
+        assert len(reader(tmp_path, layout).fetch([3], decode=False)) == 1
+    data.write_bytes(whole)
+    assert len(reader(tmp_path, layout).fetch([3])) == 1
+
+
+def test_a_card_that_claims_an_absurd_width(tmp_path: Path) -> None:
+    layout = layout_of(8, codec=codecs.by_name("pq3x3"))
+    write(tmp_path, layout, np.full(8, 3))
+    sums = codec_parameters.digests(coder_of(layout).parameters)
+    claims = dataclasses.replace(layout, width=3 * 10**12)
+    with pytest.raises(errors.DamagedError, match=r"does not have 48,000,000,000,004 bytes"):
+        codec_parameters.read(tmp_path, claims, sums)
+    with pytest.raises(errors.CorpusError, match=r"has codec parameters \[\]"):
+        codec_parameters.read(tmp_path, layout, {})
 
 
 def test_threads_fetch_at_the_same_time(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ class EncodeShards:
 
         buffer = memory_store.allocate(self.memory, rows)
         with meter.time("encoding"):
-            encoder.encode(tokens, buffer[:rows], on_batch=on_memory)
+            encoder.encode(tokens, buffer[:rows].view(self.memory.codec.dtype), on_batch=on_memory)
         with meter.time("writing"):
             written = memory_store.write_shard(
                 self.root / self.memory_folder,
@@ -212,7 +212,12 @@ class EncodeShards:
             entries.append(written.measured.entry(self.root, written.path))
             entries.append(_keep(self.root, rows_path(self.root, unit), written.rows.to_bytes()))
             if kept := canaries.within(self.memory.grid.passages, first, stop):
-                values = [buffer[tokens.offsets[i - first] : tokens.offsets[i - first + 1]] for i in kept]
+                values = [
+                    buffer.view(self.memory.codec.dtype)[
+                        tokens.offsets[i - first] : tokens.offsets[i - first + 1]
+                    ]
+                    for i in kept
+                ]
                 data = b"".join(map(canaries.stored_bytes, values))
                 entries.append(_keep(self.root, canaries_path(self.root, unit), data))
         counts |= {

@@ -1,0 +1,99 @@
+"""Trained parameters of a memory version's codec: Zarr v3 arrays in `codec/<parameter>/`, one chunk each.
+
+Their SHA-256, over the values as they are stored (little-endian, C order), stand in the version's card and
+decide its fingerprint: codes mean nothing without the very parameters they were made with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from storage import codecs, errors, files, zarr_arrays
+from storage.memory_store import MemoryLayout
+
+FOLDER: Final = "codec"
+_CRC_BYTES: Final = 4
+
+
+def digests(parameters: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
+    """SHA-256 of each parameter, by name, names in order."""
+    return {
+        name: hashlib.sha256(np.ascontiguousarray(parameters[name]).view(np.uint8).data).hexdigest()
+        for name in sorted(parameters)
+    }
+
+
+def write(folder: Path, codec: codecs.Codec, parameters: Mapping[str, npt.NDArray[Any]]) -> list[Path]:
+    """Write parameters into a version's folder, whole; the same ones again change nothing.
+
+    Returns:
+        The files: metadata and data of each array. None for a codec that is not trained.
+    """
+    paths = []
+    for name in sorted(parameters):
+        array = np.ascontiguousarray(parameters[name])
+        paths.append(
+            zarr_arrays.create(
+                folder / FOLDER / name,
+                shape=array.shape,
+                dtype=array.dtype,
+                chunk=array.shape,
+                dimension_names=tuple(f"{name}_{i}" for i in range(array.ndim)),
+                attributes={"codec": codec.to_json()},
+            )
+        )
+        path = zarr_arrays.shard_path(folder / FOLDER / name, 0, array.ndim)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A chunk as Zarr stores it: the values, and their CRC-32C.
+        data = array.tobytes()
+        files.write_atomic(path, data + files.crc32c(data).to_bytes(_CRC_BYTES, "little"))
+        paths.append(path)
+    return paths
+
+
+def files_of(folder: Path, codec: codecs.Codec, width: int) -> list[Path]:
+    """The files that `write` left in a version's folder."""
+    paths = []
+    for name, (shape, _) in sorted(codec.parameter_shapes(width).items()):
+        array = folder / FOLDER / name
+        paths += [array / zarr_arrays.METADATA, zarr_arrays.shard_path(array, 0, len(shape))]
+    return paths
+
+
+def read(folder: Path, layout: MemoryLayout, sums: Mapping[str, str]) -> codecs.Coder:
+    """The coder of a version, its parameters read and checked against their SHA-256 in the card.
+
+    Raises:
+        CorpusError: the card names other parameters than the codec has.
+        DamagedError: a parameter is missing, or is not the one that the version was written with.
+    """
+    codec = layout.codec
+    shapes = codec.parameter_shapes(layout.width)
+    if set(shapes) != set(sums):
+        raise errors.CorpusError(
+            f"the card of {folder} has codec parameters {sorted(sums)}, "
+            f"codec {codec.name} has {sorted(shapes)}"
+        )
+    parameters = {}
+    for name, (shape, dtype) in sorted(shapes.items()):
+        array = folder / FOLDER / name
+        path = zarr_arrays.shard_path(array, 0, len(shape))
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise errors.CorpusError(f"{path} is a link out of the corpus folder")
+        # Before anything is allocated: a card may claim any width.
+        wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize + _CRC_BYTES
+        if not path.is_file() or path.stat().st_size != wanted:
+            raise errors.DamagedError(f"{path} is missing or does not have {wanted:,} bytes")
+        parameters[name] = zarr_arrays.Array(array, shape=shape, dtype=dtype.name).read((...,))
+        if digests({name: parameters[name]})[name] != sums[name]:
+            raise errors.DamagedError(
+                f"codec parameter {name} in {array} is not the one that this version was written with; "
+                "run `memcorpus verify`"
+            )
+    return codec.bind(layout.width, parameters)

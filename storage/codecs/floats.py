@@ -1,0 +1,112 @@
+"""float32, bfloat16, float16: plain rounding to a floating-point type.
+
+Types that zarr-python cannot open are kept as unsigned integers of the same width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from storage import errors
+from storage.codecs import base
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FloatCodec(base.Codec):
+    """Rounding to `logical`, once, from float32.
+
+    `relative_error` bounds |stored - computed| / |computed| for values in the type's normal range:
+    half a unit in the last place, 2**-(mantissa bits + 1). Values too small for the normal range
+    are off by at most `absolute_error`.
+    """
+
+    logical_dtype: np.dtype[Any]
+    stored_as: np.dtype[Any]
+    relative_error: float
+    absolute_error: float
+
+    kind: ClassVar[str] = "float"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.logical_dtype
+
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        return self.stored_as
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        return {}
+
+    def stored_width(self, width: int) -> int:
+        return width
+
+    def bind(self, width: int, parameters: base.Parameters) -> FloatCoder:
+        return FloatCoder(self, width, parameters)
+
+    def stored(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """View values of `dtype` as they lie in the file."""
+        if values.dtype != self.dtype:
+            raise TypeError(f"codec {self.name} stores {self.dtype}, got {values.dtype}")
+        return values.view(self.stored_dtype)
+
+    def logical(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """View stored rows as values; nothing is copied."""
+        return stored.view(self.dtype)
+
+
+class FloatCoder(base.Coder):
+    """Stored rows are the values, bit for bit."""
+
+    codec: FloatCodec
+    view_only: ClassVar[bool] = True
+
+    def view(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return self.codec.logical(stored)
+
+    def error_bound(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        magnitude = np.abs(values.astype(np.float64))
+        error = np.maximum(self.codec.relative_error * magnitude, self.codec.absolute_error)
+        return base.row_norms(error)
+
+    def _encode(self, values: npt.NDArray[np.float32], out: npt.NDArray[Any]) -> None:
+        rounded = out.view(self.codec.dtype)
+        with np.errstate(over="ignore", under="ignore"):
+            np.copyto(rounded, values, casting="unsafe")
+        if not np.isfinite(rounded).all():
+            raise errors.CorpusError(
+                f"a memory value of magnitude {np.abs(values).max():.6g} is beyond {self.codec.name}; "
+                "store bfloat16 or float32"
+            )
+
+    def _decode(self, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+        np.copyto(out, self.codec.logical(stored))
+
+
+FLOAT32: Final = FloatCodec(
+    name="float32",
+    logical_dtype=base.float32,
+    stored_as=base.float32,
+    relative_error=0.0,
+    absolute_error=0.0,
+)
+BFLOAT16: Final = FloatCodec(
+    name="bfloat16",
+    logical_dtype=base.bfloat16,
+    stored_as=np.dtype("<u2"),
+    relative_error=base.BFLOAT16_RELATIVE,
+    absolute_error=base.BFLOAT16_ABSOLUTE,
+)
+# T5's residual stream reaches values that float16 cannot hold in large models; storing one raises.
+FLOAT16: Final = FloatCodec(
+    name="float16",
+    logical_dtype=np.dtype("<f2"),
+    stored_as=np.dtype("<f2"),
+    relative_error=2.0**-11,
+    absolute_error=2.0**-25,
+)

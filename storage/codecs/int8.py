@@ -1,0 +1,153 @@
+"""int8: eight bits a value, scaled by channel and by token.
+
+    code[c] = rint(x[c] / (channel_scale[c] * token_scale)),  in -127 .. 127
+    token_scale = max over c of |x[c]| / channel_scale[c], / 127
+
+A few channels of T5's residual stream are tens to thousands of times as large as the others, the same
+for all tokens (Dettmers et al. 2022, 2208.07339, section 4): with a scale for each token alone, those
+few set it, and the others are rounded away. So channels are first brought to one size, by scales that
+are trained on a sample.
+
+A stored row is the codes, then the token's scale as a little-endian float32:
+uint8 [d + 4], the codes as two's complement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from storage import errors
+from storage.codecs import base
+
+SCALE_BYTES: Final = 4
+CHANNEL_SCALE: Final = "channel_scale"
+LARGEST: Final = 127
+# Tokens whose largest scaled value is below this are stored as zeros: dividing by less overflows.
+SMALLEST: Final = 1e-30
+SAMPLE_TOKENS: Final = 16384
+# Exponents of the norms that are tried for a channel's size.
+_NORMS: Final = (2, 4, 8, 16, None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Int8(base.Codec):
+    """Bound: each value is off by at most half a step, channel_scale * token_scale / 2, and the rounding
+    of the decoded value to bfloat16 (2**-8 of it)."""
+
+    kind: ClassVar[str] = "int8"
+    trained: ClassVar[bool] = True
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        return {"token_scale": "float32"}
+
+    def stored_width(self, width: int) -> int:
+        return width + SCALE_BYTES
+
+    def parameter_shapes(self, width: int) -> base.Shapes:
+        return {CHANNEL_SCALE: ((width,), base.float32)}
+
+    def sample_tokens(self, width: int) -> int:
+        return SAMPLE_TOKENS
+
+    def bind(self, width: int, parameters: base.Parameters) -> Int8Coder:
+        return Int8Coder(self, width, parameters)
+
+    def train(self, sample: npt.NDArray[np.float32], seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+        """Channel scales: of several norms of a channel, the one with the least error on the sample.
+
+        A channel's error counts relative to its own mean square, since a large channel is not a more
+        important one: T5 brings channels to one size by the scales of its norms.
+        """
+        if not len(sample):
+            raise errors.CorpusError(f"codec {self.name} cannot be trained on no tokens")
+        base.check_values(sample, sample.shape[-1])
+        peak = np.maximum(np.abs(sample).max(axis=0), SMALLEST)  # [d]
+        best, least = peak, np.inf
+        for norm in _NORMS:
+            scales = peak
+            if norm is not None:
+                total = np.zeros(peak.shape, np.float64)
+                for rows in base.blocks(*sample.shape):
+                    total += ((np.abs(sample[rows]) / peak).astype(np.float64) ** norm).sum(axis=0)
+                scales = (peak * (total / len(sample)) ** (1 / norm)).astype(np.float32)
+            # A channel that is silent in the sample must not set the step of a token that uses it.
+            scales = np.maximum(scales, np.float32(np.median(scales) * 1e-3))
+            scales = np.maximum(scales, np.float32(SMALLEST))
+            error = _relative_error(sample, scales)
+            if error < least:
+                best, least = scales, error
+        return {CHANNEL_SCALE: np.ascontiguousarray(best, np.float32)}
+
+
+def _relative_error(sample: npt.NDArray[np.float32], scales: npt.NDArray[np.float32]) -> float:
+    """Mean over channels of (error's mean square / values' mean square), uniform rounding assumed."""
+    steps = energy = 0.0
+    for rows in base.blocks(*sample.shape):
+        values = sample[rows].astype(np.float64)
+        steps += ((np.abs(values) / scales).max(axis=1) ** 2).sum()
+        energy = energy + (values**2).sum(axis=0)
+    silent = energy == 0
+    shares = np.where(silent, 0.0, scales.astype(np.float64) ** 2 / np.where(silent, 1.0, energy))
+    return float(steps * shares.mean())
+
+
+class Int8Coder(base.Coder):
+    """Eight bits a value."""
+
+    def __init__(self, codec: Int8, width: int, parameters: base.Parameters) -> None:
+        super().__init__(codec, width, parameters)
+        self.scales: npt.NDArray[np.float32] = self.parameters[CHANNEL_SCALE]
+        if not (np.isfinite(self.scales) & (self.scales >= np.float32(SMALLEST))).all():
+            raise errors.CorpusError("channel scales of codec int8 hold what is no positive number")
+
+    def token_scales(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """[n]; 0 for a token that is stored as zeros."""
+        peaks = (np.abs(values) / self.scales).max(axis=1)
+        if not np.isfinite(peaks).all():
+            raise errors.CorpusError(
+                f"a memory value of magnitude {np.abs(values).max():.6g} is beyond codec int8 as it was "
+                "trained; store bfloat16 or float32"
+            )
+        scales: npt.NDArray[np.float32] = np.where(peaks < SMALLEST, 0, peaks / np.float32(LARGEST))
+        return scales
+
+    def error_bound(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        steps = self.token_scales(values).astype(np.float64)[:, None] * self.scales
+        # A thousandth for the arithmetic in float32; SMALLEST for tokens stored as zeros.
+        half = 0.501 * steps + SMALLEST * self.scales
+        return base.row_norms(half + base.bfloat16_error(np.abs(values) + half))
+
+    def _encode(self, values: npt.NDArray[np.float32], out: npt.NDArray[Any]) -> None:
+        scales = self.token_scales(values)
+        scaled = values / self.scales
+        scaled /= np.where(scales == 0, np.float32(1), scales)[:, None]
+        scaled[scales == 0] = 0
+        np.rint(scaled, out=scaled)
+        np.clip(scaled, -LARGEST, LARGEST, out=scaled)
+        np.copyto(out[:, : self.width].view(np.int8), scaled, casting="unsafe")
+        out[:, self.width :] = scales.astype("<f4")[:, None].view(np.uint8)
+
+    def _decode(self, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+        codes = stored[:, : self.width].view(np.int8)
+        scales = token_floats(stored, self.width)
+        work = np.empty((min(len(stored), base.block_rows(self.width)), self.width), np.float32)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            for rows in base.blocks(len(stored), self.width):
+                values = work[: rows.stop - rows.start]
+                np.multiply(codes[rows], self.scales, out=values)
+                np.multiply(values, scales[rows, None], out=values)
+                np.copyto(out[rows], values, casting="unsafe")
+
+
+def token_floats(stored: npt.NDArray[Any], at: int) -> npt.NDArray[np.float32]:
+    """The float32 [n] that begins at byte `at` of each row."""
+    floats: npt.NDArray[np.float32] = np.ascontiguousarray(stored[:, at : at + SCALE_BYTES]).view("<f4")[:, 0]
+    return floats
+
+
+INT8: Final = Int8(name="int8")

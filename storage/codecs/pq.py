@@ -1,0 +1,160 @@
+"""pq<dims>x<bits>: product quantization. Each group of `dims` dimensions becomes one of 2**bits codes.
+
+    code[g] = argmin over k of |x[g * dims : (g + 1) * dims] - codebooks[g, k]|^2
+
+Each group has its own codebook, trained by k-means on a sample of the memory, and stored as bfloat16, so
+that decoding is a plain gather. Encoding takes the nearest of the codes as they are stored, the lowest
+of equals. Source: MEMORY-VQ (Zemlyanskiy et al. 2023, 2308.14903), which compresses 16x with groups of 16
+dimensions and 65,536 codes; Jégou et al. 2011.
+
+A stored row is the codes: uint8 [d / dims] up to 8 bits, uint16 beyond.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from storage import errors
+from storage.codecs import base, kmeans
+
+CODEBOOKS: Final = "codebooks"
+MAX_DIMS: Final = 256
+MAX_BITS: Final = 16
+# Tokens a code that training wants, and the fewest it takes. 256 and 39 are FAISS's
+# (Clustering.h: max_points_per_centroid, min_points_per_centroid); for books of more than 8 bits so many
+# would be millions of tokens, and then fewer are taken.
+MOST_TOKENS: Final = 256
+FEWEST_TOKENS: Final = 39
+FEWEST_TOKENS_LARGE: Final = 4
+SAMPLE_BYTES: Final = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PQ(base.Codec):
+    """Bound: a row is at most as far off as from the row of any other codes, such as all zeros.
+
+    How far that is depends on the memory: see `relative_error` in the benchmark.
+    """
+
+    dims: int
+    bits: int
+
+    kind: ClassVar[str] = "pq"
+    trained: ClassVar[bool] = True
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        return {"dims": self.dims, "bits": self.bits}
+
+    @property
+    def codes(self) -> int:
+        """Codes of a group."""
+        return 1 << self.bits
+
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        return np.dtype("u1" if self.bits <= 8 else "<u2")
+
+    def stored_width(self, width: int) -> int:
+        if width < 1 or width % self.dims:
+            raise errors.CorpusError(
+                f"codec {self.name} cuts rows into groups of {self.dims} dimensions, which do not divide the "
+                f"memory's width {width}; take a group size that does"
+            )
+        return width // self.dims
+
+    def parameter_shapes(self, width: int) -> base.Shapes:
+        return {CODEBOOKS: ((self.stored_width(width), self.codes, self.dims), np.dtype("<u2"))}
+
+    @property
+    def fewest_tokens(self) -> int:
+        """Tokens below which `train` refuses a sample."""
+        return self.codes * (FEWEST_TOKENS if self.bits <= 8 else FEWEST_TOKENS_LARGE)
+
+    def sample_tokens(self, width: int) -> int:
+        """As many as fit into `SAMPLE_BYTES` of float32, if those are enough."""
+        return max(self.fewest_tokens, min(self.codes * MOST_TOKENS, SAMPLE_BYTES // (4 * width)))
+
+    def bind(self, width: int, parameters: base.Parameters) -> PQCoder:
+        return PQCoder(self, width, parameters)
+
+    def train(self, sample: npt.NDArray[np.float32], seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+        """Codebooks, group by group, each with its own random numbers, from `seed` and the group."""
+        groups = self.stored_width(sample.shape[-1])
+        base.check_values(sample, sample.shape[-1])
+        if len(sample) < self.fewest_tokens:
+            raise errors.CorpusError(
+                f"codec {self.name} has {self.codes:,} codes a group, for which {len(sample):,} tokens are "
+                f"too small a sample, wanted {self.fewest_tokens:,}; take fewer bits, or int8"
+            )
+        books = np.empty((groups, self.codes, self.dims), base.bfloat16)
+        for group in range(groups):
+            values = np.ascontiguousarray(sample[:, group * self.dims : (group + 1) * self.dims], np.float32)
+            # Centred, since distances are differences of squares; and of a size at which none overflows.
+            centre = values.mean(axis=0, dtype=np.float64).astype(np.float32)
+            values -= centre
+            peak = np.float32(max(float(np.abs(values).max()), float(np.finfo(np.float32).tiny)))
+            rng = np.random.default_rng([seed, group])
+            books[group] = kmeans.train(values / peak, self.codes, rng) * peak + centre
+        return {CODEBOOKS: books.view("<u2")}
+
+
+class PQCoder(base.Coder):
+    """A gather from all codebooks laid end to end."""
+
+    codec: PQ
+
+    def __init__(self, codec: PQ, width: int, parameters: base.Parameters) -> None:
+        super().__init__(codec, width, parameters)
+        books = np.ascontiguousarray(self.parameters[CODEBOOKS])
+        self.codebooks: npt.NDArray[Any] = books.view(base.bfloat16)  # [groups, codes, dims]
+        if not np.isfinite(self.codebooks).all():
+            raise errors.CorpusError(f"a codebook of codec {codec.name} holds what is not finite")
+        # Distances are differences of squares, so they are taken from the codes' mean.
+        self.centres: npt.NDArray[np.float32] = (
+            self.codebooks.astype(np.float32).mean(axis=1, dtype=np.float64).astype(np.float32)
+        )
+        # One item for a code's dims values: NumPy moves it as a whole.
+        self._item = np.dtype(f"V{2 * codec.dims}")
+        self._table = books.reshape(-1, codec.dims).view(self._item)[:, 0]
+        self._first = np.arange(self.stored_width, dtype=np.intp) * codec.codes
+
+    def error_bound(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        zeros = self.codebooks[:, 0].astype(np.float64).reshape(-1)
+        # Distances are compared in float32, of squares up to those of the values and codes.
+        largest = np.sqrt(np.square(self.codebooks.astype(np.float64)).sum(axis=2).max(axis=1).sum())
+        slack = 2.0**-9 * (base.row_norms(values) + largest)
+        bound: npt.NDArray[np.float64] = base.row_norms(values - zeros) + slack
+        return bound
+
+    def _encode(self, values: npt.NDArray[np.float32], out: npt.NDArray[Any]) -> None:
+        dims = self.codec.dims
+        for group in range(self.stored_width):
+            part = values[:, group * dims : (group + 1) * dims] - self.centres[group]
+            codes = self.codebooks[group].astype(np.float32) - self.centres[group]
+            # A power of two changes no comparison, and no square overflows.
+            peak = float(max(np.abs(part).max(), np.abs(codes).max()))
+            shrink = np.float32(2.0 ** -max(0, int(np.log2(peak)) - 40)) if peak > 0 else np.float32(1)
+            out[:, group] = kmeans.nearest(part * shrink, codes * shrink)[0]
+
+    def _decode(self, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+        items = out.view(self._item)  # [n, groups]
+        step = min(len(stored), base.block_rows(self.stored_width))
+        places = np.empty((step, self.stored_width), np.intp)
+        for rows in base.blocks(len(stored), self.stored_width):
+            here = places[: rows.stop - rows.start]
+            np.add(stored[rows], self._first, out=here)
+            if self.codec.bits not in (8, 16):
+                self._check(stored[rows])
+            # In range, as a code has no more bits than its type; "wrap" is the mode that checks least.
+            np.take(self._table, here, out=items[rows], mode="wrap")
+
+    def _check(self, stored: npt.NDArray[Any]) -> None:
+        if stored.size and stored.max() >= self.codec.codes:
+            raise errors.DamagedError(
+                f"a code of {stored.max()} is stored, codec {self.codec.name} has {self.codec.codes} codes"
+            )

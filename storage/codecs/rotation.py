@@ -1,0 +1,116 @@
+"""A fixed orthogonal rotation of d dimensions that costs O(d sqrt d), and can be written down in a line.
+
+It makes any vector's coordinates look like independent normal ones (of variance |x|^2 / d), so that one
+scalar quantizer serves all of them. With d = p * q, as `factors` gives, x written as a matrix
+X [p, q] row by row, and . the product of elements:
+
+    rotate(X)  = A (S2 . ((S1 . X) H)) H
+    restore(Y) = S1 . ((S2 . ((A^T Y) H)) H)
+
+    H [q, q]  Hadamard matrix by Sylvester's construction, divided by sqrt(q); it is its own inverse
+    A [p, p]  kron(C, H'), H' the Hadamard matrix of order p / m, C [m, m] the orthonormal DCT-II for the
+              odd part m of d:  C[i, j] = sqrt((2 if i else 1) / m) cos(pi (2 j + 1) i / (2 m))
+    S1, S2    signs [p, q], row by row, from splitmix64 (`signs`)
+
+One round of signs and Hadamard is not enough for T5: a token's energy lies in one channel or a few, and
+one channel alone becomes a vector of two values, +-|x| / sqrt(d). The second round, over half of the
+dimensions, turns them into sums of q random signs. A third would change nothing that can be measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+_GOLDEN: Final = 0x9E3779B97F4A7C15
+
+
+def factors(width: int) -> tuple[int, int, int]:
+    """(p, q, m): width = p * q, q a power of two of about sqrt(width), m the odd part of width."""
+    twos = (width & -width).bit_length() - 1
+    q = 1 << (twos + 1) // 2
+    return width // q, q, width >> twos
+
+
+def signs(count: int, seed: int) -> npt.NDArray[np.float32]:
+    """+1 or -1 by splitmix64's top bit: of its `seed * 2**32 + 1`-th output and those that follow.
+
+    Output i (from 1) of splitmix64 started at 0: z = i * 0x9E3779B97F4A7C15;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9; z = (z ^ z >> 27) * 0x94D049BB133111EB; z ^ z >> 31;
+    all modulo 2**64. Source: Steele, Lea, Flood 2014, Fast splittable pseudorandom number generators.
+    """
+    z = (np.arange(1, count + 1, dtype=np.uint64) + np.uint64(seed << 32)) * np.uint64(_GOLDEN)
+    z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return np.where(z >> np.uint64(63), np.float32(-1), np.float32(1))
+
+
+def hadamard(order: int) -> npt.NDArray[np.float64]:
+    """Sylvester's Hadamard matrix of a power of two, orthonormal."""
+    matrix = np.ones((1, 1))
+    while len(matrix) < order:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    normed: npt.NDArray[np.float64] = matrix / np.sqrt(order)
+    return normed
+
+
+def cosines(order: int) -> npt.NDArray[np.float64]:
+    """The orthonormal DCT-II [order, order]."""
+    i, j = np.arange(order)[:, None], np.arange(order)
+    matrix: npt.NDArray[np.float64] = np.cos(np.pi * (2 * j + 1) * i / (2 * order))
+    matrix *= np.sqrt(np.where(i, 2, 1) / order)
+    return matrix
+
+
+@dataclass(frozen=True, eq=False)
+class Rotation:
+    """The rotation of one width, its matrices in float32.
+
+    Attributes:
+        a: [p, p].
+        h: [q, q].
+        first, second: signs [p, q].
+    """
+
+    a: npt.NDArray[np.float32]
+    h: npt.NDArray[np.float32]
+    first: npt.NDArray[np.float32]
+    second: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, width: int, seed: int = 0) -> Rotation:
+        """Signs of the first round from `2 * seed`, of the second from `2 * seed + 1`."""
+        p, q, m = factors(width)
+        return cls(
+            a=np.kron(cosines(m), hadamard(p // m)).astype(np.float32),
+            h=hadamard(q).astype(np.float32),
+            first=signs(width, 2 * seed).reshape(p, q),
+            second=signs(width, 2 * seed + 1).reshape(p, q),
+        )
+
+    def rotate(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Rotate rows [n, d]; returns a new array."""
+        work = (values.reshape(-1, *self.first.shape) * self.first) @ self.h
+        work *= self.second
+        rotated: npt.NDArray[np.float32] = np.matmul(self.a, work @ self.h).reshape(values.shape)
+        return rotated
+
+    def restore(self, values: npt.NDArray[Any], scratch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Undo it for rows [n, d]; both arrays are overwritten, and one of them is returned.
+
+        The first step runs over the slow dimension, a small product for each row; the others are each
+        one product of [n * p, q] with [q, q].
+        """
+        n, (p, q) = len(values), self.first.shape
+        work, other = values.reshape(n, p, q), scratch.reshape(n, p, q)
+        np.matmul(self.a.T, work, out=other)
+        np.matmul(other.reshape(-1, q), self.h, out=work.reshape(-1, q))
+        work *= self.second
+        np.matmul(work.reshape(-1, q), self.h, out=other.reshape(-1, q))
+        other *= self.first
+        restored: npt.NDArray[np.float32] = other.reshape(values.shape)
+        return restored
