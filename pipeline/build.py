@@ -15,7 +15,7 @@ from encoders.tokenizing import Tokenizer
 from pipeline import commit, jobs, passages, plan, progress, sources, work
 from pipeline.memory_version import MemoryPlan
 from pipeline.settings import BuildSettings
-from pipeline.stages import encode_shards, index_vectors, number_passages, read_passages
+from pipeline.stages import embed_shards, encode_shards, index_vectors, number_passages, read_passages
 from retrieval import index
 from storage import codecs, errors, files, manifest, memory_store, shards, vector_array
 from storage.receipts import Receipt
@@ -31,7 +31,7 @@ class _Opened:
     sources: tuple[sources.Source, ...]
     retriever: fingerprint.Fingerprint
     memory_encoder: fingerprint.Fingerprint
-    retriever_model: encode_shards.RetrieverModel
+    retriever_model: embed_shards.RetrieverModel
     memory_model: encode_shards.MemoryModel
     dim: int
     width: int
@@ -124,7 +124,7 @@ def _open(settings: BuildSettings) -> _Opened:
         stamps=stamps,
         retriever=retriever,
         memory_encoder=encoder,
-        retriever_model=encode_shards.RetrieverModel(
+        retriever_model=embed_shards.RetrieverModel(
             name=settings.retriever,
             fingerprint=retriever.hex,
             template=settings.retriever_template,
@@ -261,8 +261,8 @@ def _run_stages(
     count = sum(receipt.counts["passages"] for receipt in receipts)
     if count == 0:
         raise errors.CorpusError(f"no passages in {', '.join(settings.sources)}; is it the right format?")
-    parts = number_passages.write_parts(root, receipts)
-    stages.run(number_passages.NumberPassages(root=root), parts, measure="numbered", total=count)
+    written = number_passages.write_parts(root, receipts)
+    stages.run(number_passages.NumberPassages(root=root), written, measure="numbered", total=count)
 
     codec = codecs.by_name(settings.codec)
     grid = shards.ShardGrid(
@@ -283,6 +283,7 @@ def _run_stages(
     ).hex
     memory = MemoryPlan.of(
         encoder=opened.memory_encoder,
+        settings=settings.deciding(),
         layout=memory_store.MemoryLayout(
             grid=grid, width=opened.width, max_tokens=settings.max_tokens, codec=codec
         ),
@@ -295,18 +296,23 @@ def _run_stages(
         vectors=vector_array.VectorLayout(grid=grid, dim=opened.dim, dtype=settings.vector_dtype),
         memory=memory,
     )
+    parts = tuple(number_passages.parts(root))
     job = encode_shards.EncodeShards(
         root=root,
-        parts=tuple(number_passages.parts(root)),
+        parts=parts,
         encoder=opened.memory_model,
         memory_folder=memory.folder,
         memory=memory.layout,
-        retriever=opened.retriever_model,
-        vectors_folder=manifest.vectors_folder(vectors_print),
-        vectors=committed.vectors,
+        embed=embed_shards.EmbedShards(
+            root=root,
+            parts=parts,
+            retriever=opened.retriever_model,
+            folder=manifest.vectors_folder(vectors_print),
+            layout=committed.vectors,
+        ),
     )
     # Metadata exists before any worker writes data.
-    vector_array.create(root / job.vectors_folder, committed.vectors)
+    vector_array.create(root / manifest.vectors_folder(vectors_print), committed.vectors)
     memory_store.create(root / job.memory_folder, job.memory)
     stages.run(job, grid.shards, measure="passages", total=count)
     stages.run(

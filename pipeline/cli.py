@@ -9,7 +9,7 @@ import traceback
 import click
 
 from pipeline import quiet, work
-from pipeline.commands import build, check, options, read
+from pipeline.commands import build, check, options, read, versions
 from storage import errors
 
 
@@ -79,5 +79,17 @@ def cli() -> None:
     """
 
 
-for command in (build.build, read.info, read.search, read.get, check.verify):
+for command in (
+    build.build,
+    read.info,
+    read.search,
+    read.get,
+    versions.reencode,
+    versions.versions,
+    versions.use,
+    versions.diff,
+    versions.gc,
+    check.verify,
+    check.repair,
+):
     cli.add_command(command)

@@ -95,8 +95,17 @@ class Stages:
         self._options = runner.parse_options(beam_options)
         self._observer = observer or _Silent()
 
-    def run(self, job: work.Job, units: int, *, measure: str, total: int, local: bool = False) -> None:
-        """Run a stage; `local` in this process, without Beam."""
+    def run(
+        self,
+        job: work.Job,
+        units: int,
+        *,
+        measure: str,
+        total: int,
+        local: bool = False,
+        only: Sequence[int] | None = None,
+    ) -> None:
+        """Run a stage; `local` in this process, without Beam; `only` some of its units."""
         started = time.monotonic()
         (work.folder(self.root) / job.stage).mkdir(parents=True, exist_ok=True)
         self._observer.stage_started(job.stage, measure=measure, total=total)
@@ -106,9 +115,9 @@ class Stages:
             self._observer.stage_polled(job.stage, tracker.snapshot())
 
         if local:
-            for unit in range(units):
+            for unit in range(units) if only is None else only:
                 work.run_unit(job, unit)
         else:
-            runner.run(job, range(units), self._options, on_poll)
+            runner.run(job, range(units) if only is None else only, self._options, on_poll)
         self.seconds[job.stage] = round(time.monotonic() - started, 3)
         self._observer.stage_finished(job.stage, tracker.snapshot())

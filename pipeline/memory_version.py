@@ -21,6 +21,8 @@ from storage import canaries, errors, file_list, files, manifest, memory_store, 
 from storage.memory_files import MemoryFiles
 from storage.receipts import Receipt
 
+# The settings that decide the bytes of a shard of memory, beside the model and the codec.
+ENCODING: Final = ("live_proportion", "compute_dtype", "token_budget", "max_tokens", "memory_template")
 SUMMED: Final = ("tokens", "memory_bytes", "passages_cut", "tokens_cut")
 _UNITS_SCHEMA: Final = pa.schema(
     [
@@ -40,6 +42,7 @@ class MemoryPlan:
     Attributes:
         fingerprint: of encoder, codec and origin.
         encoder_fingerprint, encoder: of the memory encoder, and what that was taken of.
+        settings: those that decide the bytes of its shards.
         layout: shapes and codec.
         origin: fingerprint of the version that it is recoded from; None if it is encoded.
     """
@@ -47,6 +50,7 @@ class MemoryPlan:
     fingerprint: str
     encoder_fingerprint: str
     encoder: Mapping[str, Any]
+    settings: Mapping[str, Any]
     layout: memory_store.MemoryLayout
     origin: str | None = None
 
@@ -55,6 +59,7 @@ class MemoryPlan:
         cls,
         *,
         encoder: fingerprints.Fingerprint,
+        settings: Mapping[str, Any],
         layout: memory_store.MemoryLayout,
         origin: str | None = None,
     ) -> MemoryPlan:
@@ -65,6 +70,7 @@ class MemoryPlan:
             fingerprint=fingerprints.of(description).hex,
             encoder_fingerprint=encoder.hex,
             encoder=encoder.description,
+            settings={name: settings[name] for name in ENCODING},
             layout=layout,
             origin=origin,
         )
@@ -122,6 +128,7 @@ def commit(root: Path, plan: MemoryPlan, shards: Sequence[Receipt]) -> files.Fil
         fingerprint=plan.fingerprint,
         encoder_fingerprint=plan.encoder_fingerprint,
         encoder=plan.encoder,
+        settings=plan.settings,
         origin=plan.origin,
         layout=layout,
         codec_parameters={},

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline import versions
 from storage import errors, file_list, files, manifest
 
 GIB = 1 << 30
@@ -56,7 +57,7 @@ def summary(root: Path) -> dict[str, Any]:
         }
     for name in found.memory:
         memory = manifest.read_memory(root, found, name)
-        size = sum(entry.bytes for entry in file_list.read(root, memory.files))
+        size = versions.version_bytes(root, memory)
         result["bytes"]["memory"] += size
         result["memory"][name] = {
             "codec": memory.layout.codec.name,
@@ -68,6 +69,7 @@ def summary(root: Path) -> dict[str, Any]:
             "shard_passages": memory.layout.grid.shard_passages,
             "encoder_fingerprint": memory.encoder_fingerprint,
             "counts": dict(memory.counts),
+            "quality": dict(memory.quality),
             "bytes": size,
         }
     try:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Column, Table
 
 from pipeline import report
 from pipeline.progress import Snapshot
-from pipeline.stages import encode_shards, index_vectors, number_passages, read_passages
+from pipeline.stages import embed_shards, encode_shards, index_vectors, number_passages, read_passages
 
 # Seconds between two lines of a log.
 LOG_SECONDS: Final = 30.0
@@ -22,6 +31,7 @@ TITLES: Final = {
     read_passages.STAGE: "read passages",
     number_passages.STAGE: "number passages",
     encode_shards.STAGE: "encode shards",
+    embed_shards.STAGE: "embed shards",
     index_vectors.STAGE: "index vectors",
 }
 
@@ -144,6 +154,33 @@ class LiveBars:
         self._progress.update(self._task, completed=total)
 
 
+class BytesBar:
+    """A bar of bytes checked, where somebody looks on."""
+
+    def __init__(self, shown: bool, root: Path) -> None:
+        self._progress = Progress(
+            TextColumn("checking"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            console=console(),
+            transient=True,
+            disable=not shown,
+        )
+        total = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if shown else 0
+        self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> BytesBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance(self, count: int) -> None:
+        self._progress.advance(self._task, count)
+
+
 def _rows(title: str, rows: Mapping[str, str]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)
     table.add_column(style="dim", no_wrap=True)
@@ -195,3 +232,22 @@ def print_summary(summary: Mapping[str, Any], out: Console) -> None:
     if steps:
         out.print()
         out.print(_rows("Seconds of workers", {step: f"{seconds:,.2f}" for step, seconds in steps.items()}))
+
+
+def print_versions(versions: Sequence[Mapping[str, Any]], out: Console) -> None:
+    """Memory versions, in the order they were added."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in ("version", "names", "codec", "from"):
+        table.add_column(name, no_wrap=True)
+    for name in ("bytes", "error"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for version in versions:
+        table.add_row(
+            version["version"],
+            ", ".join(version["aliases"]),
+            version["codec"],
+            (version["origin"] or "")[:8],
+            size(version["bytes"]),
+            f"{version['quality']['relative_error']:.2g}",
+        )
+    out.print(table)

@@ -15,11 +15,12 @@ import pyarrow as pa
 
 from retrieval.index import Index
 from retrieval.memory import MemoryReader
-from storage import errors, files, manifest, memory_files
+from storage import canaries, errors, files, manifest, memory_files
 from storage.passage_table import PassageTable
 from storage.vector_array import VectorArray
 
 if TYPE_CHECKING:
+    from encoders.memory_encoder import MemoryEncoder
     from encoders.retriever import Retriever
 
 
@@ -104,6 +105,10 @@ class Corpus:
             check: when stored bytes are checked; see `MemoryReader`.
         """
         name = self.manifest.version(version)
+        if name not in manifest.Manifest.read(self.root).memory:
+            raise errors.CorpusError(
+                f"memory version {name} has been removed since the corpus was opened; open it again"
+            )
         card = manifest.read_memory(self.root, self.manifest, name)
         if card.layout.grid.passages != len(self):
             raise errors.MismatchError(
@@ -112,6 +117,42 @@ class Corpus:
         memory_files.check_rows(self.root, card.rows)
         folder = files.inside(self.root, manifest.memory_folder(name))
         return MemoryReader(memory_files.MemoryFiles(folder, card.layout), card, check=check)
+
+    def check_encoder(self, encoder: MemoryEncoder, version: str | None = None) -> canaries.Difference:
+        """Encode the version's canaries again, and compare.
+
+        Args:
+            encoder: that wrote the version.
+            version: which; None is the current one.
+
+        Returns:
+            How far they are apart: a matter of rounding.
+
+        Raises:
+            MismatchError: it is another encoder, or the same one gives other numbers here: a library,
+                driver or kind of machine has changed since the version was written.
+        """
+        name = self.manifest.version(version)
+        card = manifest.read_memory(self.root, self.manifest, name)
+        if encoder.fingerprint != card.encoder_fingerprint:
+            raise errors.MismatchError(
+                f"memory version {name} was written by encoder {card.encoder_fingerprint[:16]}, "
+                f"this is {encoder.fingerprint[:16]}"
+            )
+        texts = [
+            encoder.template.render(title=row["title"], section=row["section"], text=row["text"])
+            for row in self.passages(list(card.canaries.passage_ids)).to_pylist()
+        ]
+        tokens = encoder.tokenize(texts)
+        again = np.empty((len(tokens.ids), encoder.width), np.float32)
+        encoder.encode(tokens, again)
+        kept = canaries.read(self.root, card.canaries, width=card.layout.width)
+        return canaries.require_same(
+            kept,
+            again.astype(kept.dtype),
+            compute_dtype=str(card.encoder["compute_dtype"]),
+            what=f"memory version {name} is not what this encoder gives now",
+        )
 
     @property
     def vectors_card(self) -> manifest.VectorsCard:

@@ -66,6 +66,26 @@ def files_of(folder: Path, codec: codecs.Codec, width: int) -> list[Path]:
     return paths
 
 
+def load(folder: Path, layout: MemoryLayout) -> dict[str, npt.NDArray[Any]]:
+    """The parameters in a version's folder, whatever they are.
+
+    Raises:
+        DamagedError: one is missing, or does not have the size that the layout asks for.
+    """
+    parameters = {}
+    for name, (shape, dtype) in sorted(layout.codec.parameter_shapes(layout.width).items()):
+        array = folder / FOLDER / name
+        path = zarr_arrays.shard_path(array, 0, len(shape))
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise errors.CorpusError(f"{path} is a link out of the corpus folder")
+        # Before anything is allocated: a card may claim any width.
+        wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize + _CRC_BYTES
+        if not path.is_file() or path.stat().st_size != wanted:
+            raise errors.DamagedError(f"{path} is missing or does not have {wanted:,} bytes")
+        parameters[name] = zarr_arrays.Array(array, shape=shape, dtype=dtype.name).read((...,))
+    return parameters
+
+
 def read(folder: Path, layout: MemoryLayout, sums: Mapping[str, str]) -> codecs.Coder:
     """The coder of a version, its parameters read and checked against their SHA-256 in the card.
 
@@ -80,20 +100,16 @@ def read(folder: Path, layout: MemoryLayout, sums: Mapping[str, str]) -> codecs.
             f"the card of {folder} has codec parameters {sorted(sums)}, "
             f"codec {codec.name} has {sorted(shapes)}"
         )
-    parameters = {}
-    for name, (shape, dtype) in sorted(shapes.items()):
-        array = folder / FOLDER / name
-        path = zarr_arrays.shard_path(array, 0, len(shape))
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise errors.CorpusError(f"{path} is a link out of the corpus folder")
-        # Before anything is allocated: a card may claim any width.
-        wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize + _CRC_BYTES
-        if not path.is_file() or path.stat().st_size != wanted:
-            raise errors.DamagedError(f"{path} is missing or does not have {wanted:,} bytes")
-        parameters[name] = zarr_arrays.Array(array, shape=shape, dtype=dtype.name).read((...,))
-        if digests({name: parameters[name]})[name] != sums[name]:
+    parameters = load(folder, layout)
+    for name, found in digests(parameters).items():
+        if found != sums[name]:
             raise errors.DamagedError(
-                f"codec parameter {name} in {array} is not the one that this version was written with; "
-                "run `memcorpus verify`"
+                f"codec parameter {name} in {folder / FOLDER} is not the one that this version was written "
+                "with; run `memcorpus verify`"
             )
     return codec.bind(layout.width, parameters)
+
+
+def open_coder(folder: Path, layout: MemoryLayout) -> codecs.Coder:
+    """The coder of a version that is being written: its parameters as they lie in the folder."""
+    return layout.codec.bind(layout.width, load(folder, layout))

@@ -21,7 +21,9 @@ from storage.vector_array import VectorLayout
 FORMAT: Final = 1
 NAME: Final = "corpus.json"
 WORK: Final = "work"
+# The version that readers open, and the one they opened before the last switch.
 CURRENT: Final = "current"
+PREVIOUS: Final = "previous"
 PASSAGES_CARD: Final = "passages/passages.json"
 BUILD: Final = "build"
 
@@ -162,7 +164,8 @@ class MemoryCard:
     """`memory/<version>/memory.json`: the encoder, the layout with the codec, and the counts.
 
     `fingerprint` is over the encoder and the codec, `encoder_fingerprint` over the encoder alone.
-    `codec_parameters` are the SHA-256 of the codec's trained parameters by name, see `codec_parameters`.
+    `settings` are those of the build or re-encoding that decide its bytes beside the model and the
+    codec. `codec_parameters` are the SHA-256 of the codec's trained parameters by name.
     `origin` is the fingerprint of the version that this one was recoded from, if it was. `rows` are
     the files of `offsets` and `checksums`; `files` lists all others. `quality` is what the codec lost
     on the canaries; see `canaries.Difference`.
@@ -172,6 +175,7 @@ class MemoryCard:
     fingerprint: str
     encoder_fingerprint: str
     encoder: Mapping[str, Any]
+    settings: Mapping[str, Any]
     origin: str | None
     layout: MemoryLayout
     codec_parameters: Mapping[str, str]
@@ -190,6 +194,7 @@ class MemoryCard:
             "fingerprint": self.fingerprint,
             "encoder_fingerprint": self.encoder_fingerprint,
             "encoder": dict(self.encoder),
+            "settings": dict(self.settings),
             "origin": self.origin,
             "layout": self.layout.to_json(),
             "codec_parameters": dict(self.codec_parameters),
@@ -207,6 +212,7 @@ class MemoryCard:
             fingerprint=str(value["fingerprint"]),
             encoder_fingerprint=str(value["encoder_fingerprint"]),
             encoder=value["encoder"],
+            settings=dict(value["settings"]),
             origin=None if value["origin"] is None else str(value["origin"]),
             layout=MemoryLayout.from_json(value["layout"]),
             codec_parameters={str(k): str(v) for k, v in value["codec_parameters"].items()},
@@ -292,6 +298,14 @@ class Manifest:
             known = ", ".join([*self.memory, *self.aliases]) or "none"
             raise errors.CorpusError(f"no memory version {wanted!r} in this corpus; known: {known}")
         return version
+
+
+def switched(aliases: Mapping[str, str], version: str) -> dict[str, str]:
+    """Aliases with another current version; the one before stays known as `previous`."""
+    before = aliases[CURRENT]
+    if before == version:
+        return dict(aliases)
+    return {**aliases, CURRENT: version, PREVIOUS: before}
 
 
 def read_card(root: Path, entry: files.FileEntry) -> dict[str, Any]:

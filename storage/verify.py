@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Final
 
 from storage import errors, files, manifest
+from storage.files import FileEntry
 
 _BATCH: Final = 1024
 
 
 @dataclass(kw_only=True, slots=True)
 class Verification:
-    """What `verify` saw. `damaged` holds one line for each file that is not as it was written.
+    """What `verify` saw. `damaged` holds one line for each file that is not as it was written, `entries`
+    the listed ones among them as they should be.
 
     `strays` are files in the folder that the manifest does not speak of: no harm to any reader, and
     no part of the corpus.
@@ -25,6 +27,7 @@ class Verification:
     files: int = 0
     bytes: int = 0
     damaged: list[str] = field(default_factory=list)
+    entries: list[FileEntry] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
 
     @property
@@ -71,6 +74,7 @@ def verify(
                         known.add(entry.path)
                         if wrong:
                             result.damaged.append(wrong)
+                            result.entries.append(entry)
                         if on_file:
                             on_file(entry)
             except errors.CorpusError as e:

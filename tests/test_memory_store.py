@@ -66,6 +66,7 @@ def reader(folder: Path, layout: MemoryLayout, *, check: str = "once") -> Memory
         layout=layout,
         codec_parameters=codec_parameters.digests(coder_of(layout).parameters),
         counts={},
+        settings={},
         origin=None,
         rows=(entry, entry),
         canaries=CanaryCard(passage_ids=(0,), tokens=(1,), dtype="float32", file=entry),

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pyarrow as pa
 
-from encoders.template import PassageTemplate
+from encoders.t5_config import parse_live_proportion
 from pipeline import work
-from storage import canaries, errors, files, memory_store, passage_table, vector_array
+from pipeline.stages.embed_shards import EmbedShards, render, require_planned
+from storage import canaries, files, memory_store, passage_table
 from storage.receipts import Receipt
 
 if TYPE_CHECKING:
     from encoders.memory_encoder import MemoryEncoder
-    from encoders.retriever import Retriever
 
 STAGE: Final = "shards"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RetrieverModel:
-    """Which retriever, and how it reads a passage. `fingerprint` is what the plan saw of it."""
-
-    name: str
-    fingerprint: str
-    template: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,17 +36,21 @@ class MemoryModel:
     token_budget: int
     max_tokens: int
 
+    @classmethod
+    def of(cls, name: str, fingerprint: str, settings: Mapping[str, Any]) -> MemoryModel:
+        """From the settings that a version's card keeps; see `memory_version.ENCODING`."""
+        return cls(
+            name=name,
+            fingerprint=fingerprint,
+            template=str(settings["memory_template"]),
+            live_proportion=parse_live_proportion(str(settings["live_proportion"])),
+            compute_dtype=str(settings["compute_dtype"]),
+            token_budget=int(settings["token_budget"]),
+            max_tokens=int(settings["max_tokens"]),
+        )
+
 
 _LOADING = threading.Lock()
-
-
-@functools.cache
-def _load_retriever(model: RetrieverModel) -> Retriever:
-    from encoders.retriever import Retriever
-
-    retriever = Retriever.load(model.name)
-    _require_planned(model, retriever.fingerprint)
-    return retriever
 
 
 @functools.cache
@@ -71,23 +65,8 @@ def _load_encoder(model: MemoryModel) -> MemoryEncoder:
         max_tokens=model.max_tokens,
         template=model.template,
     )
-    _require_planned(model, encoder.fingerprint)
+    require_planned(model.name, encoder.fingerprint, model.fingerprint)
     return encoder
-
-
-def _require_planned(model: RetrieverModel | MemoryModel, found: str) -> None:
-    """Refuse a folder that was changed since the plan was made."""
-    if found != model.fingerprint:
-        raise errors.MismatchError(
-            f"model {model.name} has fingerprint {found[:16]}, the job was planned with "
-            f"{model.fingerprint[:16]}; it was changed meanwhile"
-        )
-
-
-def load_retriever(model: RetrieverModel) -> Retriever:
-    """Load once a process, however many threads ask."""
-    with _LOADING:
-        return _load_retriever(model)
 
 
 def load_encoder(model: MemoryModel) -> MemoryEncoder:
@@ -106,14 +85,18 @@ def rows_path(root: Path, unit: int) -> Path:
     return work.folder(root) / STAGE / f"{unit:06d}.rows"
 
 
-def render(template: str, table: pa.Table) -> list[str]:
-    """Each passage as a model reads it."""
-    parsed = PassageTemplate(template)
-    columns = (table.column(name).to_pylist() for name in ("title", "section", "text"))
-    return [
-        parsed.render(title=title, section=section, text=text)
-        for title, section, text in zip(*columns, strict=True)
-    ]
+def keep_rows(root: Path, unit: int, rows: memory_store.ShardRows) -> list[files.FileEntry]:
+    """Put a shard's rows where the commit finds them."""
+    path = rows_path(root, unit)
+    files.write_atomic(path, rows.to_bytes())
+    return [files.entry_of(root, path)]
+
+
+def keep_canaries(root: Path, unit: int, values: Sequence[np.ndarray[Any, Any]]) -> list[files.FileEntry]:
+    """Put the memory of a shard's canaries where the commit, and other workers, find it."""
+    path = canaries_path(root, unit)
+    files.write_atomic(path, b"".join(map(canaries.stored_bytes, values)))
+    return [files.entry_of(root, path)]
 
 
 def encode_passages(
@@ -129,7 +112,7 @@ def encode_passages(
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeShards:
-    """Encodes shards and writes their arrays' files: memory, and with a retriever vectors too.
+    """Encodes shards and writes their memory, and with `embed` their vectors too.
 
     Folders are below `root`.
     """
@@ -139,9 +122,7 @@ class EncodeShards:
     encoder: MemoryModel
     memory_folder: str
     memory: memory_store.MemoryLayout
-    retriever: RetrieverModel | None = None
-    vectors_folder: str = ""
-    vectors: vector_array.VectorLayout | None = None
+    embed: EmbedShards | None = None
     stage: str = STAGE
 
     @functools.cached_property
@@ -184,9 +165,9 @@ class EncodeShards:
             table = self._table.read(first, stop)
         entries: list[files.FileEntry] = []
         counts = {"passages": stop - first}
-        if self.retriever is not None and self.vectors is not None:
-            entries.append(self._embed(self.retriever, self.vectors, unit, table, meter))
-            counts["vector_bytes"] = (stop - first) * self.vectors.row_bytes
+        if self.embed is not None:
+            entries.append(self.embed.write(unit, table, meter))
+            counts["vector_bytes"] = (stop - first) * self.embed.layout.row_bytes
         with meter.time("tokenizing"):
             tokens = encoder.tokenize(render(self.encoder.template, table))
         rows = int(tokens.offsets[-1])
@@ -210,22 +191,19 @@ class EncodeShards:
                 buffer=buffer,
             )
             entries.append(written.measured.entry(self.root, written.path))
-            entries.append(_keep(self.root, rows_path(self.root, unit), written.rows.to_bytes()))
+            entries += keep_rows(self.root, unit, written.rows)
             if kept := canaries.within(self.memory.grid.passages, first, stop):
+                at = tokens.offsets
                 values = [
-                    buffer.view(self.memory.codec.dtype)[
-                        tokens.offsets[i - first] : tokens.offsets[i - first + 1]
-                    ]
-                    for i in kept
+                    buffer[at[i - first] : at[i - first + 1]].view(self.memory.codec.dtype) for i in kept
                 ]
-                data = b"".join(map(canaries.stored_bytes, values))
-                entries.append(_keep(self.root, canaries_path(self.root, unit), data))
+                entries += keep_canaries(self.root, unit, values)
         counts |= {
             "tokens": rows,
             "memory_bytes": rows * self.memory.row_bytes,
             "passages_cut": int(np.count_nonzero(tokens.cut)),
             "tokens_cut": int(tokens.cut.sum()),
-            **_lengths(np.diff(tokens.offsets)),
+            **lengths_of(np.diff(tokens.offsets)),
         }
         return Receipt(
             unit=unit,
@@ -235,33 +213,7 @@ class EncodeShards:
             worker=work.worker_name(),
         )
 
-    def _embed(
-        self,
-        model: RetrieverModel,
-        layout: vector_array.VectorLayout,
-        unit: int,
-        table: pa.Table,
-        meter: work.Meter,
-    ) -> files.FileEntry:
-        with meter.time("loading"):
-            retriever = load_retriever(model)
 
-        def on_vectors(count: int) -> None:
-            meter.count("embedded", count)
-            meter.show()
-
-        with meter.time("embedding"):
-            vectors = retriever.encode(render(model.template, table), dtype=layout.dtype, on_batch=on_vectors)
-        with meter.time("writing"):
-            path, measured = vector_array.write_shard(self.root / self.vectors_folder, layout, unit, vectors)
-        return measured.entry(self.root, path)
-
-
-def _keep(root: Path, path: Path, data: bytes) -> files.FileEntry:
-    files.write_atomic(path, data)
-    return files.entry_of(root, path)
-
-
-def _lengths(tokens: np.ndarray[Any, Any]) -> Mapping[str, int]:
+def lengths_of(tokens: np.ndarray[Any, Any]) -> Mapping[str, int]:
     """Shortest and longest passage, for reports that must not scan the arrays."""
     return {"tokens_min": int(tokens.min()), "tokens_max": int(tokens.max())}

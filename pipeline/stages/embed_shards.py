@@ -1,0 +1,113 @@
+"""A shard of passages becomes its vectors. In a build this is a part of encoding; alone it is for repairs."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+
+from encoders.template import PassageTemplate
+from pipeline import work
+from storage import errors, files, passage_table, vector_array
+from storage.receipts import Receipt
+
+if TYPE_CHECKING:
+    from encoders.retriever import Retriever
+
+STAGE: Final = "vectors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrieverModel:
+    """Which retriever, and how it reads a passage. `fingerprint` is what the plan saw of it."""
+
+    name: str
+    fingerprint: str
+    template: str
+
+
+_LOADING = threading.Lock()
+
+
+@functools.cache
+def _load_retriever(model: RetrieverModel) -> Retriever:
+    from encoders.retriever import Retriever
+
+    retriever = Retriever.load(model.name)
+    require_planned(model.name, retriever.fingerprint, model.fingerprint)
+    return retriever
+
+
+def load_retriever(model: RetrieverModel) -> Retriever:
+    """Load once a process, however many threads ask."""
+    with _LOADING:
+        return _load_retriever(model)
+
+
+def require_planned(name: str, found: str, planned: str) -> None:
+    """Refuse a model whose folder was changed since the plan was made."""
+    if found != planned:
+        raise errors.MismatchError(
+            f"model {name} has fingerprint {found[:16]}, the job was planned with {planned[:16]}; "
+            "it was changed meanwhile"
+        )
+
+
+def render(template: str, table: pa.Table) -> list[str]:
+    """Each passage as a model reads it."""
+    parsed = PassageTemplate(template)
+    columns = (table.column(name).to_pylist() for name in ("title", "section", "text"))
+    return [
+        parsed.render(title=title, section=section, text=text)
+        for title, section, text in zip(*columns, strict=True)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedShards:
+    """Embeds shards and writes their vectors into `folder`, below `root`."""
+
+    root: Path
+    parts: tuple[passage_table.Part, ...]
+    retriever: RetrieverModel
+    folder: str
+    layout: vector_array.VectorLayout
+    stage: str = STAGE
+
+    @functools.cached_property
+    def _table(self) -> passage_table.PassageTable:
+        return passage_table.PassageTable(self.root, self.parts)
+
+    def run(self, unit: int, meter: work.Meter) -> Receipt:
+        first, stop = self.layout.grid.bounds(unit)
+        with meter.time("reading"):
+            table = self._table.read(first, stop)
+        entry = self.write(unit, table, meter)
+        return Receipt(
+            unit=unit,
+            files=(entry,),
+            counts={"passages": stop - first, "vector_bytes": (stop - first) * self.layout.row_bytes},
+            seconds=dict(meter.seconds),
+            worker=work.worker_name(),
+        )
+
+    def write(self, unit: int, table: pa.Table, meter: work.Meter) -> files.FileEntry:
+        """Embed the passages of a shard, and write them."""
+        with meter.time("loading"):
+            retriever = load_retriever(self.retriever)
+
+        def on_vectors(count: int) -> None:
+            meter.count("embedded", count)
+            meter.show()
+
+        with meter.time("embedding"):
+            vectors = retriever.encode(
+                render(self.retriever.template, table), dtype=self.layout.dtype, on_batch=on_vectors
+            )
+        with meter.time("writing"):
+            path, measured = vector_array.write_shard(self.root / self.folder, self.layout, unit, vectors)
+        return measured.entry(self.root, path)

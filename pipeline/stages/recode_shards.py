@@ -1,0 +1,76 @@
+"""A shard of one memory version becomes a shard of another, with another codec and without the encoder."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import work
+from pipeline.stages import encode_shards
+from retrieval.corpus import Corpus
+from retrieval.memory import MemoryReader
+from storage import canaries, codec_parameters, codecs, memory_store
+from storage.receipts import Receipt
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecodeShards:
+    """Reads shards from version `origin` and writes them with the codec of `memory`."""
+
+    root: Path
+    origin: str
+    memory_folder: str
+    memory: memory_store.MemoryLayout
+    stage: str = encode_shards.STAGE
+
+    @functools.cached_property
+    def _reader(self) -> MemoryReader:
+        return Corpus(self.root).memory(self.origin)
+
+    @functools.cached_property
+    def _coder(self) -> codecs.Coder:
+        return codec_parameters.open_coder(self.root / self.memory_folder, self.memory)
+
+    def run(self, unit: int, meter: work.Meter) -> Receipt:
+        first, stop = self.memory.grid.bounds(unit)
+        with meter.time("reading"):
+            memory = self._reader.fetch(range(first, stop))
+        rows = int(memory.offsets[-1])
+        buffer = memory_store.allocate(self.memory, rows)
+        with meter.time("quantizing"):
+            buffer[:rows] = self._coder.encode(np.asarray(memory.values))
+        with meter.time("writing"):
+            written = memory_store.write_shard(
+                self.root / self.memory_folder, self.memory, unit, offsets=memory.offsets, buffer=buffer
+            )
+            kept = encode_shards.keep_rows(self.root, unit, written.rows)
+            if ids := canaries.within(self.memory.grid.passages, first, stop):
+                kept += encode_shards.keep_canaries(self.root, unit, self._canaries(ids))
+        lengths = np.diff(memory.offsets)
+        meter.counts |= {"passages": stop - first, "tokens": rows}
+        return Receipt(
+            unit=unit,
+            files=(written.measured.entry(self.root, written.path), *kept),
+            counts={
+                "passages": stop - first,
+                "tokens": rows,
+                "memory_bytes": rows * self.memory.row_bytes,
+                # What was cut when the origin was encoded, its card says.
+                "passages_cut": 0,
+                "tokens_cut": 0,
+                **encode_shards.lengths_of(lengths),
+            },
+            seconds=dict(meter.seconds),
+            worker=work.worker_name(),
+        )
+
+    def _canaries(self, ids: list[int]) -> list[np.ndarray]:
+        """The origin's own, as its encoder gave them."""
+        card = self._reader.card.canaries
+        values = canaries.read(self.root, card, width=self.memory.width).astype(self.memory.codec.dtype)
+        ends = np.cumsum(card.tokens)
+        places = [card.passage_ids.index(i) for i in ids]
+        return [values[ends[place] - card.tokens[place] : ends[place]] for place in places]

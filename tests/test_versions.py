@@ -1,0 +1,380 @@
+"""Versions side by side: added, recoded, switched, compared, removed; readers stay with theirs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import reencode as module
+from pipeline import versions, work
+from pipeline.reencode import ReencodeSettings
+from retrieval import open_corpus
+from storage import errors, files, manifest
+from storage import verify as verification
+from tests import small_models
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def reencode(root: Path, *, use: bool = False, **given: Any) -> str:
+    return module.reencode(root, ReencodeSettings(**given), use=use)[1]
+
+
+@pytest.fixture(scope="session")
+def other_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The encoder after more training."""
+    folder = tmp_path_factory.mktemp("other") / "t5"
+    small_models.make_t5_folder(folder, layers=6, seed=11)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _two_versions(corpus: Path, other_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = Path(shutil.copytree(corpus, tmp_path_factory.mktemp("versions") / "corpus"))
+    reencode(root, memory_encoder=str(other_encoder), name="second")
+    return root
+
+
+@pytest.fixture
+def two_versions(_two_versions: Path, tmp_path: Path) -> Path:
+    """A corpus with the version it was built with, current, and one by another encoder, `second`."""
+    return Path(shutil.copytree(_two_versions, tmp_path / "two"))
+
+
+def content(root: Path, below: str = "") -> dict[str, bytes]:
+    return {
+        p.relative_to(root).as_posix(): p.read_bytes()
+        for p in sorted((root / below).rglob("*"))
+        if p.is_file() and "statistics" not in p.parts
+    }
+
+
+def test_a_new_version_is_what_a_build_with_that_encoder_gives(
+    two_versions: Path, corpus: Path, other_encoder: Path, settings: Any, tmp_path: Path
+) -> None:
+    import dataclasses
+
+    from pipeline.build import build
+
+    direct = build(dataclasses.replace(settings, memory_encoder=str(other_encoder)), tmp_path / "direct").root
+    found = manifest.Manifest.read(two_versions)
+    (first, second) = found.memory
+    assert manifest.Manifest.read(direct).memory[second] == found.memory[second]
+    assert content(two_versions, f"memory/{second}") == content(direct, "memory")
+    # What was there before is untouched, and current.
+    before, after = content(corpus), content(two_versions)
+    assert {k: v for k, v in before.items() if k != manifest.NAME}.items() <= after.items()
+    assert found.aliases == {"current": first, "second": second}
+    assert verification(two_versions, full=True).ok
+    assert verification(two_versions, full=True).strays == []
+    assert not (two_versions / manifest.WORK).exists()
+
+
+def test_again_it_finds_nothing_to_do(two_versions: Path, other_encoder: Path) -> None:
+    before = content(two_versions)
+    outcome, version = module.reencode(two_versions, ReencodeSettings(memory_encoder=str(other_encoder)))
+    assert outcome.already
+    assert content(two_versions) == before
+    reencode(two_versions, memory_encoder=str(other_encoder), name="third")
+    assert manifest.Manifest.read(two_versions).version("third") == version
+
+
+def test_readers_follow_current_when_they_open_and_stay_with_theirs(two_versions: Path) -> None:
+    opened = open_corpus(two_versions)
+    old = opened.memory()
+    one = np.array(old.fetch([5, 9]).values)
+    versions.use(two_versions, "second")
+    assert np.array_equal(opened.memory().fetch([5, 9]).values, one)
+    new = open_corpus(two_versions).memory()
+    assert new.version == opened.manifest.version("second")
+    assert not np.array_equal(new.fetch([5, 9]).values, one)
+    assert np.array_equal(old.fetch([5, 9]).values, one)
+    old.require_encoder(old.card.encoder_fingerprint)
+    with pytest.raises(errors.MismatchError, match="re-encode"):
+        new.require_encoder(old.card.encoder_fingerprint)
+    # And back, as often as one likes.
+    assert versions.use(two_versions, None) == old.version
+    assert versions.use(two_versions, None) == new.version
+    assert open_corpus(two_versions).memory().version == new.version
+
+
+def test_names_are_checked(two_versions: Path, other_encoder: Path) -> None:
+    for name in ("current", "previous", "../x", "a/b", "", "-x", "0123456789abcdef", "x" * 65, "a b"):
+        with pytest.raises(errors.CorpusError, match="not allowed"):
+            ReencodeSettings(memory_encoder="m", name=name)
+        if name != "current":
+            with pytest.raises(errors.CorpusError, match="not allowed"):
+                versions.use(two_versions, "second", alias=name)
+    with pytest.raises(errors.CorpusError, match=r"is version .* already"):
+        reencode(two_versions, origin="current", codec="float16", name="second")
+    with pytest.raises(errors.CorpusError, match=r"known: .*second"):
+        versions.use(two_versions, "third")
+    with pytest.raises(errors.CorpusError, match=r"no version of .* was current before"):
+        versions.use(two_versions, None)
+    with pytest.raises(errors.CorpusError, match="those that can: second"):
+        versions.forget(two_versions, "current")
+    for given in ({}, {"memory_encoder": "a", "origin": "b"}):
+        with pytest.raises(errors.CorpusError, match="either"):
+            ReencodeSettings(**given)
+    with pytest.raises(errors.CorpusError, match="live_proportion cannot be changed"):
+        ReencodeSettings(origin="current", codec="int8", live_proportion="1/2")
+    with pytest.raises(errors.CorpusError, match="has codec bfloat16 already"):
+        reencode(two_versions, origin="current", codec="bfloat16")
+
+
+def test_recoding_needs_no_encoder(two_versions: Path, tmp_path: Path) -> None:
+    version = reencode(two_versions, origin="second", codec="turbo4", name="small")
+    corpus = open_corpus(two_versions)
+    origin, small = corpus.memory("second"), corpus.memory("small")
+    assert small.card.encoder_fingerprint == origin.card.encoder_fingerprint
+    assert small.card.origin == origin.fingerprint
+    ids = list(range(len(corpus)))
+    a, b = origin.fetch(ids), small.fetch(ids)
+    np.testing.assert_array_equal(a.offsets, b.offsets)
+    values = np.asarray(a.values, np.float32)
+    off = np.linalg.norm(values - np.asarray(b.values, np.float32), axis=1)
+    assert (off <= small.coder.error_bound(values) * 1.001).all()
+    assert 0 < small.card.quality["relative_error"] < 0.2
+    # The same coder, directly.
+    np.testing.assert_array_equal(
+        np.asarray(small.fetch(ids, decode=False).values), small.coder.encode(np.asarray(a.values))
+    )
+    assert verification(two_versions, full=True).ok
+    # Exact the other way round: every bfloat16 is a float32.
+    reencode(two_versions, origin="second", codec="float32", name="wide")
+    wide = open_corpus(two_versions).memory("wide")
+    np.testing.assert_array_equal(np.asarray(wide.fetch(ids).values), values)
+    assert wide.card.quality["relative_error"] == 0
+    assert version in versions.listed(two_versions)[2]["version"]
+
+
+def test_difference_of_two_versions(two_versions: Path) -> None:
+    found = versions.diff(two_versions, "current", "second", sample=30)
+    corpus = open_corpus(two_versions)
+    ids = np.unique(np.linspace(0, len(corpus) - 1, 30).astype(int))
+    a = np.asarray(corpus.memory().fetch(ids).values, np.float64)
+    b = np.asarray(corpus.memory("second").fetch(ids).values, np.float64)
+    assert found["tokens"] == len(a)
+    assert found["relative_error"] == pytest.approx(np.sqrt(((a - b) ** 2).sum() / (a**2).sum()))
+    cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert found["cosine"] == pytest.approx(cosines.mean())
+    assert not found["same_encoder"]
+    same = versions.diff(two_versions, "second", "second")
+    assert (same["relative_error"], same["largest"]) == (0, 0)
+    assert same["cosine"] == pytest.approx(1)
+
+
+def test_gc_takes_what_no_name_points_at_and_nobody_reads(two_versions: Path) -> None:
+    assert versions.garbage(two_versions) == []
+    opened = open_corpus(two_versions)
+    reader = opened.memory("second")
+    versions.forget(two_versions, "second")
+    (item,) = versions.garbage(two_versions)
+    assert (item.kind, item.held) == ("version", True)
+    assert item.bytes == versions.version_bytes(two_versions, reader.card) + (
+        (two_versions / item.path / "memory.json").stat().st_size
+    )
+    assert versions.collect(two_versions) == []
+    assert len(reader.fetch([3])) == 1
+    del reader
+    (item,) = versions.garbage(two_versions)
+    assert not item.held
+    assert versions.collect(two_versions) == [item]
+    assert not (two_versions / item.path).exists()
+    assert list(manifest.Manifest.read(two_versions).memory) == [opened.manifest.version(None)]
+    with pytest.raises(errors.CorpusError, match="open it again"):
+        opened.memory("second")
+    assert verification(two_versions, full=True).ok
+    assert versions.collect(two_versions) == []
+
+
+def test_strays_go_and_the_named_stay(two_versions: Path) -> None:
+    (two_versions / "memory/0123456789abcdef/values").mkdir(parents=True)
+    (two_versions / "memory/0123456789abcdef/values/x").write_bytes(b"12345")
+    before = content(two_versions)
+    (item,) = versions.garbage(two_versions)
+    assert (item.kind, item.bytes) == ("stray", 5)
+    versions.collect(two_versions)
+    del before["memory/0123456789abcdef/values/x"]
+    assert content(two_versions) == before
+
+
+def stop_in_the_middle(monkeypatch: pytest.MonkeyPatch, root: Path, settings: ReencodeSettings) -> None:
+    """Interrupt a re-encoding after its third file."""
+    real, count = files.finish_partial, iter(range(100))
+
+    class Stop(BaseException):
+        pass
+
+    def stopping(partial: Path, path: Path) -> None:
+        if "memory" in path.parts and next(count) == 3:
+            raise Stop
+        real(partial, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "finish_partial", stopping)
+        with pytest.raises((Stop, RuntimeError)):
+            module.reencode(root, settings)
+
+
+def test_interrupted_and_resumed(
+    two_versions: Path, other_encoder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = ReencodeSettings(memory_encoder=str(other_encoder), codec="float16", name="half")
+    straight = Path(shutil.copytree(two_versions, tmp_path / "straight"))
+    module.reencode(straight, settings)
+    stop_in_the_middle(monkeypatch, two_versions, settings)
+    # Readers see nothing of it, and other jobs keep off.
+    assert len(manifest.Manifest.read(two_versions).memory) == 2
+    assert verification(two_versions, full=True).ok
+    with pytest.raises(errors.MismatchError, match="is unfinished"):
+        reencode(two_versions, origin="current", codec="float32")
+    assert versions.collect(two_versions) == []
+    done = list(work.folder(two_versions).glob("shards/*.json"))
+    assert done
+    stamp = done[0].stat().st_mtime_ns
+    module.reencode(two_versions, settings)
+    assert content(two_versions) == content(straight)
+    assert stamp > 0
+
+
+def test_unfinished_work_can_be_dropped(
+    two_versions: Path, other_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = content(two_versions)
+    settings = ReencodeSettings(memory_encoder=str(other_encoder), codec="float16")
+    stop_in_the_middle(monkeypatch, two_versions, settings)
+    assert {item.kind for item in versions.garbage(two_versions, unfinished=True)} == {"unfinished"}
+    versions.collect(two_versions, unfinished=True)
+    assert content(two_versions) == before
+
+
+def test_a_machine_that_computes_otherwise_is_noticed(
+    two_versions: Path, other_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel that is off by some percent, on the way and afterwards."""
+    from encoders.memory_encoder import MemoryEncoder
+    from pipeline.stages import encode_shards
+
+    corpus = open_corpus(two_versions)
+    encoder = versions.load_encoder(two_versions, None, "second")
+    assert corpus.check_encoder(encoder, "second").relative_error < 1e-4
+    with pytest.raises(errors.MismatchError, match="was written by encoder"):
+        corpus.check_encoder(encoder, "current")
+    settings = ReencodeSettings(memory_encoder=str(other_encoder), codec="float16")
+    stop_in_the_middle(monkeypatch, two_versions, settings)
+    real = MemoryEncoder.encode
+
+    def broken(self: MemoryEncoder, tokens: Any, out: Any, *args: Any, **kwargs: Any) -> None:
+        real(self, tokens, out, *args, **kwargs)
+        out *= np.asarray(1.05, out.dtype)
+
+    monkeypatch.setattr(MemoryEncoder, "encode", broken)
+    encode_shards._load_encoder.cache_clear()
+    with pytest.raises(errors.MismatchError, match="not what this encoder gives now"):
+        corpus.check_encoder(encoder, "second")
+    with pytest.raises(errors.MismatchError, match="before the job was interrupted"):
+        module.reencode(two_versions, settings)
+
+
+def test_the_commands(two_versions: Path, command: Command, other_encoder: Path) -> None:
+    status, out, _ = command("versions", two_versions, "--json")
+    first, second = map(json.loads, out.splitlines())
+    assert (status, first["aliases"], second["aliases"]) == (0, ["current"], ["second"])
+    assert command("use", two_versions, "second") == (0, f"current is version {second['version']}\n", "")
+    assert command("use", two_versions, "--back")[1] == f"current is version {first['version']}\n"
+    assert command("use", two_versions)[0] == 2
+    status, out, _ = command("diff", two_versions, "current", "second")
+    assert status == 0
+    assert "another encoder" in out
+    status, out, err = command("reencode", two_versions, "--from", "current", "--codec", "int3")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "known are float32" in err
+    status, out, _ = command(
+        "reencode", two_versions, "--from", "second", "--codec", "turbo2", "--as", "tiny"
+    )
+    assert status == 0
+    assert "turbo2" in out
+    assert command("use", two_versions, "--forget", "--alias", "tiny")[0] == 0
+    status, out, _ = command("gc", two_versions)
+    assert "would go" in out
+    status, out, _ = command("gc", two_versions, "--yes")
+    assert (status, "bytes freed" in out) == (0, True)
+    assert command("gc", two_versions)[1] == "nothing to remove\n"
+    status, out, _ = command("verify", two_versions, "--encoder", str(other_encoder), "--version", "second")
+    assert (status, "canaries encoded again: relative error" in out) == (0, True)
+    status, _, err = command("verify", two_versions, "--encoder", str(other_encoder))
+    assert (status, "was planned with" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "memory/*/values/c/1/0/0",
+        "memory/*/offsets/c/0/0",
+        "memory/*/values/zarr.json",
+        "vectors/*/c/2/0",
+        "vectors/*/zarr.json",
+        "index/*/index.faiss",
+    ],
+)
+def test_repair_brings_back_every_byte(two_versions: Path, command: Command, pattern: str) -> None:
+    before = content(two_versions)
+    for path in two_versions.glob(pattern):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 3] ^= 0x40
+        path.write_bytes(data)
+    if "values/c" in pattern:
+        next(two_versions.glob("memory/*/values/c/0/0/0")).unlink()
+    assert command("verify", two_versions, "--full")[0] == 1
+    status, out, err = command("repair", two_versions)
+    assert (status, "repaired: " in out) == (0, True), err
+    assert content(two_versions) == before
+    assert command("repair", two_versions) == (0, "nothing is damaged\n", "")
+
+
+def test_what_cannot_be_repaired_is_said_and_left(
+    two_versions: Path, command: Command, tmp_path: Path
+) -> None:
+    path = next(two_versions.glob("passages/part-*.parquet"))
+    path.write_bytes(path.read_bytes()[:-1])
+    values = next(two_versions.glob("memory/*/values/c/1/0/0"))
+    whole = values.read_bytes()
+    values.write_bytes(whole[:-1])
+    status, out, _ = command("repair", two_versions)
+    assert status == 1
+    assert f"{path.name}: cannot be made again from the rest" in out
+    # The shard's passages cannot be read, so it is left as it was found.
+    assert "values/c/1/0/0" in out
+    assert values.read_bytes() in (whole[:-1], whole)
+    assert not (two_versions / manifest.WORK).exists()
+
+
+def test_a_repair_that_comes_out_different_is_not_put_in_place(
+    two_versions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from encoders.memory_encoder import MemoryEncoder
+    from pipeline import repair
+    from pipeline.stages import encode_shards
+
+    path = next(two_versions.glob("memory/*/values/c/1/0/0"))
+    path.write_bytes(path.read_bytes()[:-1])
+    damaged = path.read_bytes()
+    real = MemoryEncoder.encode
+
+    def slightly_off(self: MemoryEncoder, tokens: Any, out: Any, *args: Any, **kwargs: Any) -> None:
+        real(self, tokens, out, *args, **kwargs)
+        out *= np.asarray(1.01, out.dtype)
+
+    monkeypatch.setattr(MemoryEncoder, "encode", slightly_off)
+    encode_shards._load_encoder.cache_clear()
+    outcome = repair.repair(two_versions)
+    assert outcome.repaired == []
+    assert "another file" in outcome.left[0]
+    assert path.read_bytes() == damaged
