@@ -279,7 +279,7 @@ def test_a_machine_that_computes_otherwise_is_noticed(
     encode_shards._load_encoder.cache_clear()
     with pytest.raises(errors.MismatchError, match="not what this encoder gives now"):
         corpus.check_encoder(encoder, "second")
-    with pytest.raises(errors.MismatchError, match="before the job was interrupted"):
+    with pytest.raises(errors.CorpusError, match="before the job was interrupted"):
         module.reencode(two_versions, settings)
 
 
