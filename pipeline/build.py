@@ -18,7 +18,7 @@ from encoders.retriever import retriever_dim, retriever_fingerprint
 from encoders.tokenizing import Tokenizer
 from pipeline import commit, passages, plan, progress, runner, sources, work
 from pipeline.settings import BuildSettings
-from pipeline.stages import encode_shards, index_vectors, number_passages, read_passages
+from pipeline.stages import encode_shards, index_vectors, number_passages, read_passages, train_codec
 from retrieval import index
 from storage import codecs, errors, files, manifest, memory_store, shards, vector_array
 from storage.receipts import Receipt
@@ -371,6 +371,7 @@ def _run_stages(
     stages.run(number_passages.NumberPassages(root=root), parts, measure="numbered", total=count)
 
     codec = codecs.by_name(settings.codec)
+    trained = train_codec.train(stages, opened.models, codec, width=opened.width, passages=count)
     grid = shards.ShardGrid(
         passages=count,
         shard_passages=settings.shard_passages
@@ -387,7 +388,9 @@ def _run_stages(
             "dtype": settings.vector_dtype,
         }
     ).hex
-    memory_print = fingerprint.of({"encoder": opened.memory_encoder.hex, "codec": codec.to_json()}).hex
+    memory_print = fingerprint.of(
+        {"encoder": opened.memory_encoder.hex, "codec": codec.to_json()} | train_codec.decides(trained)
+    ).hex
     committed = commit.Committed(
         identity=opened.identity,
         passage_words=settings.passage_words,
@@ -400,6 +403,7 @@ def _run_stages(
         memory=memory_store.MemoryLayout(
             grid=grid, width=opened.width, max_tokens=settings.max_tokens, codec=codec
         ),
+        codec_parameters=trained,
     )
     job = encode_shards.EncodeShards(
         root=root,
@@ -408,10 +412,12 @@ def _run_stages(
         vectors=committed.vectors,
         memory_folder=manifest.memory_folder(committed.version),
         memory=committed.memory,
+        codec_parameters=trained,
     )
     # Metadata exists before any worker writes data.
     vector_array.create(root / job.vectors_folder, job.vectors)
     memory_store.create(root / job.memory_folder, job.memory)
+    train_codec.place(root, job.memory_folder, codec, opened.width)
     stages.run(job, grid.shards, measure="passages", total=count)
     stages.run(
         index_vectors.IndexVectors(

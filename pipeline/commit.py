@@ -7,7 +7,7 @@ import platform
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,12 +15,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import passages, work
-from pipeline.stages import encode_shards, index_vectors, number_passages, read_passages
-from storage import errors, file_list, files, manifest, memory_store, vector_array, zarr_arrays
+from pipeline.stages import encode_shards, index_vectors, number_passages, read_passages, train_codec
+from storage import (
+    codec_parameters,
+    errors,
+    file_list,
+    files,
+    manifest,
+    memory_store,
+    vector_array,
+    zarr_arrays,
+)
 from storage.receipts import Receipt
 
 QUARANTINE: Final = "passages/quarantine.jsonl"
 UNITS: Final = "statistics/units.parquet"
+STAGES: Final = (read_passages, number_passages, train_codec, encode_shards, index_vectors)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +46,7 @@ class Committed:
     retriever_fingerprint: str
     vectors: vector_array.VectorLayout
     memory: memory_store.MemoryLayout
+    codec_parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 def commit(root: Path, plan: Committed, *, run: Mapping[str, Any]) -> None:
@@ -170,6 +181,13 @@ def _commit_memory(root: Path, plan: Committed, shards: Sequence[Receipt]) -> fi
     folder = manifest.memory_folder(plan.version)
     arrays = (memory_store.VALUES, memory_store.OFFSETS, memory_store.CHECKSUMS)
     metadata = [root / folder / array / zarr_arrays.METADATA for array in arrays]
+    metadata += codec_parameters.files_of(root / folder, plan.memory.codec, plan.memory.width)
+    for receipt in shards:
+        if not any(entry.path.startswith(f"{folder}/") for entry in receipt.files):
+            raise errors.CorpusError(
+                f"shard {receipt.unit} was encoded for another memory version than {plan.version}: the codec "
+                f"was trained again, with another outcome; remove {root} and run the command again"
+            )
     listed = _write_list(root, folder, metadata, shards)
     summed = ("tokens", "memory_bytes", "passages_cut", "tokens_cut")
     counts = {name: sum(receipt.counts[name] for receipt in shards) for name in summed}
@@ -181,6 +199,7 @@ def _commit_memory(root: Path, plan: Committed, shards: Sequence[Receipt]) -> fi
         encoder_fingerprint=plan.memory_encoder_fingerprint,
         encoder=plan.identity["memory_encoder"],
         layout=plan.memory,
+        codec_parameters=plan.codec_parameters,
         counts=counts,
         files=listed,
     )
@@ -191,7 +210,9 @@ def _write_statistics(root: Path, run: Mapping[str, Any]) -> None:
     """Times of every unit, for reports; they differ from run to run, so no card speaks of them."""
     rows = []
     totals: dict[str, Counter[str]] = {}
-    for stage in (read_passages.STAGE, number_passages.STAGE, encode_shards.STAGE, index_vectors.STAGE):
+    for stage in (module.STAGE for module in STAGES):
+        if not (work.folder(root) / stage).is_dir():
+            continue  # only some codecs are trained
         totals[stage] = Counter()
         for path in sorted((work.folder(root) / stage).glob("*.json")):
             receipt = Receipt.read(path)

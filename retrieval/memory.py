@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections import OrderedDict
@@ -12,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from storage import errors, ids
+from storage import codec_parameters, codecs, errors, ids
 from storage.manifest import MemoryCard
 from storage.memory_store import ShardFile, ShardSums
 from storage.ragged import MemoryArray, RaggedMemory
@@ -49,13 +50,21 @@ class MemoryReader:
         self._pool: ThreadPoolExecutor | None = None
         self._pool_owner = 0
 
-    def fetch(self, passage_ids: npt.ArrayLike) -> RaggedMemory:
+    @functools.cached_property
+    def coder(self) -> codecs.Coder:
+        """What decodes stored rows: the codec with this version's parameters, read when first used."""
+        layout = self.card.layout
+        return codec_parameters.read(self._folder, layout.codec, layout.width, self.card.codec_parameters)
+
+    def fetch(self, passage_ids: npt.ArrayLike, *, decode: bool = True) -> RaggedMemory:
         """Memory of passages by id, in the order asked, duplicates allowed.
 
         Every passage's bytes are checked against its CRC-32C.
 
         Args:
             passage_ids: whole numbers [k].
+            decode: give values [tokens, d] of `dtype`; False gives rows as they are stored,
+                [tokens, stored width], for readers that decode on their device.
 
         Returns:
             RaggedMemory of k passages.
@@ -67,7 +76,9 @@ class MemoryReader:
         wanted = ids.as_ids(passage_ids, self.passages)
         offsets = np.zeros(len(wanted) + 1, np.int64)
         np.cumsum(self.tokens(wanted), out=offsets[1:])
-        stored = np.empty((int(offsets[-1]), self.width), self.card.layout.codec.stored_dtype)
+        stored = np.empty(
+            (int(offsets[-1]), self.card.layout.stored_width), self.card.layout.codec.stored_dtype
+        )
         shard_of, local = np.divmod(wanted, self.card.layout.grid.shard_passages)
         shards = np.unique(shard_of)
         # A group of shards at a time: a fetch from more of them than files may be open must work too.
@@ -84,8 +95,8 @@ class MemoryReader:
             else:
                 # list() waits for every read, and raises the first error.
                 list(self._threads().map(_read, reads))
-        values = self.card.layout.codec.logical(stored).view(MemoryArray)
-        return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values)
+        values = self.coder.decoded(stored) if decode else stored
+        return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
 
     def tokens(self, passage_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Token counts of passages, [k], without reading their memory."""

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from storage import codecs, errors, zarr_arrays
-from storage.memory_store import MemoryLayout
 
 FOLDER: Final = "codec"
 _CRC_BYTES: Final = 4
@@ -61,15 +60,14 @@ def files_of(folder: Path, codec: codecs.Codec, width: int) -> list[Path]:
     return paths
 
 
-def read(folder: Path, layout: MemoryLayout, sums: Mapping[str, str]) -> codecs.Coder:
+def read(folder: Path, codec: codecs.Codec, width: int, sums: Mapping[str, str]) -> codecs.Coder:
     """The coder of a version, its parameters read and checked against their SHA-256 in the card.
 
     Raises:
         CorpusError: the card names other parameters than the codec has.
         DamagedError: a parameter is missing, or is not the one that the version was written with.
     """
-    codec = layout.codec
-    shapes = codec.parameter_shapes(layout.width)
+    shapes = codec.parameter_shapes(width)
     if set(shapes) != set(sums):
         raise errors.CorpusError(
             f"the card of {folder} has codec parameters {sorted(sums)}, "
@@ -91,4 +89,4 @@ def read(folder: Path, layout: MemoryLayout, sums: Mapping[str, str]) -> codecs.
                 f"codec parameter {name} in {array} is not the one that this version was written with; "
                 "run `memcorpus verify`"
             )
-    return codec.bind(layout.width, parameters)
+    return codec.bind(width, parameters)

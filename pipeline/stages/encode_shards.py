@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +16,7 @@ import pyarrow as pa
 from encoders.template import PassageTemplate
 from pipeline import work
 from pipeline.stages import number_passages
-from storage import errors, files, memory_store, passage_table, vector_array
+from storage import codec_parameters, codecs, errors, files, memory_store, passage_table, vector_array
 from storage.receipts import Receipt
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class EncodeShards:
     vectors: vector_array.VectorLayout
     memory_folder: str
     memory: memory_store.MemoryLayout
+    codec_parameters: Mapping[str, str] = field(default_factory=dict)
     stage: str = STAGE
 
     @functools.cached_property
@@ -105,9 +106,16 @@ class EncodeShards:
         """Opened once by each worker's copy of the job."""
         return passage_table.PassageTable(self.root, number_passages.parts(self.root))
 
+    @functools.cached_property
+    def _coder(self) -> codecs.Coder:
+        """The codec, with the parameters that lie in the version's folder already."""
+        folder = self.root / self.memory_folder
+        return codec_parameters.read(folder, self.memory.codec, self.memory.width, self.codec_parameters)
+
     def run(self, unit: int, meter: work.Meter) -> Receipt:
         with meter.time("loading"):
             retriever, encoder = load(self.models)
+            coder = self._coder
         first, stop = self.memory.grid.bounds(unit)
         with meter.time("reading"):
             table = self._table.read(first, stop)
@@ -135,7 +143,7 @@ class EncodeShards:
 
         buffer = memory_store.allocate(self.memory, rows)
         with meter.time("encoding"):
-            encoder.encode(tokens, buffer[:rows], on_batch=on_memory)
+            encoder.encode(tokens, buffer[:rows], coder, on_batch=on_memory)
         with meter.time("writing"):
             vectors_folder = self.root / self.vectors_folder
             paths = [
