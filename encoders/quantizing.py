@@ -12,6 +12,7 @@ from two codes), NumPy may take the one and the device the other, and both are a
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -96,12 +97,14 @@ def _tables(coder: Any) -> Tables:
 def _bytes(values: Shaped[Array, "*rows n"]) -> Shaped[Array, "*rows bytes"]:
     """Each value's bytes, little-endian."""
     split = lax.bitcast_convert_type(values, jnp.uint8)
-    return split.reshape(*values.shape[:-1], -1) if split.ndim > values.ndim else split
+    *rows, n = values.shape
+    return split.reshape(*rows, n * values.dtype.itemsize)
 
 
 def _from_bytes(stored: Shaped[Array, "*rows bytes"], dtype: Any) -> Shaped[Array, "*rows n"]:
+    *rows, n = stored.shape
     size = np.dtype(dtype).itemsize
-    return lax.bitcast_convert_type(stored.reshape(*stored.shape[:-1], -1, size), dtype)
+    return lax.bitcast_convert_type(stored.reshape(*rows, n // size, size), dtype)
 
 
 # Floating-point codecs
@@ -184,7 +187,8 @@ def _turbo(tables: Tables, h: Float[Array, "*rows d"]) -> Shaped[Array, "*rows s
 def _packed(codes: Array, levels: int) -> Array:
     """From each byte's low bits up."""
     bits = levels.bit_length() - 1
-    split = codes.reshape(*codes.shape[:-1], -1, 8 // bits)
+    *rows, n = codes.shape
+    split = codes.reshape(*rows, n * bits // 8, 8 // bits)
     shifts = jnp.arange(8 // bits, dtype=jnp.uint8) * jnp.uint8(bits)
     return jnp.sum(split << shifts, axis=-1, dtype=jnp.uint8)
 
@@ -218,8 +222,9 @@ def _times(x: Array, matrix: Array) -> Array:
 
 def _pq(tables: Tables, h: Float[Array, "*rows d"]) -> Shaped[Array, "*rows groups"]:
     groups, codes, dims = tables["books"].shape
-    parts = h.reshape(-1, groups, dims).transpose(1, 0, 2)  # [groups, n, dims]
-    block = _block(codes, parts.shape[1])
+    n = math.prod(h.shape[:-1])
+    parts = h.reshape(n, groups, dims).transpose(1, 0, 2)  # [groups, n, dims]
+    block = _block(codes, n)
     index = jnp.uint8 if codes <= 256 else jnp.uint16
 
     def code(group: tuple[Array, Array, Array, Array]) -> Array:
@@ -244,7 +249,7 @@ def _pq(tables: Tables, h: Float[Array, "*rows d"]) -> Shaped[Array, "*rows grou
         (_, found), _ = lax.scan(among, none, (firsts, book))
         return found.astype(index)
 
-    stored = lax.map(code, (parts, tables["books"], tables["centres"], tables["shrink"]))
+    stored: Array = lax.map(code, (parts, tables["books"], tables["centres"], tables["shrink"]))
     return stored.T.reshape(*h.shape[:-1], groups)
 
 
