@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
@@ -22,6 +22,9 @@ from encoders.t5_config import T5Config, memory_layers
 from encoders.template import MEMORY_TEMPLATE, PassageTemplate
 from encoders.tokenizing import Tokenizer
 from encoders.tokenizing import Tokens as Tokens
+
+if TYPE_CHECKING:
+    from encoders.quantizing import CoderLike
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
 STORED_DTYPES = tuple(np.dtype(kind) for kind in (np.float32, np.float16, ml_dtypes.bfloat16))
@@ -64,6 +67,7 @@ class MemoryEncoder:
         self.token_budget = token_budget
         self._tokenizer = tokenizer
         self._run = run
+        self._quantized: tuple[CoderLike, Callable[..., Any]] | None = None
 
     @classmethod
     def load(
@@ -135,6 +139,7 @@ class MemoryEncoder:
         self,
         tokens: Tokens,
         out: npt.NDArray[Any],
+        coder: CoderLike | None = None,
         *,
         on_batch: Callable[[int], None] | None = None,
     ) -> None:
@@ -146,28 +151,47 @@ class MemoryEncoder:
         Args:
             tokens: from `tokenize`.
             out: [tokens, width], float32, float16 or bfloat16; row t is the memory of
-                tokens.ids[t], rounded to its dtype once, from float32.
+                tokens.ids[t], rounded to its dtype once, from float32. With a coder, stored rows
+                [tokens, coder.stored_width] of its codec's stored dtype.
+            coder: of `storage.codecs`; what leaves the device is its codes.
             on_batch: called after each batch with the number of passages it wrote.
 
         Raises:
             ValueError: `out` has another shape or dtype, or an id is not in the vocabulary.
-            OverflowError: a value is beyond `out`'s dtype (trained T5s have values that float16
+            OverflowError: a value is beyond `out`'s dtype or the coder (trained T5s have values that float16
                 cannot hold), or not finite. What was written by then is to be discarded.
         """
-        self._check(tokens, out)
+        self._check(tokens, out, coder)
+        quantize = None if coder is None else self._quantizer(coder)
         batches = batching.plan(tokens.lengths, max_tokens=self.max_tokens, token_budget=self.token_budget)
         # The next batch is sent to the device before the last one's output is waited for.
         waiting: tuple[batching.Batch, Any] | None = None
         for batch in batches:
-            sent = (batch, self._run(*_padded(tokens, batch), out.dtype))
+            dtype = out.dtype if coder is None else None
+            sent = (batch, self._run(*_padded(tokens, batch), dtype, quantize))
             if waiting is not None:
-                self._write(*waiting, tokens, out, on_batch)
+                self._write(*waiting, tokens, out, coder, on_batch)
             waiting = sent
         if waiting is not None:
-            self._write(*waiting, tokens, out, on_batch)
+            self._write(*waiting, tokens, out, coder, on_batch)
 
-    def _check(self, tokens: Tokens, out: npt.NDArray[Any]) -> None:
-        if out.shape != (len(tokens.ids), self.width) or out.dtype not in STORED_DTYPES:
+    def _quantizer(self, coder: CoderLike) -> Callable[..., Any]:
+        """Made once a coder: its tables stay on the device."""
+        if self._quantized is None or self._quantized[0] is not coder:
+            from encoders import quantizing
+
+            self._quantized = (coder, quantizing.quantizer(coder))
+        return self._quantized[1]
+
+    def _check(self, tokens: Tokens, out: npt.NDArray[Any], coder: CoderLike | None) -> None:
+        if coder is not None:
+            wanted = (len(tokens.ids), coder.stored_width)
+            if coder.width != self.width or out.shape != wanted or out.dtype != coder.codec.stored_dtype:
+                raise ValueError(
+                    f"out is {out.dtype} {list(out.shape)} and the coder of width {coder.width}, wanted "
+                    f"{coder.codec.stored_dtype} {list(wanted)} and the encoder's width {self.width}"
+                )
+        elif out.shape != (len(tokens.ids), self.width) or out.dtype not in STORED_DTYPES:
             raise ValueError(
                 f"out is {out.dtype} {list(out.shape)}, wanted float32, float16 or bfloat16 "
                 f"[{len(tokens.ids)}, {self.width}]: a row per token"
@@ -184,16 +208,20 @@ class MemoryEncoder:
         result: Any,
         tokens: Tokens,
         out: npt.NDArray[Any],
+        coder: CoderLike | None,
         on_batch: Callable[[int], None] | None,
     ) -> None:
         values, peaks = (np.asarray(array) for array in result)
-        largest = float(ml_dtypes.finfo(out.dtype).max)  # type: ignore[no-untyped-call]
+        if coder is None:
+            name, largest = str(out.dtype), float(ml_dtypes.finfo(out.dtype).max)  # type: ignore[no-untyped-call]
+        else:
+            name, largest = str(coder.codec.name), coder.largest
         for row, passage in enumerate(batch.passages):
             # Written so that NaN fails too.
             if not peaks[row] <= largest:
                 raise OverflowError(
                     f"passage {passage} has a memory value of magnitude {peaks[row]:.6g}, "
-                    f"{out.dtype} holds up to {largest:.6g}; "
+                    f"{name} holds up to {largest:.6g}; "
                     + ("store bfloat16 or float32" if np.isfinite(peaks[row]) else "are the weights whole?")
                 )
             begin, end = tokens.offsets[passage], tokens.offsets[passage + 1]

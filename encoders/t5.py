@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from encoders import weights
 from encoders.t5_config import T5Config
@@ -271,11 +271,13 @@ def _kernel(matrices: list[np.ndarray], dtype: jnp.dtype) -> nnx.Param:
 
 def compile_memory(
     encoder: T5Encoder,
-) -> Callable[[np.ndarray, np.ndarray, np.dtype], tuple[Array, Array]]:
-    """The encoder as a function (ids, lengths, dtype) -> (memory, peaks), compiled per shape.
+) -> Callable[..., tuple[Array, Array]]:
+    """The encoder as a function (ids, lengths, dtype, quantize) -> (memory, peaks), compiled per shape.
 
-    Memory is [batch, tokens, d] in `dtype`; peaks [batch] float32 is the largest magnitude among a
-    row's real tokens before that rounding (NaN if there is one), which tells overflow.
+    Memory is [batch, tokens, d] in `dtype`, or what `quantize` makes of its float32, such as
+    [batch, tokens, stored_width] of codes: a pytree, see `encoders.quantizing`; `dtype` is ignored then.
+    Peaks [batch] float32 is the largest magnitude among a row's real tokens before that rounding (NaN
+    if there is one), which tells overflow.
     """
     graph, state = nnx.split(encoder)
 
@@ -284,13 +286,15 @@ def compile_memory(
         state: nnx.State,
         ids: Int[Array, "batch tokens"],
         lengths: Int[Array, " batch"],
-        dtype: np.dtype,
-    ) -> tuple[Float[Array, "batch tokens d"], Float[Array, " batch"]]:
+        dtype: np.dtype | None,
+        quantize: Callable[[Array], Array] | None,
+    ) -> tuple[Shaped[Array, "batch tokens stored"], Float[Array, " batch"]]:
         h = nnx.merge(graph, state)(ids, lengths)
         real = (jnp.arange(ids.shape[1]) < lengths[:, None])[:, :, None]
         peaks = jnp.max(jnp.where(real, jnp.abs(h), 0.0), axis=(1, 2))
         # XLA:CPU's max passes over NaN, so ask for it.
         broken = jnp.any(real & jnp.isnan(h), axis=(1, 2))
-        return h.astype(dtype), jnp.where(broken, jnp.nan, peaks)
+        memory = h.astype(dtype) if quantize is None else quantize(h)
+        return memory, jnp.where(broken, jnp.nan, peaks)
 
-    return lambda ids, lengths, dtype: run(state, ids, lengths, dtype)
+    return lambda ids, lengths, dtype, quantize=None: run(state, ids, lengths, dtype, quantize)

@@ -12,10 +12,17 @@ from encoders import fingerprint, model_folder, weights
 from encoders.memory_encoder import memory_fingerprint
 from encoders.retriever import retriever_dim, retriever_fingerprint
 from encoders.tokenizing import Tokenizer
-from pipeline import commit, jobs, passages, plan, progress, sources, work
+from pipeline import commit, jobs, memory_version, passages, plan, progress, sources, work
 from pipeline.memory_version import MemoryPlan
 from pipeline.settings import BuildSettings
-from pipeline.stages import embed_shards, encode_shards, index_vectors, number_passages, read_passages
+from pipeline.stages import (
+    embed_shards,
+    encode_shards,
+    index_vectors,
+    number_passages,
+    read_passages,
+    train_codec,
+)
 from retrieval import index
 from storage import codecs, errors, files, manifest, memory_store, shards, vector_array
 from storage.receipts import Receipt
@@ -311,10 +318,16 @@ def _run_stages(
             layout=committed.vectors,
         ),
     )
-    # Metadata exists before any worker writes data.
     vector_array.create(root / manifest.vectors_folder(vectors_print), committed.vectors)
-    memory_store.create(root / job.memory_folder, job.memory)
-    stages.run(job, grid.shards, measure="passages", total=count)
+    train = train_codec.TrainCodec(
+        root=root,
+        parts=parts,
+        codec=codec,
+        width=opened.width,
+        folder=memory.folder,
+        encoder=opened.memory_model,
+    )
+    memory_version.encode(stages, memory, job, train)
     stages.run(
         index_vectors.IndexVectors(
             root=root, fingerprint=vectors_print, vectors=committed.vectors, exact_limit=exact_limit

@@ -12,12 +12,18 @@ from typing import Any, Final
 
 from pipeline import memory_version, passages, work
 from pipeline.memory_version import MemoryPlan
-from pipeline.stages import encode_shards, index_vectors, number_passages, read_passages
+from pipeline.stages import encode_shards, index_vectors, number_passages, read_passages, train_codec
 from storage import errors, files, manifest, vector_array, zarr_arrays
 from storage.receipts import Receipt
 
 QUARANTINE: Final = "passages/quarantine.jsonl"
-STAGES: Final = (read_passages.STAGE, number_passages.STAGE, encode_shards.STAGE, index_vectors.STAGE)
+STAGES: Final = (
+    read_passages.STAGE,
+    number_passages.STAGE,
+    train_codec.STAGE,
+    encode_shards.STAGE,
+    index_vectors.STAGE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +55,7 @@ def commit(root: Path, plan: Committed, *, run: Mapping[str, Any]) -> None:
         counts.update(receipt.counts)
     parts = number_passages.parts(root)
     shards = list(work.read_receipts(root, encode_shards.STAGE, plan.memory.layout.grid.shards))
-    _check_sums(counts, sum(part.rows for part in parts), shards, plan)
+    _check_sums(root, counts, sum(part.rows for part in parts), shards, plan)
     _check_files(root, [entry for r in shards for entry in r.files] + [part.file for part in parts])
 
     quarantine = "".join(json.dumps(note) + "\n" for receipt in splits for note in receipt.notes)
@@ -99,7 +105,9 @@ def remove_work(root: Path) -> None:
     folder.rmdir()
 
 
-def _check_sums(counts: Mapping[str, int], numbered: int, shards: Sequence[Receipt], plan: Committed) -> None:
+def _check_sums(
+    root: Path, counts: Mapping[str, int], numbered: int, shards: Sequence[Receipt], plan: Committed
+) -> None:
     """Passages read, numbered and encoded must be the same passages."""
     read_passages.reconcile(counts)
     encoded = sum(receipt.counts["passages"] for receipt in shards)
@@ -112,7 +120,7 @@ def _check_sums(counts: Mapping[str, int], numbered: int, shards: Sequence[Recei
             raise errors.CorpusError(
                 f"{found} passages were {name}, {counts['passages']} read; the corpus is not committed"
             )
-    memory_version.check_shards(shards, plan.memory)
+    memory_version.check_shards(root, shards, plan.memory)
 
 
 def _check_files(root: Path, entries: Iterable[files.FileEntry]) -> None:

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from encoders import fingerprint as fingerprints
-from pipeline import work
-from pipeline.stages import encode_shards
+from pipeline import jobs, work
+from pipeline.stages import encode_shards, recode_shards, train_codec
 from retrieval.memory import MemoryReader
-from storage import canaries, errors, file_list, files, manifest, memory_store, zarr_arrays
+from storage import canaries, codec_parameters, errors, file_list, files, manifest, memory_store, zarr_arrays
 from storage.memory_files import MemoryFiles
 from storage.receipts import Receipt
 
@@ -88,17 +88,43 @@ class MemoryPlan:
         return str(self.encoder["compute_dtype"])
 
 
-def check_shards(shards: Sequence[Receipt], plan: MemoryPlan) -> None:
-    """Compare the receipts with the plan.
+def encode(
+    stages: jobs.Stages,
+    plan: MemoryPlan,
+    job: encode_shards.EncodeShards | recode_shards.RecodeShards,
+    train: train_codec.TrainCodec,
+) -> None:
+    """Create a version's arrays, train its codec if it is of those that are, write its shards.
+
+    Metadata and parameters exist before any worker writes data.
+    """
+    memory_store.create(stages.root / plan.folder, plan.layout)
+    if plan.layout.codec.trained:
+        tokens = plan.layout.codec.sample_tokens(plan.layout.width)
+        stages.run(train, 1, measure="tokens", total=tokens)
+    grid = plan.layout.grid
+    stages.run(job, grid.shards, measure="passages", total=grid.passages)
+
+
+def check_shards(root: Path, shards: Sequence[Receipt], plan: MemoryPlan) -> None:
+    """Compare the receipts with the plan, and with the codec's parameters as they lie in the folder.
 
     Raises:
         CorpusError: a shard has other passages than it should.
+        DamagedError: a shard was coded with other parameters.
     """
+    layout = plan.layout
+    digests = codec_parameters.digests(codec_parameters.load(root / plan.folder, layout.codec, layout.width))
     for receipt in shards:
-        first, stop = plan.layout.grid.bounds(receipt.unit)
+        first, stop = layout.grid.bounds(receipt.unit)
         if receipt.counts["passages"] != stop - first:
             raise errors.CorpusError(
                 f"shard {receipt.unit} has {receipt.counts['passages']} passages, wanted {stop - first}"
+            )
+        if receipt.notes != encode_shards.notes_of(digests):
+            raise errors.DamagedError(
+                f"shard {receipt.unit} was coded with other parameters than lie in {plan.folder}: the codec "
+                "was trained again with another outcome; remove what is unfinished, and run the command again"
             )
 
 
@@ -120,6 +146,8 @@ def commit(root: Path, plan: MemoryPlan, shards: Sequence[Receipt]) -> files.Fil
 
     joined = memory_store.join(root / folder, layout, rows)
     metadata = [root / folder / array / zarr_arrays.METADATA for array in memory_store.ARRAYS]
+    metadata += codec_parameters.files_of(root / folder, layout.codec, layout.width)
+    parameters = codec_parameters.load(root / folder, layout.codec, layout.width)
     counts = {name: sum(receipt.counts[name] for receipt in shards) for name in SUMMED}
     counts["tokens_min"] = min(receipt.counts["tokens_min"] for receipt in shards)
     counts["tokens_max"] = max(receipt.counts["tokens_max"] for receipt in shards)
@@ -131,7 +159,7 @@ def commit(root: Path, plan: MemoryPlan, shards: Sequence[Receipt]) -> files.Fil
         settings=plan.settings,
         origin=plan.origin,
         layout=layout,
-        codec_parameters={},
+        codec_parameters=codec_parameters.digests(parameters),
         counts=counts,
         rows=tuple(files.entry_of(root, path) for path in joined),
         canaries=_join_canaries(root, plan),
@@ -216,6 +244,8 @@ def write_statistics(root: Path, name: str, stages: Sequence[str], run: Mapping[
     rows = []
     totals: dict[str, Counter[str]] = {}
     for stage in stages:
+        if not (work.folder(root) / stage).is_dir():
+            continue  # only some codecs are trained
         totals[stage] = Counter()
         for path in sorted((work.folder(root) / stage).glob("*.json")):
             receipt = Receipt.read(path)

@@ -15,10 +15,10 @@ from encoders.memory_encoder import memory_fingerprint
 from encoders.t5_config import parse_live_proportion
 from pipeline import commit, jobs, memory_version, plan, progress, work
 from pipeline.memory_version import MemoryPlan
-from pipeline.stages import encode_shards, recode_shards
-from storage import codecs, costs, errors, files, manifest, memory_store, shards
+from pipeline.stages import encode_shards, recode_shards, train_codec
+from storage import codecs, costs, errors, files, manifest, memory_store, passage_table, shards
 
-STAGES: Final = (encode_shards.STAGE,)
+STAGES: Final = (train_codec.STAGE, encode_shards.STAGE)
 # A name that cannot be taken for a path, an option, or a version (16 hexadecimal digits).
 _ALIAS: Final = re.compile(r"(?![0-9a-f]{16}\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RESERVED: Final = (manifest.CURRENT, manifest.PREVIOUS)
@@ -67,6 +67,7 @@ class ReencodeSettings:
 class _Opened:
     plan: MemoryPlan
     job: encode_shards.EncodeShards | recode_shards.RecodeShards
+    train: train_codec.TrainCodec
     identity: dict[str, Any]
     where: dict[str, Any]
 
@@ -123,11 +124,10 @@ def reencode(
                 commit.remove_work(root)
         else:
             resumed = _begin(root, opened)
-            grid = opened.plan.layout.grid
-            memory_store.create(root / opened.plan.folder, opened.plan.layout)
-            stages.run(opened.job, grid.shards, measure="passages", total=grid.passages)
-            receipts = list(work.read_receipts(root, encode_shards.STAGE, grid.shards))
-            memory_version.check_shards(receipts, opened.plan)
+            memory_version.encode(stages, opened.plan, opened.job, opened.train)
+            shard_count = opened.plan.layout.grid.shards
+            receipts = list(work.read_receipts(root, encode_shards.STAGE, shard_count))
+            memory_version.check_shards(root, receipts, opened.plan)
             entry = memory_version.commit(root, opened.plan, receipts)
             run = {**opened.where, "stage_seconds": stages.seconds, "resumed": resumed}
             memory_version.write_statistics(root, version, STAGES, run)
@@ -181,13 +181,12 @@ def _memory_bytes(root: Path, opened: _Opened) -> int:
 
 def _open(root: Path, found: manifest.Manifest, settings: ReencodeSettings) -> _Opened:
     parts = manifest.read_passages(root, found).parts
-    passages = sum(part.rows for part in parts)
     built = found.settings["settings"]
     given = {
         name: value for name in memory_version.ENCODING if (value := getattr(settings, name)) is not None
     }
     if settings.origin is not None:
-        return _recode(root, found, settings, passages)
+        return _recode(root, found, settings, parts)
     assert settings.memory_encoder is not None
     chosen = {**{name: built[name] for name in memory_version.ENCODING}, **given}
     alpha: Fraction = parse_live_proportion(str(chosen["live_proportion"]))
@@ -200,16 +199,25 @@ def _open(root: Path, found: manifest.Manifest, settings: ReencodeSettings) -> _
     )
     width = weights.read_config(model_folder.resolve(settings.memory_encoder)).d_model
     codec = codecs.by_name(settings.codec or str(built["codec"]))
-    layout = _layout(passages, width, int(chosen["max_tokens"]), codec, settings.shard_passages)
+    layout = _layout(parts, width, int(chosen["max_tokens"]), codec, settings.shard_passages)
     memory_plan = MemoryPlan.of(encoder=encoder, settings=chosen, layout=layout)
+    model = encode_shards.MemoryModel.of(settings.memory_encoder, encoder.hex, chosen)
     return _Opened(
         plan=memory_plan,
         job=encode_shards.EncodeShards(
             root=root,
             parts=parts,
-            encoder=encode_shards.MemoryModel.of(settings.memory_encoder, encoder.hex, chosen),
+            encoder=model,
             memory_folder=memory_plan.folder,
             memory=layout,
+        ),
+        train=train_codec.TrainCodec(
+            root=root,
+            parts=parts,
+            codec=codec,
+            width=width,
+            folder=memory_plan.folder,
+            encoder=model,
         ),
         identity={
             "version": memory_plan.version,
@@ -221,7 +229,9 @@ def _open(root: Path, found: manifest.Manifest, settings: ReencodeSettings) -> _
     )
 
 
-def _recode(root: Path, found: manifest.Manifest, settings: ReencodeSettings, passages: int) -> _Opened:
+def _recode(
+    root: Path, found: manifest.Manifest, settings: ReencodeSettings, parts: tuple[passage_table.Part, ...]
+) -> _Opened:
     origin = found.version(settings.origin)
     card = manifest.read_memory(root, found, origin)
     if settings.codec is None:
@@ -229,7 +239,7 @@ def _recode(root: Path, found: manifest.Manifest, settings: ReencodeSettings, pa
     codec = codecs.by_name(settings.codec)
     if codec == card.layout.codec:
         raise errors.CorpusError(f"version {origin} has codec {codec.name} already")
-    layout = _layout(passages, card.layout.width, card.layout.max_tokens, codec, settings.shard_passages)
+    layout = _layout(parts, card.layout.width, card.layout.max_tokens, codec, settings.shard_passages)
     memory_plan = MemoryPlan.of(
         encoder=fingerprint.Fingerprint(card.encoder_fingerprint, dict(card.encoder)),
         settings=card.settings,
@@ -240,6 +250,14 @@ def _recode(root: Path, found: manifest.Manifest, settings: ReencodeSettings, pa
         plan=memory_plan,
         job=recode_shards.RecodeShards(
             root=root, origin=origin, memory_folder=memory_plan.folder, memory=layout
+        ),
+        train=train_codec.TrainCodec(
+            root=root,
+            parts=parts,
+            codec=codec,
+            width=layout.width,
+            folder=memory_plan.folder,
+            origin=origin,
         ),
         identity={
             "version": memory_plan.version,
@@ -252,8 +270,13 @@ def _recode(root: Path, found: manifest.Manifest, settings: ReencodeSettings, pa
 
 
 def _layout(
-    passages: int, width: int, max_tokens: int, codec: codecs.Codec, shard_passages: int | None
+    parts: Sequence[passage_table.Part],
+    width: int,
+    max_tokens: int,
+    codec: codecs.Codec,
+    shard_passages: int | None,
 ) -> memory_store.MemoryLayout:
+    passages = sum(part.rows for part in parts)
     grid = shards.ShardGrid(
         passages=passages,
         shard_passages=shard_passages

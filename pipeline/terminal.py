@@ -22,7 +22,14 @@ from rich.table import Column, Table
 
 from pipeline import report
 from pipeline.progress import Snapshot
-from pipeline.stages import embed_shards, encode_shards, index_vectors, number_passages, read_passages
+from pipeline.stages import (
+    embed_shards,
+    encode_shards,
+    index_vectors,
+    number_passages,
+    read_passages,
+    train_codec,
+)
 
 # Seconds between two lines of a log.
 LOG_SECONDS: Final = 30.0
@@ -30,6 +37,7 @@ LOG_SECONDS: Final = 30.0
 TITLES: Final = {
     read_passages.STAGE: "read passages",
     number_passages.STAGE: "number passages",
+    train_codec.STAGE: "train codec",
     encode_shards.STAGE: "encode shards",
     embed_shards.STAGE: "embed shards",
     index_vectors.STAGE: "index vectors",

@@ -70,7 +70,10 @@ class MemoryReader:
     @functools.cached_property
     def coder(self) -> codecs.Coder:
         """What decodes stored rows: the codec with this version's parameters, read when first used."""
-        return codec_parameters.read(self._files.folder, self.card.layout, self.card.codec_parameters)
+        layout = self.card.layout
+        return codec_parameters.read(
+            self._files.folder, layout.codec, layout.width, self.card.codec_parameters
+        )
 
     def fetch(
         self,

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from storage import codecs, errors, files, zarr_arrays
-from storage.memory_store import MemoryLayout
 
 FOLDER: Final = "codec"
 _CRC_BYTES: Final = 4
@@ -66,14 +65,14 @@ def files_of(folder: Path, codec: codecs.Codec, width: int) -> list[Path]:
     return paths
 
 
-def load(folder: Path, layout: MemoryLayout) -> dict[str, npt.NDArray[Any]]:
+def load(folder: Path, codec: codecs.Codec, width: int) -> dict[str, npt.NDArray[Any]]:
     """The parameters in a version's folder, whatever they are.
 
     Raises:
-        DamagedError: one is missing, or does not have the size that the layout asks for.
+        DamagedError: one is missing, or does not have the size that codec and width ask for.
     """
     parameters = {}
-    for name, (shape, dtype) in sorted(layout.codec.parameter_shapes(layout.width).items()):
+    for name, (shape, dtype) in sorted(codec.parameter_shapes(width).items()):
         array = folder / FOLDER / name
         path = zarr_arrays.shard_path(array, 0, len(shape))
         if not path.resolve().is_relative_to(folder.resolve()):
@@ -86,30 +85,24 @@ def load(folder: Path, layout: MemoryLayout) -> dict[str, npt.NDArray[Any]]:
     return parameters
 
 
-def read(folder: Path, layout: MemoryLayout, sums: Mapping[str, str]) -> codecs.Coder:
+def read(folder: Path, codec: codecs.Codec, width: int, sums: Mapping[str, str]) -> codecs.Coder:
     """The coder of a version, its parameters read and checked against their SHA-256 in the card.
 
     Raises:
         CorpusError: the card names other parameters than the codec has.
         DamagedError: a parameter is missing, or is not the one that the version was written with.
     """
-    codec = layout.codec
-    shapes = codec.parameter_shapes(layout.width)
+    shapes = codec.parameter_shapes(width)
     if set(shapes) != set(sums):
         raise errors.CorpusError(
             f"the card of {folder} has codec parameters {sorted(sums)}, "
             f"codec {codec.name} has {sorted(shapes)}"
         )
-    parameters = load(folder, layout)
+    parameters = load(folder, codec, width)
     for name, found in digests(parameters).items():
         if found != sums[name]:
             raise errors.DamagedError(
                 f"codec parameter {name} in {folder / FOLDER} is not the one that this version was written "
                 "with; run `memcorpus verify`"
             )
-    return codec.bind(layout.width, parameters)
-
-
-def open_coder(folder: Path, layout: MemoryLayout) -> codecs.Coder:
-    """The coder of a version that is being written: its parameters as they lie in the folder."""
-    return layout.codec.bind(layout.width, load(folder, layout))
+    return codec.bind(width, parameters)

@@ -24,6 +24,7 @@ from encoders import ModelFolderError, batching, template
 from encoders.memory_encoder import MemoryEncoder, Tokens, memory_fingerprint
 from encoders.quiet import quiet
 from encoders.tokenizing import Tokenizer
+from storage import codecs
 from tests import small_models
 
 THIRD = Fraction(1, 3)
@@ -170,6 +171,42 @@ def test_float16_overflow_is_refused(folder: Path, tmp_path: Path) -> None:
     save_file(tensors, huge / "model.safetensors")
     with pytest.raises(OverflowError, match=r"magnitude nan, .*are the weights whole\?"):
         encode(load(huge), ["Tea"])
+
+
+@pytest.mark.parametrize("name", [*codecs.NAMES[:-2], "pq4x3"])
+def test_codes_leave_the_device(encoder: MemoryEncoder, name: str) -> None:
+    codec = codecs.by_name(name)
+    full = encode(encoder, [*TEXTS, *(text[::-1] for text in TEXTS)])
+    tokens = encoder.tokenize(TEXTS)
+    exact = encode(encoder, TEXTS)
+    coder = codec.bind(encoder.width, codec.train(np.tile(full, (4, 1))))
+    stored = np.zeros((len(exact), coder.stored_width), codec.stored_dtype)
+    encoder.encode(tokens, stored, coder)
+    error = np.linalg.norm(coder.decoded(stored).astype(np.float64) - exact, axis=1)
+    assert (error <= coder.error_bound(exact)).all()
+    assert np.any(stored != coder.encode(exact), axis=1).mean() < (1 if codec.kind == "turbo" else 0.05)
+    again = np.zeros_like(stored)
+    encoder.encode(tokens, again, coder)
+    np.testing.assert_array_equal(stored, again)
+    with pytest.raises(ValueError, match="wanted"):
+        encoder.encode(tokens, stored[:-1], coder)
+    with pytest.raises(ValueError, match="wanted"):
+        encoder.encode(tokens, stored.astype(np.int64), coder)
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "int8", "turbo2", "pq4x3"])
+def test_no_codes_of_what_is_not_finite(folder: Path, tmp_path: Path, name: str) -> None:
+    broken = Path(shutil.copytree(folder, tmp_path / "broken"))
+    tensors = load_file(broken / "model.safetensors")
+    tensors["shared.weight"][load(broken).tokenize(["Tea"]).ids[0], 5] = float("nan")
+    save_file(tensors, broken / "model.safetensors")
+    codec = codecs.by_name(name)
+    sample = np.random.default_rng(0).normal(size=(400, 32)).astype(np.float32)
+    coder = codec.bind(32, codec.train(sample))
+    tokens = load(broken).tokenize(["", "Tea"])
+    out = np.zeros((len(tokens.ids), coder.stored_width), codec.stored_dtype)
+    with pytest.raises(OverflowError, match=f"passage 1 has a memory value of magnitude nan, {name} holds"):
+        load(broken).encode(tokens, out, coder)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int32])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -270,11 +269,10 @@ def test_a_card_that_claims_an_absurd_width(tmp_path: Path) -> None:
     layout = layout_of(8, codec=codecs.by_name("pq3x3"))
     write(tmp_path, layout, np.full(8, 3))
     sums = codec_parameters.digests(coder_of(layout).parameters)
-    claims = dataclasses.replace(layout, width=3 * 10**12)
     with pytest.raises(errors.DamagedError, match=r"does not have 48,000,000,000,004 bytes"):
-        codec_parameters.read(tmp_path, claims, sums)
+        codec_parameters.read(tmp_path, layout.codec, 3 * 10**12, sums)
     with pytest.raises(errors.CorpusError, match=r"has codec parameters \[\]"):
-        codec_parameters.read(tmp_path, layout, {})
+        codec_parameters.read(tmp_path, layout.codec, 6, {})
 
 
 def test_threads_fetch_at_the_same_time(tmp_path: Path) -> None:

@@ -35,7 +35,11 @@ from pipeline.commands import options
     type=click.Path(path_type=Path),
     help="TOML file with any of these settings, named with underscores; options given here win.",
 )
-@click.option("--codec", help="How memory is stored: bfloat16 (default), float16 or float32.")
+@click.option(
+    "--codec",
+    help="How memory is stored: bfloat16 (default), float16, float32; int8 (2x smaller), turbo4 (4x), turbo2 "
+    "(7x), pq8x8 or pq16x16 (16x); see docs/format.md.",
+)
 @click.option("--compute-dtype", help="The memory encoder computes in bfloat16 (default) or float32.")
 @click.option("--token-budget", type=int, help="Tokens computed at a time (default 1216, for CPUs).")
 @click.option("--max-tokens", type=int, help="Tokens kept of a passage (default 304).")

@@ -15,7 +15,7 @@ import numpy as np
 from encoders.t5_config import parse_live_proportion
 from pipeline import work
 from pipeline.stages.embed_shards import EmbedShards, render, require_planned
-from storage import canaries, files, memory_store, passage_table
+from storage import canaries, codec_parameters, codecs, files, memory_store, passage_table
 from storage.receipts import Receipt
 
 if TYPE_CHECKING:
@@ -83,6 +83,17 @@ def canaries_path(root: Path, unit: int) -> Path:
 def rows_path(root: Path, unit: int) -> Path:
     """Where a shard's rows of `offsets` and `checksums` wait to be joined."""
     return work.folder(root) / STAGE / f"{unit:06d}.rows"
+
+
+def open_coder(folder: Path, layout: memory_store.MemoryLayout) -> codecs.Coder:
+    """The coder of a version that is being written, with the parameters that lie in its folder."""
+    parameters = codec_parameters.load(folder, layout.codec, layout.width)
+    return layout.codec.bind(layout.width, parameters)
+
+
+def notes_of(digests: Mapping[str, str]) -> tuple[Mapping[str, str], ...]:
+    """What a shard's receipt says of the parameters it was coded with."""
+    return (dict(digests),) if digests else ()
 
 
 def keep_rows(root: Path, unit: int, rows: memory_store.ShardRows) -> list[files.FileEntry]:
@@ -157,9 +168,14 @@ class EncodeShards:
             break
         return encoder
 
+    @functools.cached_property
+    def _coder(self) -> codecs.Coder:
+        return open_coder(self.root / self.memory_folder, self.memory)
+
     def run(self, unit: int, meter: work.Meter) -> Receipt:
         with meter.time("loading"):
             encoder = self._loaded
+            coder = self._coder
         first, stop = self.memory.grid.bounds(unit)
         with meter.time("reading"):
             table = self._table.read(first, stop)
@@ -181,7 +197,7 @@ class EncodeShards:
 
         buffer = memory_store.allocate(self.memory, rows)
         with meter.time("encoding"):
-            encoder.encode(tokens, buffer[:rows].view(self.memory.codec.dtype), on_batch=on_memory)
+            encoder.encode(tokens, buffer[:rows], coder, on_batch=on_memory)
         with meter.time("writing"):
             written = memory_store.write_shard(
                 self.root / self.memory_folder,
@@ -193,11 +209,7 @@ class EncodeShards:
             entries.append(written.measured.entry(self.root, written.path))
             entries += keep_rows(self.root, unit, written.rows)
             if kept := canaries.within(self.memory.grid.passages, first, stop):
-                at = tokens.offsets
-                values = [
-                    buffer[at[i - first] : at[i - first + 1]].view(self.memory.codec.dtype) for i in kept
-                ]
-                entries += keep_canaries(self.root, unit, values)
+                entries += keep_canaries(self.root, unit, self._canaries(kept, first, tokens.offsets, buffer))
         counts |= {
             "tokens": rows,
             "memory_bytes": rows * self.memory.row_bytes,
@@ -211,7 +223,17 @@ class EncodeShards:
             counts=counts,
             seconds=dict(meter.seconds),
             worker=work.worker_name(),
+            notes=notes_of(codec_parameters.digests(coder.parameters)),
         )
+
+    def _canaries(
+        self, ids: list[int], first: int, offsets: np.ndarray[Any, Any], stored: np.ndarray[Any, Any]
+    ) -> list[np.ndarray[Any, Any]]:
+        """The canaries' memory before any code: what is stored, or with a lossy codec encoded for itself."""
+        if self._coder.view_only:
+            values = self._coder.view(stored)
+            return [values[offsets[i - first] : offsets[i - first + 1]] for i in ids]
+        return [encode_passages(self._loaded, self._table, ids).astype(self.memory.codec.dtype)]
 
 
 def lengths_of(tokens: np.ndarray[Any, Any]) -> Mapping[str, int]:

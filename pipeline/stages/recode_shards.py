@@ -32,7 +32,7 @@ class RecodeShards:
 
     @functools.cached_property
     def _coder(self) -> codecs.Coder:
-        return codec_parameters.open_coder(self.root / self.memory_folder, self.memory)
+        return encode_shards.open_coder(self.root / self.memory_folder, self.memory)
 
     def run(self, unit: int, meter: work.Meter) -> Receipt:
         first, stop = self.memory.grid.bounds(unit)
@@ -65,6 +65,7 @@ class RecodeShards:
             },
             seconds=dict(meter.seconds),
             worker=work.worker_name(),
+            notes=encode_shards.notes_of(codec_parameters.digests(self._coder.parameters)),
         )
 
     def _canaries(self, ids: list[int]) -> list[np.ndarray]:

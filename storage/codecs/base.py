@@ -124,6 +124,7 @@ class Coder(abc.ABC):
         codec: which.
         width: d, dimensions of a token.
         parameters: trained arrays by name; empty for codecs that are not trained.
+        largest: magnitude of the largest value that can be stored, whatever the others of its token.
         view_only: stored rows are values already, in another type: `view` shows them, nothing is decoded.
     """
 
@@ -135,6 +136,7 @@ class Coder(abc.ABC):
         self.width = width
         self.stored_width = codec.stored_width(width)
         self.parameters = dict(parameters)
+        self.largest = float(ml_dtypes.finfo(codec.dtype).max)  # type: ignore[no-untyped-call]
 
     def encode(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Stored rows [n, stored_width] of values [n, d], float32 or the codec's dtype.
@@ -145,7 +147,13 @@ class Coder(abc.ABC):
         check_values(values, self.width, self.codec.dtype)
         out = np.empty((len(values), self.stored_width), self.codec.stored_dtype)
         for rows in blocks(len(values), self.width):
-            self._encode(np.ascontiguousarray(values[rows], float32), out[rows])
+            block = np.ascontiguousarray(values[rows], float32)
+            if (peak := float(np.abs(block).max())) > self.largest:
+                raise errors.CorpusError(
+                    f"a memory value of magnitude {peak:.6g} is beyond codec {self.codec.name}, which holds "
+                    f"up to {self.largest:.6g}; store bfloat16 or float32"
+                )
+            self._encode(block, out[rows])
         return out
 
     def decode(self, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:

@@ -1,7 +1,8 @@
 """int8: eight bits a value, scaled by channel and by token.
 
-    code[c] = rint(x[c] / (channel_scale[c] * token_scale)),  in -127 .. 127
-    token_scale = max over c of |x[c]| / channel_scale[c], / 127
+    token_scale = max over c of |x[c] / channel_scale[c]|, / 127
+    code[c] = rint(x[c] / channel_scale[c] / token_scale),  in -127 .. 127
+    x[c] ~ code[c] * channel_scale[c] * token_scale
 
 A few channels of T5's residual stream are tens to thousands of times as large as the others, the same
 for all tokens (Dettmers et al. 2022, 2208.07339, section 4): with a scale for each token alone, those
@@ -26,6 +27,7 @@ from storage.codecs import base
 SCALE_BYTES: Final = 4
 CHANNEL_SCALE: Final = "channel_scale"
 LARGEST: Final = 127
+SHARE: Final = np.float32(1 / LARGEST)
 # Tokens whose largest scaled value is below this are stored as zeros: dividing by less overflows.
 SMALLEST: Final = 1e-30
 SAMPLE_TOKENS: Final = 16384
@@ -104,16 +106,15 @@ class Int8Coder(base.Coder):
         self.scales: npt.NDArray[np.float32] = self.parameters[CHANNEL_SCALE]
         if not (np.isfinite(self.scales) & (self.scales >= np.float32(SMALLEST))).all():
             raise errors.CorpusError("channel scales of codec int8 hold what is no positive number")
+        # Multiplied by, here and on the device: compilers are free in how they divide.
+        self.inverse: npt.NDArray[np.float32] = np.float32(1) / self.scales
+        # A value divided by its channel's scale must not overflow.
+        self.largest = min(self.largest, float(self.scales.min()) * self.largest)
 
     def token_scales(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """[n]; 0 for a token that is stored as zeros."""
-        peaks = (np.abs(values) / self.scales).max(axis=1)
-        if not np.isfinite(peaks).all():
-            raise errors.CorpusError(
-                f"a memory value of magnitude {np.abs(values).max():.6g} is beyond codec int8 as it was "
-                "trained; store bfloat16 or float32"
-            )
-        scales: npt.NDArray[np.float32] = np.where(peaks < SMALLEST, 0, peaks / np.float32(LARGEST))
+        peaks = np.abs(values * self.inverse).max(axis=1, initial=0)
+        scales: npt.NDArray[np.float32] = np.where(peaks < SMALLEST, 0, peaks * SHARE)
         return scales
 
     def error_bound(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -124,9 +125,9 @@ class Int8Coder(base.Coder):
 
     def _encode(self, values: npt.NDArray[np.float32], out: npt.NDArray[Any]) -> None:
         scales = self.token_scales(values)
-        scaled = values / self.scales
-        scaled /= np.where(scales == 0, np.float32(1), scales)[:, None]
-        scaled[scales == 0] = 0
+        ones = np.float32(1)
+        scaled = values * self.inverse
+        scaled *= np.where(scales == 0, np.float32(0), ones / np.where(scales == 0, ones, scales))[:, None]
         np.rint(scaled, out=scaled)
         np.clip(scaled, -LARGEST, LARGEST, out=scaled)
         np.copyto(out[:, : self.width].view(np.int8), scaled, casting="unsafe")

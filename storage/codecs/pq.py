@@ -12,6 +12,7 @@ A stored row is the codes: uint8 [d / dims] up to 8 bits, uint16 beyond.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -31,6 +32,8 @@ MOST_TOKENS: Final = 256
 FEWEST_TOKENS: Final = 39
 FEWEST_TOKENS_LARGE: Final = 4
 SAMPLE_BYTES: Final = 1 << 30
+# Further than this from a codebook's middle, 2**20 times as far as its codes, a value is cut to this.
+FAR: Final = np.float32(2.0**61)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,10 +117,15 @@ class PQCoder(base.Coder):
         self.codebooks: npt.NDArray[Any] = books.view(base.bfloat16)  # [groups, codes, dims]
         if not np.isfinite(self.codebooks).all():
             raise errors.CorpusError(f"a codebook of codec {codec.name} holds what is not finite")
-        # Distances are differences of squares, so they are taken from the codes' mean.
-        self.centres: npt.NDArray[np.float32] = (
-            self.codebooks.astype(np.float32).mean(axis=1, dtype=np.float64).astype(np.float32)
-        )
+        # Distances are differences of squares, so they are taken from the codes' mean; and all is brought
+        # to a size at which no square overflows, by a power of two, which changes no comparison.
+        self.centres = np.empty((self.stored_width, codec.dims), np.float32)
+        self.shrink = np.ones(self.stored_width, np.float32)
+        for group, book in enumerate(self.codebooks):
+            codes = book.astype(np.float32)
+            self.centres[group] = codes.mean(axis=0, dtype=np.float64)
+            peak = float(np.abs(codes - self.centres[group]).max())
+            self.shrink[group] = 2.0 ** -max(0, math.frexp(peak)[1] - 40)
         # One item for a code's dims values: NumPy moves it as a whole.
         self._item = np.dtype(f"V{2 * codec.dims}")
         self._table = books.reshape(-1, codec.dims).view(self._item)[:, 0]
@@ -136,10 +144,8 @@ class PQCoder(base.Coder):
         for group in range(self.stored_width):
             part = values[:, group * dims : (group + 1) * dims] - self.centres[group]
             codes = self.codebooks[group].astype(np.float32) - self.centres[group]
-            # A power of two changes no comparison, and no square overflows.
-            peak = float(max(np.abs(part).max(), np.abs(codes).max()))
-            shrink = np.float32(2.0 ** -max(0, int(np.log2(peak)) - 40)) if peak > 0 else np.float32(1)
-            out[:, group] = kmeans.nearest(part * shrink, codes * shrink)[0]
+            part = np.clip(part * self.shrink[group], -FAR, FAR)
+            out[:, group] = kmeans.nearest(part, codes * self.shrink[group])[0]
 
     def _decode(self, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
         items = out.view(self._item)  # [n, groups]

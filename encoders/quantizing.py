@@ -1,0 +1,287 @@
+"""The codecs on the device: quantizing inside the encoder's program, so that codes leave the device.
+
+`quantizer(coder)` and `dequantizer(coder)` give functions of jax arrays that do what the coder's `encode`
+and `decode` do in NumPy. They are pytrees: their tables are arguments of a program that is compiled with
+them, not constants in it (a codebook of 65,536 codes has 134 MB at large size).
+
+The arithmetic is the same, in float32, but sums may run in another order: so where a value lies within
+rounding of a boundary between two codes (int8: halfway; turbo: a middle of two levels; pq: equally far
+from two codes), NumPy may take the one and the device the other, and both are as near.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Shaped
+
+Function = Callable[[Array], Array]
+Tables = Mapping[str, Array]
+
+# Distances that are held at a time, for pq: 64 MiB of float32.
+BLOCK_DISTANCES = 1 << 24
+
+
+class CodecLike(Protocol):
+    """What is asked of a `storage.codecs.Codec`."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def stored_dtype(self) -> np.dtype[Any]: ...
+
+
+class CoderLike(Protocol):
+    """What is asked of a `storage.codecs.Coder`, which this package does not import."""
+
+    @property
+    def codec(self) -> Any: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def stored_width(self) -> int: ...
+    @property
+    def largest(self) -> float: ...
+    @property
+    def view_only(self) -> bool: ...
+
+
+def quantizer(coder: CoderLike) -> Function:
+    """A function h [..., d] float32 -> stored rows [..., stored_width] of the codec's stored dtype."""
+    return _function(coder, _QUANTIZERS)
+
+
+def dequantizer(coder: CoderLike) -> Function:
+    """A function of stored rows [..., stored_width] -> values [..., d] of the codec's dtype."""
+    return _function(coder, _DEQUANTIZERS)
+
+
+def _function(coder: CoderLike, functions: Mapping[str, Callable[..., Array]]) -> Function:
+    key = coder.codec.name if coder.view_only else coder.codec.kind
+    if key not in functions:
+        raise ValueError(f"codec {coder.codec.name} has no form for devices")
+    bound: Function = jax.tree_util.Partial(  # type: ignore[no-untyped-call]
+        functions[key], _tables(coder)
+    )
+    return bound
+
+
+def _tables(coder: Any) -> Tables:
+    kind = coder.codec.kind
+    if kind == "int8":
+        return {"scales": jnp.asarray(coder.scales), "inverse": jnp.asarray(coder.inverse)}
+    if kind == "turbo":
+        turn = coder.rotation
+        named = {"a": turn.a, "h": turn.h, "first": turn.first, "second": turn.second, "levels": coder.levels}
+        return {name: jnp.asarray(table) for name, table in named.items()}
+    if kind == "pq":
+        return {
+            "books": jnp.asarray(coder.codebooks),
+            "centres": jnp.asarray(coder.centres),
+            "shrink": jnp.asarray(coder.shrink),
+        }
+    return {}
+
+
+def _bytes(values: Shaped[Array, "*rows n"]) -> Shaped[Array, "*rows bytes"]:
+    """Each value's bytes, little-endian."""
+    split = lax.bitcast_convert_type(values, jnp.uint8)
+    *rows, n = values.shape
+    return split.reshape(*rows, n * values.dtype.itemsize)
+
+
+def _from_bytes(stored: Shaped[Array, "*rows bytes"], dtype: Any) -> Shaped[Array, "*rows n"]:
+    *rows, n = stored.shape
+    size = np.dtype(dtype).itemsize
+    return lax.bitcast_convert_type(stored.reshape(*rows, n // size, size), dtype)
+
+
+# Floating-point codecs
+
+
+def _as_float32(tables: Tables, h: Array) -> Array:
+    return h
+
+
+def _as_float16(tables: Tables, h: Array) -> Array:
+    return h.astype(jnp.float16)
+
+
+def _as_bfloat16(tables: Tables, h: Array) -> Array:
+    return lax.bitcast_convert_type(h.astype(jnp.bfloat16), jnp.uint16)
+
+
+def _from_bfloat16(tables: Tables, stored: Array) -> Array:
+    return lax.bitcast_convert_type(stored, jnp.bfloat16)
+
+
+def _as_stored(tables: Tables, stored: Array) -> Array:
+    return stored
+
+
+# int8
+
+
+def _int8(tables: Tables, h: Float[Array, "*rows d"]) -> Shaped[Array, "*rows stored"]:
+    scaled = h * tables["inverse"]
+    peaks = jnp.max(jnp.abs(scaled), axis=-1, keepdims=True)
+    # The same bound as storage.codecs.int8.SMALLEST.
+    scales = jnp.where(peaks < 1e-30, 0.0, peaks * np.float32(1 / 127))
+    codes = jnp.rint(scaled * jnp.where(scales == 0, 0.0, 1 / jnp.where(scales == 0, 1.0, scales)))
+    codes = jnp.clip(codes, -127, 127).astype(jnp.int8)
+    return jnp.concatenate([lax.bitcast_convert_type(codes, jnp.uint8), _bytes(scales)], axis=-1)
+
+
+def _from_int8(tables: Tables, stored: Shaped[Array, "*rows stored"]) -> Shaped[Array, "*rows d"]:
+    width = tables["scales"].shape[0]
+    codes = lax.bitcast_convert_type(stored[..., :width], jnp.int8).astype(jnp.float32)
+    scales = _from_bytes(stored[..., width:], jnp.float32)
+    return (codes * tables["scales"] * scales).astype(jnp.bfloat16)
+
+
+# turbo
+
+OUTLIERS = 4  # as storage.codecs.turbo.OUTLIERS
+
+
+def _turbo(tables: Tables, h: Float[Array, "*rows d"]) -> Shaped[Array, "*rows stored"]:
+    p, q = tables["first"].shape
+    places = jnp.sort(lax.top_k(jnp.abs(h), OUTLIERS)[1], axis=-1)
+    kept = jnp.take_along_axis(h, places, axis=-1).astype(jnp.bfloat16)
+    aside = (jnp.arange(p * q) == places[..., None]).any(axis=-2)
+    rest = jnp.where(aside, 0.0, h)
+    peaks = jnp.max(jnp.abs(rest), axis=-1, keepdims=True)
+    rest = rest / jnp.where(peaks == 0, 1.0, peaks)
+    rotated = rest.reshape(*h.shape[:-1], p, q) * tables["first"]
+    rotated = _times(_times(rotated, tables["h"]) * tables["second"], tables["h"])
+    rotated = jnp.matmul(tables["a"], rotated, precision=lax.Precision.HIGHEST).reshape(h.shape)
+    norms = jnp.sqrt(jnp.sum(jnp.square(rotated), axis=-1, keepdims=True))
+    size = np.float32(np.sqrt(p * q))
+    rotated = rotated * (size / jnp.where(norms == 0, 1.0, norms))
+    levels = tables["levels"]
+    codes = jnp.zeros(h.shape, jnp.uint8)
+    nearest = jnp.full(h.shape, levels[0])
+    for low, high in itertools.pairwise(levels):
+        above = rotated >= (low + high) / 2
+        codes += above.astype(jnp.uint8)
+        nearest = jnp.where(above, high, nearest)
+    fit = jnp.sum(rotated * nearest, axis=-1) / jnp.sum(jnp.square(nearest), axis=-1)
+    scales = fit[..., None] * (norms * peaks) / size
+    return jnp.concatenate(
+        [_packed(codes, len(levels)), _bytes(scales), _bytes(kept), _bytes(places.astype(jnp.uint16))],
+        axis=-1,
+    )
+
+
+def _packed(codes: Array, levels: int) -> Array:
+    """From each byte's low bits up."""
+    bits = levels.bit_length() - 1
+    *rows, n = codes.shape
+    split = codes.reshape(*rows, n * bits // 8, 8 // bits)
+    shifts = jnp.arange(8 // bits, dtype=jnp.uint8) * jnp.uint8(bits)
+    return jnp.sum(split << shifts, axis=-1, dtype=jnp.uint8)
+
+
+def _from_turbo(tables: Tables, stored: Shaped[Array, "*rows stored"]) -> Shaped[Array, "*rows d"]:
+    levels, (p, q) = tables["levels"], tables["first"].shape
+    bits = len(levels).bit_length() - 1
+    codes, tail = jnp.split(stored, [p * q * bits // 8], axis=-1)
+    scales, kept, places = jnp.split(tail, [4, 4 + 2 * OUTLIERS], axis=-1)
+    shifts = jnp.arange(8 // bits, dtype=jnp.uint8) * jnp.uint8(bits)
+    unpacked = (codes[..., None] >> shifts) & jnp.uint8(len(levels) - 1)
+    rotated = levels[unpacked].reshape(*stored.shape[:-1], p, q)
+    values = jnp.matmul(tables["a"].T, rotated, precision=lax.Precision.HIGHEST)
+    values = _times(_times(values, tables["h"]) * tables["second"], tables["h"]) * tables["first"]
+    values = values.reshape(*stored.shape[:-1], p * q) * _from_bytes(scales, jnp.float32)
+    return jnp.put_along_axis(
+        values.astype(jnp.bfloat16),
+        _from_bytes(places, jnp.uint16).astype(jnp.int32),
+        _from_bytes(kept, jnp.bfloat16),
+        axis=-1,
+        inplace=False,
+    )
+
+
+def _times(x: Array, matrix: Array) -> Array:
+    return jnp.matmul(x, matrix, precision=lax.Precision.HIGHEST)
+
+
+# pq
+
+
+def _pq(tables: Tables, h: Float[Array, "*rows d"]) -> Shaped[Array, "*rows groups"]:
+    groups, codes, dims = tables["books"].shape
+    n = math.prod(h.shape[:-1])
+    parts = h.reshape(n, groups, dims).transpose(1, 0, 2)  # [groups, n, dims]
+    block = _block(codes, n)
+    index = jnp.uint8 if codes <= 256 else jnp.uint16
+
+    def code(group: tuple[Array, Array, Array, Array]) -> Array:
+        part, book, centre, shrink = group
+        # The same bound as storage.codecs.pq.FAR.
+        part = jnp.clip((part - centre) * shrink, -(2.0**61), 2.0**61)
+        book = ((book.astype(jnp.float32) - centre) * shrink).reshape(-1, block, dims)
+
+        def among(best: tuple[Array, Array], at: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+            first, some = at
+            halves = jnp.sum(jnp.square(some), axis=1) / 2
+            # [block, n], so that the least is taken over the slow dimension, which vectorizes.
+            scores = halves[:, None] - jnp.matmul(some, part.T, precision=lax.Precision.HIGHEST)
+            least = jnp.min(scores, axis=0)
+            place = jnp.where(scores == least, jnp.arange(block, dtype=jnp.int32)[:, None], block)
+            nearer = least < best[0]
+            found = jnp.min(place, axis=0) + first
+            return (jnp.where(nearer, least, best[0]), jnp.where(nearer, found, best[1])), None
+
+        none = (jnp.full(len(part), jnp.inf), jnp.zeros(len(part), jnp.int32))
+        firsts = jnp.arange(0, codes, block, dtype=jnp.int32)
+        (_, found), _ = lax.scan(among, none, (firsts, book))
+        return found.astype(index)
+
+    stored: Array = lax.map(code, (parts, tables["books"], tables["centres"], tables["shrink"]))
+    return stored.T.reshape(*h.shape[:-1], groups)
+
+
+def _block(codes: int, rows: int) -> int:
+    """Codes compared at a time: a power of two that divides `codes`."""
+    block = codes
+    while block > 1 and block * rows > BLOCK_DISTANCES:
+        block //= 2
+    return block
+
+
+def _from_pq(tables: Tables, stored: Shaped[Array, "*rows groups"]) -> Shaped[Array, "*rows d"]:
+    books = tables["books"]
+    groups, codes, dims = books.shape
+    places = stored.astype(jnp.int32) + jnp.arange(groups, dtype=jnp.int32) * codes
+    values: Array = jnp.take(books.reshape(-1, dims), places, axis=0)
+    return values.reshape(*stored.shape[:-1], groups * dims)
+
+
+_QUANTIZERS: Mapping[str, Callable[..., Array]] = {
+    "float32": _as_float32,
+    "float16": _as_float16,
+    "bfloat16": _as_bfloat16,
+    "int8": _int8,
+    "turbo": _turbo,
+    "pq": _pq,
+}
+_DEQUANTIZERS: Mapping[str, Callable[..., Array]] = {
+    "float32": _as_stored,
+    "float16": _as_stored,
+    "bfloat16": _from_bfloat16,
+    "int8": _from_int8,
+    "turbo": _from_turbo,
+    "pq": _from_pq,
+}

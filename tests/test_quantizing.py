@@ -1,0 +1,106 @@
+"""On the device as in NumPy: the same codes up to ties, the same values of the same codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from encoders import quantizing
+from storage import codecs
+from tests.test_codecs import FAST, WIDTH, coder_of, states
+
+
+def on_device(coder: codecs.Coder, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    with jax.numpy_dtype_promotion("strict"):
+        stored = jax.jit(quantizing.quantizer(coder))(jnp.asarray(values))
+    assert stored.dtype == coder.codec.stored_dtype
+    assert stored.shape == (*values.shape[:-1], coder.stored_width)
+    return np.asarray(stored)
+
+
+@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("width", [32, 96])
+def test_codes_are_numpys_up_to_ties(name: str, width: int) -> None:
+    coder = coder_of(name, width)
+    values = states(600, width, seed=3)
+    values[17] = 0
+    values[18, 1:] = 0
+    stored, expected = on_device(coder, values), coder.encode(values)
+    different = np.any(stored != expected, axis=1).mean()
+    if coder.codec.kind == "float":
+        assert different == 0
+    elif coder.codec.kind == "turbo":  # its scale is a sum: equal but for rounding
+        at = slice(width * coder.codec.bits // 8, width * coder.codec.bits // 8 + 4)  # type: ignore[attr-defined]
+        scales = [np.ascontiguousarray(rows[:, at]).view("<f4") for rows in (stored, expected)]
+        np.testing.assert_allclose(scales[0], scales[1], rtol=1e-4)
+        codes = np.delete(stored != expected, np.r_[at], axis=1)
+        assert codes.any(axis=1).mean() < 0.02
+    else:
+        assert different < 0.02
+    # And where another code was taken, it is as near.
+    exact = values.astype(np.float64)
+    errors = [
+        np.linalg.norm(coder.decoded(rows).astype(np.float64) - exact, axis=1) for rows in (stored, expected)
+    ]
+    np.testing.assert_allclose(errors[0], errors[1], rtol=0.02, atol=1e-6 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_values_are_numpys(name: str) -> None:
+    coder = coder_of(name)
+    stored = coder.encode(states(500))
+    with jax.numpy_dtype_promotion("strict"):
+        values = jax.jit(quantizing.dequantizer(coder))(jnp.asarray(stored))
+    assert values.dtype == coder.codec.dtype
+    expected = coder.decoded(stored).astype(np.float32)
+    # Sums may run in another order, and then round to the other neighbour.
+    scale = np.abs(expected).max(axis=1, keepdims=True)
+    assert (np.abs(np.asarray(values).astype(np.float32) - expected) <= 2.0**-7 * scale).all()
+    assert (np.asarray(values).astype(np.float32) == expected).mean() > 0.98
+    np.testing.assert_array_equal(values[7], quantizing.dequantizer(coder)(jnp.asarray(stored[7])))
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_any_number_of_leading_dimensions(name: str) -> None:
+    coder = coder_of(name)
+    values = states(24)
+    flat = on_device(coder, values)
+    cube = on_device(coder, values.reshape(2, 3, 4, WIDTH)).reshape(24, -1)
+    assert (cube != flat).mean() < (0.05 if coder.codec.kind == "turbo" else 1e-9)  # the scales' last bytes
+    assert on_device(coder, values[:0]).shape == (0, coder.stored_width)
+
+
+def test_blocks_of_codes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    coder = coder_of("pq8x9")
+    values = states(100)
+    whole = on_device(coder, values)
+    monkeypatch.setattr(quantizing, "BLOCK_DISTANCES", 6400)
+    assert quantizing._block(512, 100) == 64
+    np.testing.assert_array_equal(on_device(coder, values), whole)
+
+
+def test_tables_are_arguments() -> None:
+    """Not constants of the program: a large codebook would be copied into each."""
+    coder = coder_of("pq8x8")
+
+    def apply(function: Any, h: Any) -> Any:
+        return function(h)
+
+    program = jax.jit(apply).lower(quantizing.quantizer(coder), jnp.zeros((4, WIDTH))).as_text()
+    arguments = program[program.index("@main(") : program.index("->", program.index("@main("))]
+    assert f"tensor<{WIDTH // 8}x256x8xbf16>" in arguments
+
+
+def test_an_unknown_codec() -> None:
+    class Strange:
+        view_only = False
+
+        class codec:
+            name = kind = "zip"
+
+    with pytest.raises(ValueError, match="codec zip has no form for devices"):
+        quantizing.quantizer(Strange())  # type: ignore[arg-type]
