@@ -74,7 +74,7 @@ class Pread(Contender):
 
     def fetch(self, ids: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> npt.NDArray[Any]:
         row_bytes = self.truth.row_bytes
-        data = memoryview(out.view(np.uint8).reshape(-1))
+        data = out.view(np.uint8).reshape(-1).data
         jobs, at = [], 0
         for i in ids.tolist():
             stop = at + self.lengths[i] * row_bytes

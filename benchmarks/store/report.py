@@ -9,6 +9,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
+
 from benchmarks.store.reading import Parity, Setting, Timings
 from benchmarks.store.writing import Rates
 
@@ -36,13 +38,8 @@ def machine() -> dict[str, Any]:
 def spread(values: Sequence[float], over: Sequence[float]) -> dict[str, float]:
     """Quartiles of the ratios of two lists of rates, round by round."""
     ratios = [value / other for value, other in zip(values, over, strict=True)]
-    low, middle, high = (percentile(ratios, share) for share in (0.25, 0.5, 0.75))
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
     return {"low": low, "median": middle, "high": high}
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[round(share * (len(ordered) - 1))]
 
 
 def reading(
@@ -59,8 +56,8 @@ def reading(
         "base": base,
         "contenders": {
             name: {
-                "p50_ms": percentile(timing.seconds, 0.5) * 1e3,
-                "p99_ms": percentile(timing.seconds, 0.99) * 1e3,
+                "p50_ms": float(np.quantile(timing.seconds, 0.5)) * 1e3,
+                "p99_ms": float(np.quantile(timing.seconds, 0.99)) * 1e3,
                 "fetches": len(timing.seconds),
                 "mb_per_s": statistics.median(timing.rates) / 1e6,
                 "ratio": spread(timings[base].rates, timing.rates) if base else None,

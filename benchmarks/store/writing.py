@@ -46,7 +46,7 @@ def write_rates(folder: Path, truth: Truth, wanted: Iterable[codecs.Codec], *, r
         runs[name] = write
         sizes[name] = int(offsets[-1]) * layout.row_bytes
         if codec.name == ours.BASE_CODEC:
-            data = memoryview(buffer[: offsets[-1]].view(np.uint8).reshape(-1))
+            data = buffer[: offsets[-1]].view(np.uint8).reshape(-1).data
             runs[PLAIN] = lambda data=data: plain_write(folder / "plain", data)
             sizes[PLAIN] = len(data)
     return Rates(seconds=interleaved(runs, rounds), bytes=sizes)
