@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +12,8 @@ import pyarrow as pa
 
 from benchmarks.store.contender import Contender
 from benchmarks.store.truth import BFLOAT16, MAX_TOKENS, Truth
-from retrieval import Corpus, MemoryReader, open_corpus
-from storage import codecs, file_list, files, manifest, memory_store, passage_table
+from retrieval import Corpus, open_corpus
+from storage import canaries, codecs, file_list, files, manifest, memory_store, passage_table
 from storage.memory_store import MemoryLayout
 from storage.shards import ShardGrid, choose_shard_passages
 
@@ -51,27 +50,40 @@ def write_version(root: Path, truth: Truth, codec: codecs.Codec) -> files.FileEn
     """Write a memory version named after its codec; returns its card's entry for the manifest."""
     layout = layout_of(truth, codec)
     folder = root / manifest.memory_folder(codec.name)
-    memory_store.create(folder, layout)
-    written: list[Any] = []
+    paths = memory_store.create(folder, layout)
+    rows = []
     for shard in layout.grid:
         offsets, buffer = shard_rows(truth, layout, shard)
-        written.append(memory_store.write_shard(folder, layout, shard, offsets=offsets, buffer=buffer))
-    if join := getattr(memory_store, "join", None):  # where the small arrays are written at the end
-        join(folder, layout, lambda: (shard.rows for shard in written))
+        written = memory_store.write_shard(folder, layout, shard, offsets=offsets, buffer=buffer)
+        paths.append(written.path)
+        rows.append(written.rows)
+    joined = memory_store.join(folder, layout, lambda: rows)
     listed = folder / file_list.NAME
-    stored = sorted(path for path in folder.rglob("*") if path.is_file())
-    file_list.write(listed, [files.entry_of(root, path) for path in stored])
+    file_list.write(listed, [files.entry_of(root, path) for path in paths])
     card = manifest.MemoryCard(
         version=codec.name,
         fingerprint="0" * 64,
         encoder_fingerprint="0" * 64,
         encoder={},
+        origin=None,
         layout=layout,
         counts={"tokens": int(truth.starts[-1])},
+        rows=tuple(files.entry_of(root, path) for path in joined),
+        canaries=_canaries(root, folder, truth),
+        quality={},
         files=files.entry_of(root, listed),
     )
     files.write_json(folder / "memory.json", card.to_json())
     return files.entry_of(root, folder / "memory.json")
+
+
+def _canaries(root: Path, folder: Path, truth: Truth) -> canaries.CanaryCard:
+    ids = canaries.choose(truth.passages)
+    path = folder / canaries.FILE
+    canaries.write(path, truth.rows_of(np.array(ids)).view(BFLOAT16))
+    tokens = tuple(int(truth.lengths[i]) for i in ids)
+    file = files.entry_of(root, path)
+    return canaries.CanaryCard(passage_ids=tuple(ids), tokens=tokens, dtype=BFLOAT16.name, file=file)
 
 
 def write_corpus(root: Path, truth: Truth, wanted: Iterable[codecs.Codec]) -> None:
@@ -122,13 +134,11 @@ def _passages(count: int) -> Iterator[pa.RecordBatch]:
 class Memcorpus(Contender):
     """`Corpus.memory(version).fetch(ids)` of one codec."""
 
-    def __init__(self, truth: Truth, corpus: Corpus, codec: codecs.Codec, check: str | None = None) -> None:
+    def __init__(self, truth: Truth, corpus: Corpus, codec: codecs.Codec, check: str) -> None:
         super().__init__(truth)
-        options: dict[str, Any] = {} if check is None else {"check": check}
-        self._reader = corpus.memory(codec.name, **options)
-        self._into = "out" in inspect.signature(MemoryReader.fetch).parameters
-        self.name = f"memcorpus {codec.name}" + ("" if check is None else f", check={check}")
-        self.checked = {"once": "passages, once", "never": "nothing"}.get(check or "", "passages")
+        self._reader = corpus.memory(codec.name, check=check)
+        self.name = f"memcorpus {codec.name}, check={check}"
+        self.checked = {"always": "passages", "once": "passages, once", "never": "nothing"}[check]
         self.dtype = self._reader.dtype
         # bfloat16 and what is wider hold the true rows as they are.
         exact = codec.name in (BASE_CODEC, "float32")
@@ -136,19 +146,12 @@ class Memcorpus(Contender):
         self.paths = (corpus.root / manifest.memory_folder(codec.name),)
 
     def fetch(self, ids: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if self._into:
-            into: dict[str, Any] = {"out": out}
-            return self._reader.fetch(ids, **into).values
-        return self._reader.fetch(ids).values
+        return self._reader.fetch(ids, out=out).values
 
 
 def contenders(truth: Truth, root: Path) -> Iterator[Memcorpus]:
-    """Every codec in the corpus; bfloat16, the base of comparison, with every way of checking."""
+    """Every codec in the corpus as it is opened by default; bfloat16 with every way of checking."""
     corpus = open_corpus(root)
-    checks: tuple[str | None, ...] = (None,)
-    if "check" in inspect.signature(Corpus.memory).parameters:
-        checks = ("always", "once", "never")
     for name in corpus.manifest.memory:
-        codec = codecs.by_name(name)
-        for check in checks if name == BASE_CODEC else (None,):
-            yield Memcorpus(truth, corpus, codec, check)
+        for check in ("once", "always", "never") if name == BASE_CODEC else ("once",):
+            yield Memcorpus(truth, corpus, codecs.by_name(name), check)
