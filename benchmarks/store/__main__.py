@@ -60,8 +60,15 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         f"a fetch of {truth.raw_bytes / 1e9:.2f} GB"
     )
     root = folder / "corpus"
-    ours.write_corpus(root, truth, codecs.CODECS.values())
-    contenders, skipped = _contenders(folder, root, truth, options.only)
+    coded = {
+        name: ours.Coded(truth, codecs.by_name(name), folder)
+        for name in codecs.NAMES
+        # bfloat16 is what others read, and what is compared with.
+        if name == ours.BASE_CODEC
+        or any(_wanted(ours.contender_name(name, check), options.only) for check in ours.checks(name))
+    }
+    ours.write_corpus(root, truth, coded.values())
+    contenders, skipped = _contenders(folder, root, coded, options.only)
     for name, reason in skipped.items():
         print(f"skipped: {name}: {reason}")
     parity = {c.name: reading.check(c, truth, options.fetched) for c in contenders}
@@ -101,7 +108,7 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         result["resident_share_when_cold"] = page_cache.resident_share(every_path)
         print(f"cold: {result['resident_share_when_cold']:.1%} of the bytes stay in the page cache")
         read(cold=True)
-    result |= _written(folder, root, truth, contenders, options.rounds)
+    result |= _written(folder, root, coded, contenders, options.rounds)
     for contender in contenders:
         contender.close()
     if options.json:
@@ -109,26 +116,27 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def _wanted(name: str, only: list[str] | None) -> bool:
+    return only is None or any(part.lower() in name.lower() for part in only)
+
+
 def _contenders(
-    folder: Path, root: Path, truth: Truth, only: list[str] | None
+    folder: Path, root: Path, coded: dict[str, ours.Coded], only: list[str] | None
 ) -> tuple[list[Contender], dict[str, str]]:
     """Those that were asked for and whose packages are here, and why others are not."""
-
-    def wanted(name: str) -> bool:
-        return only is None or any(part.lower() in name.lower() for part in only)
-
+    truth = coded[ours.BASE_CODEC].truth
     base = root / manifest.memory_folder(ours.BASE_CODEC)
     made: list[Contender] = [
-        kind(truth) for kind in (limits.Memmap, limits.MemmapAhead, limits.Pread) if wanted(kind.name)
+        kind(truth) for kind in (limits.Memmap, limits.MemmapAhead, limits.Pread) if _wanted(kind.name, only)
     ]
-    made += [contender for contender in ours.contenders(truth, root) if wanted(contender.name)]
+    made += [contender for contender in ours.contenders(root, coded) if _wanted(contender.name, only)]
     skipped: dict[str, str] = {}
     others: list[tuple[type[Contender], Callable[..., Contender], Path]] = [
         *((kind, kind, base) for kind in peers.ON_OUR_ARRAYS),
         *((kind, kind, folder) for kind in peers.WITH_OWN_FILES),
     ]
     for kind, make, path in others:
-        if not wanted(kind.name):
+        if not _wanted(kind.name, only):
             continue
         if importlib.util.find_spec(_MODULES.get(kind.package, kind.package)) is None:
             skipped[kind.name] = f"{kind.package} is not installed (pip install 'memcorpus[bench]')"
@@ -138,30 +146,23 @@ def _contenders(
 
 
 def _written(
-    folder: Path, root: Path, truth: Truth, contenders: list[Contender], rounds: int
+    folder: Path, root: Path, coded: dict[str, ours.Coded], contenders: list[Contender], rounds: int
 ) -> dict[str, Any]:
     """Writing, decoding and bytes on the disk."""
-    every_codec = list(codecs.CODECS.values())
+    base = coded[ours.BASE_CODEC]
     times = max(3, rounds // 4)
     written = report.rates(
-        writing.write_rates(folder / "written", truth, every_codec, rounds=times), writing.PLAIN
+        writing.write_rates(folder / "written", coded.values(), rounds=times), writing.PLAIN
     )
     print(f"writing the first shard, checksums and fsync included\n{report.rates_table(written)}\n")
-    decoded = report.rates(writing.decode_rates(truth, every_codec, rounds=times), writing.MEMCPY)
+    decoded = report.rates(writing.decode_rates(base.truth, coded.values(), rounds=times), writing.MEMCPY)
     if len(decoded["contenders"]) > 1:
-        print(f"decoding, as bytes of bfloat16\n{report.rates_table(decoded)}\n")
-    disk = {
-        c.name: {
-            "bytes": (size := writing.stored_bytes(c.paths)),
-            "overhead_percent": 100 * (size / truth.raw_bytes - 1),
-        }
-        for c in contenders
-    }
+        print(f"decoding with NumPy, bytes of the values\n{report.rates_table(decoded)}\n")
+    disk = {c.name: asdict(writing.disk_use(c)) for c in contenders}
     print(f"on the disk\n{report.disk_table(disk)}\n")
-    version = root / manifest.memory_folder(ours.BASE_CODEC)
-    counted = writing.count_files(version, truth, codecs.by_name(ours.BASE_CODEC))
+    counted = writing.count_files(root / manifest.memory_folder(ours.BASE_CODEC), base)
     print(
-        f"files: {counted.files} here, {counted.files_per_shard} for each of {counted.shards} shards; "
+        f"files: {counted.files} here, {counted.files_per_shard:g} for each of {counted.shards} shards; "
         f"at width {writing.XXL_WIDTH:,} shards of {counted.xxl_shard_passages} passages, "
         f"{counted.xxl_shard_bytes / 1e6:,.0f} MB: {counted.files_per_terabyte:,.0f} files a TB"
     )

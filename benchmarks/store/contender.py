@@ -18,28 +18,40 @@ class Contender:
     Attributes:
         name: in the tables.
         checked: what is compared with a checksum at every fetch.
-        paths: the files it reads, for the page cache and for their size.
+        paths: the files it reads.
+        growing: those of them that grow with the corpus.
+        row_bytes: of a stored row, without anything around it.
         dtype: of the values fetched.
-        error: bound on |fetched - true| / |true|, in the 2-norm of a fetch; 0 asks for equal bits.
+        comparable: whether its rows are the true ones at all, or rounded; codes may be random.
     """
 
     name: str
     checked: str = "nothing"
     paths: tuple[Path, ...]
+    row_bytes: int
     dtype: np.dtype[Any] = np.dtype(np.uint16)
-    error: float = 0.0
+    comparable: bool = True
     package: ClassVar[str] = ""
 
     def __init__(self, truth: Truth) -> None:
         self.truth = truth
+        self.row_bytes = truth.row_bytes
         self.lengths: list[int] = truth.lengths.tolist()
         self.starts: list[int] = truth.starts.tolist()
+
+    @property
+    def growing(self) -> tuple[Path, ...]:
+        return self.paths
 
     def view(self, ready: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """Bytes that are ready, as rows of this contender's type."""
         row_bytes = self.truth.width * self.dtype.itemsize
         rows = len(ready) // row_bytes
         return ready[: rows * row_bytes].view(self.dtype).reshape(rows, self.truth.width)
+
+    def expected(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """What `fetch` must give, bit by bit."""
+        return self.truth.rows_of(ids)
 
     def fetch(self, ids: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Put the passages' rows into `out`, back to back in the order asked; returns that part of it."""

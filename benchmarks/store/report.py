@@ -113,7 +113,8 @@ def rates_table(result: Mapping[str, Any]) -> str:
 
 
 def disk_table(result: Mapping[str, Any]) -> str:
-    rows = [["", "bytes", "over tokens x width x 2"]]
+    rows = [["", "bytes", "over its rows", "x smaller than bfloat16", "and fixed bytes"]]
     for name, row in result.items():
-        rows.append([name, f"{row['bytes']:,}", f"{row['overhead_percent']:+.2f} %"])
+        cells = [f"{row['bytes']:,}", f"{row['overhead_percent']:+.2f} %", f"{row['smaller']:.2f}"]
+        rows.append([name, *cells, f"{row['fixed_bytes']:,}" if row["fixed_bytes"] else ""])
     return columns(rows)

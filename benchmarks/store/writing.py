@@ -11,9 +11,10 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.store import ours, page_cache
-from benchmarks.store.truth import BFLOAT16, Truth
+from benchmarks.store.contender import Contender
+from benchmarks.store.truth import Truth
 from benchmarks.timing import interleaved
-from storage import codecs, memory_store
+from storage import files, memory_store
 
 XXL_WIDTH: Final = 4096
 PLAIN: Final = "plain write() + fsync"
@@ -29,13 +30,13 @@ class Rates:
     bytes: dict[str, int]
 
 
-def write_rates(folder: Path, truth: Truth, wanted: Iterable[codecs.Codec], *, rounds: int) -> Rates:
-    """Write the first shard of each codec, checksums and all, and its stored bytes as one plain file."""
+def write_rates(folder: Path, coded: Iterable[ours.Coded], *, rounds: int) -> Rates:
+    """Write the first shard of each codec, checksums and all, and that of bfloat16 as one plain file."""
     runs: dict[str, Any] = {}
     sizes: dict[str, int] = {}
-    for codec in wanted:
-        layout = ours.layout_of(truth, codec)
-        offsets, buffer = ours.shard_rows(truth, layout, 0)
+    for item in coded:
+        codec, layout = item.codec, item.layout
+        offsets, buffer = item.shard(0)
         version = folder / codec.name
         memory_store.create(version, layout)
 
@@ -46,7 +47,7 @@ def write_rates(folder: Path, truth: Truth, wanted: Iterable[codecs.Codec], *, r
         runs[name] = write
         sizes[name] = int(offsets[-1]) * layout.row_bytes
         if codec.name == ours.BASE_CODEC:
-            data = buffer[: offsets[-1]].view(np.uint8).reshape(-1).data
+            data = files.bytes_of(buffer[: offsets[-1]])
             runs[PLAIN] = lambda data=data: plain_write(folder / "plain", data)
             sizes[PLAIN] = len(data)
     return Rates(seconds=interleaved(runs, rounds), bytes=sizes)
@@ -62,20 +63,51 @@ def plain_write(path: Path, data: memoryview) -> None:
         os.fsync(file.fileno())
 
 
-def decode_rates(truth: Truth, wanted: Iterable[codecs.Codec], *, rounds: int) -> Rates:
-    """Stored rows to values, of the codecs that have something to decode; bytes are those of bfloat16."""
+def decode_rates(truth: Truth, coded: Iterable[ours.Coded], *, rounds: int) -> Rates:
+    """Stored rows to values, on one core, of the codecs that have something to decode.
+
+    Bytes are those of the values, against a copy of as many.
+    """
     rows = truth.values[:_DECODED_ROWS]
     target = np.empty_like(rows)
     runs: dict[str, Any] = {MEMCPY: lambda: np.copyto(target, rows)}
-    for codec in wanted:
-        stored = codec.stored(np.ascontiguousarray(rows.view(BFLOAT16).astype(codec.dtype)))
-        if not np.shares_memory(codec.logical(stored), stored):
-            runs[codec.name] = lambda codec=codec, stored=stored: codec.logical(stored)
+    for item in coded:
+        if not item.coder.view_only:
+            stored = np.ascontiguousarray(item.rows(0, len(rows)))
+            out = target.view(item.codec.dtype)
+            runs[item.codec.name] = lambda item=item, stored=stored, out=out: item.coder.decode(stored, out)
     return Rates(seconds=interleaved(runs, rounds), bytes=dict.fromkeys(runs, rows.nbytes))
 
 
-def stored_bytes(paths: Iterable[Path]) -> int:
-    return sum(path.stat().st_size for path in page_cache.files_under(paths))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiskUse:
+    """What a contender takes on the disk.
+
+    Attributes:
+        bytes: of the files that grow with the corpus.
+        fixed_bytes: of the others: canaries, codebooks, cards.
+        overhead_percent: of `bytes` over tokens x bytes of a row.
+        smaller: bfloat16 rows, tokens x width x 2, over `bytes`.
+    """
+
+    bytes: int
+    fixed_bytes: int
+    overhead_percent: float
+    smaller: float
+
+
+def disk_use(contender: Contender) -> DiskUse:
+    growing, every = (
+        sum(path.stat().st_size for path in page_cache.files_under(paths))
+        for paths in (contender.growing, contender.paths)
+    )
+    rows = len(contender.truth.values) * contender.row_bytes
+    return DiskUse(
+        bytes=growing,
+        fixed_bytes=every - growing,
+        overhead_percent=100 * (growing / rows - 1),
+        smaller=contender.truth.raw_bytes / growing,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,28 +116,20 @@ class Files:
 
     files: int
     shards: int
-    files_per_shard: int
+    files_per_shard: float
     xxl_shard_passages: int
     xxl_shard_bytes: int
     files_per_terabyte: float
 
 
-def count_files(version: Path, truth: Truth, codec: codecs.Codec) -> Files:
-    """Of the version of one codec, as it lies on the disk."""
-    layout = ours.layout_of(truth, codec)
-    found = page_cache.files_under([version])
-    arrays = (memory_store.VALUES, memory_store.OFFSETS, memory_store.CHECKSUMS)
-    shards = layout.grid.shards
-    # An array with a file a shard grows with them; one that is a single file does not count.
-    per_shard = sum(
-        count // shards
-        for name in arrays
-        if (count := len(page_cache.files_under([version / name / "c"]))) > 1 or shards == 1
-    )
-    passages = ours.shard_passages(codec, XXL_WIDTH)
-    shard_bytes = round(passages * float(truth.lengths.mean()) * codec.token_bytes(XXL_WIDTH))
+def count_files(version: Path, coded: ours.Coded) -> Files:
+    """Of the version of one codec, as it lies on the disk. Only `values` has more files in a larger one."""
+    shards = coded.layout.grid.shards
+    per_shard = len(page_cache.files_under([version / memory_store.VALUES / "c"])) / shards
+    passages = ours.shard_passages(coded.codec, XXL_WIDTH)
+    shard_bytes = round(passages * float(coded.truth.lengths.mean()) * coded.codec.token_bytes(XXL_WIDTH))
     return Files(
-        files=len(found),
+        files=len(page_cache.files_under([version])),
         shards=shards,
         files_per_shard=per_shard,
         xxl_shard_passages=passages,
