@@ -19,6 +19,7 @@ import tensorstore as ts
 
 from benchmarks.store.contender import Contender, put
 from benchmarks.store.truth import Truth
+from storage import memory_store
 
 # Of all bytes: enough for the shards' indexes, and for hardly any data.
 _TENSORSTORE_CACHE_SHARE: Final = 1 / 64
@@ -34,7 +35,7 @@ class TensorStore(Contender):
     def __init__(self, truth: Truth, version: Path) -> None:
         super().__init__(truth)
         self._regions = regions(version)
-        self.paths = (version,)
+        self.paths = tuple(version / name for name in memory_store.ARRAYS)
         self._array: Any = ts.open(
             {
                 "driver": "zarr3",
@@ -68,7 +69,7 @@ class Zarr(Contender):
 
         super().__init__(truth)
         self._regions = regions(version)
-        self.paths = (version,)
+        self.paths = tuple(version / name for name in memory_store.ARRAYS)
         self._array: Any = zarr.open_array(version / "values", mode="r")
 
     def fetch(self, ids: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> npt.NDArray[Any]:

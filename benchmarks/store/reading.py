@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import statistics
 import threading
 import time
@@ -74,8 +75,14 @@ def row_error(values: npt.NDArray[Any], true: npt.NDArray[np.uint16]) -> float:
 
 
 def ready(truth: Truth, fetched: int) -> npt.NDArray[np.uint8]:
-    """Bytes for the rows of a fetch in any type, their pages there; all contenders are given the same."""
-    return np.ones(fetched * MAX_TOKENS * truth.width * 8, np.uint8)
+    """Bytes for the rows of a fetch in any type, their pages there; all contenders are given the same.
+
+    They begin with a page: where they lie within a cache line is worth a sixth of a copy's time.
+    """
+    size = fetched * MAX_TOKENS * truth.width * 4
+    array = np.ones(size + mmap.PAGESIZE, np.uint8)
+    skipped = -array.ctypes.data % mmap.PAGESIZE
+    return array[skipped : skipped + size]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
