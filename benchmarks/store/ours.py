@@ -1,0 +1,245 @@
+"""Our own store: one small corpus with a memory version of every codec, read as any reader would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from benchmarks.store.contender import Contender
+from benchmarks.store.truth import BFLOAT16, MAX_TOKENS, Truth
+from retrieval import Corpus, open_corpus
+from storage import (
+    canaries,
+    codec_parameters,
+    codecs,
+    file_list,
+    files,
+    manifest,
+    memory_store,
+    passage_table,
+)
+from storage.codecs import pq
+from storage.memory_store import MemoryLayout
+from storage.shards import ShardGrid, choose_shard_passages
+
+BASE_CODEC: Final = "bfloat16"
+WIKIPEDIA_PASSAGES: Final = 36_000_000
+_BLOCK_ROWS: Final = 8192
+
+
+def shard_passages(codec: codecs.Codec, width: int) -> int:
+    """Passages of a shard in a corpus of all of Wikipedia."""
+    return choose_shard_passages(
+        passages=WIKIPEDIA_PASSAGES, max_tokens=MAX_TOKENS, token_bytes=codec.token_bytes(width)
+    )
+
+
+class Coded:
+    """The true rows as a codec stores them.
+
+    Codes of product quantization are random, and so are its codebooks: to train them, and to find
+    the nearest codes, would take hours, and reading and decoding do not depend on which codes they are.
+
+    Attributes:
+        codec, coder: which.
+        random: the rows have nothing to do with the true ones.
+        layout: as a build of all of Wikipedia would lay it out, in shards as large.
+    """
+
+    def __init__(self, truth: Truth, codec: codecs.Codec, folder: Path) -> None:
+        self.truth = truth
+        self.codec = codec
+        grid = ShardGrid(passages=truth.passages, shard_passages=shard_passages(codec, truth.width))
+        self.layout = MemoryLayout(grid=grid, width=truth.width, max_tokens=MAX_TOKENS, codec=codec)
+        self.random = isinstance(codec, pq.PQ)
+        rng = np.random.default_rng(5)
+        if self.random:
+            self.parameters = {
+                name: rng.standard_normal(shape, np.float32).astype(BFLOAT16).view(dtype)
+                for name, (shape, dtype) in codec.parameter_shapes(truth.width).items()
+            }
+        else:
+            sample = truth.values[: max(1, codec.sample_tokens(truth.width))]
+            self.parameters = codec.train(sample.view(BFLOAT16).astype(np.float32))
+        self.coder = codec.bind(truth.width, self.parameters)
+        self._stored = None if self.coder.view_only else self._write(folder / f"coded-{codec.name}", rng)
+
+    def _write(self, path: Path, rng: np.random.Generator) -> npt.NDArray[Any]:
+        tokens, columns = len(self.truth.values), self.layout.stored_width
+        with path.open("wb") as file:
+            for first in range(0, tokens, _BLOCK_ROWS):
+                rows = min(_BLOCK_ROWS, tokens - first)
+                if self.random:
+                    codes = next(iter(self.parameters.values())).shape[1]
+                    block = rng.integers(0, codes, (rows, columns), self.codec.stored_dtype)
+                else:
+                    block = self._encoded(first, first + rows)
+                file.write(block.tobytes())
+        return np.asarray(np.memmap(path, self.codec.stored_dtype, "r")).reshape(tokens, columns)
+
+    def _encoded(self, first: int, stop: int) -> npt.NDArray[Any]:
+        values = self.truth.values[first:stop].view(BFLOAT16).astype(np.float32)
+        stored = self.coder.encode(values)
+        off = np.linalg.norm(self.coder.decoded(stored).astype(np.float32) - values, axis=1)
+        if not (off <= self.coder.error_bound(values)).all():
+            raise AssertionError(f"codec {self.codec.name} is further off than it says")
+        return stored
+
+    def rows(self, first: int, stop: int) -> npt.NDArray[Any]:
+        """Stored rows of tokens `first` to `stop`, [tokens, stored width]."""
+        return self._encoded(first, stop) if self._stored is None else self._stored[first:stop]
+
+    def values(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """What a fetch of these passages must give."""
+        starts = self.truth.starts
+        stored = np.concatenate([self.rows(int(starts[i]), int(starts[i + 1])) for i in ids])
+        return self.coder.decoded(stored)
+
+    def shard(self, shard: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+        """A shard's offsets and buffer, as `memory_store.write_shard` takes them."""
+        first, stop = self.layout.grid.bounds(shard)
+        starts = self.truth.starts
+        offsets = starts[first : stop + 1] - starts[first]
+        buffer = memory_store.allocate(self.layout, int(offsets[-1]))
+        for at in range(0, int(offsets[-1]), _BLOCK_ROWS):
+            end = min(at + _BLOCK_ROWS, int(offsets[-1]))
+            buffer[at:end] = self.rows(int(starts[first]) + at, int(starts[first]) + end)
+        return offsets, buffer
+
+
+def write_version(root: Path, coded: Coded) -> files.FileEntry:
+    """Write a memory version named after its codec; returns its card's entry for the manifest."""
+    layout, codec = coded.layout, coded.codec
+    folder = root / manifest.memory_folder(codec.name)
+    paths = memory_store.create(folder, layout)
+    paths += codec_parameters.write(folder, codec, coded.parameters)
+    rows = []
+    for shard in layout.grid:
+        offsets, buffer = coded.shard(shard)
+        written = memory_store.write_shard(folder, layout, shard, offsets=offsets, buffer=buffer)
+        paths.append(written.path)
+        rows.append(written.rows)
+    joined = memory_store.join(folder, layout, lambda: rows)
+    listed = folder / file_list.NAME
+    file_list.write(listed, [files.entry_of(root, path) for path in paths])
+    card = manifest.MemoryCard(
+        version=codec.name,
+        fingerprint="0" * 64,
+        encoder_fingerprint="0" * 64,
+        encoder={},
+        origin=None,
+        layout=layout,
+        codec_parameters=codec_parameters.digests(coded.parameters),
+        counts={"tokens": int(coded.truth.starts[-1])},
+        rows=tuple(files.entry_of(root, path) for path in joined),
+        canaries=_canaries(root, folder, coded),
+        quality={},
+        files=files.entry_of(root, listed),
+    )
+    files.write_json(folder / "memory.json", card.to_json())
+    return files.entry_of(root, folder / "memory.json")
+
+
+def _canaries(root: Path, folder: Path, coded: Coded) -> canaries.CanaryCard:
+    ids = canaries.choose(coded.truth.passages)
+    path = folder / canaries.FILE
+    canaries.write(path, coded.values(np.array(ids)))
+    tokens = tuple(int(coded.truth.lengths[i]) for i in ids)
+    return canaries.CanaryCard(
+        passage_ids=tuple(ids),
+        tokens=tokens,
+        dtype=coded.codec.dtype.name,
+        file=files.entry_of(root, path),
+    )
+
+
+def write_corpus(root: Path, truth: Truth, wanted: Iterable[Coded]) -> None:
+    """A corpus without vectors and index: passages of no interest, and the memory of each codec."""
+    part = root / "passages" / passage_table.part_name(0)
+    part.parent.mkdir(parents=True)
+    passage_table.write_part(part, passage_table.SCHEMA, _passages(truth.passages))
+    quarantine = part.with_name("quarantine.jsonl")
+    quarantine.touch()
+    table = passage_table.Part(file=files.entry_of(root, part), first_passage_id=0, rows=truth.passages)
+    card = manifest.PassagesCard(
+        passages=truth.passages,
+        words=truth.passages,
+        splitter={},
+        counts={},
+        parts=(table,),
+        quarantine=files.entry_of(root, quarantine),
+    )
+    files.write_json(root / manifest.PASSAGES_CARD, card.to_json())
+    manifest.Manifest(
+        settings={},
+        sources=(),
+        passages=files.entry_of(root, root / manifest.PASSAGES_CARD),
+        vectors={},
+        indexes={},
+        memory={coded.codec.name: write_version(root, coded) for coded in wanted},
+        aliases={manifest.CURRENT: BASE_CODEC},
+    ).write(root)
+
+
+def _passages(count: int) -> Iterator[pa.RecordBatch]:
+    rows = [
+        {
+            "passage_id": i,
+            "passage_key": i.to_bytes(16, "big"),
+            "page_id": str(i),
+            "title": "",
+            "section": [],
+            "ordinal": 0,
+            "text": "word",
+            "words": 1,
+        }
+        for i in range(count)
+    ]
+    yield pa.RecordBatch.from_pylist(rows, schema=passage_table.SCHEMA)
+
+
+class Memcorpus(Contender):
+    """`Corpus.memory(version).fetch(ids)` of one codec."""
+
+    def __init__(self, corpus: Corpus, coded: Coded, check: str) -> None:
+        super().__init__(coded.truth)
+        self._reader = corpus.memory(coded.codec.name, check=check)
+        self._coded = coded
+        self.name = contender_name(coded.codec.name, check)
+        self.checked = {"always": "passages", "once": "passages, once", "never": "nothing"}[check]
+        self.dtype = self._reader.dtype
+        self.comparable = not coded.random
+        self.paths = (corpus.root / manifest.memory_folder(coded.codec.name),)
+        self.row_bytes = coded.layout.row_bytes
+
+    @property
+    def growing(self) -> tuple[Path, ...]:
+        return tuple(self.paths[0] / name for name in memory_store.ARRAYS)
+
+    def expected(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        return self._coded.values(ids)
+
+    def fetch(self, ids: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return self._reader.fetch(ids, out=out).values
+
+
+def contender_name(codec: str, check: str) -> str:
+    return f"memcorpus {codec}, check={check}"
+
+
+def checks(codec: str) -> tuple[str, ...]:
+    """bfloat16 is read with every way of checking, the others as they are opened by default."""
+    return ("once", "always", "never") if codec == BASE_CODEC else ("once",)
+
+
+def contenders(root: Path, coded: Mapping[str, Coded]) -> Iterator[Memcorpus]:
+    """Every codec in the corpus, in every way that `checks` names."""
+    corpus = open_corpus(root)
+    for name in corpus.manifest.memory:
+        for check in checks(name):
+            yield Memcorpus(corpus, coded[name], check)
