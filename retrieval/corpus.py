@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ import pyarrow as pa
 
 from retrieval.index import Index
 from retrieval.memory import MemoryReader
-from storage import canaries, errors, files, manifest, memory_files
+from storage import canaries, codec_parameters, errors, file_list, files, manifest, memory_files, places
 from storage.passage_table import PassageTable
 from storage.vector_array import VectorArray
 
@@ -38,40 +37,40 @@ class SearchResult:
 
 
 def corpus_folder(url: str | Path) -> Path:
-    """The local folder that a path or a file:// URL names."""
-    if isinstance(url, Path):
-        return url
-    parts = urlsplit(url)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return Path(unquote(parts.path))
-    if "://" in url:
-        raise errors.CorpusError(f"corpus {url!r}: only local paths and file:// URLs can be opened")
-    return Path(url)
+    """The local folder that a path or a file:// URL names, for what writes or checks a corpus."""
+    place = places.open_place(url)
+    if isinstance(place, places.Remote):
+        raise errors.CorpusError(f"corpus {url}: only local corpora can be written, checked and reported on")
+    return place.root
 
 
-def open_corpus(url: str | Path, *, retriever: str | None = None) -> Corpus:
+def open_corpus(url: str | Path, *, retriever: str | None = None, cache: Path | None = None) -> Corpus:
     """Open a finished corpus. It stays as it was opened, whatever is written beside it later.
 
     Args:
-        url: a folder, as a path or a file:// URL.
+        url: a folder, as a path or a file:// URL; or s3://, gs://, http:// or https://.
         retriever: name or folder of the retriever for text queries; default is the one that the
             corpus was built with, where the build found it.
+        cache: where the small files of a remote corpus are kept; see `places.open_place`.
 
     Raises:
         CorpusError: no corpus there, an unfinished one, or one of another format.
         DamagedError: the manifest does not match its checksum.
     """
-    return Corpus(corpus_folder(url), retriever=retriever)
+    return Corpus(places.open_place(url, cache), retriever=retriever)
 
 
 class Corpus:
     """A finished corpus, open for reading. Thread-safe; parts are opened when first used."""
 
-    def __init__(self, root: Path, *, retriever: str | None = None) -> None:
-        self.root = root
+    def __init__(self, place: places.Place | Path, *, retriever: str | None = None) -> None:
+        self._place = places.Place(place) if isinstance(place, Path) else place
+        root = self.root = self._place.root
+        self._place.refresh()
         self.manifest = manifest.Manifest.read(root)
+        self._place.ensure(self.manifest.passages)
         self._passages_card = manifest.read_passages(root, self.manifest)
-        self._table = PassageTable(root, self._passages_card.parts)
+        self._table = PassageTable(root, self._passages_card.parts, ensure=self._place.ensure)
         if len(self._table) != self._passages_card.passages:
             raise errors.DamagedError(f"the parts of {root} do not add up to its passages")
         self._retriever_name = retriever
@@ -105,18 +104,32 @@ class Corpus:
             check: when stored bytes are checked; see `MemoryReader`.
         """
         name = self.manifest.version(version)
-        if name not in manifest.Manifest.read(self.root).memory:
-            raise errors.CorpusError(
-                f"memory version {name} has been removed since the corpus was opened; open it again"
-            )
-        card = manifest.read_memory(self.root, self.manifest, name)
+        card = self._memory_card(name)
         if card.layout.grid.passages != len(self):
             raise errors.MismatchError(
                 f"memory version {name} holds {card.layout.grid.passages} passages, the corpus {len(self)}"
             )
+        self._place.ensure(*card.rows)
         memory_files.check_rows(self.root, card.rows)
-        folder = files.inside(self.root, manifest.memory_folder(name))
-        return MemoryReader(memory_files.MemoryFiles(folder, card.layout), card, check=check)
+        folder = manifest.memory_folder(name)
+        if card.codec_parameters:
+            self._place.ensure(*self._codec_files(card))
+        opened = memory_files.open_files(self._place, folder, card.layout)
+        return MemoryReader(opened, card, check=check)
+
+    def _memory_card(self, name: str) -> manifest.MemoryCard:
+        self._place.refresh()
+        if name not in manifest.Manifest.read(self.root).memory:
+            raise errors.CorpusError(
+                f"memory version {name} has been removed since the corpus was opened; open it again"
+            )
+        self._place.ensure(self.manifest.memory[name])
+        return manifest.read_memory(self.root, self.manifest, name)
+
+    def _codec_files(self, card: manifest.MemoryCard) -> list[files.FileEntry]:
+        self._place.ensure(card.files)
+        below = f"{manifest.memory_folder(card.version)}/{codec_parameters.FOLDER}/"
+        return [entry for entry in file_list.read(self.root, card.files) if entry.path.startswith(below)]
 
     def check_encoder(self, encoder: MemoryEncoder, version: str | None = None) -> canaries.Difference:
         """Encode the version's canaries again, and compare.
@@ -133,7 +146,8 @@ class Corpus:
                 driver or kind of machine has changed since the version was written.
         """
         name = self.manifest.version(version)
-        card = manifest.read_memory(self.root, self.manifest, name)
+        card = self._memory_card(name)
+        self._place.ensure(card.canaries.file)
         if encoder.fingerprint != card.encoder_fingerprint:
             raise errors.MismatchError(
                 f"memory version {name} was written by encoder {card.encoder_fingerprint[:16]}, "
@@ -158,20 +172,23 @@ class Corpus:
     def vectors_card(self) -> manifest.VectorsCard:
         """The vectors that searches run on."""
         fingerprint = next(iter(self.manifest.vectors))
+        self._place.ensure(self.manifest.vectors[fingerprint])
         return manifest.read_vectors(self.root, self.manifest, fingerprint)
 
     @property
     def index_card(self) -> manifest.IndexCard:
         """The index that searches run on."""
-        return manifest.read_index(self.root, self.manifest, self.vectors_card.fingerprint)
+        fingerprint = self.vectors_card.fingerprint
+        self._place.ensure(self.manifest.indexes[fingerprint])
+        return manifest.read_index(self.root, self.manifest, fingerprint)
 
     def vectors(self) -> VectorArray:
         """The retriever's vectors, by passage id."""
         with self._lock:
             if self._vectors is None:
                 card = self.vectors_card
-                folder = files.inside(self.root, manifest.vectors_folder(card.fingerprint))
-                self._vectors = VectorArray(folder, card.layout)
+                store = self._place.store(manifest.vectors_folder(card.fingerprint))
+                self._vectors = VectorArray(store, card.layout)
             return self._vectors
 
     def search(self, queries: Sequence[str] | str | npt.NDArray[Any], k: int) -> SearchResult:
@@ -203,6 +220,7 @@ class Corpus:
         with self._lock:
             if self._index is None:
                 card = self.index_card
+                self._place.ensure(card.file)
                 self._index = Index.read(self.root, card.file, passages=len(self), dim=card.dim)
             return self._index
 
@@ -234,5 +252,7 @@ class Corpus:
             return self._retriever
 
     def _built_with(self) -> str:
-        statistics = files.read_json(self.root / manifest.statistics_path(manifest.BUILD))
-        return str(statistics["retriever"])
+        path = self.root / manifest.statistics_path(manifest.BUILD)
+        if not path.exists():
+            raise errors.CorpusError("name the retriever: it is not known here where the build found it")
+        return str(files.read_json(path)["retriever"])

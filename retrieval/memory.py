@@ -16,7 +16,7 @@ import numpy.typing as npt
 from retrieval.buffers import Buffers
 from storage import codec_parameters, codecs, errors, files, ids, shard_files
 from storage.manifest import MemoryCard
-from storage.memory_files import NOWAIT, MemoryFiles
+from storage.memory_files import MemoryFiles
 from storage.ragged import MemoryArray, RaggedMemory
 
 CHECKS: Final = ("once", "always", "never")
@@ -267,26 +267,22 @@ class MemoryReader:
 
     def _read_cached(self, runs: list[list[_Span]], on_disk: list[Future[None]]) -> None:
         """Read what is in the page cache; what is not is begun on other threads, and put in `on_disk`."""
-        nowait = NOWAIT
+        nowait = True
         for run in runs:
             try:
                 self._read_run(run, nowait)
             except BlockingIOError:
-                on_disk.append(self._pools.disk().submit(self._read_run, run, 0))
+                on_disk.append(self._pools.disk().submit(self._read_run, run, False))
             except OSError:
                 if not nowait:
                     raise
-                nowait = 0  # a file system that does not know RWF_NOWAIT
-                self._read_run(run, 0)
+                nowait = False  # a file system that cannot tell
+                self._read_run(run, False)
 
-    def _read_run(self, run: list[_Span], flags: int) -> None:
+    def _read_run(self, run: list[_Span], nowait: bool) -> None:
         shard = run[0][0]
-        file = self._files.values(shard)
-        pieces, position = self._files.pieces([(row, stop, target) for _, _, row, stop, target, _ in run])
-        try:
-            shard_files.read_into(file.descriptor, pieces, position, flags)
-        except EOFError as e:
-            raise errors.DamagedError(f"{file.path} ends before its chunks do; run `memcorpus verify`") from e
+        spans = [(row, stop, target) for _, _, row, stop, target, _ in run]
+        self._files.read(shard, spans, nowait=nowait)
         if self._check == "never":
             return
         for _, local, _, _, target, is_whole in run:

@@ -13,14 +13,17 @@ from typing import Final
 
 import numpy as np
 
-from storage import errors, files, locks, memory_store, shard_files, zarr_arrays
+from storage import errors, files, locks, memory_store, places, shard_files, zarr_arrays
 from storage.memory_store import MemoryLayout
 
 # Shards whose values are held open: a file descriptor each, of the 1,024 that a process usually has.
 OPEN_SHARDS: Final = 256
 # Shards whose rows are remembered: 8 bytes a passage and half a kilobyte a shard.
 KNOWN_PASSAGES: Final = 1 << 25
-NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
+_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
+
+# Rows of a shard, from and to, and where they go.
+Span = tuple[int, int, memoryview]
 
 
 class _File:
@@ -124,7 +127,7 @@ class MemoryFiles:
         starts = self.rows(shard).starts
         return int(starts[local + 1] - starts[local])
 
-    def values(self, shard: int) -> _File:
+    def _values_of(self, shard: int) -> _File:
         """A shard's values, open. Whoever holds it can read, also when it is no longer kept here."""
         known = self._values.get(shard)
         if known is not None:
@@ -141,8 +144,15 @@ class MemoryFiles:
                 del self._values[next(iter(self._values))]
             return self._values.setdefault(shard, file)
 
-    def pieces(self, spans: list[tuple[int, int, memoryview]]) -> tuple[list[memoryview], int]:
-        """How one `preadv` fills spans of rows (first, stop, target) that follow each other in a shard."""
+    def read(self, shard: int, spans: list[Span], *, nowait: bool) -> None:
+        """Fill spans of rows that follow each other in a shard.
+
+        Raises:
+            BlockingIOError: with `nowait`, where something is not in the page cache.
+            OSError: with `nowait`, on file systems that cannot tell.
+            DamagedError: the file ends before.
+        """
+        file = self._values_of(shard)
         layout = self.layout
         pieces: list[memoryview] = []
         start = -1
@@ -160,7 +170,10 @@ class MemoryFiles:
             elif row % layout.chunk_rows == 0:
                 pieces.append(self._gap)
             pieces += more
-        return pieces, start
+        try:
+            shard_files.read_into(file.descriptor, pieces, start, _NOWAIT if nowait else 0)
+        except EOFError as e:
+            raise errors.DamagedError(f"{file.path} ends before its chunks do; run `memcorpus verify`") from e
 
     def most_pieces(self, row: int, stop: int) -> int:
         """Pieces that a span may take."""
@@ -178,6 +191,48 @@ class MemoryFiles:
             raise errors.DamagedError(
                 f"memory of passage {passage} in {path} does not match its checksum; run `memcorpus verify`"
             )
+
+
+class RemoteMemoryFiles(MemoryFiles):
+    """The same with values in an object store: one request for a run of passages."""
+
+    def __init__(self, place: places.Place, folder: str, layout: MemoryLayout) -> None:
+        super().__init__(place.root / folder, layout)
+        assert place.values is not None
+        self._store = place.values
+        self._name = folder
+
+    def read(self, shard: int, spans: list[Span], *, nowait: bool) -> None:
+        if nowait:
+            raise BlockingIOError
+        layout = self.layout
+        name = f"{self._name}/{memory_store.VALUES}/c/{shard}/0/0"
+        chunk_rows, row_bytes = layout.chunk_rows, layout.row_bytes
+        start = _position(spans[0][0], chunk_rows, row_bytes)
+        stop = _position(spans[-1][1] - 1, chunk_rows, row_bytes) + row_bytes
+        data = places.read(self._store, name, slice(start, stop), "the corpus")
+        if data is None or len(data) != stop - start:
+            raise errors.DamagedError(f"{name} is missing, or ends before its chunks do")
+        for row, last, target in spans:
+            at = 0
+            while row < last:
+                rows = min(last - row, chunk_rows - row % chunk_rows)
+                position = _position(row, chunk_rows, row_bytes) - start
+                target[at : at + rows * row_bytes] = data[position : position + rows * row_bytes]
+                at += rows * row_bytes
+                row += rows
+
+
+def _position(row: int, chunk_rows: int, row_bytes: int) -> int:
+    chunk, inner = divmod(row, chunk_rows)
+    return shard_files.chunk_start(chunk, chunk_rows * row_bytes) + inner * row_bytes
+
+
+def open_files(place: places.Place, folder: str, layout: MemoryLayout) -> MemoryFiles:
+    """The files of a version below a place; `offsets` and `checksums` are there already."""
+    if place.values is not None:
+        return RemoteMemoryFiles(place, folder, layout)
+    return MemoryFiles(files.inside(place.root, folder), layout)
 
 
 def check_rows(root: Path, entries: tuple[files.FileEntry, ...]) -> None:

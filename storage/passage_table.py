@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -101,8 +101,17 @@ def number_part(source: Path, target: Path, first_passage_id: int) -> int:
 class PassageTable:
     """Reads passages by id. A part's checksum is verified when a process first opens it."""
 
-    def __init__(self, root: Path, parts: Sequence[Part]) -> None:
-        """`root` is the corpus folder, `parts` all parts in order of passage id."""
+    def __init__(
+        self,
+        root: Path,
+        parts: Sequence[Part],
+        *,
+        ensure: Callable[[files.FileEntry], None] | None = None,
+    ) -> None:
+        """`root` is the corpus folder, `parts` all parts in order of passage id.
+
+        `ensure` is called before a part is first opened, where it may have to be brought there.
+        """
         wanted = ids.first_ids(part.rows for part in parts)
         for part, first in zip(parts, wanted, strict=False):
             if part.first_passage_id != first or part.rows < 1:
@@ -111,6 +120,7 @@ class PassageTable:
                     f"{part.first_passage_id}, wanted 1 or more from {first}"
                 )
         self.root = root
+        self._ensure = ensure
         self.parts = tuple(parts)
         self._firsts = np.array(wanted, np.int64)
         self._open: OrderedDict[int, tuple[pq.ParquetFile, npt.NDArray[np.int64]]] = OrderedDict()
@@ -127,6 +137,8 @@ class PassageTable:
             return self._open[number]
         part = self.parts[number]
         if number not in self._checked:
+            if self._ensure is not None:
+                self._ensure(part.file)
             if wrong := files.damage(self.root, part.file):
                 raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
             self._checked.add(number)

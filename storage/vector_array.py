@@ -105,7 +105,8 @@ def write_shard(
 class VectorArray:
     """Reads vectors by passage id, every chunk checked."""
 
-    def __init__(self, folder: Path, layout: VectorLayout) -> None:
+    def __init__(self, folder: Path | dict[str, Any], layout: VectorLayout) -> None:
+        """`folder` as in `zarr_arrays.Array`."""
         self.layout = layout
         self._array = zarr_arrays.Array(folder, shape=layout.shape, dtype=layout.dtype)
 

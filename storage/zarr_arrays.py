@@ -21,10 +21,10 @@ _CHECKED_BYTES: Final[list[dict[str, Any]]] = [
 ]
 
 
-def _open(folder: Path, **options: Any) -> Any:
+def _open(store: Path | dict[str, Any], **options: Any) -> Any:
     spec = {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": f"{folder.resolve()}/"},
+        "kvstore": {"driver": "file", "path": f"{store.resolve()}/"} if isinstance(store, Path) else store,
         "fill_missing_data_reads": False,
     } | options
     return ts.open(spec).result()
@@ -92,10 +92,18 @@ class Array:
     """An array that stays open, its shard indexes cached within `cache_bytes`."""
 
     def __init__(
-        self, folder: Path, *, shape: tuple[int, ...], dtype: str, cache_bytes: int = 64 << 20
+        self,
+        folder: Path | dict[str, Any],
+        *,
+        shape: tuple[int, ...],
+        dtype: str,
+        cache_bytes: int = 64 << 20,
     ) -> None:
-        """Open and compare with what the manifest says, so that a swapped array is refused."""
-        self.folder = folder
+        """Open and compare with what the manifest says, so that a swapped array is refused.
+
+        `folder` is a local one, or TensorStore's name for one (`places.Place.store`).
+        """
+        self.folder = folder if isinstance(folder, Path) else folder["path"]
         try:
             self._array = _open(
                 folder,

@@ -1,0 +1,159 @@
+"""Where a corpus lies: in a local folder, or in an object store with a local cache of its small files.
+
+A remote corpus is read as the same files. Manifest, cards, parts and index are copied into the cache when
+they are first needed, and checked like those of a local one; memory and vectors are read by byte ranges.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+import tensorstore as ts
+
+from storage import errors, files, manifest
+
+# TensorStore's drivers, by the scheme of a URL.
+SCHEMES: Final = ("s3", "gs", "http", "https")
+# An S3 server other than Amazon's: the variable that Amazon's own tools read.
+S3_ENDPOINT: Final = "AWS_ENDPOINT_URL"
+_BLOCK_BYTES: Final = 64 << 20
+
+
+class Place:
+    """A local folder. `root` is it, whole."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def refresh(self) -> None:
+        """Make sure that the manifest in `root` is the newest."""
+
+    def ensure(self, *entries: files.FileEntry) -> None:
+        """Make sure that these files are in `root`."""
+
+    def store(self, folder: str) -> dict[str, Any]:
+        """TensorStore's name for a folder of the corpus."""
+        return {"driver": "file", "path": f"{files.inside(self.root, folder).resolve()}/"}
+
+    @property
+    def values(self) -> ts.KvStore | None:
+        """Where memory is read from by byte ranges; None for the files in `root`."""
+        return None
+
+
+class Remote(Place):
+    """A corpus in an object store; `root` is the cache."""
+
+    def __init__(self, url: str, cache: Path | None = None) -> None:
+        """
+        Raises:
+            CorpusError: the URL cannot be opened.
+        """
+        self.url = url.rstrip("/")
+        name = hashlib.sha256(self.url.encode()).hexdigest()[:16]
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        super().__init__(cache or home / "memcorpus" / name)
+        self.root.mkdir(parents=True, exist_ok=True)
+        self._spec = _spec(self.url)
+        try:
+            self._store = ts.KvStore.open(self._spec).result()
+        except ValueError as e:
+            raise errors.CorpusError(f"corpus {url} cannot be opened: {e}") from e
+
+    def refresh(self) -> None:
+        data = self._read(manifest.NAME)
+        if data is None:
+            raise errors.CorpusError(f"{self.url} holds no corpus: there is no {manifest.NAME} in it")
+        path = self.root / manifest.NAME
+        if not path.exists() or path.read_bytes() != data:
+            files.write_atomic(path, data)
+
+    def ensure(self, *entries: files.FileEntry) -> None:
+        for entry in entries:
+            if files.damage(self.root, entry) is None:
+                continue
+            path = files.inside(self.root, entry.path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = files.partial_path(path)
+            try:
+                with partial.open("xb") as file:
+                    for first in range(0, max(entry.bytes, 1), _BLOCK_BYTES):
+                        data = self._read(entry.path, slice(first, min(first + _BLOCK_BYTES, entry.bytes)))
+                        if data is None:
+                            raise errors.DamagedError(f"{self.url}/{entry.path} is missing")
+                        file.write(data)
+                files.finish_partial(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
+            if wrong := files.damage(self.root, entry):
+                path.unlink()
+                raise errors.DamagedError(f"{self.url}: {wrong}")
+
+    def store(self, folder: str) -> dict[str, Any]:
+        return {**self._spec, "path": f"{self._spec['path']}{folder}/"}
+
+    @property
+    def values(self) -> ts.KvStore | None:
+        return self._store
+
+    def _read(self, name: str, part: slice | None = None) -> bytes | None:
+        return read(self._store, name, part, self.url)
+
+
+def read(store: ts.KvStore, name: str, part: slice | None, url: str) -> bytes | None:
+    """Bytes of an object, or None where it is not there.
+
+    Raises:
+        OSError: the store cannot be reached, or refuses.
+    """
+    if part is not None and part.start == part.stop:
+        part = None
+    try:
+        result = store.read(name, byte_range=part).result()
+    except ValueError as e:
+        # TensorStore's word for all that goes wrong, from no network to no permission.
+        raise OSError(f"{url}/{name} cannot be read: {e}") from e
+    return None if result.state == "missing" else bytes(result.value)
+
+
+def _spec(url: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    path = unquote(parts.path).strip("/")
+    folder = f"{path}/" if path else ""
+    if parts.scheme in ("http", "https"):
+        return {"driver": "http", "base_url": f"{parts.scheme}://{parts.netloc}", "path": f"/{folder}"}
+    spec: dict[str, Any] = {
+        "driver": {"s3": "s3", "gs": "gcs"}[parts.scheme],
+        "bucket": parts.netloc,
+        "path": folder,
+    }
+    if parts.scheme == "s3" and (endpoint := os.environ.get(S3_ENDPOINT)):
+        spec |= {"endpoint": endpoint, "aws_region": os.environ.get("AWS_REGION", "us-east-1")}
+    return spec
+
+
+def open_place(url: str | Path, cache: Path | None = None) -> Place:
+    """The place that a path or URL names.
+
+    Args:
+        url: a folder, a file:// URL, or s3://bucket/path, gs://bucket/path, http(s)://host/path.
+        cache: where a remote corpus's small files are kept; by default below ~/.cache/memcorpus.
+
+    Raises:
+        CorpusError: a scheme that is not known.
+    """
+    if isinstance(url, Path):
+        return Place(url)
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return Place(Path(unquote(parts.path)))
+    if parts.scheme in SCHEMES and "://" in url:
+        return Remote(url, cache)
+    if "://" in url:
+        known = ", ".join(f"{scheme}://" for scheme in ("file", *SCHEMES))
+        raise errors.CorpusError(f"corpus {url!r} cannot be opened: known are local paths, {known}")
+    return Place(Path(url))

@@ -1,0 +1,110 @@
+"""A corpus in an object store, read through a local S3 server: the same answers as from the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import pytest
+from moto.server import ThreadedMotoServer
+
+from retrieval import open_corpus
+from storage import errors, manifest, places
+
+BUCKET = "memory-corpora"
+
+
+@pytest.fixture(scope="module")
+def bucket(corpus: Path) -> Iterator[Any]:
+    """The corpus, uploaded below `wiki/`."""
+    patch = pytest.MonkeyPatch()
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in (
+        (places.S3_ENDPOINT, f"http://{host}:{port}"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        patch.setenv(name, value)
+    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
+    client.create_bucket(Bucket=BUCKET)
+    for path in corpus.rglob("*"):
+        if path.is_file():
+            client.upload_file(str(path), BUCKET, f"wiki/{path.relative_to(corpus).as_posix()}")
+    yield client
+    server.stop()
+    patch.undo()
+
+
+def test_everything_is_as_in_the_folder(bucket: Any, corpus: Path, models: Path, tmp_path: Path) -> None:
+    local = open_corpus(corpus)
+    remote = open_corpus(f"s3://{BUCKET}/wiki", cache=tmp_path, retriever=str(models / "gtr"))
+    assert len(remote) == len(local)
+    assert remote.counts == local.counts
+    ids = [5, 130, 6, 7, 5, len(local) - 1]
+    assert remote.passages(ids).equals(local.passages(ids))
+    here, there = local.memory(), remote.memory(check="always")
+    for tokens in (None, slice(3, 9)):
+        a, b = here.fetch(ids, tokens=tokens), there.fetch(ids, tokens=tokens)
+        np.testing.assert_array_equal(a.values, b.values)
+        np.testing.assert_array_equal(a.offsets, b.offsets)
+    everything = list(range(len(local)))
+    np.testing.assert_array_equal(here.fetch(everything).values, there.fetch(everything).values)
+    np.testing.assert_array_equal(remote.vectors().take(np.array(ids)), local.vectors().take(np.array(ids)))
+    query = np.asarray(local.vectors().take(np.array([17])))
+    assert remote.search(query, 3).passage_ids.tolist() == local.search(query, 3).passage_ids.tolist()
+    assert remote.search("a river", 2).passage_ids.shape == (1, 2)
+    # The values are not copied; the rest was, and is not asked for again.
+    assert not list(tmp_path.glob("memory/*/values/c/*"))
+    stamp = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    again = open_corpus(f"s3://{BUCKET}/wiki", cache=tmp_path)
+    np.testing.assert_array_equal(again.memory().fetch([9]).values, here.fetch([9]).values)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == stamp
+
+
+def test_what_is_damaged_there_raises(bucket: Any, corpus: Path, tmp_path: Path) -> None:
+    version = manifest.Manifest.read(corpus).version(None)
+    key = f"wiki/memory/{version}/values/c/0/0/0"
+    whole = (corpus / key.removeprefix("wiki/")).read_bytes()
+    try:
+        bucket.put_object(Bucket=BUCKET, Key=key, Body=whole[:3] + bytes([whole[3] ^ 1]) + whole[4:])
+        reader = open_corpus(f"s3://{BUCKET}/wiki", cache=tmp_path).memory()
+        with pytest.raises(errors.DamagedError, match="passage 0"):
+            reader.fetch([0])
+        bucket.delete_object(Bucket=BUCKET, Key=key)
+        with pytest.raises(errors.DamagedError, match="missing"):
+            reader.fetch([0])
+    finally:
+        bucket.put_object(Bucket=BUCKET, Key=key, Body=whole)
+    assert len(reader.fetch([0])) == 1
+    part = corpus / "passages/part-00000.parquet"
+    name = f"wiki/passages/{part.name}"
+    try:
+        bucket.put_object(Bucket=BUCKET, Key=name, Body=part.read_bytes()[:-1] + b"x")
+        with pytest.raises(errors.DamagedError, match=part.name):
+            open_corpus(f"s3://{BUCKET}/wiki", cache=tmp_path).passages([0])
+    finally:
+        bucket.put_object(Bucket=BUCKET, Key=name, Body=part.read_bytes())
+    # A cache that was damaged is filled again.
+    opened = open_corpus(f"s3://{BUCKET}/wiki", cache=tmp_path)
+    assert opened.passages([0]).num_rows == 1
+    cached = tmp_path / "passages" / part.name
+    cached.write_bytes(cached.read_bytes()[:-1] + b"x")
+    assert open_corpus(f"s3://{BUCKET}/wiki", cache=tmp_path).passages([0]).num_rows == 1
+
+
+def test_what_cannot_be_opened_says_why(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(errors.CorpusError, match=r"no corpus.*corpus\.json"):
+        open_corpus(f"s3://{BUCKET}/elsewhere", cache=tmp_path)
+    with pytest.raises(errors.CorpusError, match="known are local paths, file://, s3://"):
+        open_corpus("ftp://x/y", cache=tmp_path)
+    from retrieval.corpus import corpus_folder
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(errors.CorpusError, match="only local corpora"):
+        corpus_folder(f"s3://{BUCKET}/wiki")
