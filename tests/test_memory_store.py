@@ -51,7 +51,9 @@ def coder_of(layout: MemoryLayout) -> codecs.Coder:
 
 @functools.cache
 def _trained(codec: codecs.Codec, width: int) -> codecs.Coder:
-    sample = np.random.default_rng(7).normal(size=(400, width)).astype(np.float32)
+    sample = (
+        np.random.default_rng(7).normal(size=(getattr(codec, "fewest_tokens", 400), width)).astype(np.float32)
+    )
     return codec.bind(width, codec.train(sample))
 
 
@@ -289,3 +291,36 @@ def test_threads_fetch_at_the_same_time(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(check, range(100)))
+
+
+def _decoder_of_the_docs() -> Any:
+    """The function in docs/format.md, as it stands there."""
+    text = (Path(__file__).parents[1] / "docs/format.md").read_text()
+    (block,) = (b for b in text.split("```python\n")[1:] if "def decode(" in b)
+    names: dict[str, Any] = {}
+    exec(block.split("```")[0], names)
+    return names["decode"]
+
+
+@pytest.mark.parametrize("width", [12, 32, 96])
+@pytest.mark.parametrize("name", ["int8", "turbo4", "turbo2", "pq4x3", "pq3x3", "pq4x9"])
+def test_the_docs_are_enough_to_decode(tmp_path: Path, name: str, width: int) -> None:
+    """zarr-python, and the decoder printed in docs/format.md."""
+    codec = codecs.by_name(name)
+    if codec.kind == "pq" and width % codec.dims:  # type: ignore[attr-defined]
+        pytest.skip("groups do not divide this width")
+    grid = ShardGrid(passages=8, shard_passages=8)
+    layout = MemoryLayout(grid=grid, width=width, max_tokens=40, codec=codec)
+    memory = write(tmp_path, layout, np.array([5, 1, 17, 40, 2, 9, 16, 3]))
+    values: Any = zarr.open_array(tmp_path / "values", mode="r")
+    offsets: Any = zarr.open_array(tmp_path / "offsets", mode="r")[:]
+    parameters: Any = {
+        path.name: zarr.open_array(path, mode="r")[:] for path in sorted((tmp_path / "codec").glob("*"))
+    }
+    decode = _decoder_of_the_docs()
+    attributes = values.attrs.asdict()
+    for j in range(8):
+        rows = values[0, offsets[0, j] : offsets[0, j + 1]]
+        got = decode(rows, attributes["codec"], attributes["logical_width"], **parameters)
+        expected = memory[j].astype(np.float64)
+        np.testing.assert_allclose(got.astype(np.float64), expected, rtol=2.0**-8, atol=1e-5)
