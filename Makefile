@@ -38,6 +38,7 @@ lint: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.sources
 	$(BIN)/python -m benchmarks.fetch
+	$(BIN)/python -m benchmarks.codecs
 
 wheel: $(VENV)/dev.stamp
 	$(BIN)/python -m build --no-isolation --wheel

@@ -14,7 +14,7 @@ X [p, q] row by row, and . the product of elements:
 
 One round of signs and Hadamard is not enough for T5: a token's energy lies in one channel or a few, and
 one channel alone becomes a vector of two values, +-|x| / sqrt(d). The second round, over half of the
-dimensions, turns them into sums of q random signs. A third would change nothing that can be measured.
+dimensions, turns them into sums of q random signs. docs/benchmarks.md compares numbers of rounds.
 """
 
 from __future__ import annotations
