@@ -43,6 +43,7 @@ lint: $(VENV)/dev.stamp
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m benchmarks.sources
 	$(BIN)/python -m benchmarks.store
+	$(BIN)/python -m benchmarks.codecs
 
 wheel: $(VENV)/dev.stamp
 	$(BIN)/python -m build --no-isolation --wheel

@@ -196,12 +196,14 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=16384, help="tokens of the synthetic samples")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--skip-encoder", action="store_true")
+    parser.add_argument("--skip-synthetic", action="store_true")
     arguments = parser.parse_args()
     names = arguments.codecs
-    for title, make in (("independent Gaussians", gaussians), ("massive channels", massive)):
-        train, held_out = make(arguments.train, arguments.width, 1), make(HELD_OUT, arguments.width, 2)
-        coders = compare(title, train, held_out, names)
-    decoding(coders, held_out, arguments.rounds)
+    if not arguments.skip_synthetic:
+        for title, make in (("independent Gaussians", gaussians), ("massive channels", massive)):
+            train, held_out = make(arguments.train, arguments.width, 1), make(HELD_OUT, arguments.width, 2)
+            coders = compare(title, train, held_out, names)
+        decoding(coders, held_out, arguments.rounds)
     if arguments.skip_encoder:
         return
     with tempfile.TemporaryDirectory() as scratch:

@@ -306,22 +306,22 @@ def test_stored_codes_out_of_range_are_damage() -> None:
 @pytest.mark.parametrize(
     ("name", "digest"),
     [
-        ("float32", "7e3a6651960af838"),
-        ("bfloat16", "6ebb31ed0c821026"),
-        ("float16", "9ae8674a45dd2f95"),
-        ("int8", "5ea6597524f2f1e1"),
-        ("turbo4", "69e35436e26cacb5"),
-        ("turbo2", "357acf3fbb8ac7f2"),
-        ("pq8x8", "b2562b9807292aef"),
-        ("pq4x3", "09f88b640ffbdcfc"),
-        ("pq8x9", "0e35bd7a7d672e72"),
-        ("pq16x16", "2c045795ca6bf124"),
+        ("float32", "18dfed1f9e795e06"),
+        ("bfloat16", "5853711d89474c56"),
+        ("float16", "bc5164120509ba9b"),
+        ("int8", "c792bf0e205e9151"),
+        ("turbo4", "10f44ae96180854b"),
+        ("turbo2", "c7df9bb64a99d67f"),
+        ("pq8x8", "683afc345cac3019"),
+        ("pq4x3", "a948e7c20a2bcef7"),
+        ("pq8x9", "4417316452775026"),
+        ("pq16x16", "53b18a809df5e280"),
     ],
 )
 def test_golden_bytes(name: str, digest: str) -> None:
-    """Of exact input: quarters and eighths, so that no machine's rounding can differ."""
+    """Of input that lies on no boundary between two codes, so that no machine's rounding can differ."""
     codec = codecs.by_name(name)
-    values = (np.arange(7 * WIDTH).reshape(7, WIDTH) * 37 % 101 - 50).astype(np.float32) / 8
+    values = np.random.default_rng(5).integers(-(2**20), 2**20, (7, WIDTH)).astype(np.float32) / 2**14
     parameters: dict[str, npt.NDArray[Any]] = {}
     if codec.kind == "int8":
         parameters = {"channel_scale": 2.0 ** (np.arange(WIDTH, dtype=np.float32) % 5 - 2)}
@@ -333,7 +333,7 @@ def test_golden_bytes(name: str, digest: str) -> None:
     if codec.kind == "turbo":  # its scale comes of sums, whose order is the machine's
         at = WIDTH * codec.bits // 8  # type: ignore[attr-defined]
         scales = np.ascontiguousarray(stored[:, at : at + 4]).view("<f4")
-        np.testing.assert_allclose(scales[0], {2: 3.0015984, 4: 2.8910892}[codec.bits], rtol=1e-5)  # type: ignore[attr-defined]
+        np.testing.assert_allclose(scales[0], {2: 32.979774, 4: 33.27584}[codec.bits], rtol=1e-5)  # type: ignore[attr-defined]
         stored[:, at : at + 4] = 0
     assert hashlib.sha256(stored.tobytes()).hexdigest()[:16] == digest
 

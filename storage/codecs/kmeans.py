@@ -7,6 +7,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from storage.codecs import products
+
 Floats = npt.NDArray[np.float32]
 
 ITERATIONS: Final = 12
@@ -21,6 +23,7 @@ _BLOCK: Final = 1 << 19
 def nearest(values: Floats, codes: Floats) -> tuple[npt.NDArray[np.intp], Floats]:
     """Index of the nearest code [n] to each value [n, dims], the lowest of equals, and (distance^2 -
     |value|^2) / 2 [n], which orders values of one code only."""
+    values = np.ascontiguousarray(values)
     transposed = np.ascontiguousarray(codes.T)
     halves = np.square(codes).sum(axis=1) / 2
     index = np.empty(len(values), np.intp)
@@ -31,7 +34,7 @@ def nearest(values: Floats, codes: Floats) -> tuple[npt.NDArray[np.intp], Floats
     for first in range(0, len(values), step):
         rows = slice(first, first + step)
         scores = buffer[: len(values[rows])]
-        np.matmul(values[rows], transposed, out=scores)
+        products.multiply(values[rows], transposed, scores)
         np.subtract(halves, scores, out=scores)
         scores.argmin(axis=1, out=index[rows])
         score[rows] = np.take_along_axis(scores, index[rows, None], axis=1)[:, 0]

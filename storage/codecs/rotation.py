@@ -14,7 +14,7 @@ X [p, q] row by row, and . the product of elements:
 
 One round of signs and Hadamard is not enough for T5: a token's energy lies in one channel or a few, and
 one channel alone becomes a vector of two values, +-|x| / sqrt(d). The second round, over half of the
-dimensions, turns them into sums of q random signs. A third would change nothing that can be measured.
+dimensions, turns them into sums of q random signs. docs/benchmarks.md compares numbers of rounds.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-# Multiplications of a product that OpenBLAS leaves in one thread (interface/gemm.c: 65,536 times 4).
-UNTHREADED: Final = 1 << 18
+from storage.codecs import products
+
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 
 
@@ -96,33 +96,26 @@ class Rotation:
 
     def rotate(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Rotate rows [n, d]; returns a new array."""
-        work = (values.reshape(-1, *self.first.shape) * self.first) @ self.h
-        work *= self.second
-        rotated: npt.NDArray[np.float32] = np.matmul(self.a, work @ self.h).reshape(values.shape)
+        work = values.reshape(-1, *self.first.shape) * self.first
+        other = np.empty_like(work)
+        q = len(self.h)
+        products.multiply(work.reshape(-1, q), self.h, other.reshape(-1, q))
+        other *= self.second
+        products.multiply(other.reshape(-1, q), self.h, work.reshape(-1, q))
+        rotated: npt.NDArray[np.float32] = np.matmul(self.a, work, out=other).reshape(values.shape)
         return rotated
 
     def restore(self, values: npt.NDArray[Any], scratch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Undo it for rows [n, d]; both arrays are overwritten, and one of them is returned.
 
-        Products are small ones, one after the other in this thread: OpenBLAS would share a large one
-        among threads of its own, which get in the way of the reader's (a tenth of the speed was seen).
+        Readers decode in threads of their own, so no product is shared among others'.
         """
         n, (p, q) = len(values), self.first.shape
         work, other = values.reshape(n, p, q), scratch.reshape(n, p, q)
         np.matmul(self.a.T, work, out=other)
-        _times(other, self.h, work)
+        products.multiply(other.reshape(-1, q), self.h, work.reshape(-1, q))
         work *= self.second
-        _times(work, self.h, other)
+        products.multiply(work.reshape(-1, q), self.h, other.reshape(-1, q))
         other *= self.first
         restored: npt.NDArray[np.float32] = other.reshape(values.shape)
         return restored
-
-
-def _times(x: npt.NDArray[np.float32], h: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
-    """out = x @ h for x [n, p, q], h [q, q], in products just below the size that OpenBLAS would thread."""
-    n, p, q = x.shape
-    together = max(1, UNTHREADED // (p * q * q))
-    whole = n - n % together
-    shape = (whole // together, together * p, q)
-    np.matmul(x[:whole].reshape(shape), h, out=out[:whole].reshape(shape))
-    np.matmul(x[whole:], h, out=out[whole:])
