@@ -54,7 +54,9 @@ def test_memory_is_near_to_what_was_computed(
     np.testing.assert_array_equal(reader.coder.decoded(stored.values), reader.fetch([3, 1]).values)
     assert stored.values.shape[1] == reader.card.layout.stored_width
     # The parameters are files of the version like any other.
-    assert verification.verify(root, full=True).ok
+    result = verification(root, full=True)
+    assert result.ok
+    assert result.strays == []
     for key, digest in reader.card.codec_parameters.items():
         folder = root / manifest.memory_folder(reader.version)
         array: Any = zarr.open_array(folder / "codec" / key, mode="r")[:]
