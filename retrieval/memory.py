@@ -141,7 +141,7 @@ class MemoryReader:
         for k, earlier in again:
             data[at[k] : at[k + 1]] = data[at[earlier] : at[earlier + 1]]
         if not direct:
-            self.coder.decode(stored, values)
+            self._decode(stored, values)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
 
     def prefetch(self, passage_ids: npt.ArrayLike) -> Future[RaggedMemory]:
@@ -243,6 +243,22 @@ class MemoryReader:
             failures += [failure for future in waiting if (failure := future.exception())]
         if failures:
             raise failures[0]
+
+    def _decode(self, stored: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
+        """Decode in pieces, on as many threads as reading from the page cache takes."""
+        coder = self.coder
+        shares = min(CACHE_THREADS, 1 + values.nbytes // (2 * CACHE_THREAD_BYTES))
+        step = -(-len(stored) // shares) if len(stored) else 1
+        pieces = [slice(first, first + step) for first in range(0, len(stored), step)]
+        others = [
+            self._pools.cache().submit(coder.decode, stored[piece], values[piece]) for piece in pieces[1:]
+        ]
+        try:
+            for piece in pieces[:1]:
+                coder.decode(stored[piece], values[piece])
+        finally:
+            for other in others:
+                other.result()
 
     def _runs(self, spans: list[_Span]) -> list[list[_Span]]:
         """Spans that follow each other in a file, together."""

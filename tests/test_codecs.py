@@ -111,6 +111,19 @@ def test_rows_are_coded_alone_and_the_same_every_time(name: str) -> None:
     np.testing.assert_allclose(one[0], decoded[4321], rtol=2.0**-7, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["bfloat16", "int8", "turbo4", "turbo2", "pq8x8"])
+@pytest.mark.parametrize("width", [64, 768, 1024])
+def test_values_do_not_depend_on_the_rows_beside_them(name: str, width: int) -> None:
+    """A reader that fetches a passage alone gets the bits that one who fetches many gets."""
+    coder = coder_of(name, 64 if name == "pq8x8" else width)
+    stored = coder.encode(states(300, coder.width))
+    everything = coder.decoded(stored)
+    for rows in (slice(0, 1), slice(7, 8), slice(3, 140), slice(120, 300), slice(299, 300)):
+        np.testing.assert_array_equal(
+            coder.decoded(stored[rows]).view(np.uint8), everything[rows].view(np.uint8)
+        )
+
+
 @pytest.mark.parametrize("name", FAST)
 def test_training_is_deterministic(name: str) -> None:
     codec = codecs.by_name(name)

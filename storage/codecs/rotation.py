@@ -25,8 +25,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from storage.codecs import products
-
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 
 
@@ -72,6 +70,9 @@ def cosines(order: int) -> npt.NDArray[np.float64]:
 class Rotation:
     """The rotation of one width, its matrices in float32.
 
+    A product is of one token's matrix [p, q], not of many tokens' rows at once: so a token's values are the
+    same, to the bit, whatever others are coded with it, and BLAS shares none among threads.
+
     Attributes:
         a: [p, p].
         h: [q, q].
@@ -98,24 +99,20 @@ class Rotation:
         """Rotate rows [n, d]; returns a new array."""
         work = values.reshape(-1, *self.first.shape) * self.first
         other = np.empty_like(work)
-        q = len(self.h)
-        products.multiply(work.reshape(-1, q), self.h, other.reshape(-1, q))
+        np.matmul(work, self.h, out=other)
         other *= self.second
-        products.multiply(other.reshape(-1, q), self.h, work.reshape(-1, q))
+        np.matmul(other, self.h, out=work)
         rotated: npt.NDArray[np.float32] = np.matmul(self.a, work, out=other).reshape(values.shape)
         return rotated
 
     def restore(self, values: npt.NDArray[Any], scratch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Undo it for rows [n, d]; both arrays are overwritten, and one of them is returned.
-
-        Readers decode in threads of their own, so no product is shared among others'.
-        """
+        """Undo it for rows [n, d]; both arrays are overwritten, and one of them is returned."""
         n, (p, q) = len(values), self.first.shape
         work, other = values.reshape(n, p, q), scratch.reshape(n, p, q)
         np.matmul(self.a.T, work, out=other)
-        products.multiply(other.reshape(-1, q), self.h, work.reshape(-1, q))
+        np.matmul(other, self.h, out=work)
         work *= self.second
-        products.multiply(work.reshape(-1, q), self.h, other.reshape(-1, q))
+        np.matmul(work, self.h, out=other)
         other *= self.first
         restored: npt.NDArray[np.float32] = other.reshape(values.shape)
         return restored
