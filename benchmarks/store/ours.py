@@ -132,6 +132,7 @@ def write_version(root: Path, coded: Coded) -> files.FileEntry:
         fingerprint="0" * 64,
         encoder_fingerprint="0" * 64,
         encoder={},
+        settings={},
         origin=None,
         layout=layout,
         codec_parameters=codec_parameters.digests(coded.parameters),
