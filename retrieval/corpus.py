@@ -171,7 +171,9 @@ class Corpus:
     @property
     def vectors_card(self) -> manifest.VectorsCard:
         """The vectors that searches run on."""
-        fingerprint = next(iter(self.manifest.vectors))
+        fingerprint = next(iter(self.manifest.vectors), None)
+        if fingerprint is None:
+            raise errors.CorpusError(f"the corpus in {self.root} has no vectors")
         self._place.ensure(self.manifest.vectors[fingerprint])
         return manifest.read_vectors(self.root, self.manifest, fingerprint)
 
@@ -179,6 +181,8 @@ class Corpus:
     def index_card(self) -> manifest.IndexCard:
         """The index that searches run on."""
         fingerprint = self.vectors_card.fingerprint
+        if fingerprint not in self.manifest.indexes:
+            raise errors.CorpusError(f"the corpus in {self.root} has no index of its vectors")
         self._place.ensure(self.manifest.indexes[fingerprint])
         return manifest.read_index(self.root, self.manifest, fingerprint)
 

@@ -6,6 +6,7 @@ Vectors are added in order of passage id, so an index row is a passage id and no
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ RECALL_QUERIES: Final = 1000
 # FAISS's k-means asks for 39 or more points a centroid, and uses at most 256.
 TRAINING_POINTS: Final = 64
 CODE_BYTES: Final = 64
+# FAISS keeps the limit that is set while an index is read for the whole process.
+_READING: Final = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +120,25 @@ def _float32(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(vectors, np.float32)
 
 
+def _read(path: Path, size: int) -> Any:
+    """An index by FAISS, which believes whatever a file claims.
+
+    Raises:
+        DamagedError: it is none, or claims more than its file can hold, or refers to other files.
+    """
+    # In the index's own folder, where none is: lists that lie in another file are refused.
+    flags = faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR
+    with _READING:
+        before = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(size)
+        try:
+            return faiss.read_index(str(path), flags)
+        except (RuntimeError, MemoryError) as e:
+            raise errors.DamagedError(f"{path} is no index that FAISS can read: {e!s:.300}") from e
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before)
+
+
 class Index:
     """A FAISS index whose rows are passage ids."""
 
@@ -128,7 +150,7 @@ class Index:
         """Read an index file after checking its checksum, and compare it with its card."""
         if wrong := files.damage(root, entry):
             raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
-        index = faiss.read_index(str(files.inside(root, entry.path)))
+        index = _read(files.inside(root, entry.path), entry.bytes)
         if (index.ntotal, index.d) != (passages, dim):
             raise errors.DamagedError(
                 f"{entry.path} holds {index.ntotal} vectors of {index.d}, its card says {passages} of {dim}"
@@ -153,6 +175,8 @@ class Index:
                 outer.index_params = every
                 every = outer
             scores[short], rows[short] = self._index.search(queries[short], k, params=every)
-        if (rows < 0).any():
-            raise errors.DamagedError(f"the index found fewer than {k} of its {self._index.ntotal} vectors")
+        if (rows < 0).any() or (rows >= self._index.ntotal).any():
+            raise errors.DamagedError(
+                f"the index found fewer than {k} of its {self._index.ntotal} vectors, or others"
+            )
         return rows, scores

@@ -58,7 +58,7 @@ class CanaryCard:
         )
         if card.dtype not in _DTYPES or len(card.tokens) != len(card.passage_ids) or min(card.tokens) < 1:
             raise errors.CorpusError(
-                f"canaries of type {card.dtype!r} with {card.tokens} tokens make no sense"
+                f"canaries of type {card.dtype!r:.40} with {card.tokens!s:.200} tokens make no sense"
             )
         return card
 

@@ -46,9 +46,12 @@ def read(root: Path, entry: files.FileEntry) -> Iterator[files.FileEntry]:
     """The listed files, after the list itself has been checked."""
     if wrong := files.damage(root, entry):
         raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
-    with pq.ParquetFile(files.inside(root, entry.path)) as file:
-        if not file.schema_arrow.equals(_SCHEMA):
-            raise errors.CorpusError(f"{entry.path} has columns {file.schema_arrow.names}")
-        for batch in file.iter_batches(_BATCH):
-            for row in batch.to_pylist():
-                yield files.FileEntry(**row)
+    try:
+        with pq.ParquetFile(files.inside(root, entry.path)) as file:
+            if not file.schema_arrow.equals(_SCHEMA):
+                raise errors.CorpusError(f"{entry.path} has other columns than a list of files")
+            for batch in file.iter_batches(_BATCH):
+                for row in batch.to_pylist():
+                    yield files.FileEntry(**row)
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as e:
+        raise errors.CorpusError(f"{entry.path} is no list of files: {e}") from e

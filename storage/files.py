@@ -7,8 +7,10 @@ metadata of arrays, which TensorStore writes and renames into place as well.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import stat
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -28,6 +30,11 @@ PARTIAL_SUFFIX: Final = ".partial"
 # TensorStore's own: it writes beside the target under this suffix and renames.
 TENSORSTORE_LOCK_SUFFIX: Final = ".__lock"
 
+# Far above any manifest or card; parsing takes several times as much memory.
+MAX_JSON_BYTES: Final = 64 << 20
+# Far above any name of ours, and below what systems refuse.
+_MAX_PATH: Final = 1000
+
 _CHECK = re.compile(rb'"crc32c": "([0-9a-f]{8})"\n}\n\Z')
 _NO_CHECK = b'"crc32c": "00000000"\n}\n'
 
@@ -46,11 +53,18 @@ class FileEntry:
     @classmethod
     def from_json(cls, value: Any) -> FileEntry:
         try:
-            return cls(path=str(value["path"]), bytes=int(value["bytes"]), crc32=int(value["crc32"], 16))
+            entry = cls(path=value["path"], bytes=int(value["bytes"]), crc32=int(value["crc32"], 16))
+            if (
+                not isinstance(entry.path, str)
+                or not 0 <= entry.bytes < 2**63
+                or not 0 <= entry.crc32 < 2**32
+            ):
+                raise ValueError("a value is of another type, or out of range")
         except (KeyError, TypeError, ValueError) as e:
             raise errors.CorpusError(
-                f"file entry {value!r} is not of the form path, bytes, crc32: {e}"
+                f"file entry {value!r:.200} is not of the form path, bytes, crc32: {e}"
             ) from e
+        return entry
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,12 +135,17 @@ def inside(root: Path, relative: str) -> Path:
     that lead outside are errors.
     """
     pure = PurePosixPath(relative)
-    if not relative or pure.is_absolute() or ".." in pure.parts or "\\" in relative:
+    plain = relative and not pure.is_absolute() and ".." not in pure.parts and "\\" not in relative
+    if not plain or len(relative) > _MAX_PATH:
         raise errors.CorpusError(
-            f"stored path {relative!r} leaves the corpus folder; only plain relative paths are allowed"
+            f"stored path {relative!r:.200} leaves the corpus folder; only plain relative paths are allowed"
         )
     path = root / pure
-    if not path.resolve().is_relative_to(root.resolve()):
+    try:
+        stays = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError) as e:  # links in a circle, a name that no file can have
+        raise errors.CorpusError(f"stored path {relative!r} leads nowhere: {e}") from e
+    if not stays:
         raise errors.CorpusError(f"stored path {relative!r} is a link out of the corpus folder {root}")
     return path
 
@@ -174,7 +193,16 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote. Any other byte than those written raises `DamagedError`."""
+    """Read what `write_json` wrote. Any other byte than those written raises `DamagedError`.
+
+    Somebody else may have written the file, checksum and all: what our own writer would not write is
+    a CorpusError, before much memory is spent on it.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_JSON_BYTES:
+        raise errors.CorpusError(
+            f"{path} is no file of up to {MAX_JSON_BYTES:,} bytes; manifests and cards are"
+        )
     data = path.read_bytes()
     found = _CHECK.search(data)
     if found is None:
@@ -182,10 +210,29 @@ def read_json(path: Path) -> dict[str, Any]:
     body = data[: found.start()] + _NO_CHECK
     if crc32c(body) != int(found[1], 16):
         raise errors.DamagedError(f"{path} does not match its checksum {found[1].decode()}; restore it")
-    value = json.loads(body)
+    try:
+        value = json.loads(
+            body.decode(), object_pairs_hook=_object, parse_constant=_finite, parse_float=_finite
+        )
+    except (ValueError, RecursionError) as e:
+        raise errors.CorpusError(f"{path} is no JSON as it is written here: {e}") from e
     if not isinstance(value, dict):
         raise errors.CorpusError(f"{path} holds a JSON {type(value).__name__}, wanted an object")
     del value["crc32c"]
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key stands twice in an object")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text:.20} is no number")
     return value
 
 

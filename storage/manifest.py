@@ -7,6 +7,7 @@ Manifest and cards depend on the sources and settings alone; times and machines 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ CURRENT: Final = "current"
 PREVIOUS: Final = "previous"
 PASSAGES_CARD: Final = "passages/passages.json"
 BUILD: Final = "build"
+_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 
 
 def statistics_path(name: str) -> str:
@@ -75,7 +77,7 @@ class PassagesCard:
         return cls(
             passages=int(value["passages"]),
             words=int(value["words"]),
-            splitter=value["splitter"],
+            splitter=dict(value["splitter"]),
             counts={str(k): int(v) for k, v in value["counts"].items()},
             quarantine=files.FileEntry.from_json(value["quarantine"]),
             parts=tuple(Part.from_json(part) for part in value["parts"]),
@@ -110,7 +112,7 @@ class VectorsCard:
         return cls(
             fingerprint=str(value["fingerprint"]),
             encoder_fingerprint=str(value["encoder_fingerprint"]),
-            encoder=value["encoder"],
+            encoder=dict(value["encoder"]),
             layout=VectorLayout.from_json(value["layout"]),
             files=files.FileEntry.from_json(value["files"]),
         )
@@ -211,7 +213,7 @@ class MemoryCard:
             version=str(value["version"]),
             fingerprint=str(value["fingerprint"]),
             encoder_fingerprint=str(value["encoder_fingerprint"]),
-            encoder=value["encoder"],
+            encoder=dict(value["encoder"]),
             settings=dict(value["settings"]),
             origin=None if value["origin"] is None else str(value["origin"]),
             layout=MemoryLayout.from_json(value["layout"]),
@@ -273,22 +275,29 @@ class Manifest:
         value = files.read_json(path)
         if value.get("format") != FORMAT:
             raise errors.CorpusError(
-                f"{path} has format {value.get('format')!r}, this version reads {FORMAT}; "
+                f"{path} has format {value.get('format')!r:.100}, this version reads {FORMAT}; "
                 "use a newer memcorpus"
             )
         entries = files.FileEntry.from_json
         try:
-            return cls(
-                settings=value["settings"],
-                sources=tuple(value["sources"]),
+            found = cls(
+                settings=dict(value["settings"]),
+                sources=tuple(dict(source) for source in value["sources"]),
                 passages=entries(value["passages"]),
                 vectors={str(k): entries(v) for k, v in value["vectors"].items()},
                 indexes={str(k): entries(v) for k, v in value["indexes"].items()},
                 memory={str(k): entries(v) for k, v in value["memory"].items()},
                 aliases={str(k): str(v) for k, v in value["aliases"].items()},
             )
-        except (KeyError, TypeError, AttributeError) as e:
+        except errors.CorpusError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as e:
             raise errors.CorpusError(f"{path} lacks or misshapes {e}") from e
+        for name in (*found.vectors, *found.indexes, *found.memory):
+            # They name folders, which are read, and removed.
+            if not _NAME.fullmatch(name):
+                raise errors.CorpusError(f"{path} names a component {name!r:.100}, which is no plain name")
+        return found
 
     def version(self, name: str | None) -> str:
         """The memory version that a name, an alias or None (the current one) stands for."""
@@ -310,6 +319,8 @@ def switched(aliases: Mapping[str, str], version: str) -> dict[str, str]:
 
 def read_card(root: Path, entry: files.FileEntry) -> dict[str, Any]:
     """The JSON of a card, checked against the manifest's entry."""
+    if entry.bytes > files.MAX_JSON_BYTES:
+        raise errors.CorpusError(f"{entry.path} has {entry.bytes:,} bytes, which no card has")
     if wrong := files.damage(root, entry):
         raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
     return files.read_json(files.inside(root, entry.path))
@@ -320,7 +331,9 @@ def parse(kind: type[Any], root: Path, entry: files.FileEntry) -> Any:
     value = read_card(root, entry)
     try:
         return kind.from_json(value)
-    except (KeyError, TypeError, AttributeError) as e:
+    except errors.CorpusError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as e:
         raise errors.CorpusError(f"{entry.path} lacks or misshapes {e}") from e
 
 
@@ -331,6 +344,8 @@ def read_passages(root: Path, manifest: Manifest) -> PassagesCard:
 
 def read_vectors(root: Path, manifest: Manifest, fingerprint: str) -> VectorsCard:
     card: VectorsCard = parse(VectorsCard, root, manifest.vectors[fingerprint])
+    if card.fingerprint != fingerprint:
+        raise errors.MismatchError(f"the card of vectors {fingerprint} is that of {card.fingerprint!r:.100}")
     return card
 
 

@@ -29,6 +29,8 @@ OFFSETS: Final = "offsets"
 CHECKSUMS: Final = "checksums"
 # Rows of an inner chunk, what other Zarr readers read at once: 192 KiB at base size, 1 MiB at XXL.
 CHUNK_ROWS: Final = 128
+# Of one passage's values as float32: 50 times those of T5 XXL. More is nobody's, but could be claimed.
+MAX_PASSAGE_BYTES: Final = 256 << 20
 ARRAYS: Final = (VALUES, OFFSETS, CHECKSUMS)
 
 
@@ -47,6 +49,11 @@ class MemoryLayout:
             raise errors.CorpusError(
                 f"memory of width {self.width}, {self.max_tokens} tokens a passage and "
                 f"{self.chunk_rows} rows a chunk: wanted 1 or more of each"
+            )
+        if self.width * 4 * self.max_tokens > MAX_PASSAGE_BYTES:
+            raise errors.CorpusError(
+                f"memory of width {self.width} and {self.max_tokens} tokens a passage: wanted less than "
+                f"{MAX_PASSAGE_BYTES >> 20} MiB a passage"
             )
         if self.grid.shard_passages * self.max_tokens >= 2**32:
             raise errors.CorpusError(

@@ -142,13 +142,22 @@ class PassageTable:
             if wrong := files.damage(self.root, part.file):
                 raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
             self._checked.add(number)
-        file = pq.ParquetFile(files.inside(self.root, part.file.path), page_checksum_verification=True)
+        path = files.inside(self.root, part.file.path)
+        try:
+            file = pq.ParquetFile(path, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as e:
+            raise errors.DamagedError(f"{part.file.path} is no Parquet file: {e}") from e
         groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
         firsts = np.array(ids.first_ids(groups), np.int64)
         if firsts[-1] != part.rows or not file.schema_arrow.equals(SCHEMA):
             raise errors.DamagedError(
-                f"{part.file.path} has {firsts[-1]} rows of {file.schema_arrow.names}, "
+                f"{part.file.path} has {firsts[-1]} rows of {len(file.schema_arrow)} columns, "
                 f"wanted {part.rows} of {SCHEMA.names}"
+            )
+        # A few bytes of Parquet can stand for any number of equal rows, and a group is read whole.
+        if max(groups) > ROW_GROUP:
+            raise errors.CorpusError(
+                f"{part.file.path} has a row group of {max(groups):,} rows, wanted up to {ROW_GROUP:,}"
             )
         self._open[number] = file, firsts
         while len(self._open) > OPEN_PARTS:

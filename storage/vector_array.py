@@ -29,7 +29,7 @@ class VectorLayout:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES or self.dim < 1:
             raise errors.CorpusError(
-                f"vectors of {self.dim} dimensions in {self.dtype!r}: "
+                f"vectors of {self.dim} dimensions in {self.dtype!r:.40}: "
                 f"wanted 1 or more, in one of {', '.join(DTYPES)}"
             )
 

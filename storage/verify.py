@@ -97,18 +97,19 @@ def _check_statistics(root: Path, result: Verification, known: set[str]) -> None
     folder = root / "statistics"
     names = {path.stem for path in folder.glob("*.json")} | {manifest.BUILD}
     for name in sorted(names):
-        path = root / manifest.statistics_path(name)
-        known.add(manifest.statistics_path(name))
+        relative = manifest.statistics_path(name)
+        known.add(relative)
         try:
+            path = files.inside(root, relative)
             entry = files.FileEntry.from_json(files.read_json(path)["units"])
+            known.add(entry.path)
+            result.files += 2
+            result.bytes += path.stat().st_size + entry.bytes
+            if wrong := files.damage(root, entry):
+                result.damaged.append(wrong)
         except FileNotFoundError:
-            result.damaged.append(f"{manifest.statistics_path(name)} is missing")
-            continue
+            result.damaged.append(f"{relative} is missing")
+        except OSError as e:
+            result.damaged.append(f"{relative} cannot be read: {e.strerror}")
         except (errors.CorpusError, KeyError) as e:
             result.damaged.append(str(e))
-            continue
-        known.add(entry.path)
-        result.files += 2
-        result.bytes += path.stat().st_size + entry.bytes
-        if wrong := files.damage(root, entry):
-            result.damaged.append(wrong)

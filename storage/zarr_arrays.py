@@ -5,6 +5,7 @@ Their data is written by `shard_files`. A missing chunk would read as zeros; her
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,6 +89,21 @@ def shard_path(folder: Path, shard: int, dimensions: int) -> Path:
     return folder.joinpath("c", str(shard), *["0"] * (dimensions - 1))
 
 
+def _require_plain_files(folder: Path) -> None:
+    """TensorStore would follow links anywhere, and wait for pipes."""
+    folders = [folder]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(Path(entry.path))
+                    elif not entry.is_file(follow_symlinks=False):
+                        raise errors.CorpusError(f"{entry.path} is a link, or no file; arrays have none")
+        except OSError as e:
+            raise errors.DamagedError(f"{folder} cannot be read: {e.strerror}") from e
+
+
 class Array:
     """An array that stays open, its shard indexes cached within `cache_bytes`."""
 
@@ -104,6 +120,8 @@ class Array:
         `folder` is a local one, or TensorStore's name for one (`places.Place.store`).
         """
         self.folder = folder if isinstance(folder, Path) else folder["path"]
+        if isinstance(folder, Path) or folder["driver"] == "file":
+            _require_plain_files(Path(self.folder))
         try:
             self._array = _open(
                 folder,
@@ -111,10 +129,10 @@ class Array:
                 context={"cache_pool": {"total_bytes_limit": cache_bytes}},
             )
         except ValueError as e:
-            raise errors.DamagedError(f"{folder} cannot be opened as a Zarr array: {e}") from e
+            raise errors.DamagedError(f"{self.folder} cannot be opened as a Zarr array: {e}") from e
         if tuple(self._array.shape) != shape or self._array.dtype.name != dtype:
             raise errors.DamagedError(
-                f"{folder} is {self._array.dtype.name} {tuple(self._array.shape)}, "
+                f"{self.folder} is {self._array.dtype.name} {tuple(self._array.shape)}, "
                 f"the manifest says {dtype} {shape}"
             )
 
