@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,16 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from pipeline import passages, work
+from pipeline import passages, statistics, work
 from pipeline.stages import encode_shards, index_vectors, number_passages, read_passages
 from storage import errors, file_list, files, manifest, memory_store, vector_array, zarr_arrays
 from storage.receipts import Receipt
 
 QUARANTINE: Final = "passages/quarantine.jsonl"
-UNITS: Final = "statistics/units.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +74,8 @@ def commit(root: Path, plan: Committed, *, run: Mapping[str, Any]) -> None:
         f"{manifest.index_folder(plan.vectors_fingerprint)}/index.json",
         index_vectors.card(root, plan.vectors_fingerprint),
     )
-    _write_statistics(root, run)
+    stages = (read_passages.STAGE, number_passages.STAGE, encode_shards.STAGE, index_vectors.STAGE)
+    statistics.write(root, manifest.STATISTICS, stages, run)
     for path in list(files.leftovers(root)):
         path.unlink()
     identity = dict(plan.identity)
@@ -185,49 +181,3 @@ def _commit_memory(root: Path, plan: Committed, shards: Sequence[Receipt]) -> fi
         files=listed,
     )
     return _write_card(root, f"{folder}/memory.json", card)
-
-
-def _write_statistics(root: Path, run: Mapping[str, Any]) -> None:
-    """Times of every unit, for reports; they differ from run to run, so no card speaks of them."""
-    rows = []
-    totals: dict[str, Counter[str]] = {}
-    for stage in (read_passages.STAGE, number_passages.STAGE, encode_shards.STAGE, index_vectors.STAGE):
-        totals[stage] = Counter()
-        for path in sorted((work.folder(root) / stage).glob("*.json")):
-            receipt = Receipt.read(path)
-            totals[stage].update(receipt.seconds)
-            rows.append(
-                {
-                    "stage": stage,
-                    "unit": receipt.unit,
-                    "worker": receipt.worker,
-                    "seconds": list(receipt.seconds.items()),
-                    "counts": list(receipt.counts.items()),
-                }
-            )
-    schema = pa.schema(
-        [
-            ("stage", pa.string()),
-            ("unit", pa.int64()),
-            ("worker", pa.string()),
-            ("seconds", pa.map_(pa.string(), pa.float64())),
-            ("counts", pa.map_(pa.string(), pa.int64())),
-        ]
-    )
-    path = root / UNITS
-    path.parent.mkdir(exist_ok=True)
-    partial = files.partial_path(path)
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), partial, compression="zstd")
-    files.finish_partial(partial, path)
-    files.write_json(
-        root / manifest.STATISTICS,
-        {
-            **run,
-            "machine": platform.platform(),
-            "worker_seconds": {
-                stage: {step: round(seconds, 3) for step, seconds in total.items()}
-                for stage, total in totals.items()
-            },
-            "units": files.entry_of(root, path).to_json(),
-        },
-    )

@@ -7,8 +7,11 @@ from what is written only by how full each shard's last chunk happens to be.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+import numpy as np
 
 from storage.memory_store import MemoryLayout
 from storage.vector_array import VectorLayout
@@ -17,6 +20,8 @@ from storage.vector_array import VectorLayout
 # A plan from a sample measures both together instead, with the writer itself.
 TEXT_RATIO: Final = 0.5
 PASSAGE_ROW_BYTES: Final = 40
+# A part's schema and footer.
+PART_BYTES: Final = 4_600
 # What a corpus of one version holds besides arrays and tables: cards, arrays' metadata, the manifest.
 CARD_BYTES: Final = 14_000
 # A part's entry in the passages' card (JSON); a file's row in files.parquet; a unit's row in the
@@ -95,10 +100,7 @@ def corpus_bytes(
         index=round(index_bytes),
         memory=round(memory_bytes(memory, tokens)),
         overhead=round(
-            CARD_BYTES
-            + PART_ENTRY_BYTES * parts
-            + LISTED_FILE_BYTES * listed
-            + STATISTICS_ROW_BYTES * units
+            CARD_BYTES + PART_ENTRY_BYTES * parts + LISTED_FILE_BYTES * listed + STATISTICS_ROW_BYTES * units
         ),
         temporary=round(passage_bytes) + RECEIPT_BYTES * units,
         # Parts, quarantine and card; vectors' and memory's files with list and card each; the index
@@ -112,7 +114,7 @@ def memory_bytes(layout: MemoryLayout, tokens: float) -> float:
 
     A shard's values are whole chunks of `chunk_rows` rows, each under a CRC-32C, and the shard's
     index, which has an entry for every chunk that the shard could have. The last chunk of a shard is
-    on average half empty.
+    on average half empty. What a codec was trained to (code books) is stored once a version.
     """
     grid = layout.grid
     chunks = min(
@@ -123,7 +125,15 @@ def memory_bytes(layout: MemoryLayout, tokens: float) -> float:
     index = grid.shards * (layout.chunks * _INDEX_ENTRY_BYTES + _CHECKSUM_BYTES)
     offsets = (grid.shard_passages + 1) * 4 + _CHECKSUM_BYTES
     checksums = grid.shard_passages * 4 + _CHECKSUM_BYTES
-    return values + index + grid.shards * (offsets + checksums)
+    return values + index + grid.shards * (offsets + checksums) + _parameter_bytes(layout)
+
+
+def _parameter_bytes(layout: MemoryLayout) -> int:
+    """Bytes of a codec's trained parameters; most codecs have none."""
+    shapes = getattr(layout.codec, "parameter_shapes", None)
+    if shapes is None:
+        return 0
+    return sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in shapes(layout.width).values())
 
 
 def vectors_bytes(layout: VectorLayout) -> int:

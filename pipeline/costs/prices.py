@@ -57,7 +57,9 @@ class Storage:
 
     def reads(self, requests: float, read_bytes: float) -> float:
         """Dollars for so many reads of so many bytes altogether."""
-        return requests / 1000 * self.price_per_1000_reads + read_bytes / self.gb_bytes * self.price_per_gb_read
+        return (
+            requests / 1000 * self.price_per_1000_reads + read_bytes / self.gb_bytes * self.price_per_gb_read
+        )
 
     def write_bytes_per_second(self, workers: int) -> float:
         """Bytes a second that `workers` together can write."""

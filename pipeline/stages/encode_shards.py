@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from encoders.template import PassageTemplate
-from pipeline import work
+from pipeline import statistics, work
 from pipeline.stages import number_passages
 from storage import errors, files, memory_store, passage_table, vector_array
 from storage.receipts import Receipt
@@ -80,12 +80,13 @@ def load(models: Models) -> tuple[Retriever, MemoryEncoder]:
 
 def render(template: str, table: pa.Table) -> list[str]:
     """Each passage as a model reads it."""
+    return render_rows(template, table.select(["title", "section", "text"]).to_pylist())
+
+
+def render_rows(template: str, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """As `render`, of rows of the passage table."""
     parsed = PassageTemplate(template)
-    columns = (table.column(name).to_pylist() for name in ("title", "section", "text"))
-    return [
-        parsed.render(title=title, section=section, text=text)
-        for title, section, text in zip(*columns, strict=True)
-    ]
+    return [parsed.render(title=row["title"], section=row["section"], text=row["text"]) for row in rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +157,8 @@ class EncodeShards:
             "vector_bytes": vectors.nbytes,
             "passages_cut": int(np.count_nonzero(tokens.cut)),
             "tokens_cut": int(tokens.cut.sum()),
-            **_lengths(np.diff(tokens.offsets)),
+            **statistics.stored_counts(entries, self.vectors_folder),
+            **statistics.length_counts(np.diff(tokens.offsets), self.memory.max_tokens),
         }
         return Receipt(
             unit=unit,
@@ -165,8 +167,3 @@ class EncodeShards:
             seconds=dict(meter.seconds),
             worker=work.worker_name(),
         )
-
-
-def _lengths(tokens: np.ndarray[Any, Any]) -> Mapping[str, int]:
-    """Shortest and longest passage, for reports that must not scan the arrays."""
-    return {"tokens_min": int(tokens.min()), "tokens_max": int(tokens.max())}
