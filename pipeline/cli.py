@@ -9,7 +9,7 @@ import traceback
 import click
 
 from pipeline import quiet, work
-from pipeline.commands import build, check, options, read
+from pipeline.commands import build, check, costs, options, read
 from storage import errors
 
 
@@ -79,5 +79,5 @@ def cli() -> None:
     """
 
 
-for command in (build.build, read.info, read.search, read.get, check.verify):
+for command in (costs.plan, build.build, costs.report, read.info, read.search, read.get, check.verify):
     cli.add_command(command)

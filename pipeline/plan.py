@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from encoders import model_folder, weights
 from encoders.retriever import retriever_config, retriever_dim
+from encoders.t5_config import T5Config
 from encoders.tokenizing import Tokenizer
-from pipeline.costs import estimate, sample
+from pipeline.costs import estimate, inputs, sample
 from pipeline.costs.calibrate import passage_parquet
 from pipeline.stages import encode_shards
 from storage import costs, errors
@@ -20,21 +21,55 @@ if TYPE_CHECKING:
     from pipeline.settings import BuildSettings
 
 
-def model_of(settings: BuildSettings) -> estimate.Model:
+def model_of(settings: BuildSettings) -> inputs.Model:
     """The shapes of a build's models, from their configurations; no weight is read."""
-    folder = model_folder.resolve(settings.memory_encoder)
-    return estimate.Model(
+    return inputs.Model(
         name=Path(settings.memory_encoder).name or settings.memory_encoder,
-        config=weights.read_config(folder),
+        config=encoder_shape(settings.memory_encoder),
         live_proportion=settings.live_proportion,
-        retriever=retriever_config(settings.retriever),
-        dim=retriever_dim(settings.retriever),
+        **retriever_shape(settings.retriever),
         vector_dtype=settings.vector_dtype,
         compute_dtype=settings.compute_dtype,
     )
 
 
-def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: str) -> estimate.Counts:
+def encoder_shape(name_or_folder: str) -> T5Config:
+    """The shape of a memory encoder, from its configuration."""
+    return weights.read_config(model_folder.resolve(name_or_folder))
+
+
+def retriever_shape(name_or_folder: str) -> dict[str, Any]:
+    """The shape of a retriever and the length of its vectors, as `Model` takes them."""
+    return {"retriever": retriever_config(name_or_folder), "dim": retriever_dim(name_or_folder)}
+
+
+def count_source(taken: sample.Sample, splits: int, settings: BuildSettings) -> inputs.Counts:
+    """As `count`, with the tokenizer and the template of a build."""
+    tokenizer = Tokenizer(model_folder.resolve(settings.memory_encoder), max_tokens=settings.max_tokens)
+    return count(taken, splits, tokenizer=tokenizer, template=settings.memory_template)
+
+
+def basis(taken: sample.Sample, settings: BuildSettings) -> dict[str, Any]:
+    """Where a plan's counts come from, for its reader."""
+    skimmed = f"{taken.skimmed_pages:,} pages of {len(taken.pieces):,} pieces were counted"
+    if taken.scale > 1:
+        skimmed += f" ({taken.skimmed_bytes / taken.source_bytes:.2%} of the source)"
+    converted = f"{len(taken.pages):,} of them converted"
+    return {
+        "kind": "sample",
+        "words": f"{', '.join(settings.sources)}: {skimmed}, {converted}"
+        + (", the whole source" if taken.whole else "; ± is a standard error"),
+        "sources": list(settings.sources),
+        "source_bytes": taken.source_bytes,
+        "skimmed_bytes": taken.skimmed_bytes,
+        "pieces": len(taken.pieces),
+        "skimmed_pages": taken.skimmed_pages,
+        "converted_pages": len(taken.pages),
+        "whole": taken.whole,
+    }
+
+
+def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: str) -> inputs.Counts:
     """A source's counts from its sample.
 
     Args:
@@ -63,7 +98,7 @@ def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: 
     ratio, _ = passage_parquet(taken)
     # A part has some thousand bytes of its own, whatever it holds.
     parts = min(splits, max(1, round(taken.total(page_passages))))
-    return estimate.Counts(
+    return inputs.Counts(
         pages=taken.page_total(),
         passages=max(1.0, taken.total(page_passages)),
         tokens=max(1.0, taken.total(page_tokens)),
@@ -82,10 +117,8 @@ def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: 
 def corpus_bytes(splits: Sequence[sources.Split], settings: BuildSettings) -> costs.CorpusBytes:
     """Bytes that a build of these splits will need; a damaged source shows its error here already."""
     taken = sample.sample_source(splits, settings.passage_words)
-    tokenizer = Tokenizer(model_folder.resolve(settings.memory_encoder), max_tokens=settings.max_tokens)
-    counts = count(taken, len(splits), tokenizer=tokenizer, template=settings.memory_template)
     return estimate.corpus_bytes(
-        counts,
+        count_source(taken, len(splits), settings),
         model_of(settings),
         settings.codec,
         max_tokens=settings.max_tokens,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from pipeline.costs.estimate import Rates
+from pipeline.costs.inputs import Rates
 from pipeline.costs.sample import Sample
 from pipeline.settings import BuildSettings
 from pipeline.stages import encode_shards
