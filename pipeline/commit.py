@@ -75,7 +75,7 @@ def commit(root: Path, plan: Committed, *, run: Mapping[str, Any]) -> None:
         index_vectors.card(root, plan.vectors_fingerprint),
     )
     stages = (read_passages.STAGE, number_passages.STAGE, encode_shards.STAGE, index_vectors.STAGE)
-    statistics.write(root, manifest.STATISTICS, stages, run)
+    statistics.write(root, manifest.STATISTICS, stages, {"version": plan.version, **run})
     for path in list(files.leftovers(root)):
         path.unlink()
     identity = dict(plan.identity)

@@ -219,8 +219,8 @@ def _from_source(
         for split in sources_module.open_source(spec).splits(settings.split_bytes)
     ]
     # A share that was asked for is kept to, however few pages it is.
-    bounds = {} if share is None else {"share": share, "least_pages": 1, "most_pages": 1 << 62}
-    taken = sampling.sample_source(splits, settings.passage_words, **bounds)
+    bounds = sampling.Bounds() if share is None else sampling.Bounds(share=share, least=1, most=None)
+    taken = sampling.sample_source(splits, settings.passage_words, bounds)
     counts = plan_module.count_source(taken, len(splits), settings)
     rates = calibration.calibrate(taken, settings, passages=counts.passages) if measure else None
     return counts, plan_module.basis(taken, settings), rates

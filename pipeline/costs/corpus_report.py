@@ -1,4 +1,4 @@
-"""The report of a built corpus, as one JSON object: docs/report.schema.json holds it, docs/costs.md explains."""
+"""The report of a built corpus as one JSON object; docs/report.schema.json holds its form.
 
 Terminal tables and the HTML page show this object and nothing else.
 """
@@ -59,9 +59,7 @@ def corpus_report(root: Path, options: Options) -> dict[str, Any]:
     parts = built.sizes(root, found)
     statistics = dict(built.read_statistics(root))
     total = sum(row["bytes"] for row in parts)
-    versions = [
-        _version(root, found, name, parts, _statistics_of(name, found, statistics)) for name in found.memory
-    ]
+    versions = [_version(root, found, name, parts, _statistics_of(name, statistics)) for name in found.memory]
     current = next((v for v in versions if v["current"]), versions[0] if versions else None)
     report: dict[str, Any] = {
         "kind": "report",
@@ -76,7 +74,7 @@ def corpus_report(root: Path, options: Options) -> dict[str, Any]:
         "parts": parts,
         "versions": versions,
         "indexes": [_index(root, found, name) for name in found.indexes],
-        "planned": _against_plan(statistics, parts, versions),
+        "planned": _against_plan(statistics, parts),
         "time": [_time(name, value, versions, builder) for name, value in statistics.items()],
         "storage_classes": [_storage(row, total, current) for row in options.prices.storage.values()],
         "keeping": _keeping(parts, versions, storage),
@@ -105,14 +103,11 @@ def _by_part(parts: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return sums
 
 
-def _statistics_of(
-    version: str, found: manifest.Manifest, statistics: Mapping[str, Mapping[str, Any]]
-) -> Mapping[str, Any]:
-    """The run that wrote a version: its own, or the build where there is none of its own."""
+def _statistics_of(version: str, statistics: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The run that wrote a version: the one that bears its name, or names it."""
     if version in statistics:
         return statistics[version]
-    others = [name for name in found.memory if name not in statistics]
-    return statistics.get("build", {}) if others == [version] else {}
+    return next((run for run in statistics.values() if run.get("version") == version), {})
 
 
 def _version(
@@ -152,16 +147,15 @@ def _index(root: Path, found: manifest.Manifest, name: str) -> dict[str, Any]:
 def _against_plan(
     statistics: Mapping[str, Mapping[str, Any]],
     parts: Sequence[Mapping[str, Any]],
-    versions: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """Planned bytes by part beside the true ones, of the build."""
     planned = statistics.get("build", {}).get("planned_bytes")
     if not planned:
         return []
-    # The build planned one version: the first, which has no statistics of its own.
-    first = [v["version"] for v in versions if v["version"] not in statistics][:1]
+    # The build planned one version; others came later.
+    first = statistics["build"].get("version")
     contents = built.LISTS
-    rows = [row for row in parts if row["part"] != "memory" or row["version"] in first]
+    rows = [row for row in parts if row["part"] != "memory" or row["version"] == first]
     compared = []
     for part in ("passages", "vectors", "index", "memory"):
         true = sum(row["bytes"] for row in rows if row["part"] == part and row["content"] != contents)
@@ -197,9 +191,7 @@ def _time(
             "memory_flops": work,
             "flops_per_second": work / encoding if encoding else None,
             "device": builder.name if builder else None,
-            "utilisation": work / encoding / (builder.tflops * flops.TERA)
-            if builder and encoding
-            else None,
+            "utilisation": work / encoding / (builder.tflops * flops.TERA) if builder and encoding else None,
         }
     return {
         "run": name,

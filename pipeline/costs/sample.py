@@ -38,6 +38,19 @@ _START: Final = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """How many of the skimmed pages are converted: a share, at least and at most so many."""
+
+    share: float = SHARE
+    least: int = LEAST_PAGES
+    most: int | None = MOST_PAGES
+
+    def pages(self, skimmed: int) -> int:
+        wanted = max(self.least, round(self.share * skimmed))
+        return wanted if self.most is None else min(self.most, wanted)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SampledPage:
     """A page that was converted: `rows` of the passage table, none where it is no article.
 
@@ -160,10 +173,8 @@ def draw(sizes: Sequence[int], wanted: int) -> dict[int, float]:
 def sample_source(
     splits: Sequence[sources.Split],
     passage_words: int,
+    bounds: Bounds | None = None,
     *,
-    share: float = SHARE,
-    least_pages: int = LEAST_PAGES,
-    most_pages: int = MOST_PAGES,
     skim_bytes: int = SKIM_BYTES,
 ) -> Sample:
     """Sample a source. One that is damaged shows it here already, where it is skimmed.
@@ -171,8 +182,7 @@ def sample_source(
     Args:
         splits: of the source.
         passage_words: words of a passage, at most.
-        share: of the skimmed pages, to be converted.
-        least_pages, most_pages: bounds of how many that may be.
+        bounds: how many of the skimmed pages to convert.
         skim_bytes: bytes on the disk to skim.
 
     Raises:
@@ -184,8 +194,7 @@ def sample_source(
     skim_seconds = time.perf_counter() - started
     places = [(piece, page) for piece, (_, sizes) in enumerate(found) for page in range(len(sizes))]
     sizes = [size for _, piece_sizes in found for size in piece_sizes]
-    wanted = min(most_pages, max(least_pages, round(share * len(sizes))))
-    taken = draw(sizes, wanted)
+    taken = draw(sizes, (bounds or Bounds()).pages(len(sizes)))
     weights: dict[int, dict[int, float]] = defaultdict(dict)
     for item, weight in taken.items():
         piece, page = places[item]

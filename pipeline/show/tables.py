@@ -25,8 +25,7 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, not
         title=title,
         title_justify="left",
         title_style="bold",
-        caption=note or None,
-        caption_justify="left",
+        caption=note,
         box=None,
         header_style="dim",
         pad_edge=False,
@@ -122,6 +121,8 @@ def print_plan(plan: Mapping[str, Any], out: Console) -> None:
     )
     if ways[0]["serving"]:
         print_serving(ways[0]["serving"], out, f"Answering, {_way(ways[0])}")
+    if len(ways) > 1:
+        print_ways(ways, out)
     print_prices(plan["prices"], out)
     if plan["refused"]:
         out.print("Would be refused, or wait:", style="bold red")
@@ -133,6 +134,22 @@ def print_plan(plan: Mapping[str, Any], out: Console) -> None:
             if machines["free_bytes"]
             else "Nothing stands against it: there is bandwidth; room was not looked at (--out)."
         )
+
+
+def print_ways(ways: Sequence[Mapping[str, Any]], out: Console) -> None:
+    """What memory saves in each way of storing it, for the reader that saves most."""
+    rows = []
+    for way in ways:
+        if way["serving"]:
+            best = min(way["serving"]["questions"], key=lambda row: float(row["price"]))
+            even = [row for row in way["serving"]["break_even"] if row["reader"] == best["reader"]]
+            figures = [
+                words.big(even[0][key]) if even else "" for key in ("flops", "hours", "money", "monthly")
+            ]
+            fetched, price = words.size(best["fetched_bytes"]), words.dollars(1e6 * best["price"])
+            rows.append([_way(way), best["reader"], fetched, price, *figures])
+    head = ["", "cheapest", "fetched", "a million", "even: FLOPs", "hours", "money", "a month"]
+    print_(out, table("Answering, way by way", head, rows))
 
 
 def print_report(report: Mapping[str, Any], out: Console) -> None:
@@ -258,7 +275,8 @@ def print_time(run: Mapping[str, Any], out: Console) -> None:
         spent = ", ".join(f"{step} {seconds:,.1f}" for step, seconds in steps.items())
         rows.append([STAGES.get(stage, stage), words.duration(wall), spent])
     encoded = run["encoded"]
-    note = f"{len(run['workers']):,} workers on {run['cpus'] or '?'} CPUs, ended {run['finished']}"
+    workers = len(run["workers"])
+    note = f"{workers:,} worker{'' if workers == 1 else 's'} on {run['cpus'] or '?'} CPUs, ended {run['finished']}"
     if encoded and encoded["tokens_per_second"] and encoded["flops_per_second"]:
         note += (
             f"; {encoded['tokens_per_second']:,.0f} tokens/s, "
@@ -381,7 +399,11 @@ def print_prices(prices: Mapping[str, Any], out: Console) -> None:
 
 
 def print_(out: Console, made: Table) -> None:
+    """A table, and its note as wide as the console: a caption would be as narrow as the table."""
+    note, made.caption = made.caption, None
     out.print(made)
+    if note:
+        out.print(note, style="dim")
     out.print()
 
 

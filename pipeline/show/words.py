@@ -55,6 +55,8 @@ def share(part: float | None) -> str:
     if part is None:
         return NOTHING
     percent = 100 * part
+    if 0 < abs(percent) < 0.01:
+        return "< 0.01 %"
     return f"{percent:.0f} %" if abs(percent) >= 10 else f"{percent:.2g} %" if percent else "0 %"
 
 
