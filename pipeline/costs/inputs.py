@@ -40,8 +40,8 @@ class Counts:
 
     def __post_init__(self) -> None:
         for name in ("passages", "tokens", "text_bytes"):
-            if not 0 <= getattr(self, name) < 1e18:
-                raise errors.CorpusError(f"{name} is {getattr(self, name)}, wanted 0 or more")
+            if not 0 <= getattr(self, name) < 1e18:  # NaN fails too
+                raise errors.CorpusError(f"{name} is {getattr(self, name)}, wanted 0 or more, below 1e18")
         if self.passages < 1 or self.tokens < self.passages:
             raise errors.CorpusError(
                 f"{self.passages:,.0f} passages of {self.tokens:,.0f} tokens altogether: "

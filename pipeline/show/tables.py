@@ -276,7 +276,8 @@ def print_time(run: Mapping[str, Any], out: Console) -> None:
         rows.append([STAGES.get(stage, stage), words.duration(wall), spent])
     encoded = run["encoded"]
     workers = len(run["workers"])
-    note = f"{workers:,} worker{'' if workers == 1 else 's'} on {run['cpus'] or '?'} CPUs, ended {run['finished']}"
+    note = f"{workers:,} worker{'' if workers == 1 else 's'} on {run['cpus'] or '?'} CPUs"
+    note += f", ended {run['finished']}"
     if encoded and encoded["tokens_per_second"] and encoded["flops_per_second"]:
         note += (
             f"; {encoded['tokens_per_second']:,.0f} tokens/s, "
