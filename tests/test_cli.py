@@ -35,7 +35,7 @@ def build_arguments(dump: DumpTruth, models: Path, out: Path, **changes: str) ->
 def test_help_names_every_command(command: Command) -> None:
     status, out, _ = command("--help")
     assert status == 0
-    for name in ("build", "info", "search", "get", "verify"):
+    for name in ("build", "plan", "report", "info", "search", "get", "verify"):
         assert f"  {name}" in out
         status, text, _ = command(name, "--help")
         assert status == 0

@@ -151,7 +151,7 @@ def plan(
     if as_json:
         print(json.dumps(result))
         return
-    tables.print_plan(result, options.stdout())
+    tables.print_plan(result, _wide())
 
 
 def _models(given: dict[str, Any]) -> Sequence[Model]:
@@ -239,6 +239,14 @@ def _given(
     return counts, {"kind": "counts", "words": "counts as given"}
 
 
+def _wide() -> Any:
+    """Standard output; in a file or a pipe as wide as the tables are."""
+    out = options.stdout()
+    if not out.is_terminal:
+        out.width = max(out.width, 160)
+    return out
+
+
 @click.command()
 @options.CORPUS
 @click.option("--html", type=click.Path(path_type=Path), help="Write one self-contained page to this file.")
@@ -288,6 +296,6 @@ def report(
     if as_json:
         print(json.dumps(result))
     elif html is None:
-        tables.print_report(result, options.stdout())
+        tables.print_report(result, _wide())
     else:
         print(f"{html}: {html.stat().st_size:,} bytes, one page without network")

@@ -253,9 +253,9 @@ def _keeping(
 
 
 def _history(versions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Versions in the order they were finished in; what is not known is None."""
+    """Versions in the order they were finished in, those of which that is not known last."""
     keys = ("version", "finished", "codec", "bytes", "bytes_per_token", "encode_seconds", "aliases")
-    ordered = sorted(versions, key=lambda v: (v["finished"] or "", v["version"]))
+    ordered = sorted(versions, key=lambda v: (v["finished"] is None, v["finished"] or "", v["version"]))
     return [{key: version[key] for key in keys} for version in ordered]
 
 

@@ -250,5 +250,5 @@ def _even(report: Mapping[str, Any]) -> Figure | None:
     axes.yaxis.set_major_formatter(lambda value, _: words.dollars(value))
     axes.set_xlabel("questions")
     axes.grid()
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower right")
     return figure

@@ -374,29 +374,26 @@ def print_serving(serving: Mapping[str, Any], out: Console, title: str) -> None:
 
 def print_prices(prices: Mapping[str, Any], out: Console) -> None:
     """Every price that was computed with, its date, and where it is published."""
-    rows = [
-        [
-            row["name"],
-            f"{words.dollars(row['price_per_hour'])}/h, {row['tflops']:g} TFLOP/s, {row['memory_gb']:g} GB",
-            row["date"],
-            row["source"],
-        ]
-        for row in prices["devices"]
-    ]
+    out.print("Prices used", style="bold")
+    for row in prices["devices"]:
+        price = words.dollars(row["price_per_hour"])
+        _price(row, f"{price} an hour, {row['tflops']:g} TFLOP/s, {row['memory_gb']:g} GB", out)
     for row in prices["storage"]:
         figures = (
-            f"${row['price_per_gb_month']:g}/GB month, ${row['price_per_1000_writes']:g} a 1000 writes, "
-            f"${row['price_per_1000_reads']:g} a 1000 reads, ${row['price_per_gb_read']:g}/GB read, "
-            f"{row['write_mb_per_second']:g} MB/s"
+            f"${row['price_per_gb_month']:g} a GB and month, "
+            f"${row['price_per_1000_writes']:g} a thousand writes, "
+            f"${row['price_per_1000_reads']:g} a thousand reads, ${row['price_per_gb_read']:g} a GB read, "
+            f"{row['write_mb_per_second']:g} MB/s a worker"
         )
-        rows.append([row["name"], figures, row["date"], row["source"]])
-    made = table(
-        "Prices used", ["", "", "as of", "source"], rows, note=f"from the price list of {prices['origin']}"
-    )
-    for column in made.columns[1:]:
-        column.justify = "left"
-    made.columns[3].overflow = "fold"
-    print_(out, made)
+        _price(row, figures, out)
+    out.print(f"from the price list of {prices['origin']}", style="dim")
+    out.print()
+
+
+def _price(row: Mapping[str, Any], figures: str, out: Console) -> None:
+    out.print(f"  {row['name']}, as of {row['date']}: {figures}", soft_wrap=True)
+    # An address is one word, whatever the width.
+    out.print(f"    {row['source']}", style="dim", soft_wrap=True, markup=False)
 
 
 def print_(out: Console, made: Table) -> None:
