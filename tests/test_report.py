@@ -1,4 +1,4 @@
-"""The report of a real corpus: its bytes are the disk's, its counts the arrays', its forms the same figures."""
+"""The report of a real corpus: bytes are the disk's, counts the arrays', its forms the same figures."""
 
 from __future__ import annotations
 
@@ -277,7 +277,8 @@ def test_a_report_opens_no_array(corpus: Path) -> None:
         "from pipeline.costs import corpus_report, prices\n"
         "from pipeline.show import tables\n"
         "from rich.console import Console\n"
-        "found = corpus_report.corpus_report(Path(sys.argv[1]), corpus_report.Options(prices=prices.read()))\n"
+        "options = corpus_report.Options(prices=prices.read())\n"
+        "found = corpus_report.corpus_report(Path(sys.argv[1]), options)\n"
         "tables.print_report(found, Console(file=open('/dev/null', 'w')))\n"
         "print(sorted({'jax', 'torch', 'apache_beam', 'matplotlib', 'transformers'} & set(sys.modules)))\n"
     )
