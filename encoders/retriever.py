@@ -19,6 +19,7 @@ from encoders import fingerprint, model_folder
 from encoders.fingerprint import Fingerprint
 from encoders.model_folder import ModelFolderError
 from encoders.quiet import quiet
+from encoders.t5_config import T5Config
 
 # GTR's longest input (Ni et al. 2022, section 3).
 MAX_TOKENS = 512
@@ -168,6 +169,19 @@ def retriever_dim(name_or_folder: str | Path) -> int:
     if dim < 1:
         raise ModelFolderError(f"{name_or_folder} does not say how many dimensions its vectors have")
     return dim
+
+
+def retriever_config(name_or_folder: str | Path) -> T5Config:
+    """The shape of the retriever's encoder, without loading torch.
+
+    Raises:
+        ModelFolderError: the folder is no retriever, or its encoder no T5.
+    """
+    described = _examine(name_or_folder, MAX_TOKENS)[-1].description["modules"][0]
+    try:
+        return T5Config.from_hugging_face(described["config"]["config.json"])
+    except ValueError as error:
+        raise ModelFolderError(f"{name_or_folder}: {error}") from error
 
 
 def _examine(name_or_folder: str | Path, max_tokens: int) -> tuple[Path, int, Fingerprint]:

@@ -11,7 +11,6 @@ from typing import Any, Final
 from encoders import fingerprint, model_folder, weights
 from encoders.memory_encoder import memory_fingerprint
 from encoders.retriever import retriever_dim, retriever_fingerprint
-from encoders.tokenizing import Tokenizer
 from pipeline import commit, jobs, memory_version, passages, plan, progress, sources, work
 from pipeline.memory_version import MemoryPlan
 from pipeline.settings import BuildSettings
@@ -24,7 +23,7 @@ from pipeline.stages import (
     train_codec,
 )
 from retrieval import index
-from storage import codecs, errors, files, manifest, memory_store, shards, vector_array
+from storage import codecs, costs, errors, files, manifest, memory_store, shards, vector_array
 from storage.receipts import Receipt
 
 # Pages that may be quarantined whatever their share: small sources have few pages.
@@ -78,7 +77,7 @@ def build(
         return jobs.Outcome(root=out, already=True, seconds=time.monotonic() - started)
     resumed = _check_folder(out, opened.identity)
     splits = _splits(out, opened, settings, resumed=resumed)
-    _require_room(out, splits, opened, settings)
+    need = _require_room(out, splits, settings)
     work.folder(out).mkdir(parents=True, exist_ok=True)
     with jobs.lock(out):
         # Another build may have been here between the look at the folder and the lock.
@@ -94,6 +93,7 @@ def build(
             "sources": [str(file.resolve()) for source in opened.sources for file in source.files],
             "stage_seconds": stages.seconds,
             "resumed": resumed,
+            "planned_bytes": need.to_json(),
             "beam_options": list(beam_options),
         }
         _require_unchanged(opened)
@@ -232,20 +232,12 @@ def _splits(out: Path, opened: _Opened, settings: BuildSettings, *, resumed: boo
     return [split for source in opened.sources for split in source.splits(settings.split_bytes)]
 
 
-def _require_room(
-    out: Path, splits: Sequence[sources.Split], opened: _Opened, settings: BuildSettings
-) -> None:
-    tokenizer = Tokenizer(model_folder.resolve(settings.memory_encoder), max_tokens=settings.max_tokens)
-    need = plan.estimate(
-        splits,
-        passage_words=settings.passage_words,
-        count_tokens=lambda texts: len(tokenizer(list(texts)).ids),
-        dim=opened.dim,
-        vector_bytes=4 if settings.vector_dtype == "float32" else 2,
-        token_bytes=codecs.by_name(settings.codec).token_bytes(opened.width),
-    )
+def _require_room(out: Path, splits: Sequence[sources.Split], settings: BuildSettings) -> costs.CorpusBytes:
+    """What the build is expected to take; refused where the disk cannot hold it."""
+    need = plan.corpus_bytes(splits, settings)
     written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) if out.exists() else 0
     plan.require_room(need, out, already=written)
+    return need
 
 
 def _run_stages(

@@ -9,7 +9,7 @@ import traceback
 import click
 
 from pipeline import quiet, work
-from pipeline.commands import build, check, options, read, versions
+from pipeline.commands import build, check, costs, options, read, versions
 from storage import errors
 
 
@@ -80,7 +80,9 @@ def cli() -> None:
 
 
 for command in (
+    costs.plan,
     build.build,
+    costs.report,
     read.info,
     read.search,
     read.get,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline import memory_version, passages, work
+from pipeline import memory_version, passages, statistics, work
 from pipeline.memory_version import MemoryPlan
 from pipeline.stages import encode_shards, index_vectors, number_passages, read_passages, train_codec
 from storage import errors, files, manifest, vector_array, zarr_arrays
@@ -79,7 +79,7 @@ def commit(root: Path, plan: Committed, *, run: Mapping[str, Any]) -> None:
         f"{manifest.index_folder(plan.vectors_fingerprint)}/index.json",
         index_vectors.card(root, plan.vectors_fingerprint),
     )
-    memory_version.write_statistics(root, manifest.BUILD, STAGES, run)
+    statistics.write(root, manifest.BUILD, STAGES, {"version": plan.memory.version, **run})
     for path in list(files.leftovers(root)):
         path.unlink()
     identity = dict(plan.identity)

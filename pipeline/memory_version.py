@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import platform
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from encoders import fingerprint as fingerprints
-from pipeline import jobs, work
+from pipeline import jobs
 from pipeline.stages import encode_shards, recode_shards, train_codec
 from retrieval.memory import MemoryReader
 from storage import canaries, codec_parameters, errors, file_list, files, manifest, memory_store, zarr_arrays
@@ -24,15 +20,6 @@ from storage.receipts import Receipt
 # The settings that decide the bytes of a shard of memory, beside the model and the codec.
 ENCODING: Final = ("live_proportion", "compute_dtype", "token_budget", "max_tokens", "memory_template")
 SUMMED: Final = ("tokens", "memory_bytes", "passages_cut", "tokens_cut")
-_UNITS_SCHEMA: Final = pa.schema(
-    [
-        ("stage", pa.string()),
-        ("unit", pa.int64()),
-        ("worker", pa.string()),
-        ("seconds", pa.map_(pa.string(), pa.float64())),
-        ("counts", pa.map_(pa.string(), pa.int64())),
-    ]
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,49 +217,3 @@ def write_list(
 
     file_list.write(path, entries())
     return files.entry_of(root, path)
-
-
-def write_statistics(root: Path, name: str, stages: Sequence[str], run: Mapping[str, Any]) -> None:
-    """Times of every unit, for reports; they differ from run to run, so no card speaks of them.
-
-    Args:
-        root: the corpus folder.
-        name: "build", or the version that was added.
-        stages: whose receipts are read.
-        run: what else is to be known: where models and sources were found, seconds of the stages.
-    """
-    rows = []
-    totals: dict[str, Counter[str]] = {}
-    for stage in stages:
-        if not (work.folder(root) / stage).is_dir():
-            continue  # only some codecs are trained
-        totals[stage] = Counter()
-        for path in sorted((work.folder(root) / stage).glob("*.json")):
-            receipt = Receipt.read(path)
-            totals[stage].update(receipt.seconds)
-            rows.append(
-                {
-                    "stage": stage,
-                    "unit": receipt.unit,
-                    "worker": receipt.worker,
-                    "seconds": list(receipt.seconds.items()),
-                    "counts": list(receipt.counts.items()),
-                }
-            )
-    path = root / manifest.units_path(name)
-    path.parent.mkdir(exist_ok=True)
-    partial = files.partial_path(path)
-    pq.write_table(pa.Table.from_pylist(rows, schema=_UNITS_SCHEMA), partial, compression="zstd")
-    files.finish_partial(partial, path)
-    files.write_json(
-        root / manifest.statistics_path(name),
-        {
-            **run,
-            "machine": platform.platform(),
-            "worker_seconds": {
-                stage: {step: round(seconds, 3) for step, seconds in total.items()}
-                for stage, total in totals.items()
-            },
-            "units": files.entry_of(root, path).to_json(),
-        },
-    )

@@ -1,97 +1,138 @@
-"""What a build will need, from a sample of its sources, before anything is written."""
+"""What a build will need, before anything is written: counts from a sample, and the disk that holds them."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any
 
-from pipeline import articles, passages, sources
+from encoders import model_folder, weights
+from encoders.retriever import retriever_config, retriever_dim
+from encoders.t5_config import T5Config
+from encoders.tokenizing import Tokenizer
+from pipeline.costs import estimate, inputs, sample
+from pipeline.costs.calibrate import passage_parquet
+from pipeline.stages import embed_shards
 from storage import costs, errors
 
-SAMPLE_SPLITS: Final = 6
-# Pages read of a split: at least so many, and on to the next step of the reader's position, which moves
-# by whole blocks of a compressed file; but never more than the second number.
-SAMPLE_PAGES: Final = 40
-MOST_SAMPLE_PAGES: Final = 2000
+if TYPE_CHECKING:
+    from pipeline import sources
+    from pipeline.settings import BuildSettings
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
-    """A source's yield for each byte of it on the disk, from a few pages of a few splits."""
-
-    source_bytes: int
-    passages: int
-    text_bytes: int
-    texts: tuple[str, ...]
-
-    def scaled(self, count: float, total_bytes: int) -> float:
-        return count * total_bytes / max(1, self.source_bytes)
-
-
-def sample_source(splits: Sequence[sources.Split], passage_words: int) -> Sample:
-    """Read the first pages of evenly spaced splits. A damaged source shows its error here already."""
-    step = max(1, len(splits) // SAMPLE_SPLITS)
-    texts: list[str] = []
-    text_bytes = source_bytes = passage_count = 0
-    for split in splits[::step][:SAMPLE_SPLITS]:
-        sample = _sample_split(split, passage_words)
-        texts += sample.texts
-        text_bytes += sample.text_bytes
-        passage_count += sample.passages
-        source_bytes += sample.source_bytes
-    return Sample(
-        source_bytes=source_bytes, passages=passage_count, text_bytes=text_bytes, texts=tuple(texts)
+def model_of(settings: BuildSettings) -> inputs.Model:
+    """The shapes of a build's models, from their configurations; no weight is read."""
+    return inputs.Model(
+        name=Path(settings.memory_encoder).name or settings.memory_encoder,
+        config=encoder_shape(settings.memory_encoder),
+        live_proportion=settings.live_proportion,
+        **retriever_shape(settings.retriever),
+        vector_dtype=settings.vector_dtype,
+        compute_dtype=settings.compute_dtype,
     )
 
 
-def _sample_split(split: sources.Split, passage_words: int) -> Sample:
-    """What some bytes at the start of a split hold: of so many bytes, all passages."""
-    reader = sources.read_split(split)
-    texts: list[str] = []
-    text_bytes = position = 0
-    for number, page in enumerate(reader, 1):
-        if reader.bytes_read != position:
-            # The pages before this one are those of the bytes read until now.
-            if number > SAMPLE_PAGES:
-                break
-            position = reader.bytes_read
-        if number > MOST_SAMPLE_PAGES:
-            break
-        if isinstance(page, articles.Article):
-            for passage in passages.passages(page, passage_words):
-                texts.append(f"{page.title} {passage.text}")
-                text_bytes += len(passage.text.encode())
-    else:
-        position = split.size_bytes
-    return Sample(source_bytes=position, passages=len(texts), text_bytes=text_bytes, texts=tuple(texts))
+def encoder_shape(name_or_folder: str) -> T5Config:
+    """The shape of a memory encoder, from its configuration."""
+    return weights.read_config(model_folder.resolve(name_or_folder))
 
 
-def estimate(
-    splits: Sequence[sources.Split],
-    *,
-    passage_words: int,
-    count_tokens: Callable[[Sequence[str]], int],
-    dim: int,
-    vector_bytes: int,
-    token_bytes: int,
-) -> costs.DiskNeed:
-    """Bytes that a build of these splits will need; `count_tokens` gives the tokens of texts."""
-    sample = sample_source(splits, passage_words)
-    total = sum(split.size_bytes for split in splits)
-    return costs.disk_need(
-        passages=sample.scaled(sample.passages, total),
-        tokens=sample.scaled(count_tokens(sample.texts) if sample.texts else 0, total),
-        text_bytes=sample.scaled(sample.text_bytes, total),
-        dim=dim,
-        vector_bytes=vector_bytes,
-        token_bytes=token_bytes,
+def retriever_shape(name_or_folder: str) -> dict[str, Any]:
+    """The shape of a retriever and the length of its vectors, as `Model` takes them."""
+    return {"retriever": retriever_config(name_or_folder), "dim": retriever_dim(name_or_folder)}
+
+
+def count_source(taken: sample.Sample, splits: int, settings: BuildSettings) -> inputs.Counts:
+    """As `count`, with the tokenizer and the template of a build."""
+    tokenizer = Tokenizer(model_folder.resolve(settings.memory_encoder), max_tokens=settings.max_tokens)
+    return count(taken, splits, tokenizer=tokenizer, template=settings.memory_template)
+
+
+def basis(taken: sample.Sample, settings: BuildSettings) -> dict[str, Any]:
+    """Where a plan's counts come from, for its reader."""
+    skimmed = f"{taken.skimmed_pages:,} pages of {len(taken.pieces):,} pieces were counted"
+    if taken.scale > 1:
+        skimmed += f" ({taken.skimmed_bytes / taken.source_bytes:.2%} of the source)"
+    converted = f"{len(taken.pages):,} of them converted"
+    return {
+        "kind": "sample",
+        "words": f"{', '.join(settings.sources)}: {skimmed}, {converted}"
+        + (", the whole source" if taken.whole else "; ± is a standard error"),
+        "sources": list(settings.sources),
+        "source_bytes": taken.source_bytes,
+        "skimmed_bytes": taken.skimmed_bytes,
+        "pieces": len(taken.pieces),
+        "skimmed_pages": taken.skimmed_pages,
+        "converted_pages": len(taken.pages),
+        "whole": taken.whole,
+    }
+
+
+def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: str) -> inputs.Counts:
+    """A source's counts from its sample.
+
+    Args:
+        taken: the sample.
+        splits: how many the source has.
+        tokenizer: of the memory encoder, with its limit.
+        template: a passage's text as the memory encoder reads it.
+    """
+    texts = [text for page in taken.pages for text in embed_shards.render_rows(template, page.rows)]
+    lengths = tokenizer(texts).lengths.tolist() if texts else []
+    tokens: dict[int, int] = {}
+    for page in taken.pages:
+        tokens[id(page)] = sum(lengths[: len(page.rows)])
+        del lengths[: len(page.rows)]
+
+    def page_passages(page: sample.SampledPage) -> float:
+        return len(page.rows)
+
+    def page_tokens(page: sample.SampledPage) -> float:
+        return tokens[id(page)]
+
+    def page_text(page: sample.SampledPage) -> float:
+        return sum(len(row["text"].encode()) for row in page.rows)
+
+    text_bytes = taken.total(page_text)
+    ratio, _ = passage_parquet(taken)
+    # A part has some thousand bytes of its own, whatever it holds.
+    parts = min(splits, max(1, round(taken.total(page_passages))))
+    return inputs.Counts(
+        pages=taken.page_total(),
+        passages=max(1.0, taken.total(page_passages)),
+        tokens=max(1.0, taken.total(page_tokens)),
+        text_bytes=text_bytes,
+        passage_bytes=text_bytes * ratio + parts * costs.PART_BYTES,
+        parts=parts,
+        spread={
+            "pages": 0.0 if taken.scale == 1 else taken.spread(lambda _: 1.0),
+            "passages": taken.spread(page_passages),
+            "tokens": taken.spread(page_tokens),
+            "text_bytes": taken.spread(page_text),
+        },
     )
 
 
-def require_room(need: costs.DiskNeed, folder: Path, *, already: int = 0) -> None:
+def corpus_bytes(splits: Sequence[sources.Split], settings: BuildSettings) -> costs.CorpusBytes:
+    """Bytes that a build of these splits will need; a damaged source shows its error here already."""
+    taken = sample.sample_source(splits, settings.passage_words)
+    return estimate.corpus_bytes(
+        count_source(taken, len(splits), settings),
+        model_of(settings),
+        settings.codec,
+        max_tokens=settings.max_tokens,
+        shard_passages=settings.shard_passages,
+    )
+
+
+def free_bytes(folder: Path) -> tuple[Path, int]:
+    """The nearest existing parent of a folder, and the bytes free on its disk."""
+    existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    return existing, shutil.disk_usage(existing).free
+
+
+def require_room(need: costs.CorpusBytes, folder: Path, *, already: int = 0) -> None:
     """Refuse a build that the disk cannot hold.
 
     Args:
@@ -102,12 +143,12 @@ def require_room(need: costs.DiskNeed, folder: Path, *, already: int = 0) -> Non
     Raises:
         CorpusError: with the bytes needed and free.
     """
-    existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    missing = need.total - already
+    existing, free = free_bytes(folder)
+    missing = need.peak - already
     if missing > free:
         raise errors.CorpusError(
             f"the disk of {existing} has {free:,} bytes free, the corpus needs about {missing:,} "
             f"(memory {need.memory:,}, vectors {need.vectors:,}, index {need.index:,}, "
-            f"passages {need.passages:,}); free some, or build on another disk"
+            f"passages {need.passages:,}, cards and lists {need.overhead:,}, while it is built "
+            f"{need.temporary:,}); free some, or build on another disk"
         )

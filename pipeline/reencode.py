@@ -13,7 +13,7 @@ from typing import Any, Final
 from encoders import fingerprint, model_folder, weights
 from encoders.memory_encoder import memory_fingerprint
 from encoders.t5_config import parse_live_proportion
-from pipeline import commit, jobs, memory_version, plan, progress, work
+from pipeline import commit, jobs, memory_version, plan, progress, statistics, work
 from pipeline.memory_version import MemoryPlan
 from pipeline.stages import encode_shards, recode_shards, train_codec
 from storage import codecs, costs, errors, files, manifest, memory_store, passage_table, shards
@@ -130,7 +130,7 @@ def reencode(
             memory_version.check_shards(root, receipts, opened.plan)
             entry = memory_version.commit(root, opened.plan, receipts)
             run = {**opened.where, "stage_seconds": stages.seconds, "resumed": resumed}
-            memory_version.write_statistics(root, version, STAGES, run)
+            statistics.write(root, version, STAGES, {"version": version, **run})
             found = replace(found, memory={**found.memory, version: entry})
         aliases = dict(found.aliases)
         if settings.name is not None:
@@ -165,8 +165,8 @@ def _begin(root: Path, opened: _Opened) -> bool:
                 f"{different[0]}; finish it by the command that began it, or drop it by "
                 "`memcorpus gc --unfinished`"
             )
-    need = costs.DiskNeed(passages=0, vectors=0, index=0, memory=_memory_bytes(root, opened))
-    plan.require_room(need, root, already=0)
+    need = costs.CorpusBytes(passages=0, vectors=0, index=0, memory=_memory_bytes(root, opened))
+    plan.require_room(need, root)
     work.folder(root).mkdir(exist_ok=True)
     files.write_json(path, opened.identity)
     return False
@@ -176,7 +176,8 @@ def _memory_bytes(root: Path, opened: _Opened) -> int:
     """From the tokens of the version that is current; another tokenizer may give some more or fewer."""
     found = manifest.Manifest.read(root)
     current = manifest.read_memory(root, found, found.version(None))
-    return round(current.counts["tokens"] * opened.plan.layout.row_bytes * costs.ARRAY_OVERHEAD)
+    layout, tokens = opened.plan.layout, current.counts["tokens"]
+    return round(costs.memory_bytes(layout, tokens) + costs.canary_bytes(layout, tokens))
 
 
 def _open(root: Path, found: manifest.Manifest, settings: ReencodeSettings) -> _Opened:

@@ -38,10 +38,9 @@ class SearchResult:
 
 def corpus_folder(url: str | Path) -> Path:
     """The local folder that a path or a file:// URL names, for what writes or checks a corpus."""
-    place = places.open_place(url)
-    if isinstance(place, places.Remote):
+    if places.is_remote(url):
         raise errors.CorpusError(f"corpus {url}: only local corpora can be written, checked and reported on")
-    return place.root
+    return places.open_place(url).root
 
 
 def open_corpus(url: str | Path, *, retriever: str | None = None, cache: Path | None = None) -> Corpus:

@@ -44,6 +44,16 @@ class IndexPlan:
     def parameters(self) -> dict[str, int]:
         return {"lists": self.lists, "probes": self.probes}
 
+    def file_bytes(self, passages: int, dim: int) -> int:
+        """Bytes of the index file, its header of some hundred bytes aside."""
+        if not self.lists:
+            return passages * dim * 4
+        # Each vector's code and its number of 8 bytes; the lists' centroids and lengths.
+        lists = passages * 8 + self.lists * (dim * 4 + 8)
+        if self.kind.startswith("OPQ"):
+            return lists + passages * CODE_BYTES + dim * dim * 4 + 256 * dim * 4
+        return lists + passages * dim + 2 * dim * 4
+
 
 def choose(passages: int, dim: int, *, exact_limit: int = EXACT_LIMIT) -> IndexPlan:
     """The index for `passages` vectors of `dim`: about 4 * sqrt(passages) lists, a sixteenth probed."""

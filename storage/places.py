@@ -136,6 +136,11 @@ def _spec(url: str) -> dict[str, Any]:
     return spec
 
 
+def is_remote(url: str | Path) -> bool:
+    """Does it name an object store?"""
+    return isinstance(url, str) and "://" in url and urlsplit(url).scheme in SCHEMES
+
+
 def open_place(url: str | Path, cache: Path | None = None) -> Place:
     """The place that a path or URL names.
 
@@ -151,7 +156,7 @@ def open_place(url: str | Path, cache: Path | None = None) -> Place:
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return Place(Path(unquote(parts.path)))
-    if parts.scheme in SCHEMES and "://" in url:
+    if is_remote(url):
         return Remote(url, cache)
     if "://" in url:
         known = ", ".join(f"{scheme}://" for scheme in ("file", *SCHEMES))

@@ -35,7 +35,7 @@ def build_arguments(dump: DumpTruth, models: Path, out: Path, **changes: str) ->
 def test_help_names_every_command(command: Command) -> None:
     status, out, _ = command("--help")
     assert status == 0
-    for name in ("build", "info", "search", "get", "verify"):
+    for name in ("build", "plan", "report", "info", "search", "get", "verify"):
         assert f"  {name}" in out
         status, text, _ = command(name, "--help")
         assert status == 0
@@ -196,7 +196,8 @@ def test_bad_questions(command: Command, corpus: Path, tmp_path: Path) -> None:
     refused(command, ["get", corpus, "0", "999999"], "unknown passage id 999999")
     refused(command, ["get", corpus, "0", "--memory", "--version", "v9"], "'v9'", "current")
     refused(command, ["info", tmp_path], "holds no corpus")
-    refused(command, ["info", "s3://bucket/corpus"], "only local paths")
+    refused(command, ["info", "s3://bucket/corpus"], "only local corpora")
+    refused(command, ["info", "ftp://host/corpus"], "known are local paths")
     refused(command, ["search", corpus, "x", "-k", "0"], "k is 0")
     refused(command, ["verify", tmp_path / "none"], "holds no corpus")
 

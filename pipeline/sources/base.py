@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import glob
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
 
-from pipeline.articles import Page
+from pipeline.articles import Article, Page
 
 _MODULES = {
     "mediawiki": "pipeline.sources.mediawiki",
@@ -92,6 +93,14 @@ class Meter:
         self._bytes_read = self._size_bytes
 
 
+@dataclass(frozen=True, kw_only=True)
+class Skimmed:
+    """A page that was found but not converted: its bytes, and the page itself on demand."""
+
+    size: int
+    parse: Callable[[], Page]
+
+
 class SplitReader:
     """Iterates over a split's pages, once, and says how far it is.
 
@@ -125,6 +134,44 @@ class SplitReader:
         self._meter.finish()
 
 
+class SplitSkimmer:
+    """As `SplitReader`, for whoever wants the sizes of all pages and the content of few."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+        self._meter = Meter(split.size_bytes)
+        self._pages = self._skim()
+
+    def __iter__(self) -> Iterator[Skimmed]:
+        return self._pages
+
+    @property
+    def bytes_read(self) -> int:
+        """As `SplitReader.bytes_read`."""
+        return self._meter.bytes_read
+
+    def _skim(self) -> Iterator[Skimmed]:
+        module = _module(self.split.format)
+        native = getattr(module, "skim", None)
+        if native is not None:
+            yield from native(self.split, self._meter)
+        else:
+            for page in module.read(self.split, self._meter):
+                yield Skimmed(size=_text_size(page), parse=partial(_same, page))
+        self._meter.finish()
+
+
+def _same(page: Page) -> Page:
+    return page
+
+
+def _text_size(page: Page) -> int:
+    """Bytes by which a page of a format that is cheap to read is weighed."""
+    if not isinstance(page, Article):
+        return 1
+    return max(1, sum(len(section.text.encode()) for section in page.sections))
+
+
 class _Format(Protocol):
     PATTERNS: tuple[str, ...]
 
@@ -140,6 +187,11 @@ def _module(name: str) -> _Format:
 def read_split(split: Split) -> SplitReader:
     """Read one split; nothing but the split is needed, and the file at its path."""
     return SplitReader(split)
+
+
+def skim_split(split: Split) -> SplitSkimmer:
+    """Skim one split: see `SplitSkimmer`."""
+    return SplitSkimmer(split)
 
 
 def open_source(spec: str) -> Source:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -59,12 +60,13 @@ def require_planned(name: str, found: str, planned: str) -> None:
 
 def render(template: str, table: pa.Table) -> list[str]:
     """Each passage as a model reads it."""
+    return render_rows(template, table.select(["title", "section", "text"]).to_pylist())
+
+
+def render_rows(template: str, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """As `render`, of rows of the passage table."""
     parsed = PassageTemplate(template)
-    columns = (table.column(name).to_pylist() for name in ("title", "section", "text"))
-    return [
-        parsed.render(title=title, section=section, text=text)
-        for title, section, text in zip(*columns, strict=True)
-    ]
+    return [parsed.render(title=row["title"], section=row["section"], text=row["text"]) for row in rows]
 
 
 @dataclass(frozen=True, kw_only=True)

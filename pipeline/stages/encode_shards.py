@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from encoders.t5_config import parse_live_proportion
-from pipeline import work
+from pipeline import statistics, work
 from pipeline.stages.embed_shards import EmbedShards, render, require_planned
 from storage import canaries, codec_parameters, codecs, files, memory_store, passage_table
 from storage.receipts import Receipt
@@ -215,7 +215,8 @@ class EncodeShards:
             "memory_bytes": rows * self.memory.row_bytes,
             "passages_cut": int(np.count_nonzero(tokens.cut)),
             "tokens_cut": int(tokens.cut.sum()),
-            **lengths_of(np.diff(tokens.offsets)),
+            **statistics.stored_counts(entries),
+            **statistics.length_counts(np.diff(tokens.offsets), self.memory.max_tokens),
         }
         return Receipt(
             unit=unit,
@@ -234,8 +235,3 @@ class EncodeShards:
             values = self._coder.view(stored)
             return [values[offsets[i - first] : offsets[i - first + 1]] for i in ids]
         return [encode_passages(self._loaded, self._table, ids).astype(self.memory.codec.dtype)]
-
-
-def lengths_of(tokens: np.ndarray[Any, Any]) -> Mapping[str, int]:
-    """Shortest and longest passage, for reports that must not scan the arrays."""
-    return {"tokens_min": int(tokens.min()), "tokens_max": int(tokens.max())}

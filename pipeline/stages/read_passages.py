@@ -124,27 +124,7 @@ class ReadPassages:
             yield _batch(rows)
 
     def _rows(self, article: articles.Article, meter: work.Meter) -> list[dict[str, Any]]:
-        splitter = json.dumps(passages.splitter(self.passage_words), sort_keys=True)
-        rows: list[dict[str, Any]] = []
-        for passage in passages.passages(article, self.passage_words):
-            key = ids.passage_key(
-                article.page_id,
-                passage.section,
-                passage.ordinal,
-                text=passage.text,
-                splitter=splitter,
-            )
-            rows.append(
-                {
-                    "passage_key": key,
-                    "page_id": article.page_id,
-                    "title": article.title,
-                    "section": list(passage.section),
-                    "ordinal": passage.ordinal,
-                    "text": passage.text,
-                    "words": passage.words,
-                }
-            )
+        rows = passage_rows(article, self.passage_words)
         if not rows:
             meter.count(DROPPED + articles.EMPTY)
             return rows
@@ -154,6 +134,32 @@ class ReadPassages:
         meter.count("article_words", passages.article_words(article))
         meter.count("text_bytes", sum(len(row["text"].encode()) for row in rows))
         return rows
+
+
+def passage_rows(article: articles.Article, passage_words: int) -> list[dict[str, Any]]:
+    """The passages of an article as rows of the passage table, which have no ids yet."""
+    splitter = json.dumps(passages.splitter(passage_words), sort_keys=True)
+    rows: list[dict[str, Any]] = []
+    for passage in passages.passages(article, passage_words):
+        key = ids.passage_key(
+            article.page_id,
+            passage.section,
+            passage.ordinal,
+            text=passage.text,
+            splitter=splitter,
+        )
+        rows.append(
+            {
+                "passage_key": key,
+                "page_id": article.page_id,
+                "title": article.title,
+                "section": list(passage.section),
+                "ordinal": passage.ordinal,
+                "text": passage.text,
+                "words": passage.words,
+            }
+        )
+    return rows
 
 
 def _batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:

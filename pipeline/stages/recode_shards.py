@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import work
+from pipeline import statistics, work
 from pipeline.stages import encode_shards
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
@@ -50,10 +50,11 @@ class RecodeShards:
             if ids := canaries.within(self.memory.grid.passages, first, stop):
                 kept += encode_shards.keep_canaries(self.root, unit, self._canaries(ids))
         lengths = np.diff(memory.offsets)
+        entries = (written.measured.entry(self.root, written.path), *kept)
         meter.counts |= {"passages": stop - first, "tokens": rows}
         return Receipt(
             unit=unit,
-            files=(written.measured.entry(self.root, written.path), *kept),
+            files=entries,
             counts={
                 "passages": stop - first,
                 "tokens": rows,
@@ -61,7 +62,8 @@ class RecodeShards:
                 # What was cut when the origin was encoded, its card says.
                 "passages_cut": 0,
                 "tokens_cut": 0,
-                **encode_shards.lengths_of(lengths),
+                **statistics.stored_counts(entries),
+                **statistics.length_counts(lengths, self.memory.max_tokens),
             },
             seconds=dict(meter.seconds),
             worker=work.worker_name(),

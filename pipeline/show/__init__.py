@@ -1,0 +1,1 @@
+"""How plans and reports are shown: tables on a terminal, plots, and one HTML page."""

@@ -1,0 +1,14 @@
+"""A second memory version of a built corpus, in another codec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import reencode
+from pipeline.reencode import ReencodeSettings
+
+
+def add_version(root: Path, codec_name: str, *, alias: str | None = None) -> str:
+    """Recode the current version and return the new one's name; without an alias nothing points to it."""
+    settings = ReencodeSettings(origin="current", codec=codec_name, name=alias)
+    return reencode.reencode(root, settings)[1]

@@ -1,0 +1,82 @@
+"""FLOPs by the papers' formulas: GLIMMER's Figure 2, figures counted by hand, and what must always hold."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encoders.t5_config import PUBLISHED_SIZES
+from pipeline.costs import flops
+from storage import errors
+
+XXL = PUBLISHED_SIZES["xxl"]
+
+
+def reader(name: str, retrieved: int, selected: int, **more: object) -> flops.Reader:
+    values = {"layers": 24, "width": 4096, "live_proportion": Fraction(1, 3)} | more
+    return flops.Reader(name=name, retrieved=retrieved, selected=selected, **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "retrieved", "selected", "published", "within"),
+    [
+        ("FiD", 5, 5, 0.09272427, 0.001),
+        ("LUMEN", 10, 10, 0.10675408, 0.001),
+        ("GLIMMER", 25, 5, 0.12785867, 0.02),
+    ],
+)
+def test_figure_2_of_glimmer(
+    name: str, retrieved: int, selected: int, published: float, within: float
+) -> None:
+    """Samples per TFLOP at XXL (de Jong et al. 2023b, Figure 2); α = 1/3, β = 1/4, 352 tokens an input."""
+    assert reader(name, retrieved, selected).samples_per_tflop == pytest.approx(published, rel=within)
+
+
+def test_fid_and_lumen_by_hand() -> None:
+    # L d² = 24 * 4096² = 402,653,184. FiD: (5 * 352 + 153) * 14 of it.
+    assert reader("FiD", 5, 5).flops == 1913 * 14 * 402_653_184
+    # LUMEN: 10 * 352 tokens, 12/3 + 2 = 6 of it each, and the decoder's 153 * 14.
+    assert reader("LUMEN", 10, 10).flops == (3520 * 6 + 2142) * 402_653_184
+    # GLIMMER: LUMEN(5), and 20 * 352 tokens through β α L = 2 layers of 12d².
+    lumen = reader("LUMEN", 5, 5).flops
+    assert reader("GLIMMER", 25, 5).flops == lumen + 7040 * 2 * 12 * 4096**2
+
+
+def test_an_encoder_layer_by_hand() -> None:
+    # XXL: four of 4096 * 4096 and three of 4096 * 10,240.
+    assert flops.layer_weights(XXL) == 4 * 4096**2 + 3 * 4096 * 10240 == 192_937_984
+    # 16 of 24 layers: 6.17 GFLOP a token (PAPERS: 2 (1-α) P a token).
+    assert flops.encoder_flops(XXL, 16) == 2 * 16 * 192_937_984
+    # GTR-Base has two matrices of 768 * 3072 in its feed-forward.
+    assert flops.layer_weights(flops.GTR_BASE) == 4 * 768**2 + 2 * 768 * 3072
+
+
+proportions = st.fractions(0, 1, max_denominator=24)
+
+
+@given(k=st.integers(1, 50), m=st.integers(1, 50), alpha=proportions, beta=proportions)
+def test_what_always_holds(k: int, m: int, alpha: Fraction, beta: Fraction) -> None:
+    m = min(k, m)
+
+    def of(name: str, selected: int = k, retrieved: int = k) -> float:
+        return reader(name, retrieved, selected, live_proportion=alpha, rerank_proportion=beta).flops
+
+    assert of("MemoryFiD") <= of("LUMEN") <= of("FiD")
+    assert of("LUMEN", m, m) <= of("GLIMMER", m) <= of("LUMEN")
+    # Precomputing at α and running live at α is the whole encoder once (12 L d²).
+    one = reader("LUMEN", k, k, live_proportion=alpha)
+    live = one.flops - reader("LUMEN", k, k, live_proportion=Fraction(0)).flops
+    whole = 12 * 24 * 4096**2 * k * one.input_tokens
+    assert live + one.memory_flops(k * one.input_tokens) == pytest.approx(whole)
+
+
+def test_refusals_list_what_is_known() -> None:
+    with pytest.raises(errors.CorpusError, match=r"'huge'; known are small, base, large, xl, xxl"):
+        flops.size("huge")
+    with pytest.raises(errors.CorpusError, match="RETRO"):
+        reader("RETRO", 5, 5)
+    with pytest.raises(errors.CorpusError, match="6 passages selected of 5"):
+        reader("GLIMMER", 5, 6)
