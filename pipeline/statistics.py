@@ -88,7 +88,9 @@ def write(root: Path, path: str, stages: Sequence[str], run: Mapping[str, Any]) 
         stages: whose receipts.
         run: what else is to be kept: where models were found, stages' wall time, the plan.
     """
-    receipts = {stage: list(_receipts(root, stage)) for stage in stages}
+    # Not every run has every stage.
+    present = [stage for stage in stages if (work.folder(root) / stage).is_dir()]
+    receipts = {stage: list(_receipts(root, stage)) for stage in present}
     target = root / path
     target.parent.mkdir(exist_ok=True)
     name = "units.parquet" if path == manifest.STATISTICS else f"{target.stem}-units.parquet"
