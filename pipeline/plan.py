@@ -51,7 +51,8 @@ def count_source(taken: sample.Sample, splits: int, settings: BuildSettings) -> 
 
 def basis(taken: sample.Sample, settings: BuildSettings) -> dict[str, Any]:
     """Where a plan's counts come from, for its reader."""
-    skimmed = f"{taken.skimmed_pages:,} pages of {len(taken.pieces):,} pieces were counted"
+    pieces = len(taken.pieces)
+    skimmed = f"{taken.skimmed_pages:,} pages of {pieces:,} piece{'' if pieces == 1 else 's'} counted"
     if taken.scale > 1:
         skimmed += f" ({taken.skimmed_bytes / taken.source_bytes:.2%} of the source)"
     converted = f"{len(taken.pages):,} of them converted"

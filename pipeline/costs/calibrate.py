@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+import ml_dtypes
 import numpy as np
 import pyarrow as pa
 
@@ -21,7 +22,7 @@ from pipeline.costs.sample import Sample
 from pipeline.settings import BuildSettings
 from pipeline.stages import embed_shards
 from retrieval import index
-from storage import codecs, memory_store, passage_table, vector_array
+from storage import passage_table, vector_array
 from storage.shards import ShardGrid
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ SECONDS: Final = 10.0
 MOST_PASSAGES: Final = 1024
 _FIRST_PASSAGES: Final = 128
 _RUNS: Final = 3
+# Of the array that is written to see how fast that goes.
+_WRITTEN_BYTES: Final = 32 << 20
 _Result = TypeVar("_Result")
 
 
@@ -83,13 +86,9 @@ def calibrate(sample: Sample, settings: BuildSettings, *, passages: float) -> Ra
         texts = embed_shards.render(settings.retriever_template, part)
         return retriever.encode(texts, dtype=settings.vector_dtype)
 
-    def encode(tokens: Tokens) -> tuple[memory_store.MemoryLayout, Any]:
-        """As `EncodeShards.run`, all passages as one shard."""
-        layout = _one_shard(len(tokens.cut), encoder.width, settings)
-        rows = int(tokens.offsets[-1])
-        buffer = memory_store.allocate(layout, rows)
-        encoder.encode(tokens, buffer[:rows], layout.codec.bind(layout.width, {}))
-        return layout, buffer
+    def encode(tokens: Tokens) -> None:
+        """As `EncodeShards.run`, all passages as one shard; what a codec adds is left out."""
+        encoder.encode(tokens, np.empty((len(tokens.ids), encoder.width), ml_dtypes.bfloat16))
 
     # A first look at the speed decides how many passages are worth it; a first run also compiles.
     few = table.slice(0, _FIRST_PASSAGES)
@@ -106,10 +105,8 @@ def calibrate(sample: Sample, settings: BuildSettings, *, passages: float) -> Ra
     rendered = embed_shards.render(settings.memory_template, table)
     tokens, tokenizing = _timed(lambda: encoder.tokenize(rendered))
     _, cold = _timed(lambda: encode(tokens))
-    runs = [_timed(lambda: encode(tokens)) for _ in range(_RUNS)]
-    (layout, buffer), warm = runs[0][0], statistics.median(seconds for _, seconds in runs)
-    rows_written = int(tokens.offsets[-1])
-    writing, indexing = _write_and_index(layout, tokens, buffer, vectors, passages)
+    warm = statistics.median(_timed(lambda: encode(tokens))[1] for _ in range(_RUNS))
+    writing, indexing = _write_and_index(vectors, passages)
     _, parquet = passage_parquet(sample)
     return Rates(
         reading=sample.scale * sample.skim_seconds
@@ -119,12 +116,12 @@ def calibrate(sample: Sample, settings: BuildSettings, *, passages: float) -> Ra
         loading=loading,
         compiling=max(0.0, first - again) + max(0.0, cold - warm),
         embedding_per_passage=embedding,
-        tokenizing_per_token=tokenizing / rows_written,
-        encoding_per_token=warm / rows_written,
+        tokenizing_per_token=tokenizing / len(tokens.ids),
+        encoding_per_token=warm / len(tokens.ids),
         writing_per_byte=writing,
         indexing=indexing,
         passages=table.num_rows,
-        tokens=rows_written,
+        tokens=len(tokens.ids),
     )
 
 
@@ -174,47 +171,35 @@ def _load(settings: BuildSettings) -> tuple[Retriever, MemoryEncoder]:
     )
 
 
-def _one_shard(count: int, width: int, settings: BuildSettings) -> memory_store.MemoryLayout:
-    shard = -(-count // vector_array.CHUNK_ROWS) * vector_array.CHUNK_ROWS
-    codec = codecs.by_name(settings.codec)
-    return memory_store.MemoryLayout(
-        grid=ShardGrid(passages=count, shard_passages=shard),
-        width=width,
-        max_tokens=settings.max_tokens,
-        # Training takes longer than it is worth here, and coding is a small part of encoding.
-        codec=codecs.BFLOAT16 if codec.trained else codec,
-    )
-
-
-def _write_and_index(
-    layout: memory_store.MemoryLayout, tokens: Tokens, buffer: Any, vectors: Any, passages: float
-) -> tuple[float, float]:
-    """Seconds of writing a byte, and of the whole index, from one shard and its vectors."""
-    count = len(vectors)
-    vector_layout = vector_array.VectorLayout(
-        grid=layout.grid, dim=vectors.shape[1], dtype=vectors.dtype.name
-    )
+def _write_and_index(vectors: Any, passages: float) -> tuple[float, float]:
+    """Seconds of writing a byte, and of the whole index, from the sample's vectors [passages, dim]."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        vector_array.create(folder / "vectors", vector_layout)
-        memory_store.create(folder / "memory", layout)
+        many = np.resize(vectors, (max(len(vectors), _WRITTEN_BYTES // vectors[0].nbytes), vectors.shape[1]))
+        layout = _one_shard(many)
+        vector_array.create(folder / "many", layout)
 
-        def write() -> int:
-            _, vectors_file = vector_array.write_shard(folder / "vectors", vector_layout, 0, vectors)
-            memory = memory_store.write_shard(
-                folder / "memory", layout, 0, offsets=tokens.offsets, buffer=buffer
-            )
-            return vectors_file.bytes + memory.measured.bytes
+        def write() -> None:
+            # Arrays of every kind are written by the same function.
+            vector_array.write_shard(folder / "many", layout, 0, many)
 
-        written, writing = _timed(write)
-        array = vector_array.VectorArray(folder / "vectors", vector_layout)
-        plan = index.choose(count, vectors.shape[1])
-        _, half = _timed(lambda: index.build(array, plan, folder / "index"))
-    # Looking at the queries' neighbours one by one costs the same at any size, adding and searching
-    # grow with the passages; together they are an upper bound where the sample is the smaller part.
-    queries = min(index.RECALL_QUERIES, passages) / min(index.RECALL_QUERIES, count)
-    searching = _search_seconds(vectors) * passages
-    return writing / written, half * queries + searching
+        _, writing = _timed(write)
+        layout = _one_shard(vectors)
+        vector_array.create(folder / "vectors", layout)
+        vector_array.write_shard(folder / "vectors", layout, 0, vectors)
+        array = vector_array.VectorArray(folder / "vectors", layout)
+        plan = index.choose(*vectors.shape)
+        _, building = _timed(lambda: index.build(array, plan, folder / "index"))
+    # Looking at the queries' neighbours one by one costs the same at any size; searching grows with
+    # the passages.
+    queries = min(index.RECALL_QUERIES, passages) / min(index.RECALL_QUERIES, len(vectors))
+    return writing / many.nbytes, building * queries + _search_seconds(vectors) * passages
+
+
+def _one_shard(vectors: Any) -> vector_array.VectorLayout:
+    shard = -(-len(vectors) // vector_array.CHUNK_ROWS) * vector_array.CHUNK_ROWS
+    grid = ShardGrid(passages=len(vectors), shard_passages=shard)
+    return vector_array.VectorLayout(grid=grid, dim=vectors.shape[1], dtype=vectors.dtype.name)
 
 
 def _search_seconds(vectors: Any) -> float:

@@ -14,6 +14,7 @@ from pipeline.show import words
 STAGES: Final = {
     "splits": "read passages",
     "parts": "number passages",
+    "codec": "train codec",
     "shards": "encode shards",
     "index": "index vectors",
 }
@@ -74,7 +75,7 @@ def print_plan(plan: Mapping[str, Any], out: Console) -> None:
     where = (
         f"{machines['workers']} x {device} at {words.share(machines['utilisation'])} of its peak"
         if device
-        else f"{machines['workers']} processes at the rates measured on this machine"
+        else f"{machines['workers']} x a process of this machine, at the rates measured"
     )
     print_(
         out,
@@ -103,7 +104,7 @@ def print_plan(plan: Mapping[str, Any], out: Console) -> None:
         print_(
             out,
             table(
-                f"Seconds of each stage, {_way(ways[0])}",
+                "Stage by stage",
                 ["", ""],
                 [[name, words.duration(spent)] for name, spent in seconds.items()],
             ),
