@@ -164,6 +164,7 @@ def test_after_a_fork(tmp_path: Path, layout: MemoryLayout, truth: Any) -> None:
     opened.prefetch(range(64)).result()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)  # JAX's, where an earlier test has loaded it
         context = multiprocessing.get_context("fork")
         queue = context.Queue()
         child = context.Process(
