@@ -229,17 +229,16 @@ class MemoryReader:
         size = sum(len(span[4]) for span in spans)
         shares = min(CACHE_THREADS, len(runs), 1 + size // CACHE_THREAD_BYTES)
         on_disk: list[Future[None]] = []
-        others = [
-            self._pools.cache().submit(self._read_cached, runs[share::shares], on_disk)
-            for share in range(1, shares)
-        ]
+        # All take runs from one list, so that a thread that starts late takes fewer, or none.
+        others = [self._pools.cache().submit(self._read_cached, runs, on_disk) for _ in range(shares - 1)]
         failures: list[BaseException] = []
         try:
-            self._read_cached(runs[::shares] if shares else [], on_disk)
+            self._read_cached(runs, on_disk)
         except Exception as e:
             failures.append(e)
         # Nothing may write into the target after this returns, or raises: wait for all.
-        for waiting in (others, on_disk):
+        begun = [other for other in others if not other.cancel()]
+        for waiting in (begun, on_disk):
             failures += [failure for future in waiting if (failure := future.exception())]
         if failures:
             raise failures[0]
@@ -282,9 +281,16 @@ class MemoryReader:
         return runs
 
     def _read_cached(self, runs: list[list[_Span]], on_disk: list[Future[None]]) -> None:
-        """Read what is in the page cache; what is not is begun on other threads, and put in `on_disk`."""
+        """Take runs from the list, and read what is in the page cache.
+
+        What is not is begun on other threads, and put in `on_disk`.
+        """
         nowait = True
-        for run in runs:
+        while True:
+            try:
+                run = runs.pop()
+            except IndexError:
+                return
             try:
                 self._read_run(run, nowait)
             except BlockingIOError:
