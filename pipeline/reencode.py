@@ -154,8 +154,8 @@ def _begin(root: Path, opened: _Opened) -> bool:
     path = work.folder(root) / work.PLAN
     if path.exists():
         planned = files.read_json(path)
-        if "version" not in planned:
-            commit.remove_work(root)  # what a build left that was killed after its commit
+        if jobs.unfinished(root) is None:
+            commit.remove_work(root)  # what a job left that was killed after its commit
         elif is_ours(root, opened.identity):
             return True
         else:

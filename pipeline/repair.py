@@ -236,7 +236,7 @@ def repair(
     stages = jobs.Stages(root, beam_options, observer)
     with jobs.lock(root):
         planned = work.folder(root) / work.PLAN
-        if planned.exists() and "version" in files.read_json(planned):
+        if jobs.unfinished(root) is not None:
             raise errors.CorpusError(
                 f"a re-encoding is unfinished in {root}; finish it, or drop it by `memcorpus gc --unfinished`"
             )

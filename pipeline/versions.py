@@ -175,11 +175,12 @@ class Garbage:
 
 
 def garbage(root: Path, *, unfinished: bool = False) -> list[Garbage]:
-    """What may go: versions without an alias, folders that no manifest speaks of, with `unfinished` a
-    begun version that was not finished."""
+    """What may go: versions without an alias, folders that no manifest speaks of, what killed jobs left in
+    `work/`, with `unfinished` a begun version that was not finished."""
     found = manifest.Manifest.read(root)
     named = set(found.aliases.values())
-    begun = _begun(root)
+    unfinished_version = jobs.unfinished(root)
+    begun = None if unfinished_version is None else manifest.memory_folder(unfinished_version)
     result = [
         _garbage(root, "version", manifest.memory_folder(name)) for name in found.memory if name not in named
     ]
@@ -194,6 +195,8 @@ def garbage(root: Path, *, unfinished: bool = False) -> list[Garbage]:
             if name in kept or name == begun:
                 continue
             result.append(_garbage(root, "stray", name))
+    if begun is None and (work.folder(root) / work.PLAN).exists():
+        result.append(_garbage(root, "stray", manifest.WORK))
     if unfinished and begun is not None:
         result += [
             _garbage(root, "unfinished", name) for name in (begun, manifest.WORK) if (root / name).exists()
@@ -225,15 +228,6 @@ def collect(root: Path, *, unfinished: bool = False) -> list[Garbage]:
         for item in going:
             _remove(root, item)
         return going
-
-
-def _begun(root: Path) -> str | None:
-    """The folder of a version that was begun and not finished."""
-    path = work.folder(root) / work.PLAN
-    if not path.exists():
-        return None
-    version = files.read_json(path).get("version")
-    return None if version is None else manifest.memory_folder(str(version))
 
 
 def _garbage(root: Path, kind: str, name: str) -> Garbage:

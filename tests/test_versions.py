@@ -378,3 +378,45 @@ def test_a_repair_that_comes_out_different_is_not_put_in_place(
     assert outcome.repaired == []
     assert "another file" in outcome.left[0]
     assert path.read_bytes() == damaged
+
+
+def test_a_version_whose_job_was_killed_after_its_commit_is_no_unfinished_one(
+    two_versions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(BaseException):
+        pass
+
+    def stopping(root: Path) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.commit, "remove_work", stopping)
+        with pytest.raises(Stop):
+            reencode(two_versions, origin="current", codec="float32", name="wide")
+    # It is there, and only its work/ is left over.
+    before = content(two_versions, "memory")
+    assert [item.path for item in versions.garbage(two_versions)] == ["work"]
+    assert len(versions.collect(two_versions, unfinished=True)) == 1
+    assert content(two_versions, "memory") == before
+    assert verification(two_versions, full=True).ok
+    assert verification(two_versions, full=False).strays == []
+
+
+@pytest.mark.parametrize("job", ["reencode", "repair"])
+def test_work_of_a_finished_version_is_in_nobodys_way(
+    two_versions: Path, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    from pipeline.repair import repair
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.commit, "remove_work", lambda root: None)
+        reencode(two_versions, origin="current", codec="float32", name="wide")
+    assert (two_versions / "work/plan.json").exists()
+    if job == "reencode":
+        reencode(two_versions, origin="current", codec="float16", name="half")
+    else:
+        part = next(two_versions.glob("memory/*/values/c/1/0/0"))
+        part.write_bytes(part.read_bytes()[:-1] + b"x")
+        assert repair(two_versions).left == []
+    assert not (two_versions / "work").exists()
+    assert verification(two_versions, full=True).ok
