@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -58,8 +60,6 @@ def content(root: Path, below: str = "") -> dict[str, bytes]:
 def test_a_new_version_is_what_a_build_with_that_encoder_gives(
     two_versions: Path, corpus: Path, other_encoder: Path, settings: Any, tmp_path: Path
 ) -> None:
-    import dataclasses
-
     from pipeline.build import build
 
     direct = build(dataclasses.replace(settings, memory_encoder=str(other_encoder)), tmp_path / "direct").root
@@ -420,3 +420,49 @@ def test_work_of_a_finished_version_is_in_nobodys_way(
         assert repair(two_versions).left == []
     assert not (two_versions / "work").exists()
     assert verification(two_versions, full=True).ok
+
+
+def damage_shard(root: Path, version: str, shard: int) -> None:
+    path = root / f"memory/{version}/values/c/{shard}/0/0"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 0x40
+    path.write_bytes(data)
+
+
+def test_repair_of_a_recoded_version_and_of_its_origin(two_versions: Path) -> None:
+    """Whatever their names: the origin comes first."""
+    from pipeline.repair import repair
+
+    codecs = ("float16", "float32", "turbo4", "turbo2")
+    recoded = [reencode(two_versions, origin="second", codec=name, name=name) for name in codecs]
+    chained = reencode(two_versions, origin="turbo4", codec="bfloat16", name="chained")
+    found = manifest.Manifest.read(two_versions)
+    origin = found.version("second")
+    # As if the origin had been removed, and encoded again.
+    dataclasses.replace(found, memory=dict(reversed(found.memory.items()))).write(two_versions)
+    before = content(two_versions)
+    assert open_corpus(two_versions).memory("chained").card.quality["relative_error"] < 0.2
+    for version in (origin, *recoded, chained):
+        damage_shard(two_versions, version, 1)
+    outcome = repair(two_versions)
+    assert outcome.left == []
+    assert content(two_versions) == before
+
+
+def test_what_repair_cannot_put_in_place_it_says(
+    two_versions: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in manifest.Manifest.read(two_versions).memory:
+        damage_shard(two_versions, version, 1)
+    real = Path.replace
+
+    def refusing(self: Path, target: Path) -> Path:
+        if "repair" in self.parts and "repair" not in Path(target).parts:
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(self))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", refusing)
+    status, out, _ = command("repair", two_versions)
+    assert status == 1
+    assert out.count("not repaired: ") == 2
+    assert out.count("cross-device") == 2
