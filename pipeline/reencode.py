@@ -131,6 +131,7 @@ def reencode(
             entry = memory_version.commit(root, opened.plan, receipts)
             run = {**opened.where, "stage_seconds": stages.seconds, "resumed": resumed}
             statistics.write(root, version, STAGES, {"version": version, **run})
+            commit.remove_leftovers(root)
             found = replace(found, memory={**found.memory, version: entry})
         aliases = dict(found.aliases)
         if settings.name is not None:

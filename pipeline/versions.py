@@ -195,6 +195,9 @@ def garbage(root: Path, *, unfinished: bool = False) -> list[Garbage]:
             if name in kept or name == begun:
                 continue
             result.append(_garbage(root, "stray", name))
+    taken = tuple(f"{name}/" for name in (*(item.path for item in result), begun, manifest.WORK))
+    leftovers = (path.relative_to(root).as_posix() for path in files.leftovers(root))
+    result += [_garbage(root, "stray", name) for name in leftovers if not name.startswith(taken)]
     if begun is None and (work.folder(root) / work.PLAN).exists():
         result.append(_garbage(root, "stray", manifest.WORK))
     if unfinished and begun is not None:

@@ -466,3 +466,22 @@ def test_what_repair_cannot_put_in_place_it_says(
     assert status == 1
     assert out.count("not repaired: ") == 2
     assert out.count("cross-device") == 2
+
+
+def test_what_killed_writers_leave_is_cleared_away(
+    two_versions: Path, other_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ReencodeSettings(memory_encoder=str(other_encoder), codec="float16", name="half")
+    stop_in_the_middle(monkeypatch, two_versions, settings)
+    (part, *_) = (two_versions / f"memory/{versions.jobs.unfinished(two_versions)}").glob("values/c/*/0/0")
+    part.with_name("0.01234567.partial").write_bytes(b"1" * 1000)
+    module.reencode(two_versions, settings)
+    assert verification(two_versions, full=True).strays == []
+    # And of jobs that are not run again.
+    (two_versions / "corpus.json.01234567.partial").write_bytes(b"{")
+    part.with_name("0.89abcdef.partial").write_bytes(b"12")
+    assert [(item.kind, item.bytes) for item in versions.collect(two_versions)] == [
+        ("stray", 1),
+        ("stray", 2),
+    ]
+    assert verification(two_versions, full=True).strays == []
