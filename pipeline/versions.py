@@ -29,12 +29,14 @@ def listed(root: Path) -> list[dict[str, Any]]:
     """
     found = manifest.Manifest.read(root)
     result = []
-    for number, name in enumerate(found.memory):
+    for name in found.memory:
         card = manifest.read_memory(root, found, name)
-        statistics = root / manifest.statistics_path(manifest.BUILD if number == 0 else name)
         seconds: float | None = None
-        with contextlib.suppress(OSError, errors.CorpusError, KeyError):
-            seconds = files.read_json(statistics)["stage_seconds"]["shards"]
+        for run in (manifest.BUILD, name):
+            with contextlib.suppress(OSError, errors.CorpusError, KeyError):
+                statistics = files.read_json(root / manifest.statistics_path(run))
+                if statistics["version"] == name:
+                    seconds = statistics["stage_seconds"]["shards"]
         result.append(
             {
                 "version": name,

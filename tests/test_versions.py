@@ -485,3 +485,16 @@ def test_what_killed_writers_leave_is_cleared_away(
         ("stray", 2),
     ]
     assert verification(two_versions, full=True).strays == []
+
+
+def test_seconds_are_those_of_the_version_that_took_them(two_versions: Path, command: Command) -> None:
+    (first, second) = versions.listed(two_versions)
+    assert first["seconds"] != second["seconds"]
+    versions.use(two_versions, "second")
+    versions.forget(two_versions, "previous")
+    versions.collect(two_versions)
+    (left,) = versions.listed(two_versions)
+    assert (left["version"], left["seconds"]) == (second["version"], second["seconds"])
+    # Nothing else asks for the version that the corpus was built with.
+    assert command("info", two_versions)[0] == 0
+    assert command("report", two_versions)[0] == 0
