@@ -162,6 +162,10 @@ def _join_canaries(root: Path, plan: MemoryPlan) -> canaries.CanaryCard:
     layout = plan.layout
     ids = canaries.choose(layout.grid.passages)
     dtype = layout.codec.dtype.name
+    if plan.origin is not None:
+        # As the encoder gave them: a type that holds more would claim digits that nobody knows.
+        origin = manifest.version_name(plan.origin)
+        dtype = manifest.read_memory(root, manifest.Manifest.read(root), origin).canaries.dtype
     shards = sorted({i // layout.grid.shard_passages for i in ids})
     data = b"".join(encode_shards.canaries_path(root, shard).read_bytes() for shard in shards)
     values = canaries.from_stored(data, width=layout.width, dtype=dtype)

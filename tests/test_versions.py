@@ -498,3 +498,14 @@ def test_seconds_are_those_of_the_version_that_took_them(two_versions: Path, com
     # Nothing else asks for the version that the corpus was built with.
     assert command("info", two_versions)[0] == 0
     assert command("report", two_versions)[0] == 0
+
+
+def test_the_encoder_of_a_version_recoded_to_a_finer_type_is_known_again(two_versions: Path) -> None:
+    """The canaries are no finer than they were written first."""
+    reencode(two_versions, origin="second", codec="float32", name="wide")
+    reencode(two_versions, origin="wide", codec="float16", name="half")
+    corpus = open_corpus(two_versions)
+    for name in ("wide", "half"):
+        found = corpus.check_encoder(versions.load_encoder(two_versions, None, "second"), name)
+        assert found.relative_error < 1e-4, name
+        assert corpus.memory(name).card.canaries.dtype == "bfloat16"
