@@ -183,6 +183,10 @@ def garbage(root: Path, *, unfinished: bool = False) -> list[Garbage]:
     named = set(found.aliases.values())
     unfinished_version = jobs.unfinished(root)
     begun = None if unfinished_version is None else manifest.memory_folder(unfinished_version)
+    if begun is not None and not unfinished:
+        # What is being recoded is read until that is finished.
+        origin = files.read_json(work.folder(root) / work.PLAN).get("origin")
+        named |= set() if origin is None else {manifest.version_name(str(origin))}
     result = [
         _garbage(root, "version", manifest.memory_folder(name)) for name in found.memory if name not in named
     ]

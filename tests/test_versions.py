@@ -509,3 +509,18 @@ def test_the_encoder_of_a_version_recoded_to_a_finer_type_is_known_again(two_ver
         found = corpus.check_encoder(versions.load_encoder(two_versions, None, "second"), name)
         assert found.relative_error < 1e-4, name
         assert corpus.memory(name).card.canaries.dtype == "bfloat16"
+
+
+def test_gc_leaves_what_an_unfinished_recoding_reads(
+    two_versions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = manifest.Manifest.read(two_versions).version("second")
+    versions.forget(two_versions, "second")
+    settings = ReencodeSettings(origin=origin, codec="float16", name="half")
+    stop_in_the_middle(monkeypatch, two_versions, settings)
+    assert versions.garbage(two_versions) == []
+    # Dropped, it needs nothing any more.
+    kept = {item.path for item in versions.garbage(two_versions, unfinished=True)}
+    assert f"memory/{origin}" in kept
+    module.reencode(two_versions, settings)
+    assert verification(two_versions, full=True).ok
