@@ -80,8 +80,7 @@ def commit(root: Path, plan: Committed, *, run: Mapping[str, Any]) -> None:
         index_vectors.card(root, plan.vectors_fingerprint),
     )
     statistics.write(root, manifest.BUILD, STAGES, {"version": plan.memory.version, **run})
-    for path in list(files.leftovers(root)):
-        path.unlink()
+    remove_leftovers(root)
     identity = dict(plan.identity)
     manifest.Manifest(
         sources=tuple(identity.pop("sources")),
@@ -93,6 +92,12 @@ def commit(root: Path, plan: Committed, *, run: Mapping[str, Any]) -> None:
         aliases={manifest.CURRENT: plan.memory.version},
     ).write(root)
     remove_work(root)
+
+
+def remove_leftovers(root: Path) -> None:
+    """Whatever writers that were killed left half written."""
+    for path in list(files.leftovers(root)):
+        path.unlink()
 
 
 def remove_work(root: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from encoders import fingerprint
 from pipeline import progress, runner, work
-from storage import errors, locks
+from storage import errors, files, locks, manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,19 @@ def check_names() -> None:
 def lock(root: Path) -> AbstractContextManager[None]:
     """One writer at a time in a corpus folder."""
     return locks.alone(root, f"another job is at work in {root}; wait for it, or end it")
+
+
+def unfinished(root: Path) -> str | None:
+    """The memory version that was begun and is not finished; None if what lies in `work/` is no such thing.
+
+    A job that is killed between the manifest and the end of its clearing up leaves the plan of a version
+    that is there.
+    """
+    path = work.folder(root) / work.PLAN
+    if not path.exists():
+        return None
+    version = files.read_json(path).get("version")
+    return None if version is None or version in manifest.Manifest.read(root).memory else str(version)
 
 
 def location(model: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from encoders import fingerprint as fingerprints
 from pipeline import jobs
 from pipeline.stages import encode_shards, recode_shards, train_codec
+from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
 from storage import canaries, codec_parameters, errors, file_list, files, manifest, memory_store, zarr_arrays
 from storage.memory_files import MemoryFiles
@@ -64,7 +65,7 @@ class MemoryPlan:
 
     @property
     def version(self) -> str:
-        return self.fingerprint[:16]
+        return manifest.version_name(self.fingerprint)
 
     @property
     def folder(self) -> str:
@@ -122,7 +123,7 @@ def commit(root: Path, plan: MemoryPlan, shards: Sequence[Receipt]) -> files.Fil
         The card's entry, for the manifest.
 
     Raises:
-        DamagedError: what is stored is not what the encoder gave.
+        DamagedError: what is stored is not what the encoder gave, or the version that was recoded.
     """
     folder, layout = plan.folder, plan.layout
 
@@ -161,6 +162,10 @@ def _join_canaries(root: Path, plan: MemoryPlan) -> canaries.CanaryCard:
     layout = plan.layout
     ids = canaries.choose(layout.grid.passages)
     dtype = layout.codec.dtype.name
+    if plan.origin is not None:
+        # As the encoder gave them: a type that holds more would claim digits that nobody knows.
+        origin = manifest.version_name(plan.origin)
+        dtype = manifest.read_memory(root, manifest.Manifest.read(root), origin).canaries.dtype
     shards = sorted({i // layout.grid.shard_passages for i in ids})
     data = b"".join(encode_shards.canaries_path(root, shard).read_bytes() for shard in shards)
     values = canaries.from_stored(data, width=layout.width, dtype=dtype)
@@ -185,14 +190,19 @@ def _quality(root: Path, card: manifest.MemoryCard) -> canaries.Difference:
     reader = MemoryReader(MemoryFiles(root / manifest.memory_folder(card.version), card.layout), card)
     kept = canaries.read(root, card.canaries, width=card.layout.width)
     stored = np.asarray(reader.fetch(card.canaries.passage_ids).values, np.float32)
-    values = np.asarray(kept, np.float32)
+    # What was coded: a version that is recoded may have lost more before than this codec does.
+    coded = kept
+    if card.origin is not None:
+        origin = Corpus(root).memory(manifest.version_name(card.origin))
+        coded = origin.fetch(card.canaries.passage_ids).values
+    values = np.asarray(coded, np.float32)
     # The canaries are rounded to the codec's dtype, what was coded was not: hence twice.
     allowed = 2 * reader.coder.error_bound(values)
     off = np.linalg.norm(values - stored, axis=1)
     if not (off <= allowed).all():
         token = int(np.argmax(off - allowed))
         raise errors.DamagedError(
-            f"memory version {card.version} as stored is {off[token]:.3g} off what the encoder gave "
+            f"memory version {card.version} as stored is {off[token]:.3g} off what was coded "
             f"(token {token} of its canaries), codec {card.layout.codec.name} allows "
             f"{allowed[token]:.3g}; it is not committed: is the machine sound?"
         )

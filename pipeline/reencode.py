@@ -131,6 +131,7 @@ def reencode(
             entry = memory_version.commit(root, opened.plan, receipts)
             run = {**opened.where, "stage_seconds": stages.seconds, "resumed": resumed}
             statistics.write(root, version, STAGES, {"version": version, **run})
+            commit.remove_leftovers(root)
             found = replace(found, memory={**found.memory, version: entry})
         aliases = dict(found.aliases)
         if settings.name is not None:
@@ -154,8 +155,8 @@ def _begin(root: Path, opened: _Opened) -> bool:
     path = work.folder(root) / work.PLAN
     if path.exists():
         planned = files.read_json(path)
-        if "version" not in planned:
-            commit.remove_work(root)  # what a build left that was killed after its commit
+        if jobs.unfinished(root) is None:
+            commit.remove_work(root)  # what a job left that was killed after its commit
         elif is_ours(root, opened.identity):
             return True
         else:

@@ -79,7 +79,8 @@ class _Repair:
         for folder, shards in vectors.items():
             paths = {f"vectors/{folder}/c/{shard}/0" for shard in shards}
             self._attempt(paths, partial(self._vectors, folder, shards))
-        for version in sorted(set(memory) | rows):
+        # And versions before those that were recoded from them.
+        for version in sorted(set(memory) | rows, key=self._recodings):
             prefix = f"memory/{version}/"
             paths = {p for p in self._wanted if p.startswith(prefix) and (_MEMORY.match(p) or _ROWS.match(p))}
             # Offsets and checksums are those of all shards.
@@ -88,6 +89,20 @@ class _Repair:
             self._attempt({path}, partial(self._index, path, folder))
         for path in self._wanted:
             self.outcome.left.append(f"{path}: cannot be made again from the rest; restore it from a copy")
+
+    def _recodings(self, version: str) -> int:
+        """How often what an encoder gave was recoded until it was this version."""
+        count = 0
+        while version in self._manifest.memory and count < len(self._manifest.memory):
+            try:
+                card = manifest.read_memory(self.root, self._manifest, version)
+            except errors.CorpusError:  # its damage is told elsewhere
+                break
+            if card.origin is None:
+                break
+            version = manifest.version_name(card.origin)
+            count += 1
+        return count
 
     def _attempt(self, paths: set[str], action: Callable[[], None]) -> None:
         """One kind of damage that cannot be repaired must not keep others from being."""
@@ -101,7 +116,7 @@ class _Repair:
 
     def _take(self, entry_path: str, made: Path) -> None:
         """Put a file in place if it is the one that was there."""
-        entry = self._wanted.pop(entry_path, None)
+        entry = self._wanted.get(entry_path)
         if entry is None:
             return
         found = files.measure(made)
@@ -110,11 +125,13 @@ class _Repair:
                 f"{entry_path}: made again it is another file; a library, driver or the kind of machine has "
                 "changed since it was written: repair it where it was written, or re-encode the corpus"
             )
+            del self._wanted[entry_path]
             return
         target = files.inside(self.root, entry_path)
         target.parent.mkdir(parents=True, exist_ok=True)
         made.replace(target)
         files.sync_folder(target.parent)
+        del self._wanted[entry_path]
         self.outcome.repaired.append(entry_path)
 
     def _metadata(self) -> None:
@@ -236,7 +253,7 @@ def repair(
     stages = jobs.Stages(root, beam_options, observer)
     with jobs.lock(root):
         planned = work.folder(root) / work.PLAN
-        if planned.exists() and "version" in files.read_json(planned):
+        if jobs.unfinished(root) is not None:
             raise errors.CorpusError(
                 f"a re-encoding is unfinished in {root}; finish it, or drop it by `memcorpus gc --unfinished`"
             )

@@ -29,12 +29,14 @@ def listed(root: Path) -> list[dict[str, Any]]:
     """
     found = manifest.Manifest.read(root)
     result = []
-    for number, name in enumerate(found.memory):
+    for name in found.memory:
         card = manifest.read_memory(root, found, name)
-        statistics = root / manifest.statistics_path(manifest.BUILD if number == 0 else name)
         seconds: float | None = None
-        with contextlib.suppress(OSError, errors.CorpusError, KeyError):
-            seconds = files.read_json(statistics)["stage_seconds"]["shards"]
+        for run in (manifest.BUILD, name):
+            with contextlib.suppress(OSError, errors.CorpusError, KeyError):
+                statistics = files.read_json(root / manifest.statistics_path(run))
+                if statistics["version"] == name:
+                    seconds = statistics["stage_seconds"]["shards"]
         result.append(
             {
                 "version": name,
@@ -175,11 +177,16 @@ class Garbage:
 
 
 def garbage(root: Path, *, unfinished: bool = False) -> list[Garbage]:
-    """What may go: versions without an alias, folders that no manifest speaks of, with `unfinished` a
-    begun version that was not finished."""
+    """What may go: versions without an alias, folders that no manifest speaks of, what killed jobs left in
+    `work/`, with `unfinished` a begun version that was not finished."""
     found = manifest.Manifest.read(root)
     named = set(found.aliases.values())
-    begun = _begun(root)
+    unfinished_version = jobs.unfinished(root)
+    begun = None if unfinished_version is None else manifest.memory_folder(unfinished_version)
+    if begun is not None and not unfinished:
+        # What is being recoded is read until that is finished.
+        origin = files.read_json(work.folder(root) / work.PLAN).get("origin")
+        named |= set() if origin is None else {manifest.version_name(str(origin))}
     result = [
         _garbage(root, "version", manifest.memory_folder(name)) for name in found.memory if name not in named
     ]
@@ -194,6 +201,11 @@ def garbage(root: Path, *, unfinished: bool = False) -> list[Garbage]:
             if name in kept or name == begun:
                 continue
             result.append(_garbage(root, "stray", name))
+    taken = tuple(f"{name}/" for name in (*(item.path for item in result), begun, manifest.WORK))
+    leftovers = (path.relative_to(root).as_posix() for path in files.leftovers(root))
+    result += [_garbage(root, "stray", name) for name in leftovers if not name.startswith(taken)]
+    if begun is None and (work.folder(root) / work.PLAN).exists():
+        result.append(_garbage(root, "stray", manifest.WORK))
     if unfinished and begun is not None:
         result += [
             _garbage(root, "unfinished", name) for name in (begun, manifest.WORK) if (root / name).exists()
@@ -225,15 +237,6 @@ def collect(root: Path, *, unfinished: bool = False) -> list[Garbage]:
         for item in going:
             _remove(root, item)
         return going
-
-
-def _begun(root: Path) -> str | None:
-    """The folder of a version that was begun and not finished."""
-    path = work.folder(root) / work.PLAN
-    if not path.exists():
-        return None
-    version = files.read_json(path).get("version")
-    return None if version is None else manifest.memory_folder(str(version))
 
 
 def _garbage(root: Path, kind: str, name: str) -> Garbage:

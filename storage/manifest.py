@@ -47,6 +47,11 @@ def index_folder(fingerprint: str) -> str:
     return f"index/{fingerprint[:16]}"
 
 
+def version_name(fingerprint: str) -> str:
+    """A memory version's name, from its fingerprint."""
+    return fingerprint[:16]
+
+
 def memory_folder(version: str) -> str:
     return f"memory/{version}"
 

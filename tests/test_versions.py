@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -58,8 +60,6 @@ def content(root: Path, below: str = "") -> dict[str, bytes]:
 def test_a_new_version_is_what_a_build_with_that_encoder_gives(
     two_versions: Path, corpus: Path, other_encoder: Path, settings: Any, tmp_path: Path
 ) -> None:
-    import dataclasses
-
     from pipeline.build import build
 
     direct = build(dataclasses.replace(settings, memory_encoder=str(other_encoder)), tmp_path / "direct").root
@@ -378,3 +378,149 @@ def test_a_repair_that_comes_out_different_is_not_put_in_place(
     assert outcome.repaired == []
     assert "another file" in outcome.left[0]
     assert path.read_bytes() == damaged
+
+
+def test_a_version_whose_job_was_killed_after_its_commit_is_no_unfinished_one(
+    two_versions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(BaseException):
+        pass
+
+    def stopping(root: Path) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.commit, "remove_work", stopping)
+        with pytest.raises(Stop):
+            reencode(two_versions, origin="current", codec="float32", name="wide")
+    # It is there, and only its work/ is left over.
+    before = content(two_versions, "memory")
+    assert [item.path for item in versions.garbage(two_versions)] == ["work"]
+    assert len(versions.collect(two_versions, unfinished=True)) == 1
+    assert content(two_versions, "memory") == before
+    assert verification(two_versions, full=True).ok
+    assert verification(two_versions, full=False).strays == []
+
+
+@pytest.mark.parametrize("job", ["reencode", "repair"])
+def test_work_of_a_finished_version_is_in_nobodys_way(
+    two_versions: Path, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    from pipeline.repair import repair
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.commit, "remove_work", lambda root: None)
+        reencode(two_versions, origin="current", codec="float32", name="wide")
+    assert (two_versions / "work/plan.json").exists()
+    if job == "reencode":
+        reencode(two_versions, origin="current", codec="float16", name="half")
+    else:
+        part = next(two_versions.glob("memory/*/values/c/1/0/0"))
+        part.write_bytes(part.read_bytes()[:-1] + b"x")
+        assert repair(two_versions).left == []
+    assert not (two_versions / "work").exists()
+    assert verification(two_versions, full=True).ok
+
+
+def damage_shard(root: Path, version: str, shard: int) -> None:
+    path = root / f"memory/{version}/values/c/{shard}/0/0"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 0x40
+    path.write_bytes(data)
+
+
+def test_repair_of_a_recoded_version_and_of_its_origin(two_versions: Path) -> None:
+    """Whatever their names: the origin comes first."""
+    from pipeline.repair import repair
+
+    codecs = ("float16", "float32", "turbo4", "turbo2")
+    recoded = [reencode(two_versions, origin="second", codec=name, name=name) for name in codecs]
+    chained = reencode(two_versions, origin="turbo4", codec="bfloat16", name="chained")
+    found = manifest.Manifest.read(two_versions)
+    origin = found.version("second")
+    # As if the origin had been removed, and encoded again.
+    dataclasses.replace(found, memory=dict(reversed(found.memory.items()))).write(two_versions)
+    before = content(two_versions)
+    assert open_corpus(two_versions).memory("chained").card.quality["relative_error"] < 0.2
+    for version in (origin, *recoded, chained):
+        damage_shard(two_versions, version, 1)
+    outcome = repair(two_versions)
+    assert outcome.left == []
+    assert content(two_versions) == before
+
+
+def test_what_repair_cannot_put_in_place_it_says(
+    two_versions: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in manifest.Manifest.read(two_versions).memory:
+        damage_shard(two_versions, version, 1)
+    real = Path.replace
+
+    def refusing(self: Path, target: Path) -> Path:
+        if "repair" in self.parts and "repair" not in Path(target).parts:
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(self))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", refusing)
+    status, out, _ = command("repair", two_versions)
+    assert status == 1
+    assert out.count("not repaired: ") == 2
+    assert out.count("cross-device") == 2
+
+
+def test_what_killed_writers_leave_is_cleared_away(
+    two_versions: Path, other_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ReencodeSettings(memory_encoder=str(other_encoder), codec="float16", name="half")
+    stop_in_the_middle(monkeypatch, two_versions, settings)
+    (part, *_) = (two_versions / f"memory/{versions.jobs.unfinished(two_versions)}").glob("values/c/*/0/0")
+    part.with_name("0.01234567.partial").write_bytes(b"1" * 1000)
+    module.reencode(two_versions, settings)
+    assert verification(two_versions, full=True).strays == []
+    # And of jobs that are not run again.
+    (two_versions / "corpus.json.01234567.partial").write_bytes(b"{")
+    part.with_name("0.89abcdef.partial").write_bytes(b"12")
+    assert [(item.kind, item.bytes) for item in versions.collect(two_versions)] == [
+        ("stray", 1),
+        ("stray", 2),
+    ]
+    assert verification(two_versions, full=True).strays == []
+
+
+def test_seconds_are_those_of_the_version_that_took_them(two_versions: Path, command: Command) -> None:
+    (first, second) = versions.listed(two_versions)
+    assert first["seconds"] != second["seconds"]
+    versions.use(two_versions, "second")
+    versions.forget(two_versions, "previous")
+    versions.collect(two_versions)
+    (left,) = versions.listed(two_versions)
+    assert (left["version"], left["seconds"]) == (second["version"], second["seconds"])
+    # Nothing else asks for the version that the corpus was built with.
+    assert command("info", two_versions)[0] == 0
+    assert command("report", two_versions)[0] == 0
+
+
+def test_the_encoder_of_a_version_recoded_to_a_finer_type_is_known_again(two_versions: Path) -> None:
+    """The canaries are no finer than they were written first."""
+    reencode(two_versions, origin="second", codec="float32", name="wide")
+    reencode(two_versions, origin="wide", codec="float16", name="half")
+    corpus = open_corpus(two_versions)
+    for name in ("wide", "half"):
+        found = corpus.check_encoder(versions.load_encoder(two_versions, None, "second"), name)
+        assert found.relative_error < 1e-4, name
+        assert corpus.memory(name).card.canaries.dtype == "bfloat16"
+
+
+def test_gc_leaves_what_an_unfinished_recoding_reads(
+    two_versions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = manifest.Manifest.read(two_versions).version("second")
+    versions.forget(two_versions, "second")
+    settings = ReencodeSettings(origin=origin, codec="float16", name="half")
+    stop_in_the_middle(monkeypatch, two_versions, settings)
+    assert versions.garbage(two_versions) == []
+    # Dropped, it needs nothing any more.
+    kept = {item.path for item in versions.garbage(two_versions, unfinished=True)}
+    assert f"memory/{origin}" in kept
+    module.reencode(two_versions, settings)
+    assert verification(two_versions, full=True).ok

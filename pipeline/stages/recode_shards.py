@@ -73,7 +73,7 @@ class RecodeShards:
     def _canaries(self, ids: list[int]) -> list[np.ndarray]:
         """The origin's own, as its encoder gave them."""
         card = self._reader.card.canaries
-        values = canaries.read(self.root, card, width=self.memory.width).astype(self.memory.codec.dtype)
+        values = canaries.read(self.root, card, width=self.memory.width)
         ends = np.cumsum(card.tokens)
         places = [card.passage_ids.index(i) for i in ids]
         return [values[ends[place] - card.tokens[place] : ends[place]] for place in places]
