@@ -57,6 +57,10 @@ class ReencodeSettings:
             raise errors.CorpusError(
                 f"{given[0]} cannot be changed by recoding: --from keeps what the encoder gave"
             )
+        for name in ("token_budget", "shard_passages"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise errors.CorpusError(f"{name} is {value}, wanted 1 or more")
         if self.name is not None:
             check_alias(self.name)
         if self.codec is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from storage.thread_locks import ThreadLock
 
 # What is kept of buffers given back, in all.
 KEPT_BYTES: Final = 256 << 20
@@ -30,7 +31,7 @@ class Buffers:
 
     def __init__(self) -> None:
         self._free: list[npt.NDArray[np.uint8]] = []
-        self._lock = threading.Lock()
+        self._lock = ThreadLock()
 
     def take(self, rows: int, width: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """An array [rows, width] of `dtype`, its content undefined."""
@@ -49,7 +50,7 @@ class Buffers:
 
     def _give_back(self, buffer: npt.NDArray[np.uint8]) -> None:
         # Called when an array is collected, wherever that happens: never wait for the lock.
-        if self._lock.acquire(blocking=False):
+        if self._lock.try_acquire():
             try:
                 if sum(b.nbytes for b in self._free) + buffer.nbytes <= KEPT_BYTES:
                     self._free.append(buffer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -18,6 +17,7 @@ from storage import codec_parameters, codecs, errors, files, ids, shard_files
 from storage.manifest import MemoryCard
 from storage.memory_files import MemoryFiles
 from storage.ragged import MemoryArray, RaggedMemory
+from storage.thread_locks import ThreadLock
 
 CHECKS: Final = ("once", "always", "never")
 # What a cold disk needs is a deep queue; the cores have little to do meanwhile.
@@ -320,7 +320,7 @@ class _Pools:
     """The reader's threads, started when first needed, and again in a forked process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ThreadLock()
         self._owner = 0
         self._pools: dict[str, ThreadPoolExecutor] = {}
 

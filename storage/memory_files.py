@@ -7,7 +7,6 @@ wants them, and nothing else is read.
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from storage import errors, files, locks, memory_store, places, shard_files, zarr_arrays
 from storage.memory_store import MemoryLayout
+from storage.thread_locks import ThreadLock
 
 # Shards whose values are held open: a file descriptor each, of the 1,024 that a process usually has.
 OPEN_SHARDS: Final = 256
@@ -86,7 +86,7 @@ class MemoryFiles:
         self._rows: dict[int, Rows] = {}
         self._most_rows = max(1, KNOWN_PASSAGES // (per_shard + 64))
         self._values: dict[int, _File] = {}
-        self._lock = threading.Lock()
+        self._lock = ThreadLock()
         self._gap = memoryview(bytearray(shard_files.CRC_BYTES))
 
     def _open_rows(self, name: str, chunk_bytes: int, shards: int) -> _File:

@@ -173,3 +173,31 @@ def test_after_a_fork(tmp_path: Path, layout: MemoryLayout, truth: Any) -> None:
         child.start()
     np.testing.assert_array_equal(queue.get(timeout=30), truth[7].astype(np.float32))
     child.join()
+
+
+def test_after_a_fork_while_other_threads_fetch(tmp_path: Path, layout: MemoryLayout, truth: Any) -> None:
+    """Whatever locks they hold at that moment, nobody will release them in the child."""
+    import os
+    import signal
+    import time
+    import warnings
+
+    opened = reader(tmp_path, layout)
+    with (
+        opened._buffers._lock,
+        opened._files._lock,
+        opened._pools._lock,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+        if child == 0:
+            found = np.asarray(opened.prefetch([7]).result()[0], np.float32)
+            os._exit(0 if np.array_equal(found, truth[7].astype(np.float32)) else 1)
+    deadline = time.monotonic() + 20
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if ended == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended == (child, 0)

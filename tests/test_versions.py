@@ -524,3 +524,10 @@ def test_gc_leaves_what_an_unfinished_recoding_reads(
     assert f"memory/{origin}" in kept
     module.reencode(two_versions, settings)
     assert verification(two_versions, full=True).ok
+
+
+@pytest.mark.parametrize("given", [{"token_budget": 0}, {"shard_passages": 0}, {"shard_passages": -64}])
+def test_numbers_that_make_no_sense_are_refused_before_anything_is_begun(given: dict[str, int]) -> None:
+    (name,) = given
+    with pytest.raises(errors.CorpusError, match=f"{name} is .*, wanted 1 or more"):
+        ReencodeSettings(memory_encoder="m", **given)
