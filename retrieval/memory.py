@@ -252,12 +252,16 @@ class MemoryReader:
         others = [
             self._pools.cache().submit(coder.decode, stored[piece], values[piece]) for piece in pieces[1:]
         ]
+        failures: list[BaseException] = []
         try:
             for piece in pieces[:1]:
                 coder.decode(stored[piece], values[piece])
-        finally:
-            for other in others:
-                other.result()
+        except Exception as e:
+            failures.append(e)
+        # As above: wait for all.
+        failures += [failure for other in others if (failure := other.exception())]
+        if failures:
+            raise failures[0]
 
     def _runs(self, spans: list[_Span]) -> list[list[_Span]]:
         """Spans that follow each other in a file, together."""

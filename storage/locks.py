@@ -55,6 +55,10 @@ def alone(folder: Path, otherwise: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise errors.CorpusError(otherwise) from None
+        except OSError as e:
+            raise OSError(
+                f"{folder} cannot be locked ({e.strerror}): jobs need a file system with locks (flock)"
+            ) from e
         yield
     finally:
         os.close(descriptor)

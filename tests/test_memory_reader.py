@@ -163,8 +163,12 @@ def test_after_a_fork(tmp_path: Path, layout: MemoryLayout, truth: Any) -> None:
     opened = reader(tmp_path, layout)
     opened.prefetch(range(64)).result()
     with warnings.catch_warnings():
+<<<<<<< HEAD
         # Libraries that an earlier test has loaded (JAX, Lance) warn of it; the child uses none of them.
         warnings.simplefilter("ignore")
+=======
+        warnings.simplefilter("ignore")  # also JAX's, where another test loaded it
+>>>>>>> review
         context = multiprocessing.get_context("fork")
         queue = context.Queue()
         child = context.Process(
@@ -189,7 +193,7 @@ def test_after_a_fork_while_other_threads_fetch(tmp_path: Path, layout: MemoryLa
         opened._pools._lock,
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")  # also JAX's, where another test loaded it
         child = os.fork()
         if child == 0:
             found = np.asarray(opened.prefetch([7]).result()[0], np.float32)
