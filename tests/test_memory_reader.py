@@ -163,12 +163,8 @@ def test_after_a_fork(tmp_path: Path, layout: MemoryLayout, truth: Any) -> None:
     opened = reader(tmp_path, layout)
     opened.prefetch(range(64)).result()
     with warnings.catch_warnings():
-<<<<<<< HEAD
         # Libraries that an earlier test has loaded (JAX, Lance) warn of it; the child uses none of them.
         warnings.simplefilter("ignore")
-=======
-        warnings.simplefilter("ignore")  # also JAX's, where another test loaded it
->>>>>>> review
         context = multiprocessing.get_context("fork")
         queue = context.Queue()
         child = context.Process(
