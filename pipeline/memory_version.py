@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ class MemoryPlan:
         settings: those that decide the bytes of its shards.
         layout: shapes and codec.
         origin: fingerprint of the version that it is recoded from; None if it is encoded.
+        cut: counts of what was cut when the origin was encoded, which recoding does not see.
     """
 
     fingerprint: str
@@ -41,6 +42,7 @@ class MemoryPlan:
     settings: Mapping[str, Any]
     layout: memory_store.MemoryLayout
     origin: str | None = None
+    cut: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -50,6 +52,7 @@ class MemoryPlan:
         settings: Mapping[str, Any],
         layout: memory_store.MemoryLayout,
         origin: str | None = None,
+        cut: Mapping[str, int] | None = None,
     ) -> MemoryPlan:
         description = {"encoder": encoder.hex, "codec": layout.codec.to_json()}
         if origin is not None:
@@ -61,6 +64,7 @@ class MemoryPlan:
             settings={name: settings[name] for name in ENCODING},
             layout=layout,
             origin=origin,
+            cut=cut or {},
         )
 
     @property
@@ -136,7 +140,7 @@ def commit(root: Path, plan: MemoryPlan, shards: Sequence[Receipt]) -> files.Fil
     metadata = [root / folder / array / zarr_arrays.METADATA for array in memory_store.ARRAYS]
     metadata += codec_parameters.files_of(root / folder, layout.codec, layout.width)
     parameters = codec_parameters.load(root / folder, layout.codec, layout.width)
-    counts = {name: sum(receipt.counts[name] for receipt in shards) for name in SUMMED}
+    counts = {name: sum(receipt.counts[name] for receipt in shards) for name in SUMMED} | dict(plan.cut)
     counts["tokens_min"] = min(receipt.counts["tokens_min"] for receipt in shards)
     counts["tokens_max"] = max(receipt.counts["tokens_max"] for receipt in shards)
     card = manifest.MemoryCard(

@@ -251,6 +251,7 @@ def _recode(
         settings=card.settings,
         layout=layout,
         origin=card.fingerprint,
+        cut={name: card.counts[name] for name in ("passages_cut", "tokens_cut")},
     )
     return _Opened(
         plan=memory_plan,

@@ -141,6 +141,7 @@ def test_recoding_needs_no_encoder(two_versions: Path, tmp_path: Path) -> None:
     off = np.linalg.norm(values - np.asarray(b.values, np.float32), axis=1)
     assert (off <= small.coder.error_bound(values) * 1.001).all()
     assert 0 < small.card.quality["relative_error"] < 0.2
+    assert small.card.counts == origin.card.counts | {"memory_bytes": small.card.counts["memory_bytes"]}
     # The same coder, directly.
     np.testing.assert_array_equal(
         np.asarray(small.fetch(ids, decode=False).values), small.coder.encode(np.asarray(a.values))
@@ -307,6 +308,8 @@ def test_the_commands(two_versions: Path, command: Command, other_encoder: Path)
     status, out, _ = command("gc", two_versions, "--yes")
     assert (status, "bytes freed" in out) == (0, True)
     assert command("gc", two_versions)[1] == "nothing to remove\n"
+    assert command("get", two_versions, "0", "--version", "second")[0] == 2
+    assert command("verify", two_versions, "--version", "second")[0] == 2
     status, out, _ = command("verify", two_versions, "--encoder", str(other_encoder), "--version", "second")
     assert (status, "canaries encoded again: relative error" in out) == (0, True)
     status, _, err = command("verify", two_versions, "--encoder", str(other_encoder))

@@ -27,6 +27,8 @@ def verify(corpus: str, full: bool, encoder: str | None, version: str | None, as
     from retrieval.corpus import corpus_folder
     from storage import verify as verification
 
+    if version is not None and encoder is None:
+        raise click.UsageError("--version is of what --encoder checks; add --encoder")
     root = corpus_folder(corpus)
     start = time.perf_counter()
     with terminal.BytesBar(full and sys.stderr.isatty(), root) as bar:

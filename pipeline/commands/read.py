@@ -78,6 +78,8 @@ def get(
 
     from retrieval import open_corpus
 
+    if version is not None and not (with_memory or save):
+        raise click.UsageError("--version is of memory; add --memory or --save")
     if save and not save.parent.is_dir():
         raise errors.CorpusError(f"{save} cannot be written: there is no folder {save.parent}")
     opened = open_corpus(corpus)

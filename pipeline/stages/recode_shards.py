@@ -59,7 +59,7 @@ class RecodeShards:
                 "passages": stop - first,
                 "tokens": rows,
                 "memory_bytes": rows * self.memory.row_bytes,
-                # What was cut when the origin was encoded, its card says.
+                # What was cut when the origin was encoded stands in its card.
                 "passages_cut": 0,
                 "tokens_cut": 0,
                 **statistics.stored_counts(entries),
