@@ -135,6 +135,13 @@ class MemoryEncoder:
         transformers' truncation keeps it. An empty text is EOS alone."""
         return self._tokenizer(texts)
 
+    def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Memory of a few rendered passages, [all their tokens, width] float32."""
+        tokens = self.tokenize(texts)
+        values = np.empty((len(tokens.ids), self.width), np.float32)
+        self.encode(tokens, values)
+        return values
+
     def encode(
         self,
         tokens: Tokens,

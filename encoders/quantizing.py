@@ -29,19 +29,6 @@ Tables = Mapping[str, Array]
 BLOCK_DISTANCES = 1 << 24
 
 
-class CodecLike(Protocol):
-    """What is asked of a `storage.codecs.Codec`."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-    @property
-    def stored_dtype(self) -> np.dtype[Any]: ...
-
-
 class CoderLike(Protocol):
     """What is asked of a `storage.codecs.Coder`, which this package does not import."""
 

@@ -20,7 +20,6 @@ from pipeline.stages import (
     index_vectors,
     number_passages,
     read_passages,
-    train_codec,
 )
 from retrieval import index
 from storage import codecs, costs, errors, files, manifest, memory_store, shards, vector_array
@@ -311,15 +310,7 @@ def _run_stages(
         ),
     )
     vector_array.create(root / manifest.vectors_folder(vectors_print), committed.vectors)
-    train = train_codec.TrainCodec(
-        root=root,
-        parts=parts,
-        codec=codec,
-        width=opened.width,
-        folder=memory.folder,
-        encoder=opened.memory_model,
-    )
-    memory_version.encode(stages, memory, job, train)
+    memory_version.encode(stages, memory, job)
     stages.run(
         index_vectors.IndexVectors(
             root=root, fingerprint=vectors_print, vectors=committed.vectors, exact_limit=exact_limit

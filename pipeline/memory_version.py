@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,16 +75,11 @@ class MemoryPlan:
     def folder(self) -> str:
         return manifest.memory_folder(self.version)
 
-    @property
-    def compute_dtype(self) -> str:
-        return str(self.encoder["compute_dtype"])
-
 
 def encode(
     stages: jobs.Stages,
     plan: MemoryPlan,
     job: encode_shards.EncodeShards | recode_shards.RecodeShards,
-    train: train_codec.TrainCodec,
 ) -> None:
     """Create a version's arrays, train its codec if it is of those that are, write its shards.
 
@@ -93,7 +88,7 @@ def encode(
     memory_store.create(stages.root / plan.folder, plan.layout)
     if plan.layout.codec.trained:
         tokens = plan.layout.codec.sample_tokens(plan.layout.width)
-        stages.run(train, 1, measure="tokens", total=tokens)
+        stages.run(train_codec.TrainCodec(job=job), 1, measure="tokens", total=tokens)
     grid = plan.layout.grid
     stages.run(job, grid.shards, measure="passages", total=grid.passages)
 
@@ -107,13 +102,14 @@ def check_shards(root: Path, shards: Sequence[Receipt], plan: MemoryPlan) -> Non
     """
     layout = plan.layout
     digests = codec_parameters.digests(codec_parameters.load(root / plan.folder, layout.codec, layout.width))
+    notes = encode_shards.notes_of(digests)
     for receipt in shards:
         first, stop = layout.grid.bounds(receipt.unit)
         if receipt.counts["passages"] != stop - first:
             raise errors.CorpusError(
                 f"shard {receipt.unit} has {receipt.counts['passages']} passages, wanted {stop - first}"
             )
-        if receipt.notes != encode_shards.notes_of(digests):
+        if receipt.notes != notes:
             raise errors.DamagedError(
                 f"shard {receipt.unit} was coded with other parameters than lie in {plan.folder}: the codec "
                 "was trained again with another outcome; remove what is unfinished, and run the command again"
@@ -158,7 +154,7 @@ def commit(root: Path, plan: MemoryPlan, shards: Sequence[Receipt]) -> files.Fil
         quality={},
         files=write_list(root, folder, metadata, shards),
     )
-    card = card.with_quality(_quality(root, card).to_json())
+    card = replace(card, quality=_quality(root, card).to_json())
     return write_card(root, f"{folder}/memory.json", card)
 
 

@@ -71,7 +71,6 @@ class ReencodeSettings:
 class _Opened:
     plan: MemoryPlan
     job: encode_shards.EncodeShards | recode_shards.RecodeShards
-    train: train_codec.TrainCodec
     identity: dict[str, Any]
     where: dict[str, Any]
 
@@ -128,7 +127,7 @@ def reencode(
                 commit.remove_work(root)
         else:
             resumed = _begin(root, opened)
-            memory_version.encode(stages, opened.plan, opened.job, opened.train)
+            memory_version.encode(stages, opened.plan, opened.job)
             shard_count = opened.plan.layout.grid.shards
             receipts = list(work.read_receipts(root, encode_shards.STAGE, shard_count))
             memory_version.check_shards(root, receipts, opened.plan)
@@ -217,14 +216,6 @@ def _open(root: Path, found: manifest.Manifest, settings: ReencodeSettings) -> _
             memory_folder=memory_plan.folder,
             memory=layout,
         ),
-        train=train_codec.TrainCodec(
-            root=root,
-            parts=parts,
-            codec=codec,
-            width=width,
-            folder=memory_plan.folder,
-            encoder=model,
-        ),
         identity={
             "version": memory_plan.version,
             "settings": {**chosen, "shard_passages": layout.grid.shard_passages},
@@ -257,14 +248,6 @@ def _recode(
         plan=memory_plan,
         job=recode_shards.RecodeShards(
             root=root, origin=origin, memory_folder=memory_plan.folder, memory=layout
-        ),
-        train=train_codec.TrainCodec(
-            root=root,
-            parts=parts,
-            codec=codec,
-            width=layout.width,
-            folder=memory_plan.folder,
-            origin=origin,
         ),
         identity={
             "version": memory_plan.version,

@@ -9,8 +9,6 @@ from typing import Any
 from pipeline import versions
 from storage import errors, file_list, files, manifest
 
-GIB = 1 << 30
-
 
 def summary(root: Path) -> dict[str, Any]:
     """A corpus in figures, as JSON.

@@ -156,9 +156,7 @@ class Corpus:
             encoder.template.render(title=row["title"], section=row["section"], text=row["text"])
             for row in self.passages(list(card.canaries.passage_ids)).to_pylist()
         ]
-        tokens = encoder.tokenize(texts)
-        again = np.empty((len(tokens.ids), encoder.width), np.float32)
-        encoder.encode(tokens, again)
+        again = encoder.encode_texts(texts)
         kept = canaries.read(self.root, card.canaries, width=card.layout.width)
         return canaries.require_same(
             kept,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -191,9 +191,6 @@ class MemoryCard:
     canaries: CanaryCard
     quality: Mapping[str, float]
     files: files.FileEntry
-
-    def with_quality(self, quality: Mapping[str, float]) -> MemoryCard:
-        return replace(self, quality=quality)
 
     def to_json(self) -> dict[str, Any]:
         return {

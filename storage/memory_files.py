@@ -7,6 +7,7 @@ wants them, and nothing else is read.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -210,8 +211,9 @@ class RemoteMemoryFiles(MemoryFiles):
         layout = self.layout
         name = f"{self._name}/{memory_store.VALUES}/c/{shard}/0/0"
         chunk_rows, row_bytes = layout.chunk_rows, layout.row_bytes
-        start = _position(spans[0][0], chunk_rows, row_bytes)
-        stop = _position(spans[-1][1] - 1, chunk_rows, row_bytes) + row_bytes
+        position_of = partial(shard_files.row_start, row_bytes=row_bytes, chunk_rows=chunk_rows)
+        start = position_of(spans[0][0])
+        stop = position_of(spans[-1][1] - 1) + row_bytes
         data = places.read(self._store, name, slice(start, stop), "the corpus")
         if data is None or len(data) != stop - start:
             raise errors.DamagedError(f"{name} is missing, or ends before its chunks do")
@@ -219,15 +221,10 @@ class RemoteMemoryFiles(MemoryFiles):
             at = 0
             while row < last:
                 rows = min(last - row, chunk_rows - row % chunk_rows)
-                position = _position(row, chunk_rows, row_bytes) - start
+                position = position_of(row) - start
                 target[at : at + rows * row_bytes] = data[position : position + rows * row_bytes]
                 at += rows * row_bytes
                 row += rows
-
-
-def _position(row: int, chunk_rows: int, row_bytes: int) -> int:
-    chunk, inner = divmod(row, chunk_rows)
-    return shard_files.chunk_start(chunk, chunk_rows * row_bytes) + inner * row_bytes
 
 
 def open_files(place: places.Place, folder: str, layout: MemoryLayout) -> MemoryFiles:

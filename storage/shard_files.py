@@ -38,6 +38,12 @@ def chunk_start(chunk: int, chunk_bytes: int) -> int:
     return chunk * (chunk_bytes + CRC_BYTES)
 
 
+def row_start(row: int, *, row_bytes: int, chunk_rows: int) -> int:
+    """Where a row starts in its file."""
+    chunk, inner = divmod(row, chunk_rows)
+    return chunk_start(chunk, chunk_rows * row_bytes) + inner * row_bytes
+
+
 def file_bytes(stored: int, *, chunk_bytes: int, total: int) -> int:
     """Bytes of a shard file that has room for `total` chunks and holds `stored` of them."""
     return chunk_start(stored, chunk_bytes) + total * _INDEX_BYTES + CRC_BYTES
@@ -151,9 +157,8 @@ def range_pieces(
     Returns:
         The pieces to fill, and where in the file the first starts.
     """
-    chunk, inner = divmod(row, chunk_rows)
-    position = chunk * (chunk_rows * row_bytes + CRC_BYTES) + inner * row_bytes
-    head = (chunk_rows - inner) * row_bytes
+    position = row_start(row, row_bytes=row_bytes, chunk_rows=chunk_rows)
+    head = (chunk_rows - row % chunk_rows) * row_bytes
     size = (stop - row) * row_bytes
     if size <= head:
         return [target], position

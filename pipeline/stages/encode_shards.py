@@ -114,11 +114,7 @@ def encode_passages(
     encoder: MemoryEncoder, table: passage_table.PassageTable, passage_ids: list[int]
 ) -> np.ndarray[Any, Any]:
     """Memory of a few passages, [all their tokens, width] float32."""
-    texts = render(encoder.template.template, table.take(passage_ids))
-    tokens = encoder.tokenize(texts)
-    values = np.empty((len(tokens.ids), encoder.width), np.float32)
-    encoder.encode(tokens, values)
-    return values
+    return encoder.encode_texts(render(encoder.template.template, table.take(passage_ids)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +168,11 @@ class EncodeShards:
     def _coder(self) -> codecs.Coder:
         return open_coder(self.root / self.memory_folder, self.memory)
 
+    @functools.cached_property
+    def _notes(self) -> tuple[Mapping[str, str], ...]:
+        """Taken once a worker: a codebook may have half a gigabyte."""
+        return notes_of(codec_parameters.digests(self._coder.parameters))
+
     def run(self, unit: int, meter: work.Meter) -> Receipt:
         with meter.time("loading"):
             encoder = self._loaded
@@ -224,7 +225,7 @@ class EncodeShards:
             counts=counts,
             seconds=dict(meter.seconds),
             worker=work.worker_name(),
-            notes=notes_of(codec_parameters.digests(coder.parameters)),
+            notes=self._notes,
         )
 
     def _canaries(

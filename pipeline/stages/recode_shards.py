@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,11 @@ class RecodeShards:
     @functools.cached_property
     def _coder(self) -> codecs.Coder:
         return encode_shards.open_coder(self.root / self.memory_folder, self.memory)
+
+    @functools.cached_property
+    def _notes(self) -> tuple[Mapping[str, str], ...]:
+        """As in `EncodeShards`."""
+        return encode_shards.notes_of(codec_parameters.digests(self._coder.parameters))
 
     def run(self, unit: int, meter: work.Meter) -> Receipt:
         first, stop = self.memory.grid.bounds(unit)
@@ -67,7 +73,7 @@ class RecodeShards:
             },
             seconds=dict(meter.seconds),
             worker=work.worker_name(),
-            notes=encode_shards.notes_of(codec_parameters.digests(self._coder.parameters)),
+            notes=self._notes,
         )
 
     def _canaries(self, ids: list[int]) -> list[np.ndarray]:

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline import work
-from pipeline.stages import embed_shards, encode_shards
+from pipeline.stages import embed_shards, encode_shards, recode_shards
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
-from storage import codec_parameters, codecs, files, passage_table
+from storage import codec_parameters, files, passage_table
 from storage.receipts import Receipt
 
 if TYPE_CHECKING:
@@ -51,18 +51,14 @@ class _Encoded:
     def __init__(self, encoder: MemoryEncoder, table: passage_table.PassageTable) -> None:
         self._encoder, self._table = encoder, table
 
-    def _tokenized(self, ids: Ids) -> Any:
-        template = self._encoder.template.template
-        return self._encoder.tokenize(embed_shards.render(template, self._table.take(ids)))
+    def _texts(self, ids: Ids) -> list[str]:
+        return embed_shards.render(self._encoder.template.template, self._table.take(ids))
 
     def tokens(self, ids: Ids) -> int:
-        return len(self._tokenized(ids).ids)
+        return len(self._encoder.tokenize(self._texts(ids)).ids)
 
     def values(self, ids: Ids) -> npt.NDArray[np.float32]:
-        tokens = self._tokenized(ids)
-        memory = np.empty((len(tokens.ids), self._encoder.width), np.float32)
-        self._encoder.encode(tokens, memory)
-        return memory
+        return self._encoder.encode_texts(self._texts(ids))
 
 
 class _Stored:
@@ -120,34 +116,29 @@ def _batches(ids: Ids) -> Iterator[Ids]:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCodec:
-    """Trains a codec's parameters. The same corpus and settings give the same bytes.
+    """Trains the codec of a job's shards. The same corpus and settings give the same bytes."""
 
-    `encoder` makes the sample, or it is taken from the version `origin`. `folder` is the version's,
-    below `root`.
-    """
-
-    root: Path
-    parts: tuple[passage_table.Part, ...]
-    codec: codecs.Codec
-    width: int
-    folder: str
-    encoder: encode_shards.MemoryModel | None = None
-    origin: str | None = None
+    job: encode_shards.EncodeShards | recode_shards.RecodeShards
     stage: str = STAGE
 
+    @property
+    def root(self) -> Path:
+        return self.job.root
+
     def run(self, unit: int, meter: work.Meter) -> Receipt:
+        layout = self.job.memory
         with meter.time("loading"):
             memory = self._memory()
         values = sample(
             memory,
-            passages=sum(part.rows for part in self.parts),
-            tokens=self.codec.sample_tokens(self.width),
-            width=self.width,
+            passages=layout.grid.passages,
+            tokens=layout.codec.sample_tokens(layout.width),
+            width=layout.width,
             meter=meter,
         )
         with meter.time("training"):
-            parameters = self.codec.train(values)
-        paths = codec_parameters.write(self.root / self.folder, self.codec, parameters)
+            parameters = layout.codec.train(values)
+        paths = codec_parameters.write(self.root / self.job.memory_folder, layout.codec, parameters)
         return Receipt(
             unit=unit,
             files=tuple(files.entry_of(self.root, path) for path in paths),
@@ -157,7 +148,7 @@ class TrainCodec:
         )
 
     def _memory(self) -> Memory:
-        if self.encoder is None:
-            return _Stored(Corpus(self.root).memory(self.origin))
-        table = passage_table.PassageTable(self.root, self.parts)
-        return _Encoded(encode_shards.load_encoder(self.encoder), table)
+        if isinstance(self.job, recode_shards.RecodeShards):
+            return _Stored(Corpus(self.root).memory(self.job.origin))
+        table = passage_table.PassageTable(self.root, self.job.parts)
+        return _Encoded(encode_shards.load_encoder(self.job.encoder), table)
