@@ -172,7 +172,7 @@ def find_tensors(folder: Path) -> dict[str, Tensor]:
             outside the folder, a file is damaged, or a tensor that the index lists is not there.
     """
     if (folder / WEIGHTS).is_file():
-        return _read_header(folder / WEIGHTS)
+        return find_file_tensors(folder / WEIGHTS)
     if not (folder / WEIGHTS_INDEX).is_file():
         pickles = [name for name in _PICKLES if (folder / name).is_file()]
         if pickles:
@@ -193,7 +193,7 @@ def find_tensors(folder: Path) -> dict[str, Tensor]:
     for name, file_name in weight_map.items():
         path = _inside(folder, file_name, index)
         if file_name not in files:
-            files[file_name] = _read_header(path)
+            files[file_name] = find_file_tensors(path)
         if name not in files[file_name]:
             raise ModelFolderError(
                 f"{folder / file_name} has no tensor {name}, though {index.name} lists it there; "
@@ -221,12 +221,17 @@ def _inside(folder: Path, file_name: object, index: Path) -> Path:
     return path
 
 
-def _read_header(path: Path) -> dict[str, Tensor]:
+def find_file_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of one safetensors file, after checking that their bytes are all there.
 
     The format: 8 bytes of little-endian header length, that much JSON, then the data, to which the
     offsets are relative.
+
+    Raises:
+        ModelFolderError: the file is missing or damaged.
     """
+    if not path.is_file():
+        raise ModelFolderError(f"{path.parent} has no {path.name}, wanted beside its other files; copy it")
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(8)

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from encoders import weights
 from encoders.t5_config import T5Config
@@ -38,21 +38,34 @@ COMPUTE_DTYPES = ("float32", "bfloat16")
 # A tensor by its canonical name, as in `weights.tensor_shapes`: matrices are [out, in].
 TensorSource = Callable[[str], np.ndarray]
 
+# What training does to activations at the places where T5 drops some; see `encoders.reader.dropout`.
+Drop = Callable[[Array], Array]
+
+
+def keep(x: Array) -> Array:
+    """Drops nothing."""
+    return x
+
 
 def relative_position_buckets(
-    length: int, *, buckets: int = 32, max_distance: int = 128
+    length: int, *, buckets: int = 32, max_distance: int = 128, causal: bool = False
 ) -> Int[np.ndarray, "queries keys"]:
-    """Row of the relative-position table for every pair (query i, key j), bidirectional.
+    """Row of the relative-position table for every pair (query i, key j).
 
-    Half of the buckets are for keys after the query. Of each half, half are for exact distances,
-    and the rest grow logarithmically up to max_distance:
+    For an encoder half of the buckets are for keys after the query. Of each half, half are for exact
+    distances, and the rest grow logarithmically up to max_distance:
 
         bucket(r) = [r > 0] * B/2 + (|r| if |r| < B/4
                     else min(B/2 - 1, B/4 + floor(log(4|r|/B) / log(4 max/B) * B/4)))
 
+    For a decoder (`causal`) all buckets are for keys up to the query, by the same rule with B twice as
+    large; keys after it have bucket 0 and are to be masked.
+
     Source: Raffel et al. 2020, section 2.1; the formula is that of Mesh TensorFlow.
     """
     relative = np.arange(length)[None, :] - np.arange(length)[:, None]
+    if causal:
+        return bucket_of(np.minimum(relative, 0), buckets=2 * buckets, max_distance=max_distance)
     return bucket_of(relative, buckets=buckets, max_distance=max_distance)
 
 
@@ -70,19 +83,33 @@ def bucket_of(
     return rows
 
 
-def _matmul(
+def masked_bias(
+    table: Float[Array, "buckets heads"],
+    rows: Int[np.ndarray, "queries keys"],
+    real: Bool[Array, "*batch keys"],
+) -> Float[Array, "*batch heads queries keys"]:
+    """The relative bias of all layers, and the lowest float where a key is padding.
+
+    The lowest float, not -inf: its exponential is exactly 0 beside any real key, and no NaN can come of
+    it.
+    """
+    bias = table.T[:, rows]
+    return jnp.where(real[..., None, None, :], bias, float(np.finfo(np.float32).min))
+
+
+def matmul(
     x: Float[Array, "*rows in"], kernel: Float[Array, "in out"], dtype: jnp.dtype
 ) -> Float[Array, "*rows out"]:
     """x @ kernel with inputs in `dtype`, accumulated in float32."""
     return jnp.matmul(
         x.astype(dtype),
         kernel.astype(dtype),
-        precision=_precision(dtype),
+        precision=precision_of(dtype),
         preferred_element_type=jnp.float32,
     )
 
 
-def _precision(dtype: jnp.dtype) -> lax.Precision | None:
+def precision_of(dtype: jnp.dtype) -> lax.Precision | None:
     # HIGHEST on bfloat16 inputs would send XLA:CPU to the float32 kernels, at half the speed.
     return lax.Precision.HIGHEST if dtype == jnp.float32 else None
 
@@ -103,20 +130,25 @@ class RMSNorm(nnx.Module):  # type: ignore[misc]
 class SelfAttention(nnx.Module):  # type: ignore[misc]
     """Attention over the texts' real tokens, with the relative bias given."""
 
-    def __init__(self, config: T5Config, tensor: TensorSource, prefix: str, *, dtype: jnp.dtype) -> None:
+    def __init__(
+        self, config: T5Config, tensor: TensorSource, prefix: str, *, dtype: jnp.dtype, stored: jnp.dtype
+    ) -> None:
         self.heads, self.d_kv, self.dtype = config.heads, config.d_kv, dtype
         # One product for q, k and v: [d, 3 * heads * d_kv].
-        self.qkv = _kernel([tensor(f"{prefix}.{name}.weight") for name in "qkv"], dtype)
-        self.out = _kernel([tensor(f"{prefix}.o.weight")], dtype)
+        self.qkv = kernel([tensor(f"{prefix}.{name}.weight") for name in "qkv"], stored)
+        self.out = kernel([tensor(f"{prefix}.o.weight")], stored)
 
     def __call__(
-        self, x: Float[Array, "batch tokens d"], bias: Float[Array, "batch heads tokens tokens"]
+        self,
+        x: Float[Array, "batch tokens d"],
+        bias: Float[Array, "batch heads tokens tokens"],
+        drop: Drop = keep,
     ) -> Float[Array, "batch tokens d"]:
         batch, tokens, _ = x.shape
-        qkv = _matmul(x, self.qkv[...], self.dtype).astype(self.dtype)
+        qkv = matmul(x, self.qkv[...], self.dtype).astype(self.dtype)
         qkv = qkv.reshape(batch, tokens, 3, self.heads, self.d_kv).transpose(2, 0, 3, 1, 4)
         q, k, v = qkv[0], qkv[1], qkv[2]  # [batch, heads, tokens, d_kv]
-        precision = _precision(self.dtype)
+        precision = precision_of(self.dtype)
         # Batched dots over (batch, heads): an einsum in the [batch, tokens, heads, d_kv] layout
         # is several times slower on XLA:CPU.
         scores = lax.dot_general(
@@ -126,7 +158,7 @@ class SelfAttention(nnx.Module):  # type: ignore[misc]
             precision=precision,
             preferred_element_type=jnp.float32,
         )
-        shares = jax.nn.softmax(scores + bias, axis=-1).astype(self.dtype)
+        shares = drop(jax.nn.softmax(scores + bias, axis=-1)).astype(self.dtype)
         mixed = lax.dot_general(
             shares,
             v,
@@ -135,43 +167,51 @@ class SelfAttention(nnx.Module):  # type: ignore[misc]
             preferred_element_type=jnp.float32,
         )
         mixed = mixed.astype(self.dtype).transpose(0, 2, 1, 3).reshape(batch, tokens, -1)
-        return _matmul(mixed, self.out[...], self.dtype)
+        return matmul(mixed, self.out[...], self.dtype)
 
 
 class FeedForward(nnx.Module):  # type: ignore[misc]
     """wo(gelu(wi_0 x) * (wi_1 x)), or wo(relu(wi x))."""
 
-    def __init__(self, config: T5Config, tensor: TensorSource, prefix: str, *, dtype: jnp.dtype) -> None:
+    def __init__(
+        self, config: T5Config, tensor: TensorSource, prefix: str, *, dtype: jnp.dtype, stored: jnp.dtype
+    ) -> None:
         self.gated, self.dtype = config.feed_forward == "gated-gelu", dtype
         names = ("wi_0", "wi_1") if self.gated else ("wi",)
-        self.wi = _kernel([tensor(f"{prefix}.{name}.weight") for name in names], dtype)
-        self.wo = _kernel([tensor(f"{prefix}.wo.weight")], dtype)
+        self.wi = kernel([tensor(f"{prefix}.{name}.weight") for name in names], stored)
+        self.wo = kernel([tensor(f"{prefix}.wo.weight")], stored)
 
-    def __call__(self, x: Float[Array, "*rows d"]) -> Float[Array, "*rows d"]:
-        inner = _matmul(x, self.wi[...], self.dtype)
+    def __call__(self, x: Float[Array, "*rows d"], drop: Drop = keep) -> Float[Array, "*rows d"]:
+        inner = matmul(x, self.wi[...], self.dtype)
         if self.gated:
             gate, linear = jnp.split(inner, 2, axis=-1)
             inner = jax.nn.gelu(gate, approximate=True) * linear
         else:
             inner = jax.nn.relu(inner)
-        return _matmul(inner, self.wo[...], self.dtype)
+        return matmul(drop(inner), self.wo[...], self.dtype)
 
 
 class Block(nnx.Module):  # type: ignore[misc]
     """One layer: attention, then feed-forward, each after a norm and added to its input."""
 
-    def __init__(self, config: T5Config, tensor: TensorSource, layer: int, *, dtype: jnp.dtype) -> None:
+    def __init__(
+        self, config: T5Config, tensor: TensorSource, layer: int, *, dtype: jnp.dtype, stored: jnp.dtype
+    ) -> None:
         name, epsilon = f"block.{layer}.layer", config.norm_epsilon
+        kind = {"dtype": dtype, "stored": stored}
         self.attention_norm = RMSNorm(tensor(f"{name}.0.layer_norm.weight"), epsilon=epsilon)
-        self.attention = SelfAttention(config, tensor, f"{name}.0.SelfAttention", dtype=dtype)
+        self.attention = SelfAttention(config, tensor, f"{name}.0.SelfAttention", **kind)
         self.feed_forward_norm = RMSNorm(tensor(f"{name}.1.layer_norm.weight"), epsilon=epsilon)
-        self.feed_forward = FeedForward(config, tensor, f"{name}.1.DenseReluDense", dtype=dtype)
+        self.feed_forward = FeedForward(config, tensor, f"{name}.1.DenseReluDense", **kind)
 
     def __call__(
-        self, h: Float[Array, "batch tokens d"], bias: Float[Array, "batch heads tokens tokens"]
+        self,
+        h: Float[Array, "batch tokens d"],
+        bias: Float[Array, "batch heads tokens tokens"],
+        drop: Drop = keep,
     ) -> Float[Array, "batch tokens d"]:
-        h = h + self.attention(self.attention_norm(h), bias)
-        return h + self.feed_forward(self.feed_forward_norm(h))
+        h = h + drop(self.attention(self.attention_norm(h), bias, drop))
+        return h + drop(self.feed_forward(self.feed_forward_norm(h), drop))
 
 
 class T5Encoder(nnx.Module):  # type: ignore[misc]
@@ -182,6 +222,7 @@ class T5Encoder(nnx.Module):  # type: ignore[misc]
         tensor: gives each tensor of `weights.tensor_shapes(config, layers)` by name, once.
         layers: how many to run, 0 (the embedding alone) to config.layers (and the final norm).
         compute_dtype: "float32", or "bfloat16" for the kernels and what meets them.
+        stored_dtype: what the kernels are kept in, for training in another than they are computed in.
 
     Raises:
         ValueError: layers or compute_dtype is none of these.
@@ -194,18 +235,22 @@ class T5Encoder(nnx.Module):  # type: ignore[misc]
         *,
         layers: int,
         compute_dtype: str = "float32",
+        stored_dtype: str | None = None,
     ) -> None:
         if not 0 <= layers <= config.layers:
             raise ValueError(f"{layers} layers of an encoder of {config.layers} cannot be run")
         if compute_dtype not in COMPUTE_DTYPES:
             raise ValueError(f"compute_dtype is {compute_dtype!r}, wanted one of {', '.join(COMPUTE_DTYPES)}")
         dtype = jnp.dtype(compute_dtype)
+        stored = jnp.dtype(stored_dtype or compute_dtype)
         self.config = config
         self.embedding = nnx.Param(jnp.asarray(tensor(weights.EMBEDDING), jnp.float32))
         self.relative_bias = (
             nnx.Param(jnp.asarray(tensor(weights.RELATIVE_BIAS), jnp.float32)) if layers else None
         )
-        self.blocks = nnx.List([Block(config, tensor, layer, dtype=dtype) for layer in range(layers)])
+        self.blocks = nnx.List(
+            [Block(config, tensor, layer, dtype=dtype, stored=stored) for layer in range(layers)]
+        )
         self.final_norm = (
             RMSNorm(tensor(weights.FINAL_NORM), epsilon=config.norm_epsilon)
             if layers == config.layers
@@ -213,7 +258,7 @@ class T5Encoder(nnx.Module):  # type: ignore[misc]
         )
 
     def __call__(
-        self, ids: Int[Array, "batch tokens"], lengths: Int[Array, " batch"]
+        self, ids: Int[Array, "batch tokens"], lengths: Int[Array, " batch"], drop: Drop = keep
     ) -> Float[Array, "batch tokens d"]:
         """The memory of each token, float32.
 
@@ -225,46 +270,35 @@ class T5Encoder(nnx.Module):  # type: ignore[misc]
             The residual stream after the last layer that is run, after the final norm if that is
             the encoder's last. Rows of tokens beyond a text's length are meaningless.
         """
-        *_, h = self._stream(ids, lengths)
-        return h if self.final_norm is None else self.final_norm(h)
+        *_, h = self._stream(ids, lengths, drop)
+        return h if self.final_norm is None else drop(self.final_norm(h))
 
     def residuals(
         self, ids: Int[Array, "batch tokens"], lengths: Int[Array, " batch"]
     ) -> list[Float[Array, "batch tokens d"]]:
         """The residual stream before the first layer and after each, never normed."""
-        return list(self._stream(ids, lengths))
+        return list(self._stream(ids, lengths, keep))
 
     def _stream(
-        self, ids: Int[Array, "batch tokens"], lengths: Int[Array, " batch"]
+        self, ids: Int[Array, "batch tokens"], lengths: Int[Array, " batch"], drop: Drop
     ) -> Iterator[Float[Array, "batch tokens d"]]:
-        h = self.embedding[...][ids]
+        h = drop(self.embedding[...][ids])
         yield h
         if self.relative_bias is None:
             return
-        bias = self._bias(ids.shape[1], lengths)
-        for block in self.blocks:
-            h = block(h, bias)
-            yield h
-
-    def _bias(self, tokens: int, lengths: Int[Array, " batch"]) -> Float[Array, "batch heads tokens tokens"]:
-        """The relative bias of all layers, and the lowest float where a key is padding.
-
-        The lowest float, not -inf: its exponential is exactly 0 beside any real key, and no NaN
-        can come of it.
-        """
-        assert self.relative_bias is not None
         rows = relative_position_buckets(
-            tokens,
+            ids.shape[1],
             buckets=self.config.relative_buckets,
             max_distance=self.config.relative_max_distance,
         )
-        bias = self.relative_bias[...].T[:, rows]  # [heads, tokens, tokens]
-        real = jnp.arange(tokens) < lengths[:, None]  # [batch, tokens]
-        lowest = float(np.finfo(np.float32).min)
-        return jnp.where(real[:, None, None, :], bias[None], lowest)
+        real = jnp.arange(ids.shape[1]) < lengths[:, None]
+        bias = masked_bias(self.relative_bias[...], rows, real)
+        for block in self.blocks:
+            h = block(h, bias, drop)
+            yield h
 
 
-def _kernel(matrices: list[np.ndarray], dtype: jnp.dtype) -> nnx.Param:
+def kernel(matrices: list[np.ndarray], dtype: jnp.dtype) -> nnx.Param:
     """PyTorch's [out, in] matrices, put side by side, as one [in, out] kernel."""
     return nnx.Param(jnp.asarray(np.concatenate(matrices).T, dtype))
 

@@ -19,6 +19,11 @@ EMBEDDING = "shared.weight"
 RELATIVE_BIAS = "block.0.layer.0.SelfAttention.relative_attention_bias.weight"
 FINAL_NORM = "final_layer_norm.weight"
 
+# Names in T5ForConditionalGeneration's own namespace: no encoder's prefix goes before them.
+DECODER_RELATIVE_BIAS = "decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+DECODER_FINAL_NORM = "decoder.final_layer_norm.weight"
+HEAD = "lm_head.weight"
+
 _MARK = "block.0.layer.0.SelfAttention.q.weight"
 
 
@@ -58,6 +63,23 @@ def tensor_shapes(config: T5Config, layers: int) -> dict[str, tuple[int, ...]]:
     if layers == config.layers:
         shapes[FINAL_NORM] = (d,)
     return shapes
+
+
+def decoder_shapes(config: T5Config, layers: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a decoder of `layers` layers, but for the embedding it shares."""
+    d, inner, ff = config.d_model, config.inner, config.d_ff
+    shapes: dict[str, tuple[int, ...]] = {DECODER_RELATIVE_BIAS: (config.relative_buckets, config.heads)}
+    for layer in range(layers):
+        name = f"decoder.block.{layer}.layer"
+        for place, attention in enumerate(("SelfAttention", "EncDecAttention")):
+            shapes |= {f"{name}.{place}.{attention}.{matrix}.weight": (inner, d) for matrix in "qkv"}
+            shapes[f"{name}.{place}.{attention}.o.weight"] = (d, inner)
+            shapes[f"{name}.{place}.layer_norm.weight"] = (d,)
+        ins = ("wi_0", "wi_1") if config.feed_forward == "gated-gelu" else ("wi",)
+        shapes |= {f"{name}.2.DenseReluDense.{matrix}.weight": (ff, d) for matrix in ins}
+        shapes[f"{name}.2.DenseReluDense.wo.weight"] = (d, ff)
+        shapes[f"{name}.2.layer_norm.weight"] = (d,)
+    return shapes | {DECODER_FINAL_NORM: (d,), HEAD: (config.vocab_size, d)}
 
 
 def find(folder: Path, config: T5Config, layers: int) -> dict[str, model_folder.Tensor]:

@@ -93,6 +93,7 @@ def make_t5_folder(
     embedding_rows: int | None = None,
     feed_forward: str = "gated-gelu",
     decoder: bool = False,
+    tied: bool = False,
     sharded: bool = False,
     dtype: str = "float32",
     seed: int = 0,
@@ -105,7 +106,8 @@ def make_t5_folder(
         texts, vocab: what the tokenizer is trained on, and its most pieces.
         embedding_rows: rows of the embedding; as many as the tokenizer has if not given.
         feed_forward: "gated-gelu" or "relu".
-        decoder: T5ForConditionalGeneration instead of T5EncoderModel.
+        decoder: T5ForConditionalGeneration instead of T5EncoderModel, with a head of its own as in T5.1.1.
+        tied: the decoder's head is the embedding, as in T5 1.0, and its outputs are scaled.
         sharded: several safetensors files and an index.
         dtype: "float32", "float16" or "bfloat16", on disk.
         seed: of the weights; everything else being equal, the same seed gives the same bytes.
@@ -120,11 +122,11 @@ def make_t5_folder(
         d_kv=d_kv,
         d_ff=d_ff,
         num_layers=layers,
-        num_decoder_layers=1,
+        num_decoder_layers=2,
         num_heads=heads,
         feed_forward_proj=feed_forward,
         decoder_start_token_id=0,
-        tie_word_embeddings=False,
+        tie_word_embeddings=tied,
     )
     model = random_t5(config, decoder=decoder, seed=seed).to(getattr(torch, dtype))
     total = sum(p.numel() * p.element_size() for p in model.parameters())
@@ -142,6 +144,9 @@ def random_t5(config: T5Config, *, decoder: bool = False, seed: int = 0) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = (T5ForConditionalGeneration if decoder else T5EncoderModel)(config).eval()
+        if decoder and not config.scale_decoder_outputs:
+            # transformers ties them when it makes a T5.1.1, and unties them when it reads one.
+            model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
         with torch.no_grad():
             for name, tensor in model.named_parameters():
                 if "relative_attention_bias" in name:

@@ -1,0 +1,298 @@
+"""A reader as a folder: a Hugging Face T5 that `memcorpus build` takes, and what a reader has beyond.
+
+    config.json, model.safetensors, tokenizer   T5ForConditionalGeneration, by its own names: the memory
+                                                encoder is its first layers, the live encoder its last
+    reader.json                                 the settings: α, β, how questions and passages become text
+    reader.safetensors                          what a T5 has no name for: the live encoder's table of
+                                                positions, the score, a separate question encoder
+
+So one folder is the reader and the memory encoder that belongs to it, and their fingerprint is one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from encoders import memory_encoder, model_folder, weights
+from encoders.fingerprint import Fingerprint
+from encoders.model_folder import ModelFolderError
+from encoders.reader.config import SEPARATE, ReaderConfig
+from encoders.t5_config import T5Config
+from encoders.template import MEMORY_TEMPLATE, PassageTemplate
+
+if TYPE_CHECKING:
+    from encoders.reader.model import Reader
+
+SETTINGS: Final = "reader.json"
+EXTRA_WEIGHTS: Final = "reader.safetensors"
+FORMAT: Final = 1
+# What a hub name downloads of a reader.
+PATTERNS: Final = (*model_folder.ENCODER_PATTERNS, SETTINGS, EXTRA_WEIGHTS)
+
+LIVE_BIAS: Final = "live.relative_attention_bias.weight"
+SCORE_NORM: Final = "score.norm.weight"
+SCORE_WEIGHT: Final = "score.weight"
+SCORE_BIAS: Final = "score.bias"
+QUESTION: Final = "question."
+
+QUESTION_TEMPLATE: Final = "question: {text}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderSettings:
+    """All of a reader but its weights.
+
+    Args:
+        config: the model.
+        compute_dtype: "float32" or "bfloat16", as `MemoryEncoder.load` has it.
+        max_tokens: passages are cut to this, EOS included.
+        template: how a passage becomes text; with the two above and the weights, the fingerprint of the
+            memory that the reader reads.
+        question_template: how a question becomes text, in {text}.
+        answer_tokens: the longest answer, EOS included.
+        retrieved, selected: k and m that it was trained with; selected is None without a score.
+
+    Raises:
+        ValueError: one is out of range.
+    """
+
+    config: ReaderConfig
+    compute_dtype: str = "bfloat16"
+    max_tokens: int = memory_encoder.MAX_TOKENS
+    template: str = MEMORY_TEMPLATE
+    question_template: str = QUESTION_TEMPLATE
+    answer_tokens: int = 32
+    retrieved: int = 20
+    selected: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.compute_dtype not in memory_encoder.COMPUTE_DTYPES:
+            raise ValueError(
+                f"compute_dtype is {self.compute_dtype!r}, "
+                f"wanted one of {', '.join(memory_encoder.COMPUTE_DTYPES)}"
+            )
+        for name, least in (("max_tokens", 2), ("answer_tokens", 2), ("retrieved", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}, wanted {least} or more")
+        if self.config.reranks and not (self.selected and 1 <= self.selected <= self.retrieved):
+            raise ValueError(
+                f"{self.selected} passages selected of {self.retrieved} retrieved: wanted 1 or more, and no "
+                "more than are retrieved"
+            )
+        if not self.config.reranks and self.selected is not None:
+            raise ValueError(f"{self.config.system} scores no passages and selects none")
+        PassageTemplate(self.template)
+        PassageTemplate(self.question_template)
+
+    def memory_fingerprint(self, folder: str | Path) -> Fingerprint:
+        """The fingerprint of the memory that this reader reads, from the weights in `folder`."""
+        return memory_encoder.memory_fingerprint(
+            folder,
+            live_proportion=self.config.live_proportion,
+            compute_dtype=self.compute_dtype,
+            max_tokens=self.max_tokens,
+            template=self.template,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads."""
+        raw = {name: value for name, value in asdict(self).items() if name != "config"}
+        return {"format": FORMAT, "reader": self.config.to_json(), **raw}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> ReaderSettings:
+        """Raises:
+        ValueError: a field is missing, unknown, or out of range.
+        """
+        values = dict(raw)
+        if values.pop("format", None) != FORMAT:
+            raise ValueError(f"format is {raw.get('format')!r}, wanted {FORMAT}")
+        try:
+            return cls(config=ReaderConfig.from_json(values.pop("reader")), **values)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no reader's settings: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderFolder:
+    """A folder's settings, and where its tensors are; `tensor(name)` reads one."""
+
+    path: Path
+    settings: ReaderSettings
+    tensor: Callable[[str], np.ndarray]
+
+
+def is_reader(name_or_folder: str | Path) -> bool:
+    """Whether a folder holds a reader, and not a plain T5."""
+    return (Path(name_or_folder).expanduser() / SETTINGS).is_file()
+
+
+def open_reader(name_or_folder: str | Path) -> ReaderFolder:
+    """A reader that was saved; every tensor is found and its shape checked, none is read yet.
+
+    Raises:
+        ModelFolderError: the folder holds no reader, or not all of one.
+    """
+    path = model_folder.resolve(name_or_folder, patterns=PATTERNS)
+    if not (path / SETTINGS).is_file():
+        raise ModelFolderError(
+            f"{path} has no {SETTINGS}: it holds no reader; give the folder that `memcorpus train` wrote"
+        )
+    try:
+        settings = ReaderSettings.from_json(model_folder.read_json(path / SETTINGS))
+    except ValueError as error:
+        raise ModelFolderError(f"{path / SETTINGS}: {error}") from error
+    config = settings.config
+    found = _t5_tensors(path, config)
+    extra = model_folder.find_file_tensors(path / EXTRA_WEIGHTS) if extra_shapes(config) else {}
+    for name, shape in extra_shapes(config).items():
+        if name not in extra or extra[name].shape != shape:
+            there = f"shape {list(extra[name].shape)}" if name in extra else "none"
+            raise ModelFolderError(
+                f"{path / EXTRA_WEIGHTS}: {name} has {there}, wanted {list(shape)} as {SETTINGS} says; "
+                "do they belong together?"
+            )
+        found[name] = extra[name].read
+    if not config.memory_layers:
+        found[LIVE_BIAS] = found[weights.RELATIVE_BIAS]
+    return ReaderFolder(path=path, settings=settings, tensor=lambda name: found[name]())
+
+
+def from_t5(name_or_folder: str | Path, settings: ReaderSettings) -> ReaderFolder:
+    """A reader not yet trained, from a T5.1.1: the memory encoder is its first (1-α)L layers, the live
+    encoder its last αL with a copy of the table of positions, a separate question encoder a copy of the
+    memory encoder; scores are zero.
+
+    Raises:
+        ModelFolderError: the folder holds no T5 with a decoder, or one of another shape.
+    """
+    path = model_folder.resolve(name_or_folder)
+    config = settings.config
+    found = _t5_tensors(path, config)
+
+    def tensor(name: str) -> np.ndarray:
+        if name in (SCORE_NORM, SCORE_WEIGHT, SCORE_BIAS):
+            return np.full(extra_shapes(config)[name], 1 if name == SCORE_NORM else 0, np.float32)
+        if name == LIVE_BIAS:
+            name = weights.RELATIVE_BIAS
+        return found[name.removeprefix(QUESTION)]()
+
+    return ReaderFolder(path=path, settings=settings, tensor=tensor)
+
+
+def read_t5(name_or_folder: str | Path) -> tuple[T5Config, int]:
+    """Shape of a T5's encoder, and the layers of its decoder.
+
+    Raises:
+        ModelFolderError: no T5, or one that starts or ends its answers otherwise than the published.
+    """
+    path = model_folder.resolve(name_or_folder)
+    raw = model_folder.read_json(path / "config.json")
+    config = weights.read_config(path)
+    layers = raw.get("num_decoder_layers") or config.layers
+    start, eos = raw.get("decoder_start_token_id", 0), raw.get("eos_token_id", 1)
+    if (start, eos) != (0, 1):
+        raise ModelFolderError(
+            f"{path / 'config.json'} starts answers with token {start} and ends them with {eos}; wanted "
+            "0 and 1, as every published T5 has"
+        )
+    return config, int(layers)
+
+
+def extra_shapes(config: ReaderConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of `reader.safetensors`."""
+    d = config.t5.d_model
+    shapes: dict[str, tuple[int, ...]] = {}
+    if config.live_layers and config.memory_layers:
+        shapes[LIVE_BIAS] = (config.t5.relative_buckets, config.t5.heads)
+    if config.reranks:
+        shapes |= {SCORE_NORM: (d,), SCORE_WEIGHT: (d,), SCORE_BIAS: ()}
+    if config.question_encoder == SEPARATE:
+        encoder = weights.tensor_shapes(config.t5, config.memory_layers)
+        shapes |= {QUESTION + name: shape for name, shape in encoder.items()}
+    return shapes
+
+
+def save(reader: Reader, settings: ReaderSettings, folder: Path, *, like: Path) -> None:
+    """Write a reader's folder.
+
+    Args:
+        reader: its weights are kept in float32.
+        settings: go into reader.json.
+        folder: must not be there; it is written aside and renamed, so it is there whole or not at all.
+        like: config.json and the tokenizer are copied from this folder.
+
+    Raises:
+        FileExistsError: the folder is there.
+    """
+    from safetensors.numpy import save_file
+
+    from encoders.reader import tensors
+
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists; give a folder that does not")
+    aside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for file in model_folder.find_tokenizer_files(like):
+        shutil.copy(file, aside)
+    raw = model_folder.read_json(like / "config.json")
+    raw |= {"architectures": ["T5ForConditionalGeneration"], "dtype": "float32"}
+    raw |= {"tie_word_embeddings": False, "scale_decoder_outputs": False}
+    raw |= {"num_decoder_layers": settings.config.decoder_layers}
+    raw.pop("torch_dtype", None)
+    (aside / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+    whole, extra = tensors.named(reader)
+    save_file(whole, aside / model_folder.WEIGHTS, metadata={"format": "pt"})
+    if extra:
+        save_file(extra, aside / EXTRA_WEIGHTS)
+    (aside / SETTINGS).write_text(json.dumps(settings.to_json(), indent=2) + "\n", encoding="utf-8")
+    aside.rename(folder)
+
+
+def _t5_tensors(path: Path, config: ReaderConfig) -> dict[str, Callable[[], np.ndarray]]:
+    """How to read every tensor of the encoder and decoder, the encoder's under their canonical names."""
+    shape, layers = read_t5(path)
+    if shape != config.t5 or layers != config.decoder_layers:
+        raise ModelFolderError(
+            f"{path} is a T5 of {shape.layers} + {layers} layers, width {shape.d_model}, the reader is one "
+            f"of {config.t5.layers} + {config.decoder_layers}, width {config.t5.d_model}; "
+            "do they belong together?"
+        )
+    encoder = weights.find(path, shape, shape.layers)
+    stored = model_folder.find_tensors(path)
+    found = {name: tensor.read for name, tensor in encoder.items()}
+    for name, wanted in weights.decoder_shapes(shape, layers).items():
+        if name == weights.HEAD:
+            head = stored.get(name, encoder[weights.EMBEDDING])
+            found[name] = _scaled(head) if _scales_outputs(path) else head.read
+            continue
+        if name not in stored or stored[name].shape != wanted:
+            there = f"shape {list(stored[name].shape)}" if name in stored else "none"
+            raise ModelFolderError(
+                f"{path}: {name} has {there}, wanted {list(wanted)} as config.json says; a reader needs "
+                "a T5 with its decoder (T5ForConditionalGeneration)"
+            )
+        found[name] = stored[name].read
+    return found
+
+
+def _scales_outputs(path: Path) -> bool:
+    """Whether this T5 scales its decoder's output by 1/sqrt(d): T5 1.0, whose head is its embedding, does.
+
+    transformers 4 said so with tie_word_embeddings; 5 writes that as true for all.
+    """
+    raw = model_folder.read_json(path / "config.json")
+    return bool(raw.get("scale_decoder_outputs", raw.get("tie_word_embeddings", True)))
+
+
+def _scaled(head: model_folder.Tensor) -> Callable[[], np.ndarray]:
+    """A head that does the scaling, since a reader's is its own."""
+    return lambda: head.read().astype(np.float32) * np.float32(head.shape[1] ** -0.5)
