@@ -1,0 +1,283 @@
+"""Training steps of a reader: gradients over micro-batches, Adafactor, data-parallel over devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from encoders.reader import losses
+from encoders.reader.dropout import Dropout
+from encoders.reader.model import Reader
+
+FROZEN, TRAINED = "frozen", "trained"
+MEMORY_ENCODERS = (FROZEN, TRAINED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How a reader is trained.
+
+    Args:
+        memory_encoder: "trained" (GLIMMER; FiD has none), or "frozen" (LUMEN): what is stored stays valid.
+        selected: m, or None for a reader that scores none.
+        learning_rate: constant.
+        batch: questions of a step.
+        micro_batch: questions of one pass; as many passes as needed make a step.
+        dropout: rate, everywhere T5 has it.
+        distillation: weight of perplexity distillation; 0 leaves it out.
+        temperature: τ of the distillation.
+        seed: of dropout and of the order of questions.
+
+    Raises:
+        ValueError: one is out of range.
+
+    Source: PAPERS: Training.
+    """
+
+    memory_encoder: str = TRAINED
+    selected: int | None = None
+    learning_rate: float = 1e-4
+    batch: int = 128
+    micro_batch: int = 128
+    dropout: float = 0.1
+    distillation: float = 1.0
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.memory_encoder not in MEMORY_ENCODERS:
+            raise ValueError(
+                f"memory_encoder is {self.memory_encoder!r}, wanted {' or '.join(MEMORY_ENCODERS)}"
+            )
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}, wanted a positive number")
+        if self.batch < 1 or self.micro_batch < 1 or self.batch % self.micro_batch:
+            raise ValueError(
+                f"a batch of {self.batch} is no whole number of micro-batches of {self.micro_batch}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, wanted 0 or more and below 1")
+        if not self.distillation >= 0 or not self.temperature > 0:
+            raise ValueError(
+                f"distillation has weight {self.distillation} and temperature {self.temperature}, wanted a "
+                "weight of 0 or more and a positive temperature"
+            )
+
+
+@jax.tree_util.register_dataclass
+@dataclass
+class Examples:
+    """Questions with their passages and answers, padded; see `Reader.pair`.
+
+    Args:
+        questions, question_lengths: [batch, question_tokens] token ids, left-aligned, and [batch].
+        passages: [batch, passages, passage_tokens] token ids, or their memory with a last axis of d.
+        lengths: [batch, passages] real tokens; 0 where a passage is absent.
+        targets, target_lengths: [batch, answer_tokens] token ids with EOS, and [batch]; a length of 0
+            marks a row that fills the batch up and does not count.
+    """
+
+    questions: Int[Array, "batch question_tokens"]
+    question_lengths: Int[Array, " batch"]
+    passages: Array
+    lengths: Int[Array, "batch passages"]
+    targets: Int[Array, "batch answer_tokens"]
+    target_lengths: Int[Array, " batch"]
+
+    def rows(self, begin: int, end: int) -> Examples:
+        """Some of the questions."""
+        return jax.tree.map(lambda array: array[begin:end], self)
+
+    @property
+    def size(self) -> int:
+        return int(self.questions.shape[0])
+
+
+@jax.tree_util.register_dataclass
+@dataclass
+class TrainingState:
+    """All that a step changes; what a checkpoint holds."""
+
+    weights: nnx.State
+    optimizer: Any
+    step: Int[Array, ""]
+
+
+class Trainer:
+    """A reader and its optimizer.
+
+    Args:
+        reader: with kernels stored in float32; its weights are copied.
+        settings: how it is trained.
+        devices: the batch is split over them; all local ones if not given.
+
+    Raises:
+        ValueError: a micro-batch is not divisible by the devices, or m does not go with the reader.
+    """
+
+    def __init__(
+        self, reader: Reader, settings: TrainingSettings, *, devices: Sequence[jax.Device] | None = None
+    ) -> None:
+        if reader.score is None and settings.selected is not None:
+            raise ValueError(f"{settings.selected} passages selected by a reader that scores none")
+        devices = list(devices or jax.local_devices())
+        if settings.micro_batch % len(devices):
+            raise ValueError(
+                f"a micro-batch of {settings.micro_batch} is no multiple of {len(devices)} devices"
+            )
+        self.settings = settings
+        self._mesh = Mesh(np.array(devices), ("data",))
+        frozen = _frozen_paths(reader) if settings.memory_encoder == FROZEN else frozenset()
+        self._graph, trained, kept = nnx.split(reader, lambda path, _: path not in frozen, ...)
+        replicated = NamedSharding(self._mesh, PartitionSpec())
+        self._kept = jax.device_put(kept, replicated)
+        self._optimizer = adafactor(settings.learning_rate)
+        trained = jax.device_put(trained, replicated)
+        self.state = TrainingState(trained, self._optimizer.init(trained), jnp.int32(0))
+        self._gradients = jax.jit(self._gradients_of)
+        self._update = jax.jit(self._updated, donate_argnums=(0, 1))
+
+    @property
+    def reader(self) -> Reader:
+        """The reader with the weights of now."""
+        return nnx.merge(self._graph, self.state.weights, self._kept)
+
+    def step(self, examples: Examples) -> dict[str, float]:
+        """One step on `settings.batch` questions.
+
+        Returns:
+            Means over the questions: "loss", what is minimized; "answer", -log p of an answer's token;
+            "distillation"; and "gradient_norm".
+
+        Raises:
+            ValueError: another number of questions.
+            FloatingPointError: the loss is not finite; the state is as before the step.
+        """
+        settings = self.settings
+        if examples.size != settings.batch:
+            raise ValueError(f"{examples.size} questions, wanted a batch of {settings.batch}")
+        tokens = max(int(np.sum(examples.target_lengths)), 1)
+        questions = max(int(np.sum(np.asarray(examples.target_lengths) > 0)), 1)
+        key = jax.random.fold_in(jax.random.key(settings.seed, impl="rbg"), self.state.step)
+        gradients: Any = None
+        totals = np.zeros(3)
+        for place, begin in enumerate(range(0, settings.batch, settings.micro_batch)):
+            rows = examples.rows(begin, begin + settings.micro_batch)
+            rows = jax.device_put(rows, NamedSharding(self._mesh, PartitionSpec("data")))
+            found, parts = self._gradients(
+                self.state.weights,
+                self._kept,
+                rows,
+                jax.random.fold_in(key, place),
+                jnp.float32(tokens),
+                jnp.float32(questions),
+            )
+            gradients = found if gradients is None else jax.tree.map(jnp.add, gradients, found)
+            totals += np.asarray(parts)
+        if not np.isfinite(totals).all():
+            raise FloatingPointError(
+                f"the loss is {totals[0]} at step {int(self.state.step)}; take a smaller learning rate"
+            )
+        norm = float(optax.global_norm(gradients))
+        self.state = self._update(self.state, gradients)
+        return {
+            "loss": float(totals[0]),
+            "answer": float(totals[1]),
+            "distillation": float(totals[2]),
+            "gradient_norm": norm,
+        }
+
+    def _gradients_of(
+        self,
+        weights: nnx.State,
+        kept: nnx.State,
+        examples: Examples,
+        key: PRNGKeyArray,
+        tokens: Float[Array, ""],
+        questions: Float[Array, ""],
+    ) -> tuple[nnx.State, Float[Array, "3"]]:
+        """Gradients of this micro-batch's share of the loss, and the shares themselves."""
+        settings = self.settings
+
+        def loss_of(weights: nnx.State) -> tuple[Float[Array, ""], Float[Array, "3"]]:
+            reader = nnx.merge(self._graph, weights, kept)
+            drop = Dropout(key, settings.dropout)
+            memory = examples.passages
+            if memory.ndim == 3:
+                # A frozen encoder's memory is what the store holds: nothing of it is dropped.
+                quiet = settings.memory_encoder == FROZEN
+                memory = (
+                    reader.remember(memory, examples.lengths)
+                    if quiet
+                    else reader.remember(memory, examples.lengths, drop)
+                )
+            pairs = reader.pair(
+                examples.questions, examples.question_lengths, memory, examples.lengths, drop
+            )
+            answer, distilled = losses.losses(
+                reader,
+                pairs,
+                examples.targets,
+                examples.target_lengths,
+                selected=settings.selected,
+                temperature=settings.temperature if settings.distillation else None,
+                drop=drop,
+            )
+            counted = examples.target_lengths > 0
+            answer_loss = jnp.where(counted, answer, 0.0).sum() / tokens
+            distillation_loss = jnp.where(counted, distilled, 0.0).sum() / questions
+            loss = answer_loss + settings.distillation * distillation_loss
+            return loss, jnp.stack([loss, answer_loss, distillation_loss])
+
+        return jax.grad(loss_of, has_aux=True)(weights)
+
+    def _updated(self, state: TrainingState, gradients: nnx.State) -> TrainingState:
+        updates, optimizer = self._optimizer.update(gradients, state.optimizer, state.weights)
+        return TrainingState(optax.apply_updates(state.weights, updates), optimizer, state.step + 1)
+
+
+def adafactor(learning_rate: float) -> optax.GradientTransformation:
+    """Adafactor with steps relative to each matrix's scale, as T5 is trained with.
+
+    Source: Shazeer & Stern 2018; PAPERS: Training.
+    """
+    return optax.adafactor(learning_rate, min_dim_size_to_factor=128)
+
+
+def _frozen_paths(reader: Reader) -> frozenset[tuple[Any, ...]]:
+    """Paths, in the state of the whole reader, of the memory encoder's weights.
+
+    By identity: the decoder shares an embedding, which has one path, and it may begin with "decoder".
+    """
+    encoder = {id(leaf) for leaf in _parameters(reader.memory_encoder).values()}
+    return frozenset(path for path, leaf in _parameters(reader).items() if id(leaf) in encoder)
+
+
+def _parameters(module: nnx.Module) -> dict[tuple[Any, ...], nnx.Param]:
+    return {path: node for path, node in nnx.iter_graph(module) if isinstance(node, nnx.Param)}
+
+
+@partial(jax.jit, static_argnames=("graph", "selected", "tokens"))
+def _answer(
+    graph: Any, state: nnx.State, examples: Examples, *, selected: int | None, tokens: int
+) -> tuple[Array, Array, Array | None, Array | None]:
+    from encoders.reader.greedy import greedy
+
+    reader = nnx.merge(graph, state)
+    memory = examples.passages
+    if memory.ndim == 3:
+        memory = reader.remember(memory, examples.lengths)
+    pairs = reader.pair(examples.questions, examples.question_lengths, memory, examples.lengths)
+    read, chosen, scores = reader.read(pairs, selected=selected)
+    answers, total = greedy(reader.decoder, *read.fused(), tokens=tokens)
+    return answers, total, chosen, scores
