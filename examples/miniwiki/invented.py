@@ -65,25 +65,29 @@ def invented_entities(count: int, seed: int = 0) -> Iterator[Entity]:
 
 
 class _Names:
-    """Names that nothing in the tables and nothing invented before has; `rng` is the entity's own."""
+    """Names that nothing in the tables has; `rng` is the entity's own."""
 
     rng: Random
 
     def __init__(self) -> None:
-        self._taken = _real_names()
+        self._real = _real_names()
+        self._given: set[str] = set()
 
     def word(self, low: int = 2, high: int = 3) -> str:
         """A capitalized word of `low` to `high` syllables; it may come again."""
         rng = self.rng
-        parts = [rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(rng.randint(low, high))]
-        return ("".join(parts) + rng.choice(_CODAS)).capitalize()
+        while True:
+            parts = [rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(rng.randint(low, high))]
+            word = "".join(parts) + rng.choice(_CODAS)
+            if word not in self._real:
+                return word.capitalize()
 
     def new(self, form: str = "{}", low: int = 2, high: int = 3) -> str:
         """A name of this form that has not been given yet."""
         while True:
             name = form.format(self.word(low, high))
-            if name.lower() not in self._taken:
-                self._taken.add(name.lower())
+            if name.lower() not in self._real and name not in self._given:
+                self._given.add(name)
                 return name
 
     def person(self) -> str:
