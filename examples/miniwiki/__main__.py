@@ -1,4 +1,4 @@
-"""The command line: `python -m examples.miniwiki dump OUT`, `... models OUT_DIR` and `... demo OUT_DIR`."""
+"""The command line: `python -m examples.miniwiki` with `dump OUT`, `tasks`, `models` or `demo OUT_DIR`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from examples.miniwiki import export
+from examples.miniwiki import tasks as task_files
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dump.add_argument("--encoding", default="utf-8", help="of the XML (default: utf-8)")
     dump.add_argument("--pages-per-stream", type=int, default=100)
     dump.add_argument("--no-broken", action="store_true", help="leave out the malformed page")
+    dump.add_argument("--invented", type=int, default=0, help="how many articles about invented entities")
     dump.add_argument("--seed", type=int, default=0)
+    tasks = commands.add_parser("tasks", help="write questions about the articles as KILT's task files")
+    tasks.add_argument("out_dir", type=Path)
+    tasks.add_argument("--invented", type=int, default=0, help="as in the dump that they are asked about")
+    tasks.add_argument("--seed", type=int, default=0)
     models = commands.add_parser("models", help="make the demo's small models")
     models.add_argument("out_dir", type=Path)
     models.add_argument("--seed", type=int, default=0)
@@ -33,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "demo":
             _demo(options)
             return 0
-        made = _dump(options) if options.command == "dump" else _models(options)
+        made = {"dump": _dump, "tasks": _tasks, "models": _models}[options.command](options)
     except (ValueError, LookupError, OSError) as error:
         print(f"miniwiki: {error}", file=sys.stderr)
         return 2
@@ -50,7 +56,13 @@ def _dump(options: argparse.Namespace) -> dict[str, object]:
         pages_per_stream=options.pages_per_stream,
         encoding=options.encoding,
         broken=not options.no_broken,
+        invented=options.invented,
     ).as_dict()
+
+
+def _tasks(options: argparse.Namespace) -> dict[str, object]:
+    written = task_files.write_tasks(options.out_dir, invented=options.invented, seed=options.seed)
+    return {name: str(path) for name, path in written.items()}
 
 
 def _models(options: argparse.Namespace) -> dict[str, object]:

@@ -78,17 +78,20 @@ def write_dump(
     pages_per_stream: int = 100,
     encoding: str = "utf-8",
     broken: bool = True,
+    invented: int = 0,
 ) -> DumpTruth:
     """Write a dump; the same arguments give the same bytes, and memory does not grow with it.
 
     Args:
       path: the file, or an existing folder, in which the file gets its usual name (FILE_NAMES).
       articles: how many articles; None for those of the tables. Other pages come on top.
-      seed: of the phrasing and of ids and times.
+      seed: of the phrasing, of ids and times, and of the invented entities.
       form: plain XML, one bz2 stream, or multistream bz2 with an index beside it.
       pages_per_stream: pages in one bz2 stream of a multistream dump; Wikimedia has 100.
       encoding: of the XML; other than UTF-8 (say UTF-16) it is named in an XML declaration.
       broken: whether one page is no well-formed XML.
+      invented: how many articles about invented entities come on top; those of the tables come
+        first, and keep their page ids.
 
     Returns:
       The counts of pages by kind.
@@ -106,7 +109,8 @@ def write_dump(
     if form == "multistream" and codec.name != "utf-8":
         raise ValueError(f"a multistream dump is UTF-8, not {encoding}; use form 'xml' or 'bz2'")
     counts: Counter[str] = Counter()
-    numbered = _numbered(pages(articles, seed, broken=broken), seed, counts)
+    everything = pages(articles, seed, broken=broken, invented=invented)
+    numbered = _numbered(everything, seed, counts)
     index_path, streams = None, 1
     with ExitStack() as stack:
         out = stack.enter_context(path.open("wb"))
@@ -130,6 +134,15 @@ def write_dump(
         deleted=counts["deleted"],
         broken=counts["broken"],
     )
+
+
+def page_ids(*, seed: int = 0, invented: int = 0) -> dict[str, int]:
+    """The page id of each article, by title, in the dump that `write_dump` writes by default.
+
+    The form, the encoding and the pages in a stream change no id; `articles` and `broken` do.
+    """
+    numbered = _numbered(pages(seed=seed, invented=invented), seed, Counter())
+    return {item.page.title: item.page_id for item in numbered if item.page.kind == "article"}
 
 
 @dataclass(frozen=True, slots=True)

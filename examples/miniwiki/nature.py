@@ -45,9 +45,11 @@ def electron_configuration(number: int) -> str:
 
 def _kin(element: Element) -> list[Element]:
     """The other elements of its group or, without a group, of its series."""
+    # By number: an invented element stands in the place of a real one.
+    others = [e for e in ELEMENTS if e.number != element.number]
     if element.group is None:
-        return [e for e in ELEMENTS if e.category == element.category and e is not element]
-    return [e for e in ELEMENTS if e.group == element.group and e is not element]
+        return [e for e in others if e.category == element.category]
+    return [e for e in others if e.group == element.group]
 
 
 def place_in_table(element: Element) -> str:

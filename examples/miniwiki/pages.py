@@ -9,6 +9,7 @@ from typing import Literal
 
 from examples.miniwiki import markup
 from examples.miniwiki.articles import article_of, list_articles, redirects_to, shared_names
+from examples.miniwiki.invented import invented_entities
 from examples.miniwiki.markup import Draft, link
 from examples.miniwiki.systematic import systematic_articles
 from examples.miniwiki.tables import entities
@@ -52,29 +53,34 @@ def count_articles() -> int:
     return sum(1 for _ in entities()) + sum(1 for _ in list_articles())
 
 
-def drafts(articles: int | None = None, seed: int = 0) -> Iterator[Draft]:
-    """The articles alone: those of the tables, then systematic ones; None means the tables'."""
-    for draft, _ in _drafts_and_redirects(articles, seed):
+def drafts(articles: int | None = None, seed: int = 0, *, invented: int = 0) -> Iterator[Draft]:
+    """The articles alone: the tables', those of invented entities, systematic ones (see `pages`)."""
+    for draft, _ in _drafts_and_redirects(articles, seed, invented):
         yield draft
 
 
-def pages(articles: int | None = None, seed: int = 0, *, broken: bool = True) -> Iterator[WikiPage]:
+def pages(
+    articles: int | None = None, seed: int = 0, *, broken: bool = True, invented: int = 0
+) -> Iterator[WikiPage]:
     """Every page, in the order of the dump.
 
     Args:
       articles: how many articles proper; the other pages come on top. None: those of the tables.
-      seed: of the phrasing.
+      seed: of the phrasing, and of the invented entities.
       broken: whether the one page that is no well-formed XML is among them.
+      invented: how many articles about invented entities come on top, after those of the tables.
     """
     # Checked here and not in a generator's first step, so that no file has been opened by then.
     if articles is not None and articles < 1:
         raise ValueError(f"articles is {articles}, wanted at least 1")
-    return _pages(articles, seed, broken)
+    if invented < 0:
+        raise ValueError(f"invented is {invented}, wanted at least 0")
+    return _pages(articles, seed, broken, invented)
 
 
-def _pages(articles: int | None, seed: int, broken: bool) -> Iterator[WikiPage]:
+def _pages(articles: int | None, seed: int, broken: bool, invented: int) -> Iterator[WikiPage]:
     extras = _special_pages(broken)
-    for place, (draft, redirects) in enumerate(_drafts_and_redirects(articles, seed)):
+    for place, (draft, redirects) in enumerate(_drafts_and_redirects(articles, seed, invented)):
         yield WikiPage(kind="article", title=draft.title, text=draft.wikitext())
         for index, title in enumerate(redirects):
             yield _redirect(title, draft.title, index)
@@ -90,13 +96,19 @@ def _pages(articles: int | None, seed: int, broken: bool) -> Iterator[WikiPage]:
     yield from extras
 
 
-def _drafts_and_redirects(articles: int | None, seed: int) -> Iterator[tuple[Draft, list[str]]]:
-    everything = itertools.chain(
+def _drafts_and_redirects(
+    articles: int | None, seed: int, invented: int
+) -> Iterator[tuple[Draft, list[str]]]:
+    of_tables: Iterator[tuple[Draft, list[str]]] = itertools.chain(
         ((article_of(entity, seed), redirects_to(entity)) for entity in entities()),
         ((draft, []) for draft in list_articles()),
-        ((draft, _short_names(draft)) for draft in systematic_articles(seed)),
     )
-    return itertools.islice(everything, count_articles() if articles is None else articles)
+    systematic = ((draft, _short_names(draft)) for draft in systematic_articles(seed))
+    beyond = 0 if articles is None else max(0, articles - count_articles())
+    yield from itertools.islice(of_tables, articles)
+    for entity in invented_entities(invented, seed):
+        yield article_of(entity, seed), []
+    yield from itertools.islice(systematic, beyond)
 
 
 def _short_names(draft: Draft) -> list[str]:

@@ -14,6 +14,7 @@ from examples.miniwiki.tables import (
     Mountain,
     Person,
     River,
+    Water,
     entities,
 )
 
@@ -78,6 +79,24 @@ def asked_of(entity: Entity) -> _Asked:
     return {attribute: pair for attribute, pair in asked.items() if pair[0]}
 
 
+def subject_of(entity: Entity) -> str:
+    """The entity as it stands inside a sentence, such as "the Danube" or "the element mercury"."""
+    if isinstance(entity, Element):
+        low = entity.name.lower()
+        return low if entity.title == entity.name else f"the element {low}"
+    if isinstance(entity, Country):
+        return entity.the_name
+    if isinstance(entity, Body):
+        if entity.name == "Moon":
+            return "the Moon"
+        return entity.name if entity.title == entity.name else f"the {entity.kind} {entity.name}"
+    if isinstance(entity, River):
+        return entity.title if entity.title.startswith("River ") else f"the {entity.title}"
+    if isinstance(entity, Water) and (entity.kind != "lake" or entity.name.endswith("Sea")):
+        return f"the {entity.name}"
+    return entity.name
+
+
 def _number(value: float | None) -> tuple[str, ...]:
     if value is None:
         return ()
@@ -89,7 +108,7 @@ def _one(value: str | None) -> tuple[str, ...]:
 
 
 def _element(e: Element) -> _Asked:
-    low = e.name.lower() if e.title == e.name else f"the element {e.name.lower()}"
+    low = subject_of(e)
     return {
         "symbol": (
             (e.symbol,),
@@ -121,7 +140,7 @@ def _element(e: Element) -> _Asked:
 
 
 def _country(c: Country) -> _Asked:
-    the = c.the_name
+    the = subject_of(c)
     return {
         "capital": (
             _one(c.capital),
@@ -158,8 +177,7 @@ def _country(c: Country) -> _Asked:
 
 
 def _body(b: Body) -> _Asked:
-    name = f"the {b.kind} {b.name}" if b.title != b.name else b.name
-    name = "the Moon" if b.name == "Moon" else name
+    name = subject_of(b)
     return {
         "diameter": (_number(b.diameter_km), (f"How big is {name}?", f"diameter of {name}")),
         "discoverers": (b.discoverers, (f"Who discovered {name}?", f"discoverer of {name}")),
@@ -177,7 +195,7 @@ def _body(b: Body) -> _Asked:
 
 
 def _river(r: River) -> _Asked:
-    the = r.title if r.title.startswith("River ") else f"the {r.title}"
+    the = subject_of(r)
     return {
         "mouth": (
             (r.mouth,),
