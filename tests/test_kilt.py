@@ -279,7 +279,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         ('{"id": " 1"}', "line 2 has the id '1' of line 1; ids must be unique"),
         ('{"id": 2, "input": 3}', "line 2 has 'input' 3, wanted a string"),
         ('{"id": 2, "output": {}}', "line 2 has 'output' {}, wanted a list of objects"),
-        ('{"id": 2, "output": [{"answer": ["x"]}]}', r"line 2 has 'answer' \["x"\], wanted a string"),
+        ('{"id": 2, "output": [{"answer": [5]}]}', r"line 2 has 'answer' \[5\], wanted a string"),
         ('{"id": 2, "output": [{"provenance": "A"}]}', "'provenance' \"A\", wanted a list of objects"),
         (
             '{"id": 2, "output": [{"provenance": [{"wikipedia_id": 1.5}]}]}',
