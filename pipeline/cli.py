@@ -9,7 +9,7 @@ import traceback
 import click
 
 from pipeline import quiet, work
-from pipeline.commands import build, check, costs, options, read, versions
+from pipeline.commands import build, check, costs, evaluate, options, read, versions
 from storage import errors
 
 
@@ -76,6 +76,7 @@ def cli() -> None:
       memcorpus search corpus "Where does the Danube end?"
       memcorpus get corpus 17 42 --memory
       memcorpus verify corpus --full
+      memcorpus evaluate nq-dev-kilt.jsonl predictions.jsonl
     """
 
 
@@ -86,6 +87,7 @@ for command in (
     read.info,
     read.search,
     read.get,
+    evaluate.evaluate,
     versions.reencode,
     versions.versions,
     versions.use,

@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from pipeline import report
+from pipeline.kilt import Scores
 from pipeline.progress import Snapshot
 from pipeline.stages import (
     embed_shards,
@@ -258,4 +259,19 @@ def print_versions(versions: Sequence[Mapping[str, Any]], out: Console) -> None:
             size(version["bytes"]),
             f"{version['quality']['relative_error']:.2g}",
         )
+    out.print(table)
+
+
+def print_scores(scores: Mapping[str, Scores], out: Console) -> None:
+    """KILT's scores in percent, a column a task file."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in scores:
+        table.add_column(name, justify="right")
+    table.add_row("examples", *(f"{found.examples:,}" for found in scores.values()))
+    for part in ("downstream", "kilt", "retrieval"):
+        names = dict.fromkeys(name for found in scores.values() for name in getattr(found, part))
+        for name in names:
+            values = (getattr(found, part).get(name) for found in scores.values())
+            table.add_row(name, *("-" if value is None else f"{100 * value:.2f}" for value in values))
     out.print(table)
