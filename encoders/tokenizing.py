@@ -48,6 +48,10 @@ class Tokens:
         """Tokens of each text, int64 [texts]."""
         return np.diff(self.offsets)
 
+    def split(self) -> list[npt.NDArray[np.int32]]:
+        """The ids of each text, views."""
+        return np.split(self.ids, self.offsets[1:-1]) if len(self.cut) else []
+
 
 class Tokenizer:
     """A model folder's tokenizer, with a limit on tokens.
@@ -100,6 +104,11 @@ class Tokenizer:
             row[:] = sequence[: len(row)]
             row[-1] = sequence[-1]  # EOS, also of a text that is cut
         return Tokens(ids, offsets, cut)
+
+    def decode(self, ids: npt.NDArray[np.integer]) -> list[str]:
+        """Texts of rows of ids [texts, tokens]; padding, EOS and other special tokens leave no trace."""
+        texts: list[str] = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [text.strip() for text in texts]
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         if not texts:

@@ -9,7 +9,7 @@ import traceback
 import click
 
 from pipeline import quiet, work
-from pipeline.commands import build, check, costs, evaluate, options, read, versions
+from pipeline.commands import build, check, costs, evaluate, options, read, reading, versions
 from storage import errors
 
 
@@ -87,6 +87,8 @@ for command in (
     read.info,
     read.search,
     read.get,
+    reading.train,
+    reading.answer,
     evaluate.evaluate,
     versions.reencode,
     versions.versions,

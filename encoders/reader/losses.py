@@ -8,20 +8,21 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from encoders.reader.examples import Rows
 from encoders.reader.greedy import START
 from encoders.reader.model import Pairs, Reader, select
 from encoders.t5 import Drop, keep
 
 
-def inputs_of(targets: Int[Array, "batch tokens"]) -> Int[Array, "batch tokens"]:
+def inputs_of(targets: Int[Rows, "batch tokens"]) -> Int[Array, "batch tokens"]:
     """What the decoder is given for these targets: the start token, then all of them but the last."""
     return jnp.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=START)
 
 
 def answer_log_probability(
     logits: Float[Array, "*batch tokens vocab"],
-    targets: Int[Array, "*batch tokens"],
-    lengths: Int[Array, " *batch"],
+    targets: Int[Rows, "*batch tokens"],
+    lengths: Int[Rows, " *batch"],
 ) -> Float[Array, " *batch"]:
     """log p(answer): the sum over its tokens, EOS included."""
     each = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), targets[..., None], axis=-1)[..., 0]
@@ -31,8 +32,8 @@ def answer_log_probability(
 def passage_log_probabilities(
     reader: Reader,
     ranked: Pairs,
-    targets: Int[Array, "batch tokens"],
-    lengths: Int[Array, " batch"],
+    targets: Int[Rows, "batch tokens"],
+    lengths: Int[Rows, " batch"],
 ) -> Float[Array, "batch passages"]:
     """log p_LM(answer | passage_i alone, Q) for each of k passages; no gradient passes through it.
 
@@ -83,8 +84,8 @@ def distillation(
 def losses(
     reader: Reader,
     pairs: Pairs,
-    targets: Int[Array, "batch tokens"],
-    lengths: Int[Array, " batch"],
+    targets: Int[Rows, "batch tokens"],
+    lengths: Int[Rows, " batch"],
     *,
     selected: int | None,
     temperature: float | None,

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+import optax  # type: ignore[import-untyped]
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from encoders.reader import losses
 from encoders.reader.dropout import Dropout
+from encoders.reader.examples import Examples
 from encoders.reader.model import Reader
 
 FROZEN, TRAINED = "frozen", "trained"
@@ -30,7 +30,8 @@ class TrainingSettings:
     Args:
         memory_encoder: "trained" (GLIMMER; FiD has none), or "frozen" (LUMEN): what is stored stays valid.
         selected: m, or None for a reader that scores none.
-        learning_rate: constant.
+        learning_rate: constant, after the warm-up.
+        warmup: steps over which it rises from 0; for models that were never trained.
         batch: questions of a step.
         micro_batch: questions of one pass; as many passes as needed make a step.
         dropout: rate, everywhere T5 has it.
@@ -47,6 +48,7 @@ class TrainingSettings:
     memory_encoder: str = TRAINED
     selected: int | None = None
     learning_rate: float = 1e-4
+    warmup: int = 0
     batch: int = 128
     micro_batch: int = 128
     dropout: float = 0.1
@@ -61,6 +63,8 @@ class TrainingSettings:
             )
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}, wanted a positive number")
+        if self.warmup < 0:
+            raise ValueError(f"warmup is {self.warmup}, wanted 0 or more steps")
         if self.batch < 1 or self.micro_batch < 1 or self.batch % self.micro_batch:
             raise ValueError(
                 f"a batch of {self.batch} is no whole number of micro-batches of {self.micro_batch}"
@@ -72,35 +76,6 @@ class TrainingSettings:
                 f"distillation has weight {self.distillation} and temperature {self.temperature}, wanted a "
                 "weight of 0 or more and a positive temperature"
             )
-
-
-@jax.tree_util.register_dataclass
-@dataclass
-class Examples:
-    """Questions with their passages and answers, padded; see `Reader.pair`.
-
-    Args:
-        questions, question_lengths: [batch, question_tokens] token ids, left-aligned, and [batch].
-        passages: [batch, passages, passage_tokens] token ids, or their memory with a last axis of d.
-        lengths: [batch, passages] real tokens; 0 where a passage is absent.
-        targets, target_lengths: [batch, answer_tokens] token ids with EOS, and [batch]; a length of 0
-            marks a row that fills the batch up and does not count.
-    """
-
-    questions: Int[Array, "batch question_tokens"]
-    question_lengths: Int[Array, " batch"]
-    passages: Array
-    lengths: Int[Array, "batch passages"]
-    targets: Int[Array, "batch answer_tokens"]
-    target_lengths: Int[Array, " batch"]
-
-    def rows(self, begin: int, end: int) -> Examples:
-        """Some of the questions."""
-        return jax.tree.map(lambda array: array[begin:end], self)
-
-    @property
-    def size(self) -> int:
-        return int(self.questions.shape[0])
 
 
 @jax.tree_util.register_dataclass
@@ -136,21 +111,22 @@ class Trainer:
                 f"a micro-batch of {settings.micro_batch} is no multiple of {len(devices)} devices"
             )
         self.settings = settings
-        self._mesh = Mesh(np.array(devices), ("data",))
         frozen = _frozen_paths(reader) if settings.memory_encoder == FROZEN else frozenset()
         self._graph, trained, kept = nnx.split(reader, lambda path, _: path not in frozen, ...)
-        replicated = NamedSharding(self._mesh, PartitionSpec())
+        mesh = Mesh(np.array(devices), ("data",))
+        replicated = NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
+        self._split = NamedSharding(mesh, PartitionSpec("data"))  # type: ignore[no-untyped-call]
         self._kept = jax.device_put(kept, replicated)
-        self._optimizer = adafactor(settings.learning_rate)
+        self._optimizer = adafactor(settings)
         trained = jax.device_put(trained, replicated)
         self.state = TrainingState(trained, self._optimizer.init(trained), jnp.int32(0))
         self._gradients = jax.jit(self._gradients_of)
-        self._update = jax.jit(self._updated, donate_argnums=(0, 1))
+        self._update = jax.jit(self._updated, donate_argnums=0)
 
     @property
     def reader(self) -> Reader:
         """The reader with the weights of now."""
-        return nnx.merge(self._graph, self.state.weights, self._kept)
+        return cast(Reader, nnx.merge(self._graph, self.state.weights, self._kept))
 
     def step(self, examples: Examples) -> dict[str, float]:
         """One step on `settings.batch` questions.
@@ -173,7 +149,7 @@ class Trainer:
         totals = np.zeros(3)
         for place, begin in enumerate(range(0, settings.batch, settings.micro_batch)):
             rows = examples.rows(begin, begin + settings.micro_batch)
-            rows = jax.device_put(rows, NamedSharding(self._mesh, PartitionSpec("data")))
+            rows = jax.device_put(rows, self._split)
             found, parts = self._gradients(
                 self.state.weights,
                 self._kept,
@@ -205,11 +181,11 @@ class Trainer:
         key: PRNGKeyArray,
         tokens: Float[Array, ""],
         questions: Float[Array, ""],
-    ) -> tuple[nnx.State, Float[Array, "3"]]:
+    ) -> tuple[nnx.State, Float[Array, 3]]:
         """Gradients of this micro-batch's share of the loss, and the shares themselves."""
         settings = self.settings
 
-        def loss_of(weights: nnx.State) -> tuple[Float[Array, ""], Float[Array, "3"]]:
+        def loss_of(weights: nnx.State) -> tuple[Float[Array, ""], Float[Array, 3]]:
             reader = nnx.merge(self._graph, weights, kept)
             drop = Dropout(key, settings.dropout)
             memory = examples.passages
@@ -221,9 +197,7 @@ class Trainer:
                     if quiet
                     else reader.remember(memory, examples.lengths, drop)
                 )
-            pairs = reader.pair(
-                examples.questions, examples.question_lengths, memory, examples.lengths, drop
-            )
+            pairs = reader.pair(examples.questions, examples.question_lengths, memory, examples.lengths, drop)
             answer, distilled = losses.losses(
                 reader,
                 pairs,
@@ -239,19 +213,20 @@ class Trainer:
             loss = answer_loss + settings.distillation * distillation_loss
             return loss, jnp.stack([loss, answer_loss, distillation_loss])
 
-        return jax.grad(loss_of, has_aux=True)(weights)
+        return cast("tuple[nnx.State, Array]", jax.grad(loss_of, has_aux=True)(weights))
 
     def _updated(self, state: TrainingState, gradients: nnx.State) -> TrainingState:
         updates, optimizer = self._optimizer.update(gradients, state.optimizer, state.weights)
         return TrainingState(optax.apply_updates(state.weights, updates), optimizer, state.step + 1)
 
 
-def adafactor(learning_rate: float) -> optax.GradientTransformation:
+def adafactor(settings: TrainingSettings) -> optax.GradientTransformation:
     """Adafactor with steps relative to each matrix's scale, as T5 is trained with.
 
     Source: Shazeer & Stern 2018; PAPERS: Training.
     """
-    return optax.adafactor(learning_rate, min_dim_size_to_factor=128)
+    rate = optax.schedules.warmup_constant_schedule(0.0, settings.learning_rate, settings.warmup)
+    return optax.adafactor(rate if settings.warmup else settings.learning_rate, min_dim_size_to_factor=128)
 
 
 def _frozen_paths(reader: Reader) -> frozenset[tuple[Any, ...]]:
@@ -265,19 +240,3 @@ def _frozen_paths(reader: Reader) -> frozenset[tuple[Any, ...]]:
 
 def _parameters(module: nnx.Module) -> dict[tuple[Any, ...], nnx.Param]:
     return {path: node for path, node in nnx.iter_graph(module) if isinstance(node, nnx.Param)}
-
-
-@partial(jax.jit, static_argnames=("graph", "selected", "tokens"))
-def _answer(
-    graph: Any, state: nnx.State, examples: Examples, *, selected: int | None, tokens: int
-) -> tuple[Array, Array, Array | None, Array | None]:
-    from encoders.reader.greedy import greedy
-
-    reader = nnx.merge(graph, state)
-    memory = examples.passages
-    if memory.ndim == 3:
-        memory = reader.remember(memory, examples.lengths)
-    pairs = reader.pair(examples.questions, examples.question_lengths, memory, examples.lengths)
-    read, chosen, scores = reader.read(pairs, selected=selected)
-    answers, total = greedy(reader.decoder, *read.fused(), tokens=tokens)
-    return answers, total, chosen, scores

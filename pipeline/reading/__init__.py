@@ -1,0 +1,1 @@
+"""Readers at work on a corpus: training, answering, and the files of both."""
