@@ -19,16 +19,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
-from fractions import Fraction
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline import kilt
-from pipeline.build import build
 from pipeline.kilt import Example, Output, Prediction, Provenance
-from pipeline.settings import BuildSettings
-from retrieval import open_corpus
+from retrieval import Corpus, open_corpus
 
 KS = (1, 5, 20, 100)
 
@@ -60,9 +59,8 @@ def task(articles: list[dict[str, Any]]) -> Iterator[Example]:
             )
 
 
-def retrieve(corpus_folder: Path, examples: list[Example], retriever: str) -> Iterator[Prediction]:
+def retrieve(corpus: Corpus, examples: list[Example]) -> Iterator[Prediction]:
     """The pages of the passages nearest to each question, each page once."""
-    corpus = open_corpus(corpus_folder, retriever=retriever)
     rows = corpus.passages(range(len(corpus))).select(["page_id", "title"]).to_pylist()
     pages = [Provenance(wikipedia_id=row["page_id"], title=row["title"]) for row in rows]
     # Long paragraphs are several passages, so more passages than pages are wanted.
@@ -76,14 +74,15 @@ def retrieve(corpus_folder: Path, examples: list[Example], retriever: str) -> It
         yield Prediction(id=example.id, input=example.input, answer=None, provenance=best)
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
+    """Do all of it; prints the shares."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--retriever", required=True)
     parser.add_argument("--memory-encoder", required=True)
-    parser.add_argument("--live-proportion", type=Fraction, default=Fraction(1, 3))
+    parser.add_argument("--live-proportion", default="1/3")
     parser.add_argument("--out", type=Path, default=Path("squad"))
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     articles = json.loads(arguments.file.read_bytes())["data"]
@@ -93,18 +92,14 @@ def main() -> None:
     kilt.write_examples(out / "questions.jsonl", answerable)
     lines = [json.dumps(record) + "\n" for record in source(articles)]
     (out / "paragraphs.jsonl").write_text("".join(lines), encoding="ascii")
-    built = build(
-        BuildSettings(
-            sources=(f"jsonl:{out / 'paragraphs.jsonl'}",),
-            retriever=arguments.retriever,
-            memory_encoder=arguments.memory_encoder,
-            live_proportion=arguments.live_proportion,
-        ),
-        out / "corpus",
-    )
-    found = list(retrieve(built.root, everything, arguments.retriever))
+    command = [sys.executable, "-m", "pipeline", "build", "--out", str(out / "corpus")]
+    command += ["--source", f"jsonl:{out / 'paragraphs.jsonl'}", "--retriever", arguments.retriever]
+    command += ["--memory-encoder", arguments.memory_encoder]
+    subprocess.run([*command, "--live-proportion", arguments.live_proportion], check=True)
+    corpus = open_corpus(out / "corpus", retriever=arguments.retriever)
+    found = list(retrieve(corpus, everything))
     kilt.write_predictions(out / "found.jsonl", found)
-    print(f"{len(lines)} paragraphs of {len(articles)} articles, {len(open_corpus(built.root))} passages")
+    print(f"{len(lines)} paragraphs of {len(articles)} articles, {len(corpus)} passages")
     print(f"{'':24}" + "".join(f"{name:>12}" for name in ("Rprec", *(f"recall@{k}" for k in KS))))
     for name, examples in (("questions", everything), ("with an answer", answerable)):
         ids = {example.id for example in examples}
