@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from examples.miniwiki import articles, relations, tables
 from examples.miniwiki.__main__ import main
 from examples.miniwiki.questions import asked_of, subject_of
 from examples.miniwiki.tasks import SPLITS, TASKS
-from pipeline import passages, sources
+from pipeline import kilt, passages, sources
 from pipeline.articles import Article
 
 INVENTED = 700
@@ -60,6 +61,16 @@ def test_every_task_has_its_files(files: Examples) -> None:
     assert min(map(len, files.values())) > 200
     ids = [example["id"] for example in everything(files)]
     assert len(set(ids)) == len(ids)
+
+
+def test_the_project_reads_them(folder: Path, files: Examples) -> None:
+    for path in folder.iterdir():
+        read = list(kilt.read_examples(path))
+        assert [(e.id, e.input) for e in read] == [(e["id"], e["input"]) for e in files[path.stem]]
+        assert all(
+            e.answers == tuple(o["answer"] for o in g["output"])
+            for e, g in zip(read, files[path.stem], strict=True)
+        )
 
 
 def test_answers_stand_in_the_passages_of_their_provenance(
@@ -157,6 +168,25 @@ def test_false_names_are_nobody_elses_and_of_other_continents(files: Examples) -
                 assert (holder is river) == (example["output"][0]["answer"] == "SUPPORTS")
                 assert holder is river or holder.continent != river.continent
     assert seen > 5
+
+
+def test_claims_alone_do_not_tell_whether_they_are_true(files: Examples) -> None:
+    def words(example: dict[str, Any]) -> set[str]:
+        return set(re.findall(r"\w+", example["input"]))
+
+    # Naive Bayes over words: what a reader can learn that never looks at a passage.
+    seen: dict[str, Counter[str]] = {"SUPPORTS": Counter(), "REFUTES": Counter()}
+    for example in files["facts-train"]:
+        seen[example["output"][0]["answer"]].update(words(example))
+    examples = files["facts-dev"] + files["facts-test"]
+    right = 0
+    for example in examples:
+        odds = sum(
+            math.log((seen["SUPPORTS"][word] + 1) / (seen["REFUTES"][word] + 1)) for word in words(example)
+        )
+        right += (odds > 0) == (example["output"][0]["answer"] == "SUPPORTS")
+    assert len(examples) > 600
+    assert 0.35 < right / len(examples) < 0.55
 
 
 def test_splits_are_by_entity(files: Examples) -> None:

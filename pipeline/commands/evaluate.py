@@ -27,22 +27,28 @@ def evaluate(gold: Path, predictions: Path, ks: tuple[int, ...], as_json: bool) 
 
     Of two folders, each .jsonl file in PREDICTIONS is scored against the file of its name in GOLD.
     """
-    from pipeline import kilt, terminal
+    from pipeline import terminal
 
-    found: dict[str, Scores] = {}
-    for name, (task, answers) in _pairs(gold, predictions).items():
-        try:
-            found[name] = kilt.evaluate(
-                kilt.read_examples(task), kilt.read_predictions(answers), ks=ks or kilt.DEFAULT_KS
-            )
-        except FileNotFoundError as error:
-            raise errors.CorpusError(
-                f"{error.filename} is not there; give a task file and its predictions"
-            ) from error
-        if as_json:
-            print(json.dumps({"gold": str(task), "predictions": str(answers)} | found[name].as_dict()))
+    pairs = _pairs(gold, predictions)
+    found = {name: _scores(*paths, ks) for name, paths in pairs.items()}
     if not as_json:
         terminal.print_scores(found, options.stdout())
+        return
+    for name, (task, answers) in pairs.items():
+        print(json.dumps({"gold": str(task), "predictions": str(answers)} | found[name].as_dict()))
+
+
+def _scores(task: Path, answers: Path, ks: tuple[int, ...]) -> Scores:
+    from pipeline import kilt
+
+    try:
+        return kilt.evaluate(
+            kilt.read_examples(task), kilt.read_predictions(answers), ks=ks or kilt.DEFAULT_KS
+        )
+    except FileNotFoundError as error:
+        raise errors.CorpusError(
+            f"{error.filename} is not there; give a task file and its predictions"
+        ) from error
 
 
 def _pairs(gold: Path, predictions: Path) -> dict[str, tuple[Path, Path]]:
