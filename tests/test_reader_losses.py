@@ -26,7 +26,7 @@ TEMPERATURE = 0.7
 
 @pytest.fixture(scope="module")
 def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_t5_folder(tmp_path_factory.mktemp("losses") / "t5", decoder=True, layers=6)
+    return make_t5_folder(tmp_path_factory.mktemp("losses") / "t5", decoder=True, layers=3)
 
 
 def of(reader: Reader, batch: Batch, **options: Any) -> tuple[np.ndarray, np.ndarray]:

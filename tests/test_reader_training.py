@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_t5_folder(tmp_path_factory.mktemp("training") / "t5", decoder=True, layers=6)
+    return make_t5_folder(tmp_path_factory.mktemp("training") / "t5", decoder=True, layers=3)
 
 
 def settings(**changes: Any) -> TrainingSettings:

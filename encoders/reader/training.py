@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -121,6 +122,8 @@ class Trainer:
         trained = jax.device_put(trained, replicated)
         self.state = TrainingState(trained, self._optimizer.init(trained), jnp.int32(0))
         self._gradients = jax.jit(self._gradients_of)
+        self._add = jax.jit(partial(jax.tree.map, jnp.add), donate_argnums=0)
+        self._norm = jax.jit(optax.tree.norm)
         self._update = jax.jit(self._updated, donate_argnums=0)
 
     @property
@@ -158,13 +161,14 @@ class Trainer:
                 jnp.float32(tokens),
                 jnp.float32(questions),
             )
-            gradients = found if gradients is None else jax.tree.map(jnp.add, gradients, found)
+            gradients = found if gradients is None else self._add(gradients, found)
             totals += np.asarray(parts)
-        if not np.isfinite(totals).all():
+        norm = float(self._norm(gradients))
+        if not np.isfinite([*totals, norm]).all():
             raise FloatingPointError(
-                f"the loss is {totals[0]} at step {int(self.state.step)}; take a smaller learning rate"
+                f"the loss is {totals[0]} and its gradient's norm {norm} at step {int(self.state.step)}; "
+                "take a smaller learning rate"
             )
-        norm = float(optax.global_norm(gradients))
         self.state = self._update(self.state, gradients)
         return {
             "loss": float(totals[0]),

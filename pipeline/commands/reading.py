@@ -18,7 +18,7 @@ from storage import errors
 if TYPE_CHECKING:
     from encoders.reader.folder import ReaderSettings
     from pipeline.reading.answers import Answered
-    from pipeline.reading.run import RunSettings
+    from pipeline.reading.preparing import RunSettings
     from retrieval.corpus import Corpus
 
 _PATH = click.Path(path_type=Path)
@@ -192,7 +192,7 @@ def answer(
 def _run_settings(corpus: str, given: dict[str, Any]) -> RunSettings:
     from encoders.reader.config import GLIMMER, LUMEN, MEMORY_FID
     from encoders.reader.training import FROZEN, TRAINED, TrainingSettings
-    from pipeline.reading.run import RunSettings
+    from pipeline.reading.preparing import RunSettings
 
     reader = _reader_settings(given)
     system = given["system"]

@@ -115,8 +115,20 @@ class QuestionAnswerer:
 
         Args:
             questions: any number.
-            passage_ids: [questions, k] to read; searched for if not given.
+            passage_ids: [questions, k] to read, -1 where there is none; searched for if not given.
+
+        Raises:
+            CorpusError: another number of rows, or fewer passages than are selected.
         """
+        if passage_ids is not None:
+            if passage_ids.ndim != 2 or len(passage_ids) != len(questions):
+                raise errors.CorpusError(
+                    f"passage ids have shape {passage_ids.shape}, wanted [{len(questions)}, k]"
+                )
+            if self.selected is not None and passage_ids.shape[1] < self.selected:
+                raise errors.CorpusError(
+                    f"{self.selected} passages cannot be selected of {passage_ids.shape[1]}"
+                )
         for start in range(0, len(questions), self.batch):
             asked = list(questions[start : start + self.batch])
             ids = (
@@ -156,6 +168,7 @@ def read_batch(
                         read=chosen is None or place in chosen,
                     )
                     for place, passage in enumerate(passage_ids[row])
+                    if passage >= 0
                 ),
             )
         )

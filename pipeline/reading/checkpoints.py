@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
+import numpy.typing as npt
+from crc32c import crc32c
 
 from storage import errors, files
 
 if TYPE_CHECKING:
     from encoders.reader.training import TrainingState
+
+# Beside the state's arrays in a checkpoint: their checksums.
+_CHECKS = "crc32c"
 
 
 class Checkpoints:
@@ -40,28 +46,38 @@ class Checkpoints:
 
     def save(self, step: int, state: TrainingState) -> None:
         """Keep a state under its number of steps."""
-        self._manager.save(step, args=self._orbax.args.StandardSave(_by_name(state)))
+        kept = _by_name(state)
+        checked = kept | {_CHECKS: _checks(kept)}
+        self._manager.save(step, args=self._orbax.args.StandardSave(checked))
         self._manager.wait_until_finished()
 
     def restore(self, step: int, like: TrainingState) -> TrainingState:
         """The state of a checkpoint, on the devices where `like` is.
 
         Raises:
-            DamagedError: the checkpoint cannot be read, or is of another model.
+            DamagedError: the checkpoint cannot be read, is not what was saved, or is of another model.
         """
+        names = sorted(_by_name(like))
         wanted = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
                 leaf.shape, leaf.dtype, sharding=leaf.sharding
             ),
             _by_name(like),
         )
+        wanted[_CHECKS] = np.zeros(len(names), np.uint32)
+        remedy = f"remove {self._manager.directory / str(step)} to go on from the one before"
         try:
             found = self._manager.restore(step, args=self._orbax.args.StandardRestore(wanted))
-        except (ValueError, KeyError, OSError) as error:
+        except Exception as error:  # Orbax and TensorStore have no error of their own for damage
             raise errors.DamagedError(
-                f"checkpoint {step} cannot be read ({' '.join(str(error).split())[:200]}); remove its folder "
-                "to go on from the one before"
+                f"checkpoint {step} cannot be read ({' '.join(str(error).split())[:200]}); {remedy}"
             ) from error
+        checks = found.pop(_CHECKS)
+        if wrong := [n for n, a, b in zip(names, _checks(found), checks, strict=True) if a != b]:
+            raise errors.DamagedError(
+                f"checkpoint {step} does not match its checksums in {wrong[0]} and {len(wrong) - 1} more; "
+                f"{remedy}"
+            )
         leaves = [found[name] for name in _by_name(like)]
         restored: TrainingState = jax.tree.unflatten(jax.tree.structure(like), leaves)
         return restored
@@ -74,6 +90,12 @@ class Checkpoints:
 def _by_name(state: TrainingState) -> dict[str, Any]:
     """Arrays by their path, so that a checkpoint hangs on no class of ours or of the optimizer's."""
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def _checks(kept: Mapping[str, Any]) -> npt.NDArray[np.uint32]:
+    """CRC-32C of each array, by name: Orbax keeps none that covers what it reads back."""
+    arrays = (np.ascontiguousarray(jax.device_get(kept[name])) for name in sorted(kept))
+    return np.array([crc32c(files.bytes_of(array)) for array in arrays], np.uint32)
 
 
 class Curve:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ KEPT_PASSAGES = 200_000
 
 
 class Collator:
-    """Makes batches for one reader from one corpus.
+    """Makes batches for one reader from one corpus. Thread-safe.
 
     Args:
         corpus: where passages' texts come from.
@@ -48,6 +49,8 @@ class Collator:
         self._answers = Tokenizer(folder, max_tokens=settings.answer_tokens)
         self._buckets = batching.bucket_lengths(settings.max_tokens)
         self._kept: dict[int, npt.NDArray[np.int32]] = {}
+        # Batches are made ahead by a thread, while dev questions are answered by another.
+        self._lock = threading.Lock()
 
     def __call__(
         self,
@@ -66,7 +69,16 @@ class Collator:
             answers: one for each question, to train on.
             rows: of the batch; those beyond the questions are filler. As many as questions if not given.
         """
-        rows = len(inputs) if rows is None else rows
+        with self._lock:
+            return self._collated(inputs, passage_ids, answers, len(inputs) if rows is None else rows)
+
+    def _collated(
+        self,
+        inputs: Sequence[str],
+        passage_ids: npt.NDArray[np.int64],
+        answers: Sequence[str] | None,
+        rows: int,
+    ) -> Examples:
         k = passage_ids.shape[1]
         texts = [self._question.render(title="", text=text) for text in inputs]
         questions, question_lengths = _rectangle(
@@ -91,7 +103,8 @@ class Collator:
 
     def decode(self, tokens: npt.NDArray[np.int32]) -> list[str]:
         """Answers as text, without what stands behind EOS."""
-        return self._answers.decode(tokens)
+        with self._lock:
+            return self._answers.decode(tokens)
 
     def _bucket(self, longest: int) -> int:
         return self._buckets[int(np.searchsorted(self._buckets, longest))]

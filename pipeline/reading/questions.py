@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from crc32c import crc32c
 
 from pipeline.kilt import tasks
 from pipeline.kilt.tasks import Example, KiltError
@@ -26,7 +28,7 @@ class Task:
     Args:
         name: such as "nq".
         examples: of the file, in its order.
-        passage_ids: int64 [examples, k], best first.
+        passage_ids: int64 [examples, k], best first; k is 0 before anything was retrieved.
         digest: SHA-256 of the file.
     """
 
@@ -38,6 +40,10 @@ class Task:
     def __len__(self) -> int:
         return len(self.examples)
 
+    def first(self, count: int) -> Task:
+        """At most that many examples from the beginning."""
+        return self.only(range(min(count, len(self))))
+
     def only(self, rows: Sequence[int]) -> Task:
         """Some of the examples."""
         return Task(
@@ -48,82 +54,102 @@ class Task:
         )
 
 
-def load_task(
-    name: str,
-    path: Path,
-    corpus: Corpus,
-    *,
-    retrieved: int,
-    keep_in: Path | None = None,
-    on_batch: Callable[[int, int], None] | None = None,
-) -> Task:
-    """Read a task file, and search the corpus for its questions.
+def read_task(name: str, path: Path) -> Task:
+    """Read a task file; nothing is retrieved yet.
 
     Args:
         name: of the task.
         path: its file, as `pipeline.kilt` reads it.
-        corpus: what is searched.
-        retrieved: k.
-        keep_in: a folder where the ids found are kept for the next time.
-        on_batch: called with the questions searched for so far, and with how many there are.
 
     Raises:
-        KiltError: the file cannot be used, or is empty.
+        KiltError: the file cannot be used, is empty, or has examples without an answer.
     """
     if not path.is_file():
         raise KiltError(f"{path} is not there; give a task file of KILT's format")
     examples = tuple(tasks.read_examples(path))
     if not examples:
         raise KiltError(f"{path} holds no examples")
+    if unanswered := [example.id for example in examples if not example.answers]:
+        raise KiltError(
+            f"{len(unanswered):,} examples of {path} have no answer, the first is {unanswered[0]!r}; "
+            "is it a test file?"
+        )
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    found = _kept(keep_in, name, digest, corpus, (len(examples), retrieved))
+    return Task(
+        name=name, examples=examples, passage_ids=np.empty((len(examples), 0), np.int64), digest=digest
+    )
+
+
+def retrieve(
+    task: Task,
+    corpus: Corpus,
+    *,
+    retrieved: int,
+    keep_in: Path,
+    on_batch: Callable[[int, int], None] = lambda done, total: None,
+) -> Task:
+    """The task with the passages that a search finds for its questions.
+
+    Args:
+        task: of `read_task`, whole.
+        corpus: what is searched.
+        retrieved: k.
+        keep_in: a folder where the ids found are kept for the next time.
+        on_batch: called with the questions searched for so far, and with how many there are.
+    """
+    path = _path(keep_in, task, corpus, retrieved)
+    found = _kept(path, (len(task), retrieved))
     if found is None:
-        found = np.empty((len(examples), retrieved), np.int64)
-        for start in range(0, len(examples), SEARCH_BATCH):
-            batch = [example.input for example in examples[start : start + SEARCH_BATCH]]
+        found = np.empty((len(task), retrieved), np.int64)
+        for start in range(0, len(task), SEARCH_BATCH):
+            batch = [example.input for example in task.examples[start : start + SEARCH_BATCH]]
             found[start : start + len(batch)] = corpus.search(batch, retrieved).passage_ids
-            if on_batch is not None:
-                on_batch(start + len(batch), len(examples))
-        if keep_in is not None:
-            keep_in.mkdir(parents=True, exist_ok=True)
-            files.write_atomic(_path(keep_in, name, digest, corpus, retrieved), found.tobytes())
-    return Task(name=name, examples=examples, passage_ids=found, digest=digest)
+            on_batch(start + len(batch), len(task))
+        keep_in.mkdir(parents=True, exist_ok=True)
+        data = found.tobytes()
+        files.write_atomic(path, data + crc32c(data).to_bytes(4, "little"))
+    return dataclasses.replace(task, passage_ids=found)
 
 
 def relevant(task: Task, corpus: Corpus) -> Task:
-    """The examples of a task for which a page of their provenance, or an answer's text, was retrieved.
+    """The examples of a task for which something relevant was retrieved: a page of their provenance, or,
+    of an example that names no page, a passage with an answer in its text.
+
+    Where pages are named the text is not looked at: "supports" stands in many a passage.
 
     Source: Hofstätter et al. 2022, section 3 (training pairs are filtered by relevance); PAPERS: Training.
     """
-    unique, back = np.unique(task.passage_ids, return_inverse=True)
-    table = corpus.passages(unique).select(["page_id", "text"]).to_pydict()
-    pages = [str(page) for page in table["page_id"]]
-    rows = []
-    for row, (example, places) in enumerate(
-        zip(task.examples, back.reshape(task.passage_ids.shape), strict=True)
-    ):
-        wanted = {page.wikipedia_id for output in example.outputs for page in output.provenance or ()}
-        answers = [answer.lower() for answer in example.answers]
-        if any(
-            pages[place] in wanted or any(answer in table["text"][place].lower() for answer in answers)
-            for place in places
-        ):
-            rows.append(row)
+    rows: list[int] = []
+    for start in range(0, len(task), SEARCH_BATCH):
+        ids = task.passage_ids[start : start + SEARCH_BATCH]
+        unique = np.unique(ids[ids >= 0])
+        table = corpus.passages(unique).select(["page_id", "text"]).to_pydict()
+        page = dict(zip(unique.tolist(), map(str, table["page_id"]), strict=True))
+        text = dict(zip(unique.tolist(), (t.lower() for t in table["text"]), strict=True))
+        for row, found in enumerate(ids.tolist(), start):
+            example, there = task.examples[row], [i for i in found if i >= 0]
+            wanted = {p.wikipedia_id for output in example.outputs for p in output.provenance or ()}
+            answers = [answer.lower() for answer in example.answers]
+            if (
+                any(page[i] in wanted for i in there)
+                if wanted
+                else any(answer in text[i] for i in there for answer in answers)
+            ):
+                rows.append(row)
     return task.only(rows)
 
 
-def _path(folder: Path, name: str, digest: str, corpus: Corpus, retrieved: int) -> Path:
+def _path(folder: Path, task: Task, corpus: Corpus, retrieved: int) -> Path:
     vectors = corpus.vectors_card.fingerprint
-    return folder / f"{name}-{digest[:16]}-{vectors[:16]}-{len(corpus)}-{retrieved}.ids"
+    return folder / f"{task.name}-{task.digest[:16]}-{vectors[:16]}-{len(corpus)}-{retrieved}.ids"
 
 
-def _kept(
-    folder: Path | None, name: str, digest: str, corpus: Corpus, shape: tuple[int, int]
-) -> npt.NDArray[np.int64] | None:
-    if folder is None:
+def _kept(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.int64] | None:
+    """What `retrieve` kept; None if it kept nothing, or something else is there now."""
+    if not path.is_file() or path.stat().st_size != 8 * shape[0] * shape[1] + 4:
         return None
-    path = _path(folder, name, digest, corpus, shape[1])
-    if not path.is_file() or path.stat().st_size != 8 * shape[0] * shape[1]:
+    data = path.read_bytes()
+    if crc32c(data[:-4]) != int.from_bytes(data[-4:], "little"):
         return None
-    return np.frombuffer(path.read_bytes(), np.int64).reshape(shape)
+    return np.frombuffer(data[:-4], np.int64).reshape(shape)

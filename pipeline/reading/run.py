@@ -2,85 +2,38 @@
 
 from __future__ import annotations
 
-import queue
 import shutil
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from encoders import fingerprint, model_folder
 from encoders.reader import folder as reader_folder
 from encoders.reader.examples import Examples
-from encoders.reader.folder import ReaderSettings
 from encoders.reader.model import Reader
-from encoders.reader.training import FROZEN, Trainer, TrainingSettings
+from encoders.reader.training import Trainer
 from pipeline import jobs
 from pipeline.kilt import KiltError, evaluate
-from pipeline.reading import answers, questions
+from pipeline.reading import answers, preparing, questions
 from pipeline.reading.checkpoints import Checkpoints, Curve, read_curve
-from pipeline.reading.collate import Collator
+from pipeline.reading.preparing import Parts, RunSettings
 from pipeline.reading.questions import Task
 from retrieval.corpus import Corpus
-from storage import errors, files
+from storage import files
 
-PLAN, METRICS, DEV, READER = "train.json", "metrics.csv", "dev.csv", "reader"
+METRICS, DEV, READER = "metrics.csv", "dev.csv", "reader"
 CHECKPOINTS, RETRIEVED, BEST = "checkpoints", "retrieved", "best-"
 LOSSES = ("loss", "answer", "distillation", "gradient_norm")
 # Batches made ahead of the step that takes them.
 AHEAD = 2
+# Between two lines about a search.
+TELL_SECONDS = 10.0
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSettings:
-    """A training run.
-
-    Args:
-        corpus: what passages are retrieved from.
-        model: a T5.1.1 folder or hub name to begin with, or a reader's folder to train further.
-        reader: the model's settings.
-        training: of each step.
-        steps: how many.
-        every: steps between two evaluations on the dev tasks, each with a checkpoint.
-        train, dev: task files by name. The best reader is the one of the best mean exact match over the dev
-            tasks; the last one where there are none.
-        dev_examples: of each dev task, at most; the first ones.
-        memory: for a frozen memory encoder, the version to fetch memory from instead of encoding passages;
-            None encodes.
-        relevant_only: leave out training examples for which nothing relevant was retrieved.
-
-    Raises:
-        ValueError: one is out of range.
-    """
-
-    corpus: str
-    model: str
-    reader: ReaderSettings
-    training: TrainingSettings
-    steps: int
-    every: int = 500
-    train: Mapping[str, Path] = field(default_factory=dict)
-    dev: Mapping[str, Path] = field(default_factory=dict)
-    dev_examples: int = 2000
-    memory: str | None = None
-    relevant_only: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "every", "dev_examples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, wanted 1 or more")
-        if not self.train:
-            raise ValueError("there is nothing to train on; give a task file")
-        if self.memory is not None and self.training.memory_encoder != FROZEN:
-            raise ValueError(
-                "memory is fetched from a store only under a frozen memory encoder: with a trained one the "
-                "store would be stale after the first step"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +69,14 @@ def train(settings: RunSettings, out: Path, corpus: Corpus, *, say: Say = lambda
         FloatingPointError: the loss is not finite.
     """
     started = time.monotonic()
+    parts = preparing.prepare(settings, corpus)
+    preparing.require_folder(out, parts.plan)
     out.mkdir(parents=True, exist_ok=True)
     with jobs.lock(out):
-        run = _Run(settings, out, corpus, say)
+        preparing.require_folder(out, parts.plan)
+        if not (out / preparing.PLAN).exists():
+            files.write_json(out / preparing.PLAN, dict(parts.plan))
+        run = _Run(settings, out, corpus, parts, say)
         resumed = run.go()
         step, scores = run.best()
     return Trained(
@@ -129,30 +87,10 @@ def train(settings: RunSettings, out: Path, corpus: Corpus, *, say: Say = lambda
 class _Run:
     """A run's parts, open."""
 
-    def __init__(self, settings: RunSettings, out: Path, corpus: Corpus, say: Say) -> None:
-        self.settings, self.out, self.say = settings, out, say
-        self.corpus = corpus
-        self.tasks = [self._load(name, path) for name, path in settings.train.items()]
-        if settings.relevant_only:
-            self.tasks = [self._relevant(task) for task in self.tasks]
-        self.dev = [self._load(f"{name} (dev)", path) for name, path in settings.dev.items()]
-        self.dev = [task.only(range(min(len(task), settings.dev_examples))) for task in self.dev]
-        for task in (*self.tasks, *self.dev):
-            if unanswered := [example.id for example in task.examples if not example.answers]:
-                raise KiltError(
-                    f"{len(unanswered):,} examples of {task.name} have no answer, the first is "
-                    f"{unanswered[0]!r}; is it of a test file?"
-                )
-        if reader_folder.is_reader(settings.model):
-            self.opened = reader_folder.open_reader(settings.model)
-            if self.opened.settings.config != settings.reader.config:
-                raise errors.MismatchError(
-                    f"{settings.model} is a {self.opened.settings.config.system} of other settings than "
-                    "asked for; give its own, or begin with a T5"
-                )
-        else:
-            self.opened = reader_folder.from_t5(settings.model, settings.reader)
-        self._require_plan()
+    def __init__(self, settings: RunSettings, out: Path, corpus: Corpus, parts: Parts, say: Say) -> None:
+        self.settings, self.out, self.corpus, self.say = settings, out, corpus, say
+        self.opened, self.collate = parts.opened, parts.collate
+        self.tasks, self.dev = list(parts.train), list(parts.dev)
 
     def go(self) -> int:
         """Train to the last step; returns the step it went on from."""
@@ -169,6 +107,8 @@ class _Run:
                 trainer = self._trainer()
                 if resumed:
                     trainer.state = checkpoints.restore(resumed, trainer.state)
+                self._retrieve()
+                if resumed:
                     self.say(f"goes on after step {resumed:,} of {settings.steps:,}")
                 self._steps(trainer, resumed, checkpoints, metrics, curve)
         finally:
@@ -178,6 +118,8 @@ class _Run:
         best, _ = self.best()
         if not (self.out / READER).exists():
             self._reader_path(best).rename(self.out / READER)
+        for folder in self._kept_readers():
+            shutil.rmtree(folder)
         return resumed
 
     def best(self) -> tuple[int, dict[str, float]]:
@@ -196,8 +138,6 @@ class _Run:
             compute_dtype=settings.reader.compute_dtype,
             stored_dtype="float32",
         )
-        store = None if settings.memory is None else self.corpus.memory(settings.memory)
-        self.collate = Collator(self.corpus, settings.reader, self.opened.path, memory=store)
         return Trainer(reader, settings.training)
 
     def _steps(
@@ -206,7 +146,8 @@ class _Run:
         settings = self.settings
         began = time.monotonic()
         sums: list[float] = []
-        for step, examples in enumerate(self._batches(resumed), resumed + 1):
+        batches = self._batches(resumed)
+        for step, examples in enumerate(batches, resumed + 1):
             found = trainer.step(examples)
             metrics.add(step, found)
             sums.append(found["answer"])
@@ -255,35 +196,18 @@ class _Run:
         return {"mean": float(np.mean(list(found.values()))), **found}
 
     def _batches(self, begin: int) -> Iterator[Examples]:
-        """The batches of steps begin to the last, made a little ahead by a thread of their own."""
-        ready: queue.Queue[Examples | BaseException] = queue.Queue(AHEAD)
-        stopped = threading.Event()
-
-        def make() -> None:
-            try:
-                for step in range(begin, self.settings.steps):
-                    batch = self._batch(step)
-                    while not stopped.is_set():
-                        try:
-                            ready.put(batch, timeout=0.2)
-                            break
-                        except queue.Full:
-                            continue
-                    if stopped.is_set():
-                        return
-            except BaseException as error:  # raised again where it is seen
-                ready.put(error)
-
-        thread = threading.Thread(target=make, daemon=True)
-        thread.start()
+        """The batches of the steps after `begin`, made a little ahead by a thread of their own."""
+        steps = range(begin, self.settings.steps)
+        pool = ThreadPoolExecutor(1, "batches")
         try:
-            for _ in range(begin, self.settings.steps):
-                batch = ready.get()
-                if isinstance(batch, BaseException):
-                    raise batch
+            ahead = deque(pool.submit(self._batch, step) for step in steps[:AHEAD])
+            for step in steps:
+                batch = ahead.popleft().result()
+                if step + AHEAD < self.settings.steps:
+                    ahead.append(pool.submit(self._batch, step + AHEAD))
                 yield batch
         finally:
-            stopped.set()
+            pool.shutdown(cancel_futures=True)
 
     def _batch(self, step: int) -> Examples:
         """The questions of a step: of a task drawn uniformly each, with replacement.
@@ -303,10 +227,28 @@ class _Run:
             ids.append(task.passage_ids[row])
         return self.collate(asked, np.stack(ids), right, rows=rows)
 
-    def _load(self, name: str, path: Path) -> Task:
-        self.say(f"{name}: retrieving for the questions of {path}")
-        return questions.load_task(
-            name, path, self.corpus, retrieved=self.settings.reader.retrieved, keep_in=self.out / RETRIEVED
+    def _retrieve(self) -> None:
+        """Search for all questions, and keep the examples that are wanted of them."""
+        self.tasks = [self._retrieved(task) for task in self.tasks]
+        if self.settings.relevant_only:
+            self.tasks = [self._relevant(task) for task in self.tasks]
+        self.dev = [self._retrieved(task) for task in self.dev]
+
+    def _retrieved(self, task: Task) -> Task:
+        told = time.monotonic()
+
+        def tell(done: int, total: int) -> None:
+            nonlocal told
+            if time.monotonic() - told > TELL_SECONDS:
+                told = time.monotonic()
+                self.say(f"{task.name}: {done:,} of {total:,} questions searched for")
+
+        return questions.retrieve(
+            task,
+            self.corpus,
+            retrieved=self.settings.reader.retrieved,
+            keep_in=self.out / RETRIEVED,
+            on_batch=tell,
         )
 
     def _relevant(self, task: Task) -> Task:
@@ -315,29 +257,6 @@ class _Run:
         if not len(kept):
             raise KiltError(f"nothing relevant was retrieved for any example of {task.name}")
         return kept
-
-    def _require_plan(self) -> None:
-        """Write the plan, or compare it with the one that is there."""
-        settings = self.settings
-        planned = {
-            "reader": settings.reader.to_json(),
-            "training": asdict(settings.training),
-            "steps": settings.steps,
-            "every": settings.every,
-            "tasks": {task.name: task.digest for task in self.tasks},
-            "dev": {task.name: task.digest for task in self.dev},
-            "dev_examples": settings.dev_examples,
-            "relevant_only": settings.relevant_only,
-            "memory": settings.memory,
-            "weights": fingerprint.digest_tensors(model_folder.find_tensors(self.opened.path)),
-            "passages": self.corpus.manifest.passages.crc32,
-            "vectors": self.corpus.vectors_card.fingerprint,
-        }
-        path = self.out / PLAN
-        if path.exists():
-            jobs.require_same(self.out, files.read_json(path), planned, "was begun")
-        else:
-            files.write_json(path, planned)
 
     def _reader_path(self, step: int) -> Path:
         return self.out / f"{BEST}{step}"
