@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from encoders import fingerprint, model_folder, weights
 from encoders.memory_encoder import memory_fingerprint
+from encoders.reader import folder as reader_folder
 from encoders.t5_config import parse_live_proportion
 from pipeline import commit, jobs, memory_version, plan, progress, statistics, work
 from pipeline.memory_version import MemoryPlan
@@ -33,7 +34,8 @@ class ReencodeSettings:
         origin: version or alias to recode from, without an encoder.
         name: an alias for the new version.
         codec, live_proportion, compute_dtype, token_budget, max_tokens, memory_template,
-            shard_passages: as in `BuildSettings`.
+            shard_passages: as in `BuildSettings`. With a reader's folder as encoder, what is not given
+            is the reader's own; else as the corpus was built.
     """
 
     memory_encoder: str | None = None
@@ -193,7 +195,8 @@ def _open(root: Path, found: manifest.Manifest, settings: ReencodeSettings) -> _
     if settings.origin is not None:
         return _recode(root, found, settings, parts)
     assert settings.memory_encoder is not None
-    chosen = {**{name: built[name] for name in memory_version.ENCODING}, **given}
+    own = _of_reader(settings.memory_encoder)
+    chosen = {**{name: built[name] for name in memory_version.ENCODING}, **own, **given}
     alpha: Fraction = parse_live_proportion(str(chosen["live_proportion"]))
     encoder = memory_fingerprint(
         settings.memory_encoder,
@@ -224,6 +227,19 @@ def _open(root: Path, found: manifest.Manifest, settings: ReencodeSettings) -> _
         },
         where={"memory_encoder": jobs.location(settings.memory_encoder)},
     )
+
+
+def _of_reader(model: str) -> dict[str, Any]:
+    """What a reader's folder says of the memory that the reader reads; nothing for a plain T5."""
+    if not reader_folder.is_reader(model):
+        return {}
+    reader = reader_folder.open_reader(model).settings
+    return {
+        "live_proportion": str(reader.config.live_proportion),
+        "compute_dtype": reader.compute_dtype,
+        "max_tokens": reader.max_tokens,
+        "memory_template": reader.template,
+    }
 
 
 def _recode(

@@ -104,7 +104,7 @@ def train(corpus: str, as_json: bool, **given: Any) -> None:
     if settings.training.memory_encoder == "trained" and settings.reader.config.memory_layers:
         print(
             "its memory encoder was trained: memory written by another is refused; next\n"
-            f"  memcorpus reencode {corpus} --memory-encoder {trained.reader}"
+            f"  memcorpus reencode {corpus} --memory-encoder {trained.reader} --use"
         )
 
 
@@ -149,6 +149,10 @@ def answer(
         raise errors.CorpusError("give questions, or a task file with --task")
     if (task is None) != (out is None):
         raise errors.CorpusError("--task and --out go together: questions in, predictions out")
+    if task is not None and not task.is_file():
+        raise errors.CorpusError(f"{task} is not there; give a task file in KILT's format")
+    if version is not None and source == "text":
+        raise errors.CorpusError("--version names memory of the store, --from text reads none; leave one out")
     opened = open_corpus(corpus, retriever=retriever)
     answerer = QuestionAnswerer(
         opened,
@@ -169,8 +173,6 @@ def answer(
             print(f"\nmemory from the {answerer.source}; {seconds:.2f} s with compilation")
         return
     assert out is not None
-    if not task.is_file():
-        raise errors.CorpusError(f"{task} is not there; give a task file in KILT's format")
     examples = list(read_examples(task))
     answers = []
     for one in answerer.answer([example.input for example in examples]):
