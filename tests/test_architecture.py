@@ -21,6 +21,9 @@ ALLOWED = {
 # Inside a function only, for the text queries that need the retriever.
 LAZY = {"retrieval": {"encoders"}}
 
+# Libraries of training: what they keep and return stays behind one file each.
+ONLY = {"optax": "encoders/reader/training.py", "orbax": "pipeline/reading/checkpoints.py"}
+
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:
     """(top-level package, is it inside a function or for type checkers only) of every import."""
@@ -52,12 +55,25 @@ def test_imports_run_one_way(package: str) -> None:
                 assert name in allowed, where
             if name == "apache_beam":
                 assert package == "pipeline", where
+            if name in ONLY:
+                assert str(path.relative_to(ROOT)) == ONLY[name], where
             assert name not in ("examples", "tests", "benchmarks"), where
 
 
 def test_the_walker_sees_what_it_must() -> None:
     source = "import a.b\nfrom c import d\ndef f():\n    import e\nif TYPE_CHECKING:\n    import g\n"
     assert list(imports(ast.parse(source))) == [("a", False), ("c", False), ("e", True), ("g", True)]
+
+
+def test_a_readers_settings_load_no_framework() -> None:
+    source = (
+        "import sys, encoders.reader.config, encoders.reader.folder\n"
+        "print({'jax', 'flax', 'torch', 'optax'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.stdout.strip() == "set()", done.stderr
 
 
 READ = """

@@ -274,7 +274,7 @@ def test_the_store_gives_the_answers_of_the_text(
 
 def test_memory_of_another_encoder_is_refused(loop: tuple[Path, dict[str, str]], whole: Path) -> None:
     opened = open_corpus(loop[0])
-    with pytest.raises(errors.MismatchError, match="was written by encoder .* re-encode"):
+    with pytest.raises(errors.MismatchError, match=r"was written by encoder .* re-encode"):
         QuestionAnswerer(opened, whole / "reader")  # the current version is that of the build
 
 
