@@ -92,6 +92,7 @@ def same(one: Path, other: Path) -> None:
         assert (one / "reader" / name).read_bytes() == (other / "reader" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_is_resumed_to_the_same_bytes(
     corpus: Path, t5: Path, task: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -119,7 +119,8 @@ class Trainer:
         self._split = NamedSharding(mesh, PartitionSpec("data"))  # type: ignore[no-untyped-call]
         self._kept = jax.device_put(kept, replicated)
         self._optimizer = adafactor(settings)
-        trained = jax.device_put(trained, replicated)
+        # A copy: steps give these buffers away, and the caller's reader is to stay as it is.
+        trained = jax.tree.map(jnp.copy, jax.device_put(trained, replicated))
         self.state = TrainingState(trained, self._optimizer.init(trained), jnp.int32(0))
         self._gradients = jax.jit(self._gradients_of)
         self._add = jax.jit(partial(jax.tree.map, jnp.add), donate_argnums=0)
@@ -128,7 +129,7 @@ class Trainer:
 
     @property
     def reader(self) -> Reader:
-        """The reader with the weights of now."""
+        """The reader with the weights of now; the next step takes them away from it."""
         return cast(Reader, nnx.merge(self._graph, self.state.weights, self._kept))
 
     def step(self, examples: Examples) -> dict[str, float]:
