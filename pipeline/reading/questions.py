@@ -17,6 +17,8 @@ from storage import files
 
 # Questions embedded and searched for at a time.
 SEARCH_BATCH = 256
+# Passages looked through at a time.
+SCAN = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,35 @@ def relevant(task: Task, corpus: Corpus) -> Task:
     return task.only(rows)
 
 
+def with_gold(task: Task, corpus: Corpus) -> Task:
+    """The task with a passage of its provenance among those of every example that names a page.
+
+    Where none was retrieved the last one gives way to the page's first passage that holds an answer, or
+    else to the page's first passage. Of those retrieved for an answer that stands in a text (not for a
+    verdict such as SUPPORTS), one that holds it counts alone.
+    """
+    wanted = [
+        {page.wikipedia_id for output in example.outputs for page in output.provenance or ()}
+        for example in task.examples
+    ]
+    pages = set().union(*wanted)
+    of_page: dict[str, list[tuple[int, str]]] = {}
+    for start in range(0, len(corpus), SCAN):
+        table = corpus.passages(np.arange(start, min(start + SCAN, len(corpus))))
+        columns = table.select(["page_id", "text"]).to_pydict()
+        for place, (page, text) in enumerate(zip(columns["page_id"], columns["text"], strict=True)):
+            if str(page) in pages:
+                of_page.setdefault(str(page), []).append((start + place, text))
+    ids = task.passage_ids.copy()
+    for row, (example, named) in enumerate(zip(task.examples, wanted, strict=True)):
+        told = [passage for page in sorted(filter(None, named)) for passage in of_page.get(page, [])]
+        holding = [i for i, text in told if any(answer in text for answer in example.answers)]
+        right = set(holding or [i for i, _ in told])
+        if right and not right & set(ids[row].tolist()):
+            ids[row, -1] = holding[0] if holding else told[0][0]
+    return Task(name=task.name, examples=task.examples, passage_ids=ids, digest=task.digest)
+
+
 def _path(folder: Path, name: str, digest: str, corpus: Corpus, retrieved: int) -> Path:
     vectors = corpus.vectors_card.fingerprint
     return folder / f"{name}-{digest[:16]}-{vectors[:16]}-{len(corpus)}-{retrieved}.ids"
@@ -121,9 +152,13 @@ def _path(folder: Path, name: str, digest: str, corpus: Corpus, retrieved: int) 
 def _kept(
     folder: Path | None, name: str, digest: str, corpus: Corpus, shape: tuple[int, int]
 ) -> npt.NDArray[np.int64] | None:
+    """What an earlier search found, if it looked for as many passages, or for more."""
     if folder is None:
         return None
-    path = _path(folder, name, digest, corpus, shape[1])
-    if not path.is_file() or path.stat().st_size != 8 * shape[0] * shape[1]:
-        return None
-    return np.frombuffer(path.read_bytes(), np.int64).reshape(shape)
+    pattern = _path(folder, name, digest, corpus, 0).name.replace("-0.ids", "-*.ids")
+    for path in sorted(folder.glob(pattern)):
+        retrieved = int(path.stem.rpartition("-")[2])
+        if retrieved >= shape[1] and path.stat().st_size == 8 * shape[0] * retrieved:
+            found = np.frombuffer(path.read_bytes(), np.int64).reshape(shape[0], retrieved)
+            return found[:, : shape[1]].copy()
+    return None

@@ -53,6 +53,7 @@ class RunSettings:
         memory: for a frozen memory encoder, the version to fetch memory from instead of encoding passages;
             None encodes.
         relevant_only: leave out training examples for which nothing relevant was retrieved.
+        gold: train with a passage of the provenance among those retrieved; see `questions.with_gold`.
 
     Raises:
         ValueError: one is out of range.
@@ -69,6 +70,7 @@ class RunSettings:
     dev_examples: int = 2000
     memory: str | None = None
     relevant_only: bool = False
+    gold: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "every", "dev_examples"):
@@ -102,13 +104,22 @@ class Trained:
     resumed: int
 
 
-def train(settings: RunSettings, out: Path, corpus: Corpus, *, say: Say = lambda _: None) -> Trained:
+def train(
+    settings: RunSettings,
+    out: Path,
+    corpus: Corpus,
+    *,
+    retrieved: Path | None = None,
+    say: Say = lambda _: None,
+) -> Trained:
     """Train a reader in the folder `out`, or go on with a run that was stopped there.
 
     Args:
         settings: of the run.
         out: gets train.json, metrics.csv (a row a step), dev.csv, checkpoints, and the best reader.
         corpus: settings.corpus, open.
+        retrieved: where the passages found for the questions are kept, in `out` if not given; runs may share
+            a folder.
         say: told what goes on, in lines.
 
     Raises:
@@ -118,7 +129,7 @@ def train(settings: RunSettings, out: Path, corpus: Corpus, *, say: Say = lambda
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     with jobs.lock(out):
-        run = _Run(settings, out, corpus, say)
+        run = _Run(settings, out, corpus, retrieved or out / RETRIEVED, say)
         resumed = run.go()
         step, scores = run.best()
     return Trained(
@@ -129,10 +140,13 @@ def train(settings: RunSettings, out: Path, corpus: Corpus, *, say: Say = lambda
 class _Run:
     """A run's parts, open."""
 
-    def __init__(self, settings: RunSettings, out: Path, corpus: Corpus, say: Say) -> None:
+    def __init__(self, settings: RunSettings, out: Path, corpus: Corpus, retrieved: Path, say: Say) -> None:
         self.settings, self.out, self.say = settings, out, say
+        self.retrieved = retrieved
         self.corpus = corpus
         self.tasks = [self._load(name, path) for name, path in settings.train.items()]
+        if settings.gold:
+            self.tasks = [questions.with_gold(task, corpus) for task in self.tasks]
         if settings.relevant_only:
             self.tasks = [self._relevant(task) for task in self.tasks]
         self.dev = [self._load(f"{name} (dev)", path) for name, path in settings.dev.items()]
@@ -306,7 +320,7 @@ class _Run:
     def _load(self, name: str, path: Path) -> Task:
         self.say(f"{name}: retrieving for the questions of {path}")
         return questions.load_task(
-            name, path, self.corpus, retrieved=self.settings.reader.retrieved, keep_in=self.out / RETRIEVED
+            name, path, self.corpus, retrieved=self.settings.reader.retrieved, keep_in=self.retrieved
         )
 
     def _relevant(self, task: Task) -> Task:
@@ -328,6 +342,7 @@ class _Run:
             "dev": {task.name: task.digest for task in self.dev},
             "dev_examples": settings.dev_examples,
             "relevant_only": settings.relevant_only,
+            "gold": settings.gold,
             "memory": settings.memory,
             "weights": fingerprint.digest_tensors(model_folder.find_tensors(self.opened.path)),
             "passages": self.corpus.manifest.passages.crc32,
