@@ -24,6 +24,8 @@ from encoders.tokenizing import Tokenizer
 from encoders.tokenizing import Tokens as Tokens
 
 if TYPE_CHECKING:
+    import jax
+
     from encoders.quantizing import CoderLike
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
@@ -79,18 +81,23 @@ class MemoryEncoder:
         max_tokens: int = MAX_TOKENS,
         template: str = MEMORY_TEMPLATE,
         token_budget: int = batching.DEFAULT_TOKEN_BUDGET,
+        devices: Sequence[jax.Device] | None = None,
+        model_parallel: int | None = None,
     ) -> MemoryEncoder:
-        """Loads the lower layers of a T5, from a folder or from the hub, onto jax's device.
+        """Loads the lower layers of a T5, from a folder or from the hub, onto jax's devices.
 
         Args:
             name_or_folder: a Hugging Face T5 in safetensors, or its hub name.
             live_proportion: α; the first (1-α)·L layers are loaded, the others are not even read.
             compute_dtype: "bfloat16" (what the papers store; fast wherever there are bf16 units)
-                or "float32" (within rounding of transformers in float32). See `encoders.t5`.
+                or "float32" (within rounding of transformers in float32). See `encoders.inference`.
             max_tokens: passages are cut to this, EOS included.
             template: fields {title}, {section}, {text}.
-            token_budget: tokens of one batch, padding included. The default is for CPUs; take
-                16,384 or more on an accelerator.
+            token_budget: tokens of one batch on each device, padding included. The default is for
+                CPUs; take 16,384 or more on an accelerator.
+            devices: which to use; all local ones if not given. A batch's rows are split over them.
+            model_parallel: devices that share one copy of the weights; None for as many as it takes
+                to hold them. See `encoders.sharding`.
 
         Raises:
             ModelFolderError: the model cannot be loaded.
@@ -112,13 +119,16 @@ class MemoryEncoder:
                 f"{folder} has a tokenizer of {tokenizer.size:,} tokens for an embedding of "
                 f"{config.vocab_size:,} rows; do they belong together?"
             )
-        from encoders import t5
+        from encoders import inference, sharding
 
-        encoder = t5.T5Encoder(
+        encoder = inference.Encoder(
             config,
             lambda name: tensors[name].read(),
             layers=layers,
             compute_dtype=compute_dtype,
+            mesh=sharding.mesh_for(
+                config, layers, compute_dtype, devices=devices, model_parallel=model_parallel
+            ),
         )
         return cls(
             config=config,
@@ -126,8 +136,8 @@ class MemoryEncoder:
             template=PassageTemplate(template),
             print_of=print_of,
             tokenizer=tokenizer,
-            run=t5.compile_memory(encoder),
-            token_budget=token_budget,
+            run=inference.compile_memory(encoder),
+            token_budget=token_budget * encoder.data_parallel,
         )
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
