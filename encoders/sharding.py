@@ -24,7 +24,7 @@ from encoders.t5_config import T5Config
 DATA: Final = "data"
 MODEL: Final = "model"
 
-# How an array lies on the mesh: the rows of a batch split; a kernel split by its outputs, or by its inputs; the
+# How an array lies on the mesh: a batch split by rows; a kernel split by its outputs, or by its inputs; the
 # relative-position table split by heads; and what is whole everywhere.
 ROWS: Final = PartitionSpec(DATA)  # type: ignore[no-untyped-call]
 OUTPUTS: Final = PartitionSpec(None, None, MODEL)  # type: ignore[no-untyped-call]

@@ -211,7 +211,7 @@ found = {}
 config = hf_config(d_model=64, num_heads=8, d_ff=64)
 model = small_models.random_t5(config)
 ids, lengths = texts(11, 60, config.vocab_size)
-coder = coder_of("int8", 64)
+coders = {name: coder_of(name, 64) for name in ("int8", "pq4x3")}
 for dtype in ("float32", "bfloat16"):
     one = fast(config, model, layers=4, compute_dtype=dtype, devices=jax.devices()[:1])
     alone = memory(one, ids, lengths)
@@ -220,12 +220,17 @@ for dtype in ("float32", "bfloat16"):
         assert dict(encoder.mesh.shape) == {"data": 8 // split, "model": split}
         name = f"{dtype} {split}"
         got = memory(encoder, ids, lengths)
-        codes = []
-        for each in (one, encoder):
-            stored, _ = inference.compile_memory(each)(ids, lengths, None, quantizing.quantizer(coder))
-            codes.append(np.asarray(stored)[: len(ids)][np.arange(60) < lengths[:, None]].astype(np.int32))
-        apart = np.abs(codes[0] - codes[1])[:, :64]
-        found[name] = [*distance(got, alone, lengths), int(apart.max()), float((apart > 0).mean())]
+        apart = []
+        for coder in coders.values():
+            codes = []
+            for each in (one, encoder):
+                stored, _ = inference.compile_memory(each)(ids, lengths, None, quantizing.quantizer(coder))
+                rows = np.asarray(stored)[: len(ids)][np.arange(60) < lengths[:, None]]
+                codes.append(coder.decoded(rows))
+            assert len(np.unique(codes[0])) > 4
+            largest = np.abs(codes[0]).max()
+            apart.append(float((np.abs(codes[0] - codes[1]) > 1e-5 * largest).mean()))
+        found[name] = [*distance(got, alone, lengths), *apart]
 print(json.dumps(found))
 """
 
@@ -233,13 +238,10 @@ print(json.dumps(found))
 def test_same_memory_on_one_device_and_on_eight() -> None:
     found = on_eight_devices(_SAME_MEMORY)
     assert len(found) == 8
-    for name, (relative, _, code_apart, codes_changed) in found.items():
-        if name.startswith("float32"):
-            assert relative < 1e-6, name
-            assert codes_changed < 1e-3, name
-        else:
-            assert relative < 0.02, name
-        assert code_apart <= (1 if name.startswith("float32") else 255), name
+    for name, (relative, _, *apart) in found.items():
+        assert relative < (1e-6 if name.startswith("float32") else 0.02), name
+        # What the codes stand for differs where a value lies within rounding of a boundary.
+        assert max(apart) < (1e-3 if name.startswith("float32") else 0.2), (name, apart)
 
 
 _XXL = """
