@@ -74,6 +74,14 @@ class Encoder:
         """Into how many parts the rows of a batch are split."""
         return int(self.mesh.shape[DATA])
 
+    @property
+    def on_cpu(self) -> bool:
+        return _on_cpu(self.mesh)
+
+    def everywhere(self, arrays: Any) -> Any:
+        """A tree of arrays on every device, to be given to what `compile` returns."""
+        return jax.device_put(arrays, NamedSharding(self.mesh, sharding.WHOLE))
+
     def compile(self, finish: Finish) -> Callable[..., Any]:
         """The encoder as a function (ids, lengths, *arguments) -> what `finish` makes, compiled per shape.
 
@@ -92,6 +100,10 @@ class Encoder:
             return run(self.weights, *jax.device_put((ids, lengths), placed), *rest)
 
         return call
+
+
+def _on_cpu(mesh: Mesh) -> bool:
+    return bool(mesh.devices.flat[0].platform == "cpu")
 
 
 def _require(config: T5Config, layers: int, compute_dtype: str) -> None:
@@ -119,7 +131,7 @@ def program(
     specs = jax.tree.map(lambda p: p.spec, sharding.parameters(config, layers, compute_dtype))
     dtype = jnp.dtype(compute_dtype)
     if one_by_one is None:
-        one_by_one = mesh.devices.flat[0].platform == "cpu"
+        one_by_one = _on_cpu(mesh)
 
     @jax.jit
     def run(weights: Weights, ids: Array, lengths: Array, *arguments: Any) -> Any:
@@ -230,7 +242,6 @@ def compile_memory(encoder: Encoder) -> Callable[..., tuple[Array, Array]]:
     Peaks [rows] float32 is the largest magnitude among a row's real tokens before that rounding (NaN
     if there is one), which tells overflow. Rows as in `Encoder.compile`.
     """
-    everywhere = NamedSharding(encoder.mesh, sharding.WHOLE)
     placed: list[tuple[Any, Any]] = [(None, None)]
 
     @functools.cache
@@ -240,7 +251,7 @@ def compile_memory(encoder: Encoder) -> Callable[..., tuple[Array, Array]]:
     def run(ids: Any, lengths: Any, dtype: np.dtype[Any] | None, quantize: Any = None) -> Any:
         if placed[0][0] is not quantize:
             # Once a quantizer: its tables may have hundreds of megabytes, and go to every device.
-            placed[0] = (quantize, jax.device_put(quantize, everywhere))
+            placed[0] = (quantize, encoder.everywhere(quantize))
         return compiled(None if quantize is not None else dtype)(ids, lengths, placed[0][1])
 
     return run

@@ -300,10 +300,4 @@ def _examine(
 
 def _padded(tokens: Tokens, batch: batching.Batch) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """ids [rows, length] and lengths [rows]; filler rows are one token long."""
-    ids = np.zeros((batch.rows, batch.length), np.int32)
-    lengths = np.ones(batch.rows, np.int32)
-    for row, passage in enumerate(batch.passages):
-        text = tokens.ids[tokens.offsets[passage] : tokens.offsets[passage + 1]]
-        ids[row, : len(text)] = text
-        lengths[row] = len(text)
-    return ids, lengths
+    return tokens.padded(batch.passages, rows=batch.rows, length=batch.length)

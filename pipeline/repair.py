@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from encoders.retriever import SENTENCE_TRANSFORMERS
 from pipeline import commit, jobs, progress, versions, work
 from pipeline.stages import embed_shards, encode_shards, recode_shards
 from retrieval import index
@@ -153,13 +154,16 @@ class _Repair:
 
     def _vectors(self, folder: str, shards: set[int]) -> None:
         card = self._vectors_card(folder)
+        built = self._manifest.settings["settings"]
         job = embed_shards.EmbedShards(
             root=self.root,
             parts=manifest.read_passages(self.root, self._manifest).parts,
             retriever=embed_shards.RetrieverModel(
                 name=self._retriever or versions.built_with(self.root, "retriever"),
                 fingerprint=card.encoder_fingerprint,
-                template=str(self._manifest.settings["settings"]["retriever_template"]),
+                template=str(built["retriever_template"]),
+                # Corpora of before there was a choice were built with this one.
+                backend=str(built.get("retriever_backend", SENTENCE_TRANSFORMERS)),
             ),
             folder=f"{STAGED}/vectors/{folder}",
             layout=card.layout,

@@ -50,9 +50,7 @@ class Gemm:
 def _jax(x: Any, kernel: Any, dtype: str) -> Callable[[], Any]:
     precision = lax.Precision.HIGHEST if dtype == "float32" else None
     a, b = jnp.asarray(x, dtype), jnp.asarray(kernel, dtype)
-    product = jax.jit(
-        lambda a, b: jnp.matmul(a, b, precision=precision, preferred_element_type=jnp.float32)
-    )
+    product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=precision, preferred_element_type=jnp.float32))
     return lambda: product(a, b).block_until_ready()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 

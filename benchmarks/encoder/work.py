@@ -1,4 +1,4 @@
-"""What every contender encodes: the same passages with the same weights, and what transformers makes of them."""
+"""What every contender encodes: the same passages, with the same weights."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ Ids = npt.NDArray[np.int32]
 def passage_lengths(count: int, seed: int = 0) -> npt.NDArray[np.int64]:
     """Tokens of passages of up to 200 words: 245 on average, three of four nearly full, at most 304."""
     rng = np.random.default_rng(seed)
-    full = np.clip(rng.normal(275, 20, count), 8, MAX_TOKENS)
-    rest = rng.uniform(40, 275, count)
-    return np.where(rng.random(count) < 0.75, full, rest).astype(np.int64)
+    many = 1 << 14
+    full = np.clip(rng.normal(275, 20, many), 8, MAX_TOKENS)
+    drawn = np.where(rng.random(many) < 0.75, full, rng.uniform(40, 275, many))
+    # Evenly spaced quantiles, so that a few passages have the same distribution as many.
+    lengths = np.quantile(drawn, (np.arange(count) + 0.5) / count).astype(np.int64)
+    return rng.permutation(lengths)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +59,7 @@ class Work:
             feed_forward_proj=published.feed_forward,
         )
         rng = np.random.default_rng(1)
-        passages = [
-            rng.integers(3, published.vocab_size, n).astype(np.int32) for n in passage_lengths(count)
-        ]
+        passages = [rng.integers(3, published.vocab_size, n).astype(np.int32) for n in passage_lengths(count)]
         model = random_t5(raw)
         return cls(config=T5Config.from_hugging_face(raw.to_dict()), model=model, passages=passages)
 

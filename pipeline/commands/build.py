@@ -47,6 +47,10 @@ from pipeline.commands import options
 @click.option("--memory-template", help='Text for the encoder (default "title: {title} context: {text}").')
 @click.option("--retriever-template", help='Text for the retriever (default "{title} {text}").')
 @click.option("--vector-dtype", help="Stored vectors: float32 (default) or float16.")
+@click.option(
+    "--retriever-backend",
+    help="What runs the retriever: jax or sentence-transformers (default: jax, if it knows the model's modules).",
+)
 @click.option("--shard-passages", type=int, help="Passages a shard (default: sized to model and corpus).")
 @click.option("--split-bytes", type=int, help="Bytes of a source that one worker reads at a time.")
 @click.option("--max-quarantined", type=float, help="Share of pages that may be unreadable (default 0.01).")

@@ -24,11 +24,12 @@ STAGE: Final = "vectors"
 
 @dataclass(frozen=True, kw_only=True)
 class RetrieverModel:
-    """Which retriever, and how it reads a passage. `fingerprint` is what the plan saw of it."""
+    """Which retriever, what runs it, and how it reads a passage. `fingerprint` is what the plan saw of it."""
 
     name: str
     fingerprint: str
     template: str
+    backend: str
 
 
 _LOADING = threading.Lock()
@@ -38,7 +39,7 @@ _LOADING = threading.Lock()
 def _load_retriever(model: RetrieverModel) -> Retriever:
     from encoders.retriever import Retriever
 
-    retriever = Retriever.load(model.name)
+    retriever = Retriever.load(model.name, backend=model.backend)
     require_planned(model.name, retriever.fingerprint, model.fingerprint)
     return retriever
 
