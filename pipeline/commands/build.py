@@ -49,7 +49,7 @@ from pipeline.commands import options
 @click.option("--vector-dtype", help="Stored vectors: float32 (default) or float16.")
 @click.option(
     "--retriever-backend",
-    help="What runs the retriever: jax or sentence-transformers (default: jax, if it knows the model's modules).",
+    help="What runs the retriever: jax or sentence-transformers (default: jax, if it can run the model).",
 )
 @click.option("--shard-passages", type=int, help="Passages a shard (default: sized to model and corpus).")
 @click.option("--split-bytes", type=int, help="Bytes of a source that one worker reads at a time.")
