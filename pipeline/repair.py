@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from encoders.retriever import SENTENCE_TRANSFORMERS
-from pipeline import commit, jobs, progress, versions, work
+from pipeline import commit, jobs, progress, runner, versions, work
 from pipeline.stages import embed_shards, encode_shards, recode_shards
 from retrieval import index
 from storage import codec_parameters, errors, files, manifest, memory_store, vector_array, zarr_arrays
@@ -183,7 +183,7 @@ class _Repair:
             trained = codec_parameters.FOLDER
             source = self.root / manifest.memory_folder(version) / trained
             shutil.copytree(source, self.root / folder / trained, dirs_exist_ok=True)
-        job: work.Job
+        job: runner.AnyJob
         if card.origin is not None:
             origin = next(
                 (name for name in self._manifest.memory if card.origin.startswith(name)),
@@ -228,7 +228,7 @@ class _Repair:
         index.build(opened, plan, made)
         self._take(path, made)
 
-    def _run(self, job: work.Job, shards: set[int], units: int) -> None:
+    def _run(self, job: runner.AnyJob, shards: set[int], units: int) -> None:
         # Receipts of another version's shards must not be taken for these.
         shutil.rmtree(work.folder(self.root) / job.stage, ignore_errors=True)
         self._stages.run(job, units, measure="passages", total=len(shards), only=sorted(shards))

@@ -41,7 +41,7 @@ from pipeline.commands import options
     "(7x), pq8x8 or pq16x16 (16x); see docs/format.md.",
 )
 @click.option("--compute-dtype", help="The memory encoder computes in bfloat16 (default) or float32.")
-@click.option("--token-budget", type=int, help="Tokens computed at a time (default 1216, for CPUs).")
+@click.option("--token-budget", type=int, help="Tokens computed at a time (default 608, for CPUs).")
 @click.option("--max-tokens", type=int, help="Tokens kept of a passage (default 304).")
 @click.option("--passage-words", type=int, help="Words of a passage, at most (default 200).")
 @click.option("--memory-template", help='Text for the encoder (default "title: {title} context: {text}").')
