@@ -13,7 +13,8 @@ from benchmarks.encoder.work import passage_lengths
 from benchmarks.store.report import columns, spread
 from benchmarks.timing import interleaved
 from encoders import PUBLISHED_SIZES
-from encoders.retriever import BACKENDS, Retriever
+from encoders.retriever import BACKENDS, MAX_TOKENS, Retriever
+from encoders.tokenizing import Tokenizer
 
 BOUND: Final = 1e-5
 
@@ -35,7 +36,7 @@ def run(size: str, passages: int, rounds: int) -> dict[str, Any]:
             max_seq_length=512,
         )
         loaded = {backend: Retriever.load(folder, backend=backend) for backend in BACKENDS}
-        texts = _texts(loaded["jax"], passages)
+        texts = _texts(Tokenizer(Path(folder), max_tokens=MAX_TOKENS), passages)
         vectors = {backend: retriever.encode(texts) for backend, retriever in loaded.items()}
         error = float(np.abs(vectors["jax"] - vectors["sentence-transformers"]).max())
         if not error <= BOUND:
@@ -66,8 +67,8 @@ def run(size: str, passages: int, rounds: int) -> dict[str, Any]:
     return {"error": error, "backends": figures}
 
 
-def _texts(retriever: Retriever, count: int) -> list[str]:
+def _texts(tokenizer: Tokenizer, count: int) -> list[str]:
     """Texts that have as many tokens as `passage_lengths` says, to within one word."""
     word = "tea "
-    each = len(retriever.tokenize([word * 100])[0]) / 100
+    each = len(tokenizer([word * 100]).ids) / 100
     return [word * max(1, round(int(n) / each)) for n in passage_lengths(count)]
