@@ -18,6 +18,7 @@ import json
 import statistics
 import time
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,7 @@ def answer_test(reader_folder: Path, corpus: Corpus, tasks: Path) -> dict[str, A
         retrieved=settings.retrieved,
         selected=settings.selected or settings.retrieved,
         live_proportion=config.live_proportion,
-        rerank_proportion=config.rerank_proportion or 0,
+        rerank_proportion=config.rerank_proportion or Fraction(0),
         input_tokens=round(tokens / asked / settings.retrieved),
         answer_tokens=settings.answer_tokens,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from encoders import batching, template
+from encoders.retriever import BACKENDS
 from encoders.t5_config import parse_live_proportion
 from pipeline import passages
 from storage import codecs, errors, vector_array
@@ -27,6 +28,8 @@ class BuildSettings:
     Attributes:
         sources: FORMAT:PATH each, read in this order.
         retriever: name or folder of a GTR-like SentenceTransformer.
+        retriever_backend: what runs it, of `encoders.retriever.BACKENDS`; None: jax if it can, which depends
+            on the model alone.
         memory_encoder: name or folder of a T5.1.1 model.
         live_proportion: α, the share of the encoder's layers that readers run live (LUMEN, section 3).
         codec: how memory is stored.
@@ -54,6 +57,7 @@ class BuildSettings:
     memory_template: str = template.MEMORY_TEMPLATE
     retriever_template: str = template.RETRIEVER_TEMPLATE
     vector_dtype: str = "float32"
+    retriever_backend: str | None = None
     shard_passages: int | None = None
     split_bytes: int = SPLIT_BYTES
     max_quarantined: float = MAX_QUARANTINED
@@ -64,6 +68,8 @@ class BuildSettings:
         codecs.by_name(self.codec)
         _one_of("compute dtype", self.compute_dtype, COMPUTE_DTYPES)
         _one_of("vector dtype", self.vector_dtype, vector_array.DTYPES)
+        if self.retriever_backend is not None:
+            _one_of("retriever backend", self.retriever_backend, BACKENDS)
         _at_least("token budget", self.token_budget, 1)
         _at_least("max tokens", self.max_tokens, 1)
         _at_least("passage words", self.passage_words, 1)
@@ -140,6 +146,7 @@ def _check_type(name: str, annotation: str, value: Any) -> None:
         "int": (int,),
         "float": (int, float),
         "int | None": (int, type(None)),
+        "str | None": (str, type(None)),
         "tuple[str, ...]": (tuple,),
         "Fraction": (str, int, float),
     }
