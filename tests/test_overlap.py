@@ -117,7 +117,8 @@ def test_a_failure_is_the_units_own_and_loses_nothing_that_is_done(tmp_path: Pat
 
 def test_what_hangs_is_said_to_have_timed_out(tmp_path: Path) -> None:
     release = threading.Event()
-    job = Recorded(tmp_path, {("compute", 1): lambda: None if release.wait(20) else None}, limit_seconds=0.3)
+    hooks: dict[tuple[str, int], Any] = {("compute", 1): lambda: release.wait(20)}
+    job = Recorded(tmp_path, hooks, limit_seconds=0.3)
     with pytest.raises(overlap.TimedOut, match=r"timed out after 0\.3 s of encoding"):
         overlap.run_units(job, range(3))
     release.set()
