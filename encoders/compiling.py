@@ -189,6 +189,8 @@ def use_kept() -> None:
         config.update("jax_compilation_cache_dir", str(_KEPT.own))
         config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
         config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        # Their folder's name, below this process's own, would make another key of every program.
+        config.update("jax_persistent_cache_enable_xla_caches", "none")
 
 
 def keep_new() -> None:

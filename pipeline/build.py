@@ -304,6 +304,7 @@ def _run_stages(
         encoder=opened.memory_model,
         memory_folder=memory.folder,
         memory=memory.layout,
+        limit_seconds=settings.shard_timeout,
         embed=embed_shards.EmbedShards(
             root=root,
             parts=parts,

@@ -43,6 +43,8 @@ class BuildSettings:
         shard_passages: passages a shard; None: sized by the corpus and the model.
         split_bytes: bytes on the disk of a source that one worker reads at a time.
         max_quarantined: share of the pages that may be unreadable before the build gives up.
+        shard_timeout: seconds that reading, encoding or writing one shard may take before the build gives up,
+            loading models and compiling included; None: however long. It decides nothing of what is built.
     """
 
     sources: tuple[str, ...]
@@ -61,6 +63,7 @@ class BuildSettings:
     shard_passages: int | None = None
     split_bytes: int = SPLIT_BYTES
     max_quarantined: float = MAX_QUARANTINED
+    shard_timeout: float | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -76,6 +79,8 @@ class BuildSettings:
         _at_least("split bytes", self.split_bytes, 1)
         if not 0 <= self.max_quarantined <= 1:
             raise errors.CorpusError(f"max quarantined is {self.max_quarantined}, wanted a share from 0 to 1")
+        if self.shard_timeout is not None and self.shard_timeout <= 0:
+            raise errors.CorpusError(f"shard timeout is {self.shard_timeout}, wanted more than 0 seconds")
         rows = vector_array.CHUNK_ROWS
         if self.shard_passages is not None and (self.shard_passages < rows or self.shard_passages % rows):
             raise errors.CorpusError(
@@ -121,7 +126,7 @@ class BuildSettings:
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide what is built, as JSON. Models and sources go by digest instead."""
-        left_out = ("sources", "retriever", "memory_encoder", "max_quarantined")
+        left_out = ("sources", "retriever", "memory_encoder", "max_quarantined", "shard_timeout")
         return {
             field.name: str(value) if isinstance(value := getattr(self, field.name), Fraction) else value
             for field in fields(self)
@@ -145,6 +150,7 @@ def _check_type(name: str, annotation: str, value: Any) -> None:
         "str": (str,),
         "int": (int,),
         "float": (int, float),
+        "float | None": (int, float, type(None)),
         "int | None": (int, type(None)),
         "str | None": (str, type(None)),
         "tuple[str, ...]": (tuple,),

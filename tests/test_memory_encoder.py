@@ -465,3 +465,72 @@ def test_braces_in_data_stay() -> None:
 def test_template_refuses(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         template.PassageTemplate(text)
+
+
+# A device without enough memory
+
+
+class Exhausted:
+    """Runs batches of up to so many tokens at a time, and otherwise fails as XLA does, then or later."""
+
+    def __init__(self, run: Any, most_tokens: int, *, late: bool) -> None:
+        self.run, self.most_tokens, self.late, self.shapes = run, most_tokens, late, []
+
+    def __call__(self, ids: Any, lengths: Any, dtype: Any, quantize: Any) -> Any:
+        self.shapes.append(ids.shape)
+        if ids.size <= self.most_tokens:
+            return self.run(ids, lengths, dtype, quantize)
+        error = RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 123 bytes.")
+        if not self.late:
+            raise error
+
+        class Output:
+            def copy_to_host_async(self) -> None: ...
+            def __array__(self, *_: object, **__: object) -> Any:
+                raise error
+
+        return Output(), Output()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_batches_are_halved_where_memory_does_not_suffice(
+    models: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    encoder = MemoryEncoder.load(
+        models / "t5",
+        live_proportion=Fraction(1, 3),
+        compute_dtype="float32",
+        max_tokens=64,
+        token_budget=512,
+    )
+    tokens = encoder.tokenize(["word " * (1 + i % 25) for i in range(60)])
+    wanted = np.empty((len(tokens.ids), encoder.width), np.float32)
+    assert encoder.encode(tokens, wanted).halved == 0
+    scarce = Exhausted(encoder._run, 100, late=late)
+    monkeypatch.setattr(encoder, "_run", scarce)
+    found = np.full_like(wanted, np.nan)
+    seen: list[int] = []
+    spent = encoder.encode(tokens, found, on_batch=seen.append)
+    assert spent.halved > 1
+    assert sum(seen) == 60
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+    # What was too much is not tried again.
+    scarce.shapes.clear()
+    assert encoder.encode(tokens, found).halved == 0
+    assert all(rows * length <= 100 or rows == 1 for rows, length in scarce.shapes)
+
+
+def test_a_row_that_is_too_much_says_so(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = MemoryEncoder.load(models / "t5", live_proportion=Fraction(1, 3), compute_dtype="float32")
+    tokens = encoder.tokenize(["some words"] * 5)
+    out = np.empty((len(tokens.ids), encoder.width), np.float32)
+    monkeypatch.setattr(encoder, "_run", Exhausted(encoder._run, 0, late=True))
+    with pytest.raises(MemoryError, match=r"too little memory for one row of \d+ tokens"):
+        encoder.encode(tokens, out)
+
+    def broken(*_: object) -> Any:
+        raise RuntimeError("INTERNAL: something else")
+
+    monkeypatch.setattr(encoder, "_run", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        encoder.encode(tokens, out)

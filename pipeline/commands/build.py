@@ -52,6 +52,12 @@ from pipeline.commands import options
     help="What runs the retriever: jax or sentence-transformers (default: jax, if it can run the model).",
 )
 @click.option("--shard-passages", type=int, help="Passages a shard (default: sized to model and corpus).")
+@click.option(
+    "--shard-timeout",
+    type=float,
+    metavar="SECONDS",
+    help="Give up when reading, encoding or writing one shard takes longer (default: never).",
+)
 @click.option("--split-bytes", type=int, help="Bytes of a source that one worker reads at a time.")
 @click.option("--max-quarantined", type=float, help="Share of pages that may be unreadable (default 0.01).")
 @options.JSON

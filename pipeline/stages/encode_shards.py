@@ -254,8 +254,8 @@ class EncodeShards:
             "memory_bytes": rows * self.memory.row_bytes,
             "passages_cut": int(np.count_nonzero(tokens.cut)),
             "tokens_cut": int(tokens.cut.sum()),
-            "padding_tokens": spent.padding,
-            "filler_tokens": spent.filler,
+            statistics.PADDING: spent.padding,
+            statistics.FILLER: spent.filler,
             **statistics.stored_counts(entries),
             **statistics.length_counts(np.diff(tokens.offsets), self.memory.max_tokens),
         }
@@ -268,9 +268,9 @@ class EncodeShards:
             notes=self._notes,
             waited=dict(meter.waited),
             events={
-                "programs compiled": spent.compiled,
-                "programs loaded": spent.loaded,
-                "batches halved": spent.halved,
+                statistics.COMPILED: spent.compiled,
+                statistics.LOADED: spent.loaded,
+                statistics.HALVED: spent.halved,
             },
         )
 
