@@ -30,7 +30,6 @@ from encoders.reader import answering, folder, open_reader
 from encoders.reader.examples import Examples
 from encoders.reader.model import Reader
 from examples.miniwiki import readers
-from examples.miniwiki.models import T5_NAME
 from examples.miniwiki.tasks import TASKS
 from pipeline import kilt
 from pipeline.costs import flops
@@ -115,7 +114,7 @@ def main() -> None:
 def measure(options: argparse.Namespace, corpus: Corpus, setting: Setting, seed: int) -> dict[str, Any]:
     """Train one reader, and let it answer the test split."""
     work = options.models / "work"
-    model = options.models / T5_NAME
+    model = options.models / readers.T5_NAME
     started = time.monotonic()
     settings = run.RunSettings(
         corpus=str(corpus.root),
