@@ -39,10 +39,11 @@ lint: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The other stores that ours is measured against come with it.
+# The other stores and encoders that ours are measured against come with it.
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m benchmarks.sources
 	$(BIN)/python -m benchmarks.store
+	$(BIN)/python -m benchmarks.encoder --retriever --shapes 304 608 1216 2432
 	$(BIN)/python -m benchmarks.codecs
 
 wheel: $(VENV)/dev.stamp

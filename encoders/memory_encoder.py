@@ -6,7 +6,9 @@ family). Importing this loads neither jax nor transformers; loading an encoder d
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from encoders import batching, fingerprint, model_folder, weights
+from encoders import batching, compiling, fingerprint, model_folder, weights
 from encoders.fingerprint import Fingerprint
 from encoders.model_folder import ModelFolderError
 from encoders.t5_config import T5Config, memory_layers
@@ -24,6 +26,8 @@ from encoders.tokenizing import Tokenizer
 from encoders.tokenizing import Tokens as Tokens
 
 if TYPE_CHECKING:
+    import jax
+
     from encoders.quantizing import CoderLike
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
@@ -31,6 +35,32 @@ STORED_DTYPES = tuple(np.dtype(kind) for kind in (np.float32, np.float16, ml_dty
 
 # LUMEN and GLIMMER encode passages of up to 304 tokens (PAPERS: Tokens).
 MAX_TOKENS = 304
+
+# Batches that lie on the device behind the one whose output is waited for.
+AHEAD = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What a call of `MemoryEncoder.encode` cost beside the passages' own tokens.
+
+    Args:
+        padding, filler: tokens computed for nothing; see `batching.Waste`. They depend on the passages and
+            the settings alone, the others on the machine and on what it did before.
+        compiled: programs that XLA compiled.
+        loaded: programs that were taken from those kept; see `encoders.compiling`.
+        halved: times the device had too little memory and batches were made half as large.
+    """
+
+    padding: int
+    filler: int
+    compiled: int
+    loaded: int
+    halved: int
+
+
+class DeviceMemoryError(MemoryError):
+    """The device has too little memory for a batch of one row."""
 
 
 class MemoryEncoder:
@@ -68,6 +98,9 @@ class MemoryEncoder:
         self._tokenizer = tokenizer
         self._run = run
         self._quantized: tuple[CoderLike, Callable[..., Any]] | None = None
+        # Learned from a device without enough memory, so that it is not tried again with every batch.
+        self._most_tokens = token_budget + self.max_tokens
+        self._ahead = AHEAD
 
     @classmethod
     def load(
@@ -79,18 +112,23 @@ class MemoryEncoder:
         max_tokens: int = MAX_TOKENS,
         template: str = MEMORY_TEMPLATE,
         token_budget: int = batching.DEFAULT_TOKEN_BUDGET,
+        devices: Sequence[jax.Device] | None = None,
+        model_parallel: int | None = None,
     ) -> MemoryEncoder:
-        """Loads the lower layers of a T5, from a folder or from the hub, onto jax's device.
+        """Loads the lower layers of a T5, from a folder or from the hub, onto jax's devices.
 
         Args:
             name_or_folder: a Hugging Face T5 in safetensors, or its hub name.
             live_proportion: α; the first (1-α)·L layers are loaded, the others are not even read.
             compute_dtype: "bfloat16" (what the papers store; fast wherever there are bf16 units)
-                or "float32" (within rounding of transformers in float32). See `encoders.t5`.
+                or "float32" (within rounding of transformers in float32). See `encoders.inference`.
             max_tokens: passages are cut to this, EOS included.
             template: fields {title}, {section}, {text}.
-            token_budget: tokens of one batch, padding included. The default is for CPUs; take
-                16,384 or more on an accelerator.
+            token_budget: tokens of one batch on each device, padding included. The default is for
+                CPUs; take 16,384 or more on an accelerator.
+            devices: which to use; all local ones if not given. A batch's rows are split over them.
+            model_parallel: devices that share one copy of the weights; None for as many as it takes
+                to hold them. See `encoders.sharding`.
 
         Raises:
             ModelFolderError: the model cannot be loaded.
@@ -112,13 +150,17 @@ class MemoryEncoder:
                 f"{folder} has a tokenizer of {tokenizer.size:,} tokens for an embedding of "
                 f"{config.vocab_size:,} rows; do they belong together?"
             )
-        from encoders import t5
+        from encoders import inference, sharding
 
-        encoder = t5.T5Encoder(
+        compiling.use_kept()
+        encoder = inference.Encoder(
             config,
             lambda name: tensors[name].read(),
             layers=layers,
             compute_dtype=compute_dtype,
+            mesh=sharding.mesh_for(
+                config, layers, compute_dtype, devices=devices, model_parallel=model_parallel
+            ),
         )
         return cls(
             config=config,
@@ -126,8 +168,8 @@ class MemoryEncoder:
             template=PassageTemplate(template),
             print_of=print_of,
             tokenizer=tokenizer,
-            run=t5.compile_memory(encoder),
-            token_budget=token_budget,
+            run=inference.compile_memory(encoder),
+            token_budget=token_budget * encoder.data_parallel,
         )
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
@@ -149,11 +191,13 @@ class MemoryEncoder:
         coder: CoderLike | None = None,
         *,
         on_batch: Callable[[int], None] | None = None,
-    ) -> None:
+    ) -> Spent:
         """Computes the memory of every token, without padding, into `out`.
 
         Batches depend on the tokens given alone, so the same call gives the same bytes on the same
-        kind of machine. Another choice of passages changes a token's memory by rounding only.
+        kind of machine. Another choice of passages changes a token's memory by rounding only. Where the
+        device's memory does not suffice, batches are halved, as often as it takes, for this call and those
+        that follow: then the bytes are within rounding of the same.
 
         Args:
             tokens: from `tokenize`.
@@ -167,20 +211,68 @@ class MemoryEncoder:
             ValueError: `out` has another shape or dtype, or an id is not in the vocabulary.
             OverflowError: a value is beyond `out`'s dtype or the coder (trained T5s have values that float16
                 cannot hold), or not finite. What was written by then is to be discarded.
+            DeviceMemoryError: one row is too much for the device.
         """
         self._check(tokens, out, coder)
         quantize = None if coder is None else self._quantizer(coder)
-        batches = batching.plan(tokens.lengths, max_tokens=self.max_tokens, token_budget=self.token_budget)
-        # The next batch is sent to the device before the last one's output is waited for.
-        waiting: tuple[batching.Batch, Any] | None = None
-        for batch in batches:
-            dtype = out.dtype if coder is None else None
-            sent = (batch, self._run(*_padded(tokens, batch), dtype, quantize))
-            if waiting is not None:
-                self._write(*waiting, tokens, out, coder, on_batch)
-            waiting = sent
-        if waiting is not None:
-            self._write(*waiting, tokens, out, coder, on_batch)
+        dtype = out.dtype if coder is None else None
+        planned = batching.plan(tokens.lengths, max_tokens=self.max_tokens, token_budget=self.token_budget)
+        batches = deque(planned)
+        sent: deque[tuple[batching.Batch, Any]] = deque()
+        halved = 0
+        with compiling.counted() as count:
+            while batches or sent:
+                try:
+                    while batches and len(sent) <= self._ahead:
+                        batch, *rest = batching.capped(batches.popleft(), self._most_tokens)
+                        batches.extendleft(reversed(rest))
+                        sent.append((batch, ()))
+                        sent[-1] = (batch, self._send(tokens, batch, dtype, quantize))
+                    batch = sent[0][0]
+                    result = [np.asarray(array) for array in sent[0][1]]
+                except RuntimeError as error:
+                    if not _is_out_of_memory(error):
+                        raise
+                    self._retreat(batch, error)
+                    batches.extendleft(waiting for waiting, _ in reversed(sent))
+                    sent.clear()
+                    halved += 1
+                    continue
+                sent.popleft()
+                self._write(batch, result, tokens, out, coder, on_batch)
+        if count.compiled:
+            compiling.keep_new()
+        waste = batching.waste(planned, tokens.lengths)
+        return Spent(
+            padding=waste.padding,
+            filler=waste.filler,
+            compiled=count.compiled,
+            loaded=count.loaded,
+            halved=halved,
+        )
+
+    def _send(self, tokens: Tokens, batch: batching.Batch, dtype: Any, quantize: Any) -> Sequence[Any]:
+        """Memory and peaks of a batch, under way from the host to the device and back."""
+        result: Sequence[Any] = self._run(*_padded(tokens, batch), dtype, quantize)
+        for array in result:
+            array.copy_to_host_async()
+        return result
+
+    def _retreat(self, batch: batching.Batch, error: RuntimeError) -> None:
+        """Ask less of the device, now and from here on; what it was at is computed again.
+
+        Raises:
+            DeviceMemoryError: there is no less.
+        """
+        if batch.rows > 1:
+            self._most_tokens = batch.rows // 2 * batch.length
+        elif self._ahead:
+            self._ahead = 0
+        else:
+            raise DeviceMemoryError(
+                f"the device has too little memory for one row of {batch.length:,} tokens of this encoder; "
+                "take a larger one, or end what else uses it"
+            ) from error
 
     def _quantizer(self, coder: CoderLike) -> Callable[..., Any]:
         """Made once a coder: its tables stay on the device."""
@@ -212,13 +304,13 @@ class MemoryEncoder:
     def _write(
         self,
         batch: batching.Batch,
-        result: Any,
+        result: Sequence[npt.NDArray[Any]],
         tokens: Tokens,
         out: npt.NDArray[Any],
         coder: CoderLike | None,
         on_batch: Callable[[int], None] | None,
     ) -> None:
-        values, peaks = (np.asarray(array) for array in result)
+        values, peaks = result
         if coder is None:
             name, largest = str(out.dtype), float(ml_dtypes.finfo(out.dtype).max)  # type: ignore[no-untyped-call]
         else:
@@ -290,10 +382,9 @@ def _examine(
 
 def _padded(tokens: Tokens, batch: batching.Batch) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """ids [rows, length] and lengths [rows]; filler rows are one token long."""
-    ids = np.zeros((batch.rows, batch.length), np.int32)
-    lengths = np.ones(batch.rows, np.int32)
-    for row, passage in enumerate(batch.passages):
-        text = tokens.ids[tokens.offsets[passage] : tokens.offsets[passage + 1]]
-        ids[row, : len(text)] = text
-        lengths[row] = len(text)
-    return ids, lengths
+    return tokens.padded(batch.passages, rows=batch.rows, length=batch.length)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """XLA has one class of errors, and tells the kinds apart in words."""
+    return "RESOURCE_EXHAUSTED" in str(error)

@@ -1,21 +1,24 @@
-"""The retriever: texts in, one vector each, through sentence-transformers.
+"""The retriever: texts in, one vector each, through jax or sentence-transformers.
 
 GTR (Ni et al. 2022): T5 encoder, mean over real tokens, Dense without bias, L2 norm; questions and
 passages go through the same tower, so there is one `encode` for both (PAPERS: Retrieval model).
-The folder's modules.json decides what is run. Importing this loads no torch; `Retriever.load` does.
+The folder's modules.json decides what is run. Importing this loads neither jax nor torch; `Retriever.load`
+loads one of them. Their vectors agree to rounding (1e-5 of a vector of length 1 at most, in float32), so the
+fingerprint is the same for both; a build stays with one of them all the same, so that its bytes do.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from encoders import fingerprint, model_folder
+from encoders import fingerprint, gtr, model_folder
 from encoders.fingerprint import Fingerprint
 from encoders.model_folder import ModelFolderError
 from encoders.quiet import quiet
@@ -25,6 +28,10 @@ from encoders.t5_config import T5Config
 MAX_TOKENS = 512
 DEFAULT_BATCH_SIZE = 32
 VECTOR_DTYPES = ("float32", "float16")
+
+JAX: Final = "jax"
+SENTENCE_TRANSFORMERS: Final = "sentence-transformers"
+BACKENDS: Final = (JAX, SENTENCE_TRANSFORMERS)
 
 # What a hub name downloads: configurations, tokenizer and safetensors of every module.
 PATTERNS = ("*.json", "*.safetensors", "spiece.model")
@@ -37,26 +44,42 @@ _MODULES = {"Transformer": True, "Dense": True, "Pooling": False, "Normalize": F
 _NOISE = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
 
 
+class _Tower(Protocol):
+    """A model that runs: places in the texts and their vectors [places, dim], batch by batch."""
+
+    dim: int
+
+    def batches(self, texts: Sequence[str]) -> Iterator[tuple[Any, npt.NDArray[np.float32]]]: ...
+
+
 class Retriever:
     """A loaded retriever. Made by `load`.
 
     Args:
         dim: length of a vector.
         max_tokens: texts are cut to this.
+        backend: what runs it.
         fingerprint: hex digest of all that decides the numbers.
         description: what the digest was taken of.
     """
 
-    def __init__(self, *, model: Any, print_of: Fingerprint, max_tokens: int) -> None:
-        self._model = model
-        self.dim: int = model.get_embedding_dimension()
+    def __init__(self, *, tower: _Tower, print_of: Fingerprint, max_tokens: int, backend: str) -> None:
+        self._tower = tower
+        self.dim: int = tower.dim
         self.max_tokens = max_tokens
+        self.backend = backend
         self.fingerprint = print_of.hex
         self.description = print_of.description
 
     @classmethod
     def load(
-        cls, name_or_folder: str | Path, *, max_tokens: int = MAX_TOKENS, device: str | None = None
+        cls,
+        name_or_folder: str | Path,
+        *,
+        max_tokens: int = MAX_TOKENS,
+        backend: str | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        device: str | None = None,
     ) -> Retriever:
         """Loads a sentence-transformers model, from a folder or from the hub.
 
@@ -67,13 +90,76 @@ class Retriever:
             name_or_folder: a folder with modules.json, or a hub name.
             max_tokens: texts are cut to this, or to what the folder says if that is less; at most
                 512.
-            device: as torch names it; None for an accelerator if there is one, else the CPU.
+            backend: "jax", on all its local devices, or "sentence-transformers"; None for
+                `default_backend`.
+            batch_size: texts of one batch, with sentence-transformers; jax's batches go by tokens.
+            device: as torch names it, with sentence-transformers; None for an accelerator if there is
+                one, else the CPU.
 
         Raises:
-            ModelFolderError: the model cannot be loaded, or has weights only as pickles.
-            ValueError: max_tokens is not in 2..512.
+            ModelFolderError: the model cannot be loaded, or not by this backend, or has weights only
+                as pickles.
+            ValueError: max_tokens is not in 2..512, or another argument is out of range.
         """
         folder, max_tokens, print_of = _examine(name_or_folder, max_tokens)
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}, wanted a positive number")
+        chosen = backend or _default_backend(print_of.description)
+        if chosen not in BACKENDS:
+            raise ValueError(f"backend is {backend!r}, wanted one of {', '.join(BACKENDS)}")
+        tower: _Tower
+        if chosen == JAX:
+            tower = gtr.Tower(folder, print_of.description, max_tokens=max_tokens)
+        else:
+            tower = _SentenceTransformers(folder, max_tokens, batch_size=batch_size, device=device)
+        return cls(tower=tower, print_of=print_of, max_tokens=max_tokens, backend=chosen)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        dtype: npt.DTypeLike = np.float32,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> npt.NDArray[Any]:
+        """The vectors of texts, questions and passages alike.
+
+        Texts of similar length run together; which ones depends on the list alone, so the same
+        call gives the same bytes on the same kind of machine.
+
+        Args:
+            texts: any strings; longer ones are cut at max_tokens.
+            dtype: float32, or float16 (rounded once; vectors of length 1 lose 5e-4 at most).
+            on_batch: called after each batch with the number of texts it encoded.
+
+        Returns:
+            [texts, dim], in the order given.
+
+        Raises:
+            ValueError: dtype is none of these.
+            OverflowError: a vector is not finite in dtype.
+        """
+        kind = np.dtype(dtype)
+        if kind.name not in VECTOR_DTYPES:
+            raise ValueError(f"dtype is {kind}, wanted one of {', '.join(VECTOR_DTYPES)}")
+        vectors = np.empty((len(texts), self.dim), kind)
+        for rows, batch in self._tower.batches(texts):
+            with np.errstate(over="ignore"):
+                vectors[rows] = batch
+            whole = np.isfinite(vectors[rows]).all(axis=1)
+            if not whole.all():
+                raise OverflowError(
+                    f"text {rows[int(np.argmin(whole))]} has a vector that {kind} cannot hold; "
+                    "take float32, and check that the weights are whole"
+                )
+            if on_batch is not None:
+                on_batch(len(rows))
+        return vectors
+
+
+class _SentenceTransformers:
+    """The model as sentence-transformers runs it, texts of similar length together."""
+
+    def __init__(self, folder: Path, max_tokens: int, *, batch_size: int, device: str | None) -> None:
         with quiet():
             import torch
             from sentence_transformers import SentenceTransformer
@@ -89,62 +175,33 @@ class Retriever:
             except Exception as error:  # whatever the modules' own loaders raise
                 reason = " ".join(str(error).split())
                 raise ModelFolderError(f"{folder} cannot be loaded as a retriever: {reason}") from error
-        model = model.float().eval()
-        model.max_seq_length = max_tokens
-        return cls(model=model, print_of=print_of, max_tokens=max_tokens)
+        self.model: Any = model.float().eval()
+        self.model.max_seq_length = max_tokens
+        self.dim: int = self.model.get_embedding_dimension()
+        self._batch_size = batch_size
 
-    def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        dtype: npt.DTypeLike = np.float32,
-        batch_size: int = DEFAULT_BATCH_SIZE,
-        on_batch: Callable[[int], None] | None = None,
-    ) -> npt.NDArray[Any]:
-        """The vectors of texts, questions and passages alike.
-
-        Texts of similar length run together; which ones depends on the list alone, so the same
-        call gives the same bytes on the same kind of machine.
-
-        Args:
-            texts: any strings; longer ones are cut at max_tokens.
-            dtype: float32, or float16 (rounded once; vectors of length 1 lose 5e-4 at most).
-            batch_size: texts of one batch.
-            on_batch: called after each batch with the number of texts it encoded.
-
-        Returns:
-            [texts, dim], in the order given.
-
-        Raises:
-            ValueError: dtype or batch_size is out of range.
-            OverflowError: a vector is not finite in dtype.
-        """
-        kind = np.dtype(dtype)
-        if kind.name not in VECTOR_DTYPES:
-            raise ValueError(f"dtype is {kind}, wanted one of {', '.join(VECTOR_DTYPES)}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}, wanted a positive number")
-        vectors = np.empty((len(texts), self.dim), kind)
+    def batches(self, texts: Sequence[str]) -> Iterator[tuple[Any, npt.NDArray[np.float32]]]:
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            batch = self._model.encode(
-                [texts[i] for i in rows],
-                batch_size=len(rows),
-                show_progress_bar=False,
-                convert_to_numpy=True,
+        for start in range(0, len(order), self._batch_size):
+            rows = order[start : start + self._batch_size]
+            yield (
+                rows,
+                self.model.encode(
+                    [texts[i] for i in rows],
+                    batch_size=len(rows),
+                    show_progress_bar=False,
+                    convert_to_numpy=True,
+                ),
             )
-            with np.errstate(over="ignore"):
-                vectors[rows] = batch
-            whole = np.isfinite(vectors[rows]).all(axis=1)
-            if not whole.all():
-                raise OverflowError(
-                    f"text {rows[int(np.argmin(whole))]} has a vector that {kind} cannot hold; "
-                    "take float32, and check that the weights are whole"
-                )
-            if on_batch is not None:
-                on_batch(len(rows))
-        return vectors
+
+
+def default_backend(name_or_folder: str | Path) -> str:
+    """jax where it is installed and knows all of the folder's modules, else sentence-transformers."""
+    return _default_backend(_examine(name_or_folder, MAX_TOKENS)[-1].description)
+
+
+def _default_backend(description: dict[str, Any]) -> str:
+    return JAX if find_spec("jax") and gtr.unfit(description) is None else SENTENCE_TRANSFORMERS
 
 
 def retriever_fingerprint(name_or_folder: str | Path, *, max_tokens: int = MAX_TOKENS) -> Fingerprint:

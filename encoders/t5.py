@@ -1,4 +1,4 @@
-"""The lower layers of a T5.1.1 encoder, in Flax.
+"""The lower layers of a T5.1.1 encoder, in Flax, for training; `encoders.inference` computes the same faster.
 
 For residual stream h [tokens, d_model] of one text, layer l computes
 
@@ -21,14 +21,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int
 
 from encoders import weights
 from encoders.t5_config import T5Config
@@ -301,34 +300,3 @@ class T5Encoder(nnx.Module):  # type: ignore[misc]
 def kernel(matrices: list[np.ndarray], dtype: jnp.dtype) -> nnx.Param:
     """PyTorch's [out, in] matrices, put side by side, as one [in, out] kernel."""
     return nnx.Param(jnp.asarray(np.concatenate(matrices).T, dtype))
-
-
-def compile_memory(
-    encoder: T5Encoder,
-) -> Callable[..., tuple[Array, Array]]:
-    """The encoder as a function (ids, lengths, dtype, quantize) -> (memory, peaks), compiled per shape.
-
-    Memory is [batch, tokens, d] in `dtype`, or what `quantize` makes of its float32, such as
-    [batch, tokens, stored_width] of codes: a pytree, see `encoders.quantizing`; `dtype` is ignored then.
-    Peaks [batch] float32 is the largest magnitude among a row's real tokens before that rounding (NaN
-    if there is one), which tells overflow.
-    """
-    graph, state = nnx.split(encoder)
-
-    @partial(jax.jit, static_argnames="dtype")
-    def run(
-        state: nnx.State,
-        ids: Int[Array, "batch tokens"],
-        lengths: Int[Array, " batch"],
-        dtype: np.dtype | None,
-        quantize: Callable[[Array], Array] | None,
-    ) -> tuple[Shaped[Array, "batch tokens stored"], Float[Array, " batch"]]:
-        h = nnx.merge(graph, state)(ids, lengths)
-        real = (jnp.arange(ids.shape[1]) < lengths[:, None])[:, :, None]
-        peaks = jnp.max(jnp.where(real, jnp.abs(h), 0.0), axis=(1, 2))
-        # XLA:CPU's max passes over NaN, so ask for it.
-        broken = jnp.any(real & jnp.isnan(h), axis=(1, 2))
-        memory = h.astype(dtype) if quantize is None else quantize(h)
-        return memory, jnp.where(broken, jnp.nan, peaks)
-
-    return lambda ids, lengths, dtype, quantize=None: run(state, ids, lengths, dtype, quantize)

@@ -52,6 +52,18 @@ class Tokens:
         """The ids of each text, views."""
         return np.split(self.ids, self.offsets[1:-1]) if len(self.cut) else []
 
+    def padded(
+        self, texts: npt.NDArray[np.int64], *, rows: int, length: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Some texts as ids [rows, length] and lengths [rows]; filler rows are one token long."""
+        ids = np.zeros((rows, length), np.int32)
+        lengths = np.ones(rows, np.int32)
+        for row, text in enumerate(texts):
+            sequence = self.ids[self.offsets[text] : self.offsets[text + 1]]
+            ids[row, : len(sequence)] = sequence
+            lengths[row] = len(sequence)
+        return ids, lengths
+
 
 class Tokenizer:
     """A model folder's tokenizer, with a limit on tokens.

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from encoders import fingerprint, model_folder, weights
 from encoders.memory_encoder import memory_fingerprint
-from encoders.retriever import retriever_dim, retriever_fingerprint
+from encoders.retriever import default_backend, retriever_dim, retriever_fingerprint
 from pipeline import commit, jobs, memory_version, passages, plan, progress, sources, work
 from pipeline.memory_version import MemoryPlan
 from pipeline.settings import BuildSettings
@@ -111,6 +111,8 @@ def _open(settings: BuildSettings) -> _Opened:
         template=settings.memory_template,
     )
     retriever = retriever_fingerprint(settings.retriever)
+    # Named in the plan, so that an interrupted build goes on with the same.
+    backend = settings.retriever_backend or default_backend(settings.retriever)
     described = [
         {
             "format": source.format,
@@ -134,6 +136,7 @@ def _open(settings: BuildSettings) -> _Opened:
             name=settings.retriever,
             fingerprint=retriever.hex,
             template=settings.retriever_template,
+            backend=backend,
         ),
         memory_model=encode_shards.MemoryModel(
             name=settings.memory_encoder,
@@ -147,7 +150,7 @@ def _open(settings: BuildSettings) -> _Opened:
         dim=retriever_dim(settings.retriever),
         width=weights.read_config(model_folder.resolve(settings.memory_encoder)).d_model,
         identity={
-            "settings": settings.deciding() | {"splitter": passages.VERSION},
+            "settings": settings.deciding() | {"splitter": passages.VERSION, "retriever_backend": backend},
             "sources": described,
             "retriever": retriever.description,
             "memory_encoder": encoder.description,
@@ -301,6 +304,7 @@ def _run_stages(
         encoder=opened.memory_model,
         memory_folder=memory.folder,
         memory=memory.layout,
+        limit_seconds=settings.shard_timeout,
         embed=embed_shards.EmbedShards(
             root=root,
             parts=parts,

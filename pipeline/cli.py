@@ -8,7 +8,7 @@ import traceback
 
 import click
 
-from pipeline import quiet, work
+from pipeline import cores, quiet, work
 from pipeline.commands import build, check, costs, evaluate, options, read, reading, versions
 from storage import errors
 
@@ -16,6 +16,7 @@ from storage import errors
 def main() -> None:
     """Run a command; plain errors on one line, status 2 for bad input and 1 for what failed."""
     quiet.quieten()
+    cores.share()
     status = run()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders import fingerprint
-from pipeline import progress, runner, work
+from pipeline import overlap, progress, runner, work
 from storage import errors, files, locks, manifest
 
 
@@ -110,7 +110,7 @@ class Stages:
 
     def run(
         self,
-        job: work.Job,
+        job: runner.AnyJob,
         units: int,
         *,
         measure: str,
@@ -128,8 +128,7 @@ class Stages:
             self._observer.stage_polled(job.stage, tracker.snapshot())
 
         if local:
-            for unit in range(units) if only is None else only:
-                work.run_unit(job, unit)
+            overlap.run_units(job, range(units) if only is None else only)
         else:
             runner.run(job, range(units) if only is None else only, self._options, on_poll)
         self.seconds[job.stage] = round(time.monotonic() - started, 3)

@@ -34,8 +34,8 @@ class ReencodeSettings:
         origin: version or alias to recode from, without an encoder.
         name: an alias for the new version.
         codec, live_proportion, compute_dtype, token_budget, max_tokens, memory_template,
-            shard_passages: as in `BuildSettings`. With a reader's folder as encoder, what is not given
-            is the reader's own; else as the corpus was built.
+            shard_passages, shard_timeout: as in `BuildSettings`. With a reader's folder for an encoder,
+            what is None is as that reader wants its memory.
     """
 
     memory_encoder: str | None = None
@@ -48,6 +48,7 @@ class ReencodeSettings:
     max_tokens: int | None = None
     memory_template: str | None = None
     shard_passages: int | None = None
+    shard_timeout: float | None = None
 
     def __post_init__(self) -> None:
         if (self.memory_encoder is None) == (self.origin is None):
@@ -63,6 +64,8 @@ class ReencodeSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise errors.CorpusError(f"{name} is {value}, wanted 1 or more")
+        if self.shard_timeout is not None and self.shard_timeout <= 0:
+            raise errors.CorpusError(f"shard_timeout is {self.shard_timeout}, wanted more than 0 seconds")
         if self.name is not None:
             check_alias(self.name)
         if self.codec is not None:
@@ -218,6 +221,7 @@ def _open(root: Path, found: manifest.Manifest, settings: ReencodeSettings) -> _
             encoder=model,
             memory_folder=memory_plan.folder,
             memory=layout,
+            limit_seconds=settings.shard_timeout,
         ),
         identity={
             "version": memory_plan.version,
@@ -263,7 +267,11 @@ def _recode(
     return _Opened(
         plan=memory_plan,
         job=recode_shards.RecodeShards(
-            root=root, origin=origin, memory_folder=memory_plan.folder, memory=layout
+            root=root,
+            origin=origin,
+            memory_folder=memory_plan.folder,
+            memory=layout,
+            limit_seconds=settings.shard_timeout,
         ),
         identity={
             "version": memory_plan.version,

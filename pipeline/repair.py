@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from pipeline import commit, jobs, progress, versions, work
+from encoders.retriever import SENTENCE_TRANSFORMERS
+from pipeline import commit, jobs, progress, runner, versions, work
 from pipeline.stages import embed_shards, encode_shards, recode_shards
 from retrieval import index
 from storage import codec_parameters, errors, files, manifest, memory_store, vector_array, zarr_arrays
@@ -153,13 +154,16 @@ class _Repair:
 
     def _vectors(self, folder: str, shards: set[int]) -> None:
         card = self._vectors_card(folder)
+        built = self._manifest.settings["settings"]
         job = embed_shards.EmbedShards(
             root=self.root,
             parts=manifest.read_passages(self.root, self._manifest).parts,
             retriever=embed_shards.RetrieverModel(
                 name=self._retriever or versions.built_with(self.root, "retriever"),
                 fingerprint=card.encoder_fingerprint,
-                template=str(self._manifest.settings["settings"]["retriever_template"]),
+                template=str(built["retriever_template"]),
+                # Corpora of before there was a choice were built with this one.
+                backend=str(built.get("retriever_backend", SENTENCE_TRANSFORMERS)),
             ),
             folder=f"{STAGED}/vectors/{folder}",
             layout=card.layout,
@@ -179,7 +183,7 @@ class _Repair:
             trained = codec_parameters.FOLDER
             source = self.root / manifest.memory_folder(version) / trained
             shutil.copytree(source, self.root / folder / trained, dirs_exist_ok=True)
-        job: work.Job
+        job: runner.AnyJob
         if card.origin is not None:
             origin = next(
                 (name for name in self._manifest.memory if card.origin.startswith(name)),
@@ -224,7 +228,7 @@ class _Repair:
         index.build(opened, plan, made)
         self._take(path, made)
 
-    def _run(self, job: work.Job, shards: set[int], units: int) -> None:
+    def _run(self, job: runner.AnyJob, shards: set[int], units: int) -> None:
         # Receipts of another version's shards must not be taken for these.
         shutil.rmtree(work.folder(self.root) / job.stage, ignore_errors=True)
         self._stages.run(job, units, measure="passages", total=len(shards), only=sorted(shards))

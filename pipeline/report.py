@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline import statistics as spent
 from pipeline import versions
+from pipeline.stages.encode_shards import STAGE as SHARDS
 from storage import errors, file_list, files, manifest
 
 
@@ -14,8 +16,9 @@ def summary(root: Path) -> dict[str, Any]:
     """A corpus in figures, as JSON.
 
     Keys: corpus, format, passages, words, counts (reconciled, see docs/format.md), sources, vectors,
-    index, memory (by version), aliases, bytes (by part), worker_seconds and stage_seconds (of the
-    build; absent where its statistics are damaged).
+    index, memory (by version), aliases, bytes (by part); of the build, and absent where its statistics are
+    damaged: worker_seconds, stage_seconds, worker_waited, bottleneck, computed_tokens and
+    events.
     """
     found = manifest.Manifest.read(root)
     passages = manifest.read_passages(root, found)
@@ -76,6 +79,11 @@ def summary(root: Path) -> dict[str, Any]:
         return result
     result["worker_seconds"] = statistics["worker_seconds"]
     result["stage_seconds"] = statistics["stage_seconds"]
+    # Those of an earlier release have none of these.
+    result["worker_waited"] = statistics.get("worker_waited", {})
+    result["bottleneck"] = spent.bottleneck(statistics, SHARDS)
+    result["computed_tokens"] = statistics.get("computed_tokens", {})
+    result["events"] = statistics.get("events", {})
     return result
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms import environments
 
-from pipeline import work, worker
+from pipeline import overlap, work, worker
 from storage import errors
 
 LOCAL_RUNNERS: Final = ("DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
@@ -37,36 +38,69 @@ _WORKER_THREAD: Final = "run_worker"
 _READING_THREADS: Final = ("beam_control_read", "read_grpc_client_inputs")
 
 
+AnyJob = work.Job | overlap.PhasedJob
+
+# Units of a group, at most: a worker that dies leaves so many to others.
+MOST_GROUPED: Final = 16
+# Groups for each worker, so that those that are done early get more.
+GROUPS_A_WORKER: Final = 4
+# Workers of a runner that has not been told how many.
+LIKELY_WORKERS: Final = 64
+
+
 class WorkerDied(RuntimeError):
     """A worker process ended before the job did: killed, or out of memory."""
 
 
-class RunUnit(beam.DoFn):  # type: ignore[misc]
-    """Runs the units that it is given; yields nothing but their ids."""
+class RunGroup(beam.DoFn):  # type: ignore[misc]
+    """Runs the units that it is given, a group at a time; yields nothing but their ids."""
 
-    def __init__(self, job: work.Job) -> None:
+    def __init__(self, job: AnyJob) -> None:
         self._job = job
 
-    def process(self, unit: int) -> Any:
-        work.run_unit(self._job, unit)
-        yield unit
+    def process(self, group: tuple[int, ...]) -> Any:
+        overlap.run_units(self._job, group)
+        yield from group
 
 
 class RunUnits(beam.PTransform):  # type: ignore[misc]
-    """Ids of units → ids of units done, spread over the workers."""
+    """Groups of ids of units → ids of units done, the groups spread over the workers."""
 
-    def __init__(self, job: work.Job, units: Sequence[int]) -> None:
+    def __init__(self, job: AnyJob, groups: Sequence[tuple[int, ...]]) -> None:
         super().__init__()
         self._job = job
-        self._units = list(units)
+        self._groups = list(groups)
 
     def expand(self, root: Any) -> Any:
         return (
             root
-            | "List units" >> beam.Create(self._units, reshuffle=False)
+            | "List units" >> beam.Create(self._groups, reshuffle=False)
             | "Spread units" >> beam.Reshuffle()
-            | f"Run {self._job.stage}" >> beam.ParDo(RunUnit(self._job))
+            | f"Run {self._job.stage}" >> beam.ParDo(RunGroup(self._job))
         )
+
+
+def grouped(
+    job: AnyJob, units: Sequence[int], options: pipeline_options.PipelineOptions
+) -> list[tuple[int, ...]]:
+    """Units as they are dealt out: in groups of consecutive ones where their phases can overlap."""
+    size = 1
+    if isinstance(job, overlap.PhasedJob):
+        workers = _workers(options)
+        size = len(units) if workers == 1 else len(units) // (GROUPS_A_WORKER * workers)
+        size = max(1, min(size, MOST_GROUPED))
+    return [tuple(units[first : first + size]) for first in range(0, len(units), size)]
+
+
+def _workers(options: pipeline_options.PipelineOptions) -> int:
+    if options.view_as(pipeline_options.StandardOptions).runner in LOCAL_RUNNERS:
+        given = options.view_as(pipeline_options.DirectOptions)
+        # Without a mode there is one worker, whatever their number is said to be.
+        if given.direct_running_mode == "in_memory":
+            return 1
+        return int(given.direct_num_workers) or os.cpu_count() or 1
+    remote = options.view_as(pipeline_options.WorkerOptions)
+    return int(remote.max_num_workers or remote.num_workers or LIKELY_WORKERS)
 
 
 def parse_options(arguments: Sequence[str]) -> pipeline_options.PipelineOptions:
@@ -108,7 +142,7 @@ def parse_options(arguments: Sequence[str]) -> pipeline_options.PipelineOptions:
 
 
 def run(
-    job: work.Job,
+    job: AnyJob,
     units: Sequence[int],
     options: pipeline_options.PipelineOptions,
     on_poll: Callable[[], None] | None = None,
@@ -154,12 +188,13 @@ def run(
         raise work.first_error(job.root, job.stage) or outcome[0]
 
 
-def _run_pipeline(job: work.Job, units: Sequence[int], options: pipeline_options.PipelineOptions) -> None:
+def _run_pipeline(job: AnyJob, units: Sequence[int], options: pipeline_options.PipelineOptions) -> None:
+    groups = grouped(job, units, options)
     runner: Any = options.view_as(pipeline_options.StandardOptions).runner
     if runner in LOCAL_RUNNERS:
         runner, options = _local_runner(options)
     with beam.Pipeline(runner=runner, options=options) as root:
-        _ = root | f"Run {job.stage} units" >> RunUnits(job, units)
+        _ = root | f"Run {job.stage} units" >> RunUnits(job, groups)
 
 
 def _local_runner(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from encoders import batching, template
+from encoders.retriever import BACKENDS
 from encoders.t5_config import parse_live_proportion
 from pipeline import passages
 from storage import codecs, errors, vector_array
@@ -27,6 +28,8 @@ class BuildSettings:
     Attributes:
         sources: FORMAT:PATH each, read in this order.
         retriever: name or folder of a GTR-like SentenceTransformer.
+        retriever_backend: what runs it, of `encoders.retriever.BACKENDS`; None: jax if it can, which depends
+            on the model alone.
         memory_encoder: name or folder of a T5.1.1 model.
         live_proportion: α, the share of the encoder's layers that readers run live (LUMEN, section 3).
         codec: how memory is stored.
@@ -40,6 +43,8 @@ class BuildSettings:
         shard_passages: passages a shard; None: sized by the corpus and the model.
         split_bytes: bytes on the disk of a source that one worker reads at a time.
         max_quarantined: share of the pages that may be unreadable before the build gives up.
+        shard_timeout: seconds that reading, encoding or writing one shard may take before the build gives up,
+            loading models and compiling included; None: however long. It decides nothing of what is built.
     """
 
     sources: tuple[str, ...]
@@ -54,9 +59,11 @@ class BuildSettings:
     memory_template: str = template.MEMORY_TEMPLATE
     retriever_template: str = template.RETRIEVER_TEMPLATE
     vector_dtype: str = "float32"
+    retriever_backend: str | None = None
     shard_passages: int | None = None
     split_bytes: int = SPLIT_BYTES
     max_quarantined: float = MAX_QUARANTINED
+    shard_timeout: float | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -64,12 +71,16 @@ class BuildSettings:
         codecs.by_name(self.codec)
         _one_of("compute dtype", self.compute_dtype, COMPUTE_DTYPES)
         _one_of("vector dtype", self.vector_dtype, vector_array.DTYPES)
+        if self.retriever_backend is not None:
+            _one_of("retriever backend", self.retriever_backend, BACKENDS)
         _at_least("token budget", self.token_budget, 1)
         _at_least("max tokens", self.max_tokens, 1)
         _at_least("passage words", self.passage_words, 1)
         _at_least("split bytes", self.split_bytes, 1)
         if not 0 <= self.max_quarantined <= 1:
             raise errors.CorpusError(f"max quarantined is {self.max_quarantined}, wanted a share from 0 to 1")
+        if self.shard_timeout is not None and self.shard_timeout <= 0:
+            raise errors.CorpusError(f"shard timeout is {self.shard_timeout}, wanted more than 0 seconds")
         rows = vector_array.CHUNK_ROWS
         if self.shard_passages is not None and (self.shard_passages < rows or self.shard_passages % rows):
             raise errors.CorpusError(
@@ -115,7 +126,7 @@ class BuildSettings:
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide what is built, as JSON. Models and sources go by digest instead."""
-        left_out = ("sources", "retriever", "memory_encoder", "max_quarantined")
+        left_out = ("sources", "retriever", "memory_encoder", "max_quarantined", "shard_timeout")
         return {
             field.name: str(value) if isinstance(value := getattr(self, field.name), Fraction) else value
             for field in fields(self)
@@ -139,7 +150,9 @@ def _check_type(name: str, annotation: str, value: Any) -> None:
         "str": (str,),
         "int": (int,),
         "float": (int, float),
+        "float | None": (int, float, type(None)),
         "int | None": (int, type(None)),
+        "str | None": (str, type(None)),
         "tuple[str, ...]": (tuple,),
         "Fraction": (str, int, float),
     }

@@ -13,6 +13,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import work
+from pipeline import overlap, work
 from storage import files, manifest
 from storage.receipts import Receipt
 
@@ -33,6 +34,14 @@ BARS: Final = 20
 MEMORY_STORED: Final = "memory_stored_bytes"
 VECTORS_STORED: Final = "vectors_stored_bytes"
 
+# Tokens that were computed beside the passages' own, in a shard's counts.
+PADDING: Final = "padding_tokens"
+FILLER: Final = "filler_tokens"
+# What happened on the way, in a shard's events.
+COMPILED: Final = "programs compiled"
+LOADED: Final = "programs loaded"
+HALVED: Final = "batches halved"
+
 _SCHEMA: Final = pa.schema(
     [
         ("stage", pa.string()),
@@ -40,6 +49,8 @@ _SCHEMA: Final = pa.schema(
         ("worker", pa.string()),
         ("seconds", pa.map_(pa.string(), pa.float64())),
         ("counts", pa.map_(pa.string(), pa.int64())),
+        ("waited", pa.map_(pa.string(), pa.float64())),
+        ("events", pa.map_(pa.string(), pa.int64())),
     ]
 )
 
@@ -99,6 +110,8 @@ def write(root: Path, name: str, stages: Sequence[str], run: Mapping[str, Any]) 
             "worker": receipt.worker,
             "seconds": list(receipt.seconds.items()),
             "counts": list(receipt.counts.items()),
+            "waited": list(receipt.waited.items()),
+            "events": list(receipt.events.items()),
         }
         for stage, of_stage in receipts.items()
         for receipt in of_stage
@@ -130,12 +143,21 @@ def summarize(receipts: Mapping[str, Sequence[Receipt]]) -> dict[str, Any]:
     workers: dict[str, dict[str, Any]] = {}
     seconds: dict[str, Counter[str]] = {}
     counts: dict[str, Counter[str]] = {}
+    waited: dict[str, Counter[str]] = {}
+    events: Counter[str] = Counter()
+    computed: Counter[str] = Counter()
     shards: list[int] = []
     for stage, of_stage in receipts.items():
         seconds[stage], counts[stage] = Counter(), Counter()
         for receipt in of_stage:
             seconds[stage].update(receipt.seconds)
             counts[stage].update(receipt.counts)
+            if receipt.waited:
+                waited.setdefault(stage, Counter()).update(receipt.waited)
+            events.update(receipt.events)
+            if PADDING in receipt.counts:
+                names = {"passages": "tokens", "padding": PADDING, "filler": FILLER}
+                computed.update({name: receipt.counts[count] for name, count in names.items()})
             worker = workers.setdefault(receipt.worker, {"units": 0, "seconds": {}})
             worker["units"] += 1
             spent = sum(receipt.seconds.values())
@@ -145,6 +167,9 @@ def summarize(receipts: Mapping[str, Sequence[Receipt]]) -> dict[str, Any]:
     everything = sum(counts.values(), Counter())
     return {
         "worker_seconds": {stage: _rounded(spent) for stage, spent in seconds.items()},
+        "worker_waited": {stage: _rounded(spent) for stage, spent in waited.items()},
+        "events": dict(events),
+        "computed_tokens": dict(computed),
         "workers": {
             name: {**worker, "seconds": _rounded(worker["seconds"])} for name, worker in workers.items()
         },
@@ -156,6 +181,65 @@ def summarize(receipts: Mapping[str, Sequence[Receipt]]) -> dict[str, Any]:
             "most": max(shards, default=0),
         },
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lane:
+    """A phase's part in the time that workers had: at work, and waiting for another; shares of 1."""
+
+    name: str
+    busy: float
+    waiting: float
+
+
+def lanes(statistics: Mapping[str, Any], stage: str) -> list[Lane]:
+    """How the phases of a stage that overlap were occupied, the busiest first: that is the bottleneck.
+
+    Args:
+        statistics: of a run, as `summarize` made it; those of an earlier release do not tell.
+        stage: its shards.
+
+    Returns:
+        Nothing, where they do not tell.
+    """
+    seconds = statistics.get("worker_seconds", {}).get(stage, {})
+    waited = statistics.get("worker_waited", {}).get(stage, {})
+    found = []
+    for name, steps in overlap.LANES.items():
+        work_seconds = sum(seconds.get(step, 0.0) for step in steps)
+        idle = sum(spent for who, spent in waited.items() if who.startswith(f"{name} for "))
+        if waited and work_seconds + idle:
+            share = work_seconds / (work_seconds + idle)
+            found.append(Lane(name=name, busy=share, waiting=1 - share))
+    return sorted(found, key=lambda lane: -lane.busy)
+
+
+def bottleneck(statistics: Mapping[str, Any], stage: str) -> str | None:
+    """One line on it, such as "the encoder, at work 92 % of the time; the writer waited 85 % of it"."""
+    found = lanes(statistics, stage)
+    if not found:
+        return None
+    first, *others = found
+    idle = ", ".join(f"the {lane.name} {lane.waiting:.0%}" for lane in others)
+    return f"the {first.name}, at work {first.busy:.0%} of the time; waiting: {idle}"
+
+
+def remarks(run: Mapping[str, Any]) -> Iterator[str]:
+    """What is to be said of a run's encoding: the bottleneck, what was computed for nothing, what went wrong.
+
+    Args:
+        run: with `bottleneck`, and `computed_tokens` and `events` as `summarize` made them, where known.
+    """
+    if run.get("bottleneck"):
+        yield f"bottleneck: {run['bottleneck']}"
+    computed, events = run.get("computed_tokens") or {}, run.get("events") or {}
+    if computed.get("passages"):
+        padding, filler = (computed[name] / computed["passages"] for name in ("padding", "filler"))
+        yield f"computed beside the passages' tokens: {padding:.1%} of padding, {filler:.1%} of filler rows"
+    if events.get(COMPILED) or events.get(LOADED):
+        yield f"programs: {events[COMPILED]:,} compiled, {events[LOADED]:,} taken from those kept"
+    if events.get(HALVED):
+        yield f"out of memory on the device, and batches halved: {events[HALVED]:,} times"
 
 
 def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:

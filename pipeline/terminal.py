@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
-from pipeline import report
+from pipeline import report, statistics
 from pipeline.kilt import Scores
 from pipeline.progress import Snapshot
 from pipeline.stages import (
@@ -241,6 +241,8 @@ def print_summary(summary: Mapping[str, Any], out: Console) -> None:
     if steps:
         out.print()
         out.print(_rows("Seconds of workers", {step: f"{seconds:,.2f}" for step, seconds in steps.items()}))
+    for line in statistics.remarks(summary):
+        out.print(line)
 
 
 def print_versions(versions: Sequence[Mapping[str, Any]], out: Console) -> None:

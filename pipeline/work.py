@@ -8,17 +8,22 @@ renamed into place whole, their bytes depend on the plan alone, and the receipt 
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import socket
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, TypeVar
 
 from storage import errors, files, manifest, receipts
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 PLAN: Final = "plan.json"
 PACKAGES: Final = ("pipeline", "encoders", "storage", "retrieval")
@@ -43,11 +48,16 @@ class UnitFailed(RuntimeError):
 
 
 class Meter:
-    """Counts and times of the unit at hand, shown to whoever watches the job through a small file."""
+    """Counts and times of the unit at hand, shown to whoever watches the job through a small file.
+
+    See `Receipt` for what `counts`, `seconds`, `waited` and `events` hold.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self.counts: dict[str, int] = defaultdict(int)
         self.seconds: dict[str, float] = defaultdict(float)
+        self.waited: dict[str, float] = defaultdict(float)
+        self.events: dict[str, int] = defaultdict(int)
         self._path = path
         self._written = 0.0
 
@@ -79,8 +89,24 @@ class Meter:
             self._path.unlink(missing_ok=True)
 
 
-class Job(Protocol):
-    """What a stage does to one unit. Small and picklable: it travels to every worker."""
+class Once(Generic[K, T]):
+    """A function that runs once a process for each argument, however many threads call it: for models."""
+
+    def __init__(self, function: Callable[[K], T]) -> None:
+        self._lock = threading.Lock()
+        self._function = functools.cache(function)
+
+    def __call__(self, argument: K) -> T:
+        with self._lock:
+            return self._function(argument)
+
+    def forget(self) -> None:
+        """Have it run again."""
+        self._function.cache_clear()
+
+
+class Staged(Protocol):
+    """Whatever has units whose receipts lie in a corpus."""
 
     @property
     def stage(self) -> str:
@@ -90,38 +116,69 @@ class Job(Protocol):
     def root(self) -> Path:
         """The corpus folder."""
 
+
+class Job(Staged, Protocol):
+    """What a stage does to one unit. Small and picklable: it travels to every worker."""
+
     def run(self, unit: int, meter: Meter) -> receipts.Receipt:
         """Do the unit's work; write its files; return its receipt (unwritten)."""
 
 
-def run_unit(job: Job, unit: int) -> None:
-    """Do one unit unless a receipt shows that it is done, and its files are whole.
+class Attempt:
+    """A unit that is at work, in one phase or in several, one after the other."""
 
-    Whatever goes wrong is left as a file for the process that started the job, which may be on the
-    other side of a runner that turns exceptions into text.
-    """
+    def __init__(self, job: Staged, unit: int) -> None:
+        self._path = receipt_path(job.root, job.stage, unit)
+        progress = folder(job.root) / "progress"
+        progress.mkdir(exist_ok=True)
+        self.meter = Meter(progress / f"{job.stage}-{worker_name()}-{unit:06d}.json")
+
+    @contextmanager
+    def phase(self) -> Iterator[None]:
+        """Whatever goes wrong in the block is left as a file for the process that started the job, which
+        may be on the other side of a runner that turns exceptions into text."""
+        try:
+            yield
+        except Exception as e:
+            _leave_error(self._path, e)
+            self.meter.clear()
+            raise
+
+    def finish(self, receipt: receipts.Receipt) -> None:
+        """All is written: say so."""
+        receipt.write(self._path)
+        self.meter.clear()
+        self._path.with_suffix(".error").unlink(missing_ok=True)
+
+
+def begin(job: Staged, unit: int) -> Attempt | None:
+    """Set out to do a unit; None where a receipt shows that it is done, and its files are whole."""
     path = receipt_path(job.root, job.stage, unit)
     if receipts.read_if_whole(path, job.root) is not None:
-        return
+        return None
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    progress = folder(job.root) / "progress"
-    progress.mkdir(exist_ok=True)
-    meter = Meter(progress / f"{job.stage}-{worker_name()}-{unit:06d}.json")
-    error = path.with_suffix(".error")
-    try:
-        job.run(unit, meter).write(path)
-    except Exception as e:
-        _leave_error(error, e)
-        raise
-    finally:
-        meter.clear()
-    error.unlink(missing_ok=True)
+    return Attempt(job, unit)
 
 
-def _leave_error(path: Path, error: Exception) -> None:
+def run_unit(job: Job, unit: int) -> None:
+    """Do one unit in one go, unless it is done."""
+    attempt = begin(job, unit)
+    if attempt is not None:
+        with attempt.phase():
+            attempt.finish(job.run(unit, attempt.meter))
+
+
+def leave_error(job: Staged, unit: int, error: Exception) -> None:
+    """As `Attempt.phase` does, for what does not happen inside a unit's own thread."""
+    _leave_error(receipt_path(job.root, job.stage, unit), error)
+
+
+def _leave_error(receipt: Path, error: Exception) -> None:
     try:
-        path.write_text(json.dumps({"kind": _kind(error), "message": message(error)}))
+        receipt.with_suffix(".error").write_text(
+            json.dumps({"kind": _kind(error), "message": message(error)})
+        )
     except OSError:
         # The disk is full, say: then the runner's own words must do.
         return

@@ -26,9 +26,10 @@ def end_with(launcher: int) -> None:
 def main() -> None:
     """Run Beam's worker until the launcher is done with it."""
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
-    from pipeline import quiet
+    from pipeline import cores, quiet
 
     quiet.quieten()
+    cores.share()
     from apache_beam.runners.worker import sdk_worker_main
 
     sdk_worker_main.main(sys.argv)

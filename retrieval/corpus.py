@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -232,13 +233,16 @@ class Corpus:
         """The retriever for text queries, checked against the corpus's fingerprint."""
         with self._lock:
             if self._retriever is None:
-                # PyTorch is loaded here, for those alone who search by text.
-                from encoders.retriever import Retriever
+                # A framework is loaded here, for those alone who search by text: PyTorch, or jax where that
+                # is all there is. Their vectors agree to rounding.
+                from encoders.retriever import JAX, SENTENCE_TRANSFORMERS, Retriever
 
                 name = self._retriever_name or self._built_with()
                 card = self.vectors_card
                 try:
-                    loaded = Retriever.load(name)
+                    torch_installed = importlib.util.find_spec("sentence_transformers") is not None
+                    backend = SENTENCE_TRANSFORMERS if torch_installed else JAX
+                    loaded = Retriever.load(name, backend=backend)
                 except ModuleNotFoundError as e:
                     raise errors.CorpusError(
                         f"a query given as text needs the retriever, and {e.name} is not installed; "

@@ -19,8 +19,9 @@ class Receipt:
     """Of one unit: its files, counts (rows, tokens, ...), seconds by step, and a worker's name.
 
     `notes` holds what is neither (quarantined pages). Files, counts and notes depend on the source
-    and the settings alone; seconds and worker are kept out of everything that must be the same
-    from run to run.
+    and the settings alone. Seconds and worker are kept out of everything that must be the same
+    from run to run, and so are `waited`, seconds by who waited for whom, and `events`, how often
+    something happened on the way (programs compiled, batches halved).
     """
 
     unit: int
@@ -29,6 +30,8 @@ class Receipt:
     seconds: Mapping[str, float]
     worker: str
     notes: tuple[Mapping[str, str], ...] = field(default=())
+    waited: Mapping[str, float] = field(default_factory=dict)
+    events: Mapping[str, int] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         files.write_json(
@@ -38,6 +41,8 @@ class Receipt:
                 "files": [entry.to_json() for entry in self.files],
                 "counts": dict(self.counts),
                 "seconds": {k: round(v, 6) for k, v in self.seconds.items()},
+                "waited": {k: round(v, 6) for k, v in self.waited.items()},
+                "events": dict(self.events),
                 "worker": self.worker,
                 "notes": [dict(note) for note in self.notes],
             },
@@ -53,6 +58,9 @@ class Receipt:
             seconds={str(k): float(v) for k, v in value["seconds"].items()},
             worker=str(value["worker"]),
             notes=tuple(value["notes"]),
+            # Receipts of an earlier release have neither.
+            waited={str(k): float(v) for k, v in value.get("waited", {}).items()},
+            events={str(k): int(v) for k, v in value.get("events", {}).items()},
         )
 
 

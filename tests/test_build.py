@@ -159,6 +159,7 @@ def test_a_second_build_finds_nothing_to_do(corpus_copy: Path, settings: Any) ->
         ({"memory_template": "{text}"}, "template"),
         ({"retriever_template": "{text}"}, "template"),
         ({"vector_dtype": "float16"}, "settings.vector_dtype"),
+        ({"retriever_backend": "sentence-transformers"}, "settings.retriever_backend = jax"),
     ],
 )
 def test_other_settings_are_refused_by_name(
@@ -272,6 +273,8 @@ def test_a_resume_with_other_settings_is_refused(
             build(settings, out)
     with pytest.raises(errors.MismatchError, match=r"was begun with settings\.codec = bfloat16"):
         build(dataclasses.replace(settings, codec="float16"), out)
+    with pytest.raises(errors.MismatchError, match=r"was begun with settings\.retriever_backend = jax"):
+        build(dataclasses.replace(settings, retriever_backend="sentence-transformers"), out)
 
 
 def test_a_killed_worker_ends_the_job(

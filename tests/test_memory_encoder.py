@@ -353,7 +353,8 @@ def test_every_passage_once_in_few_shapes(case: tuple[int, list[int]], budget: i
     for batch in batches:
         longest = max(lengths[p] for p in batch.passages)
         assert batch.length == min(b for b in buckets if b >= longest)
-        assert batch.rows == max(1, budget // batch.length)
+        full = max(1, budget // batch.length)
+        assert batch.rows in (full, max(1, full // batching.SMALL))
         assert 1 <= len(batch.passages) <= batch.rows
     assert all(len(b.passages) == b.rows for b in batches[:-1])
     again = batching.plan(np.array(lengths, np.int32), max_tokens=max_tokens, token_budget=budget)
@@ -364,21 +365,44 @@ def test_every_passage_once_in_few_shapes(case: tuple[int, list[int]], budget: i
 def test_buckets(max_tokens: int) -> None:
     lengths = batching.bucket_lengths(max_tokens)
     assert lengths == tuple(sorted(set(lengths)))
-    assert len(lengths) <= 14
+    assert len(lengths) <= 28
     assert max_tokens <= lengths[-1] < max_tokens + 8
     assert all(length % 8 == 0 for length in lengths)
 
 
 def test_buckets_of_the_default() -> None:
-    fine = tuple(range(192, 305, 16))
-    assert batching.bucket_lengths(304) == (32, 64, 96, 128, 160, *fine)
+    assert batching.bucket_lengths(304) == (*range(16, 177, 16), *range(192, 305, 8))
 
 
 def test_padding_is_small_on_passages() -> None:
     rng = np.random.default_rng(0)
     lengths = np.clip(np.rint(rng.normal(265, 40, 1024)), 20, 304).astype(int)
     batches = batching.plan(lengths, max_tokens=304, token_budget=batching.DEFAULT_TOKEN_BUDGET)
-    assert lengths.sum() / sum(b.rows * b.length for b in batches) > 0.95
+    waste = batching.waste(batches, lengths)
+    computed = sum(b.rows * b.length for b in batches)
+    assert waste.padding + waste.filler == computed - lengths.sum()
+    assert waste.filler == sum((b.rows - len(b.passages)) * b.length for b in batches)
+    assert lengths.sum() / computed > 0.97
+    assert len({(b.rows, b.length) for b in batches}) < 40
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=7), st.integers(1, 120))
+def test_no_other_batches_of_these_shapes_are_cheaper(lengths: list[int], budget: int) -> None:
+    buckets = np.array(batching.bucket_lengths(40))
+    ordered = sorted(lengths, reverse=True)
+
+    def cost(rows: int, length: int) -> float:
+        return rows * length + budget * batching.BATCH_COST
+
+    def cheapest(left: list[int]) -> float:
+        if not left:
+            return 0.0
+        length = int(buckets[np.searchsorted(buckets, left[0])])
+        full = max(1, budget // length)
+        return min(cost(n, length) + cheapest(left[n:]) for n in (full, max(1, full // batching.SMALL)))
+
+    batches = batching.plan(lengths, max_tokens=40, token_budget=budget)
+    assert sum(cost(b.rows, b.length) for b in batches) == pytest.approx(cheapest(ordered))
 
 
 @pytest.mark.parametrize(
@@ -441,3 +465,72 @@ def test_braces_in_data_stay() -> None:
 def test_template_refuses(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         template.PassageTemplate(text)
+
+
+# A device without enough memory
+
+
+class Exhausted:
+    """Runs batches of up to so many tokens at a time, and otherwise fails as XLA does, then or later."""
+
+    def __init__(self, run: Any, most_tokens: int, *, late: bool) -> None:
+        self.run, self.most_tokens, self.late, self.shapes = run, most_tokens, late, []
+
+    def __call__(self, ids: Any, lengths: Any, dtype: Any, quantize: Any) -> Any:
+        self.shapes.append(ids.shape)
+        if ids.size <= self.most_tokens:
+            return self.run(ids, lengths, dtype, quantize)
+        error = RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 123 bytes.")
+        if not self.late:
+            raise error
+
+        class Output:
+            def copy_to_host_async(self) -> None: ...
+            def __array__(self, *_: object, **__: object) -> Any:
+                raise error
+
+        return Output(), Output()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_batches_are_halved_where_memory_does_not_suffice(
+    models: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    encoder = MemoryEncoder.load(
+        models / "t5",
+        live_proportion=Fraction(1, 3),
+        compute_dtype="float32",
+        max_tokens=64,
+        token_budget=512,
+    )
+    tokens = encoder.tokenize(["word " * (1 + i % 25) for i in range(60)])
+    wanted = np.empty((len(tokens.ids), encoder.width), np.float32)
+    assert encoder.encode(tokens, wanted).halved == 0
+    scarce = Exhausted(encoder._run, 100, late=late)
+    monkeypatch.setattr(encoder, "_run", scarce)
+    found = np.full_like(wanted, np.nan)
+    seen: list[int] = []
+    spent = encoder.encode(tokens, found, on_batch=seen.append)
+    assert spent.halved > 1
+    assert sum(seen) == 60
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+    # What was too much is not tried again.
+    scarce.shapes.clear()
+    assert encoder.encode(tokens, found).halved == 0
+    assert all(rows * length <= 100 or rows == 1 for rows, length in scarce.shapes)
+
+
+def test_a_row_that_is_too_much_says_so(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = MemoryEncoder.load(models / "t5", live_proportion=Fraction(1, 3), compute_dtype="float32")
+    tokens = encoder.tokenize(["some words"] * 5)
+    out = np.empty((len(tokens.ids), encoder.width), np.float32)
+    monkeypatch.setattr(encoder, "_run", Exhausted(encoder._run, 0, late=True))
+    with pytest.raises(MemoryError, match=r"too little memory for one row of \d+ tokens"):
+        encoder.encode(tokens, out)
+
+    def broken(*_: object) -> Any:
+        raise RuntimeError("INTERNAL: something else")
+
+    monkeypatch.setattr(encoder, "_run", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        encoder.encode(tokens, out)

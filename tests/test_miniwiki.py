@@ -311,44 +311,41 @@ def test_a_dump_is_written_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 
 
-def test_small_models_load_and_agree(tmp_path: Path) -> None:
+def test_a_small_retriever_loads_and_agrees(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
-    from examples.miniwiki import models
+    from examples.miniwiki import retriever
 
-    settings = models.Settings(vocabulary=1500, dim=64, steps=8, batch=48)
-    report = models.make_models(tmp_path, articles=80, settings=settings)
-    check_models(report)
+    settings = retriever.Settings(vocabulary=1500, dim=64, steps=8, batch=48)
+    report = retriever.make_retriever(tmp_path, articles=80, settings=settings)
+    check_retriever(report)
     # Already the first steps find most articles by their words; an unlucky encoder would not.
     assert report.recall_at_5 > 0.5
 
 
 @pytest.mark.slow
 def test_the_demos_retriever_finds_the_articles(tmp_path: Path) -> None:
-    from examples.miniwiki import models
+    from examples.miniwiki import retriever
 
-    report = models.make_models(tmp_path / "one")
-    check_models(report)
-    assert report.recall_at_5 > 0.95
-    again = models.make_models(tmp_path / "two")
+    report = retriever.make_retriever(tmp_path / "one")
+    check_retriever(report)
+    assert report.recall_at_5 > 0.9
+    assert report.unseen_recall_at_5 > 0.85
+    again = retriever.make_retriever(tmp_path / "two")
     for name in ("model.safetensors", "2_Dense/model.safetensors", "tokenizer.json"):
         assert digest(report.gtr / name) == digest(again.gtr / name)
 
 
-def check_models(report: object) -> None:
+def check_retriever(report: object) -> None:
     import torch
     from sentence_transformers import SentenceTransformer
-    from transformers import AutoConfig, AutoTokenizer, T5EncoderModel
+    from transformers import AutoTokenizer, T5EncoderModel
 
-    tokenizer = AutoTokenizer.from_pretrained(report.t5)
+    tokenizer = AutoTokenizer.from_pretrained(report.gtr)
     assert (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (0, 1, 2)
     ids = tokenizer("Ελλάδα is Greece, 日本 is Japan.")["input_ids"]
     assert ids[-1] == 1
     assert 2 not in ids
     assert tokenizer.decode(ids, skip_special_tokens=True) == "Ελλάδα is Greece, 日本 is Japan."
-    config = AutoConfig.from_pretrained(report.t5)
-    assert (config.model_type, config.num_layers, config.feed_forward_proj) == ("t5", 6, "gated-gelu")
-    assert T5EncoderModel.from_pretrained(report.t5).encoder.block[5] is not None
-    assert "RANDOM" in (report.t5 / "README.md").read_text(encoding="utf-8")
     kinds = [m["type"].rpartition(".")[2] for m in json.loads((report.gtr / "modules.json").read_text())]
     assert kinds == ["Transformer", "Pooling", "Dense", "Normalize"]
     model = SentenceTransformer(str(report.gtr), device="cpu")

@@ -15,7 +15,15 @@ from sentence_transformers import SentenceTransformer
 
 from encoders import ModelFolderError, fingerprint
 from encoders.quiet import quiet
-from encoders.retriever import Retriever, retriever_dim, retriever_fingerprint
+from encoders.retriever import (
+    BACKENDS,
+    JAX,
+    SENTENCE_TRANSFORMERS,
+    Retriever,
+    default_backend,
+    retriever_dim,
+    retriever_fingerprint,
+)
 from tests import small_models
 
 # Short and long ones in turn, so that sorting by length moves every text; one beyond 64 tokens.
@@ -33,9 +41,15 @@ def copy(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "model"))
 
 
-@pytest.fixture(scope="module")
-def retriever(folder: Path) -> Retriever:
-    return Retriever.load(folder, device="cpu")
+@pytest.fixture(scope="module", params=BACKENDS)
+def retriever(folder: Path, request: pytest.FixtureRequest) -> Retriever:
+    return Retriever.load(folder, backend=request.param, device="cpu")
+
+
+def torch_modules(retriever: Retriever) -> Any:
+    assert retriever.backend == SENTENCE_TRANSFORMERS
+    tower: Any = retriever._tower
+    return tower.model
 
 
 def sentence_transformers(folder: Path, texts: list[str]) -> np.ndarray:
@@ -58,8 +72,16 @@ def refusal(folder: Path, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 32])
-def test_vectors_are_sentence_transformers(folder: Path, retriever: Retriever, batch_size: int) -> None:
-    got = retriever.encode(TEXTS, batch_size=batch_size)
+def test_batches_change_rounding_only(folder: Path, batch_size: int) -> None:
+    loaded = Retriever.load(folder, backend=SENTENCE_TRANSFORMERS, batch_size=batch_size, device="cpu")
+    np.testing.assert_allclose(loaded.encode(TEXTS), sentence_transformers(folder, TEXTS), atol=1e-6)
+    counts: list[int] = []
+    loaded.encode(TEXTS, on_batch=counts.append)
+    assert counts == [min(batch_size, len(TEXTS) - i) for i in range(0, len(TEXTS), batch_size)]
+
+
+def test_vectors_are_sentence_transformers(folder: Path, retriever: Retriever) -> None:
+    got = retriever.encode(TEXTS)
     assert got.shape == (len(TEXTS), 24)
     assert got.dtype == np.float32
     assert retriever.dim == retriever_dim(folder) == 24
@@ -70,9 +92,15 @@ def test_vectors_are_sentence_transformers(folder: Path, retriever: Retriever, b
     assert np.min(got @ got.T) < 0.9
 
 
+def test_spaces_around_a_text_are_as_in_sentence_transformers(folder: Path, retriever: Retriever) -> None:
+    texts = ["  Tea ", "Tea\n", "\tWhales  and   tea", " ", "TEA", "tea\u3000", "é ﬁ"]
+    np.testing.assert_allclose(retriever.encode(texts), sentence_transformers(folder, texts), atol=1e-6)
+
+
 def test_vectors_by_hand(folder: Path, retriever: Retriever) -> None:
     """Encoder, mean over real tokens, Dense, norm: written out."""
-    transformer, pooling, dense, _ = retriever._model
+    plain = Retriever.load(folder, backend=SENTENCE_TRANSFORMERS, device="cpu")
+    transformer, pooling, dense, _ = torch_modules(plain)
     del pooling
     encoded = transformer.tokenizer(TEXTS, padding=True, truncation=True, max_length=64, return_tensors="pt")
     with torch.inference_mode():
@@ -91,15 +119,16 @@ def test_the_dense_layer_is_used(folder: Path, copy: Path, retriever: Retriever)
     path = copy / "2_Dense" / "model.safetensors"
     weight = load_file(path)["linear.weight"]
     save_file({"linear.weight": weight.flip(0).contiguous()}, path)
-    flipped = Retriever.load(copy, device="cpu").encode(TEXTS)
+    flipped = Retriever.load(copy, backend=retriever.backend, device="cpu").encode(TEXTS)
     np.testing.assert_allclose(flipped, retriever.encode(TEXTS)[:, ::-1], atol=1e-6)
     assert np.abs(flipped - retriever.encode(TEXTS)).max() > 0.1
 
 
 def test_same_list_same_bytes(folder: Path, retriever: Retriever) -> None:
-    first = retriever.encode(TEXTS, batch_size=2)
-    np.testing.assert_array_equal(first, retriever.encode(TEXTS, batch_size=2))
-    np.testing.assert_array_equal(first, Retriever.load(folder, device="cpu").encode(TEXTS, batch_size=2))
+    first = retriever.encode(TEXTS)
+    np.testing.assert_array_equal(first, retriever.encode(TEXTS))
+    again = Retriever.load(folder, backend=retriever.backend, device="cpu")
+    np.testing.assert_array_equal(first, again.encode(TEXTS))
 
 
 def test_float16(retriever: Retriever) -> None:
@@ -108,18 +137,21 @@ def test_float16(retriever: Retriever) -> None:
     np.testing.assert_array_equal(half, retriever.encode(TEXTS).astype(np.float16))
 
 
-def test_half_precision_folder_computes_in_float32(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_half_precision_folder_computes_in_float32(tmp_path: Path, backend: str) -> None:
     half = small_models.make_gtr_folder(tmp_path, dtype="float16")
     assert load_file(half / "2_Dense" / "model.safetensors")["linear.weight"].dtype == torch.float16
-    loaded = Retriever.load(half, device="cpu")
-    assert {p.dtype for p in loaded._model.parameters()} == {torch.float32}
+    loaded = Retriever.load(half, backend=backend, device="cpu")
+    if backend == SENTENCE_TRANSFORMERS:
+        assert {p.dtype for p in torch_modules(loaded).parameters()} == {torch.float32}
     np.testing.assert_allclose(loaded.encode(TEXTS), sentence_transformers(half, TEXTS), atol=1e-6)
 
 
 @pytest.mark.parametrize(("dense", "normalize"), [(False, True), (True, False), (False, False)])
-def test_what_the_folder_lists_is_used(tmp_path: Path, dense: bool, normalize: bool) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_the_folder_lists_is_used(tmp_path: Path, dense: bool, normalize: bool, backend: str) -> None:
     other = small_models.make_gtr_folder(tmp_path, dense=dense, normalize=normalize)
-    loaded = Retriever.load(other, device="cpu")
+    loaded = Retriever.load(other, backend=backend, device="cpu")
     assert loaded.dim == retriever_dim(other) == (24 if dense else 32)
     np.testing.assert_allclose(
         loaded.encode(TEXTS), sentence_transformers(other, TEXTS), atol=1e-5, rtol=1e-5
@@ -148,22 +180,29 @@ def test_max_tokens_is_the_lowest_limit(folder: Path, copy: Path) -> None:
 def test_no_texts_and_counts(retriever: Retriever) -> None:
     assert retriever.encode([]).shape == (0, 24)
     counts: list[int] = []
-    retriever.encode(TEXTS, batch_size=4, on_batch=counts.append)
-    assert counts == [4, 2]
+    retriever.encode(TEXTS, on_batch=counts.append)
+    assert sum(counts) == len(TEXTS)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"dtype": np.int8}, "dtype is int8"), ({"batch_size": 0}, "batch_size is 0")]
+    ("options", "message"),
+    [({"backend": "tensorflow"}, "backend is 'tensorflow'"), ({"batch_size": 0}, "batch_size is 0")],
 )
-def test_encode_refuses(retriever: Retriever, options: dict[str, Any], message: str) -> None:
+def test_load_refuses(folder: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        retriever.encode(["Tea"], **options)
+        Retriever.load(folder, **options)
 
 
-def test_vectors_that_are_not_finite(copy: Path) -> None:
+def test_encode_refuses(retriever: Retriever) -> None:
+    with pytest.raises(ValueError, match="dtype is int8"):
+        retriever.encode(["Tea"], dtype=np.int8)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_vectors_that_are_not_finite(copy: Path, backend: str) -> None:
     small_models.edit_tensor(copy / "2_Dense" / "model.safetensors", "linear.weight", add=float("nan"))
     with pytest.raises(OverflowError, match="text 0 has a vector that float32 cannot hold"):
-        Retriever.load(copy, device="cpu").encode(["Tea"])
+        Retriever.load(copy, backend=backend, device="cpu").encode(["Tea"])
 
 
 @pytest.mark.parametrize("max_tokens", [1, 513])
@@ -227,13 +266,16 @@ def test_old_module_names(copy: Path, retriever: Retriever) -> None:
     old = {"word_embedding_dimension": 32, "pooling_mode_cls_token": False}
     old |= {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": False}
     (copy / "1_Pooling" / "config.json").write_text(json.dumps(old))
-    loaded = Retriever.load(copy, device="cpu")
+    loaded = Retriever.load(copy, backend=retriever.backend, device="cpu")
     assert retriever_dim(copy) == 24
     np.testing.assert_allclose(loaded.encode(TEXTS), retriever.encode(TEXTS), atol=1e-6)
 
 
-def test_loading_and_encoding_make_no_noise(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    Retriever.load(folder, device="cpu").encode(["tea " * 2000])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_loading_and_encoding_make_no_noise(
+    folder: Path, backend: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Retriever.load(folder, backend=backend, device="cpu").encode(["tea " * 2000])
     assert capfd.readouterr() == ("", "")
 
 
@@ -256,3 +298,60 @@ def test_fingerprint_sees_what_matters_and_no_more(copy: Path) -> None:
     small_models.make_tokenizer(copy, texts=small_models.TEXTS[:-1], vocab=200)
     keys = fingerprint.differences(dense.description, retriever_fingerprint(copy).description)
     assert "tokenizer.tokenizer.json" in keys
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_dense_layer_with_a_bias(copy: Path, bias: bool) -> None:
+    path = copy / "2_Dense" / "model.safetensors"
+    weight = load_file(path)["linear.weight"]
+    extra = {"linear.bias": torch.linspace(-1, 1, len(weight))} if bias else {}
+    save_file({"linear.weight": weight, **extra}, path)
+    small_models.edit_json(copy / "2_Dense" / "config.json", bias=bias)
+    vectors = [Retriever.load(copy, backend=backend, device="cpu").encode(TEXTS) for backend in BACKENDS]
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-6)
+    small_models.edit_json(copy / "2_Dense" / "config.json", bias=not bias)
+    with pytest.raises(ModelFolderError, match="wanted linear"):
+        Retriever.load(copy, backend=JAX)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "reason"),
+    [
+        ("1_Pooling", {"pooling_mode": "cls"}, "it pools by cls, wanted the mean"),
+        ("1_Pooling", {"pooling_mode": ["mean", "max"]}, "it pools by max, mean"),
+        ("1_Pooling", {"pooling_mode": None, "pooling_mode_max_tokens": True}, "pools by pooling_mode_max"),
+        ("2_Dense", {"activation_function": "torch.nn.modules.activation.Tanh"}, "the activation torch"),
+        ("2_Dense", {"activation_function": None}, "the activation torch"),
+        ("2_Dense", {"module_input_name": "token_embeddings"}, "its Dense works on"),
+        (".", {"model_type": "bert"}, "model_type is 'bert'"),
+    ],
+)
+def test_what_jax_cannot_run_is_left_to_sentence_transformers(
+    copy: Path, file: str, changes: dict[str, Any], reason: str
+) -> None:
+    assert default_backend(copy) == JAX
+    small_models.edit_json(copy / file / "config.json", **changes)
+    assert default_backend(copy) == SENTENCE_TRANSFORMERS
+    with pytest.raises(ModelFolderError, match=r"cannot be run by jax: .*take the backend") as error:
+        Retriever.load(copy, backend=JAX)
+    assert reason in str(error.value)
+
+
+def test_prompts_and_other_modules_are_left_to_sentence_transformers(copy: Path) -> None:
+    settings = copy / "config_sentence_transformers.json"
+    small_models.edit_json(settings, prompts={"query": "q: "}, default_prompt_name="query")
+    assert default_backend(copy) == SENTENCE_TRANSFORMERS
+    small_models.edit_json(settings, prompts={}, default_prompt_name=None)
+    assert default_backend(copy) == JAX
+    edit_modules(copy, 1, type="sentence_transformers.models.Normalize")
+    assert default_backend(copy) == SENTENCE_TRANSFORMERS
+
+
+def test_backends_agree_and_have_one_fingerprint(folder: Path) -> None:
+    loaded = [Retriever.load(folder, backend=backend) for backend in BACKENDS]
+    assert loaded[0].fingerprint == loaded[1].fingerprint
+    texts = [" ".join(small_models.TEXTS[: i % 7]) for i in range(60)]
+    vectors = [retriever.encode(texts) for retriever in loaded]
+    np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
+    # A question alone is what it is among many, to rounding.
+    np.testing.assert_allclose(loaded[0].encode(texts[5:6]), vectors[0][5:6], atol=1e-6)

@@ -192,18 +192,6 @@ def test_buckets_are_transformers_at_every_distance(shape: tuple[int, int]) -> N
     assert table[5, 2] == got[19_997]
 
 
-def test_compile_memory_rounds_once_and_tells_the_peak() -> None:
-    config = hf_config()
-    encoder = ours(config, small_models.random_t5(config), layers=3)
-    ids, lengths = texts(3, 24, config.vocab_size)
-    run = t5.compile_memory(encoder)
-    full, peaks = (np.asarray(array) for array in run(ids, lengths, np.dtype("float32")))
-    half, _ = run(ids, lengths, np.dtype("float16"))
-    np.testing.assert_array_equal(np.asarray(half), full.astype(np.float16))
-    for row, length in enumerate(lengths):
-        assert peaks[row] == np.abs(full[row, :length]).max()
-
-
 @pytest.mark.parametrize(
     ("layers", "dtype", "message"),
     [(6, "float32", "6 layers of an encoder of 5"), (1, "float16", "compute_dtype is 'float16'")],

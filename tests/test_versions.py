@@ -277,7 +277,7 @@ def test_a_machine_that_computes_otherwise_is_noticed(
         out *= np.asarray(1.05, out.dtype)
 
     monkeypatch.setattr(MemoryEncoder, "encode", broken)
-    encode_shards._load_encoder.cache_clear()
+    encode_shards.load_encoder.forget()
     with pytest.raises(errors.MismatchError, match="not what this encoder gives now"):
         corpus.check_encoder(encoder, "second")
     with pytest.raises(errors.CorpusError, match="before the job was interrupted"):
@@ -371,12 +371,13 @@ def test_a_repair_that_comes_out_different_is_not_put_in_place(
     damaged = path.read_bytes()
     real = MemoryEncoder.encode
 
-    def slightly_off(self: MemoryEncoder, tokens: Any, out: Any, *args: Any, **kwargs: Any) -> None:
-        real(self, tokens, out, *args, **kwargs)
+    def slightly_off(self: MemoryEncoder, tokens: Any, out: Any, *args: Any, **kwargs: Any) -> Any:
+        spent = real(self, tokens, out, *args, **kwargs)
         out += 1  # as bits: the last place of each value
+        return spent
 
     monkeypatch.setattr(MemoryEncoder, "encode", slightly_off)
-    encode_shards._load_encoder.cache_clear()
+    encode_shards.load_encoder.forget()
     outcome = repair.repair(two_versions)
     assert outcome.repaired == []
     assert "another file" in outcome.left[0]

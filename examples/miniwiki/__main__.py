@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tasks.add_argument("out_dir", type=Path)
     tasks.add_argument("--invented", type=int, default=0, help="as in the dump that they are asked about")
     tasks.add_argument("--seed", type=int, default=0)
-    models = commands.add_parser("models", help="make the demo's small models")
+    models = commands.add_parser("models", help="train the demo's retriever and reader, for minutes")
     models.add_argument("out_dir", type=Path)
     models.add_argument("--seed", type=int, default=0)
     demo = commands.add_parser("demo", help="build a memory corpus from scratch, and read from it")
@@ -66,10 +66,14 @@ def _tasks(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _models(options: argparse.Namespace) -> dict[str, object]:
-    # Imported here: a dump needs no torch.
-    from examples.miniwiki import models
+    # Imported here: a dump needs neither torch nor jax.
+    from examples.miniwiki import readers, retriever
 
-    return models.make_models(options.out_dir, seed=options.seed).as_dict()
+    folder = options.out_dir / retriever.GTR_NAME
+    made: dict[str, object] = {}
+    if not folder.exists():
+        made = retriever.make_retriever(options.out_dir, seed=options.seed).as_dict()
+    return made | readers.make_readers(options.out_dir, folder, readers.Recipe(), seed=options.seed)
 
 
 def _demo(options: argparse.Namespace) -> None:

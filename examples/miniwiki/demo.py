@@ -1,4 +1,4 @@
-"""The demo: a dump, small models, `memcorpus build`, a search, and memory fetched by passage id."""
+"""The demo: a dump, `memcorpus build`, a search, memory fetched by passage id, and questions answered from it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,23 @@ from pathlib import Path
 import numpy as np
 
 from examples.miniwiki.export import write_dump
-from examples.miniwiki.models import GTR_NAME, T5_NAME, make_models
+from examples.miniwiki.readers import GLIMMER_NAME, LIVE, MAX_TOKENS, PASSAGE_WORDS
+from examples.miniwiki.retriever import GTR_NAME
 from retrieval import open_corpus
 
+# Trained by `python -m examples.miniwiki models`; what they are is told by the card in each folder.
+MODELS = Path(__file__).parent / "trained"
 QUESTIONS = ("What is the capital of Mongolia?", "Who discovered oxygen?", "Where does the Danube end?")
 
 
 def _say(text: str) -> None:
     print(text, flush=True)
+
+
+def _shown(path: Path) -> str:
+    """As a user in the project's folder would write it."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def _memcorpus(*arguments: str) -> None:
@@ -33,19 +42,11 @@ def demo(folder: Path) -> None:
     truth = write_dump(folder)
     size = truth.path.stat().st_size
     _say(f"{truth.path}: {truth.pages:,} pages, {size / 1024:,.0f} KiB, {truth.kept} articles")
-    models = folder / "models"
-    if not (models / T5_NAME / "model.safetensors").exists():
-        start = time.monotonic()
-        report = make_models(models)
-        _say(
-            f"{models}: a retriever trained on {report.train_questions:,} questions, a random T5; "
-            f"{time.monotonic() - start:.0f} s"
-        )
     corpus_folder = folder / "corpus"
     _memcorpus(
         *("build", "--source", f"mediawiki:{truth.path}", "--out", str(corpus_folder)),
-        *("--retriever", str(models / GTR_NAME), "--memory-encoder", str(models / T5_NAME)),
-        *("--live-proportion", "1/3"),
+        *("--retriever", _shown(MODELS / GTR_NAME), "--memory-encoder", _shown(MODELS / GLIMMER_NAME)),
+        *("--live-proportion", LIVE, "--passage-words", str(PASSAGE_WORDS), "--max-tokens", str(MAX_TOKENS)),
     )
     _memcorpus("search", str(corpus_folder), *QUESTIONS, "-k", "3")
     corpus = open_corpus(corpus_folder)
@@ -55,12 +56,13 @@ def demo(folder: Path) -> None:
     start = time.perf_counter()
     memory = reader.fetch(found.passage_ids[0])
     milliseconds = (time.perf_counter() - start) * 1000
-    values, mask = memory.padded(304)
+    values, mask = memory.padded(MAX_TOKENS)
     _say(f"\nmemory of the 20 passages nearest to {QUESTIONS[0]!r}, fetched by id in {milliseconds:.1f} ms:")
     _say(
         f"  values {list(memory.values.shape)} {memory.values.dtype}, {memory.values.nbytes:,} bytes, "
         f"{np.diff(memory.offsets).min()} to {np.diff(memory.offsets).max()} tokens a passage"
     )
     _say(f"  padded {list(values.shape)}, mask {list(mask.shape)}, {mask.mean():.0%} of it tokens")
+    _memcorpus("answer", str(corpus_folder), *QUESTIONS, "--reader", _shown(MODELS / GLIMMER_NAME))
     _memcorpus("verify", str(corpus_folder), "--full")
     _say(f"\nthe corpus lies in {corpus_folder.resolve()}")

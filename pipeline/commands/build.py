@@ -41,13 +41,23 @@ from pipeline.commands import options
     "(7x), pq8x8 or pq16x16 (16x); see docs/format.md.",
 )
 @click.option("--compute-dtype", help="The memory encoder computes in bfloat16 (default) or float32.")
-@click.option("--token-budget", type=int, help="Tokens computed at a time (default 1216, for CPUs).")
+@click.option("--token-budget", type=int, help="Tokens computed at a time (default 608, for CPUs).")
 @click.option("--max-tokens", type=int, help="Tokens kept of a passage (default 304).")
 @click.option("--passage-words", type=int, help="Words of a passage, at most (default 200).")
 @click.option("--memory-template", help='Text for the encoder (default "title: {title} context: {text}").')
 @click.option("--retriever-template", help='Text for the retriever (default "{title} {text}").')
 @click.option("--vector-dtype", help="Stored vectors: float32 (default) or float16.")
+@click.option(
+    "--retriever-backend",
+    help="What runs the retriever: jax or sentence-transformers (default: jax, if it can run the model).",
+)
 @click.option("--shard-passages", type=int, help="Passages a shard (default: sized to model and corpus).")
+@click.option(
+    "--shard-timeout",
+    type=float,
+    metavar="SECONDS",
+    help="Give up when reading, encoding or writing one shard takes longer (default: never).",
+)
 @click.option("--split-bytes", type=int, help="Bytes of a source that one worker reads at a time.")
 @click.option("--max-quarantined", type=float, help="Share of pages that may be unreadable (default 0.01).")
 @options.JSON

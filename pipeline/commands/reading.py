@@ -64,6 +64,7 @@ _TASK = "NAME=FILE"
 @click.option(
     "--relevant-only", is_flag=True, help="Leave out questions for which nothing relevant was retrieved."
 )
+@click.option("--gold", is_flag=True, help="Train with a passage of the provenance among those retrieved.")
 @click.option("--dev-examples", default=2000, help="Of each dev file, at most.")
 @click.option("--max-tokens", default=304, help="Tokens kept of a passage.")
 @click.option("--question-tokens", default=48, help="Tokens kept of a question.")
@@ -223,6 +224,7 @@ def _run_settings(corpus: str, given: dict[str, Any]) -> RunSettings:
         dev_examples=given["dev_examples"],
         memory=given["memory"],
         relevant_only=given["relevant_only"],
+        gold=given["gold"],
     )
 
 

@@ -161,7 +161,7 @@ def _load(settings: BuildSettings) -> tuple[Retriever, MemoryEncoder]:
     from encoders.memory_encoder import MemoryEncoder
     from encoders.retriever import Retriever
 
-    return Retriever.load(settings.retriever), MemoryEncoder.load(
+    return Retriever.load(settings.retriever, backend=settings.retriever_backend), MemoryEncoder.load(
         settings.memory_encoder,
         live_proportion=settings.live_proportion,
         compute_dtype=settings.compute_dtype,

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from encoders.t5_config import PUBLISHED_SIZES, T5Config
+from pipeline import statistics as spent
 from pipeline.costs import built, estimate, flops, inputs, prices, serving
+from pipeline.stages import encode_shards
 from storage import errors, manifest
 
 SCHEMA: Final = 1
@@ -201,6 +203,10 @@ def _time(
         "peak_rss_bytes": statistics.get("peak_rss_bytes"),
         "stage_seconds": dict(statistics.get("stage_seconds") or {}),
         "worker_seconds": {stage: dict(steps) for stage, steps in workers.items()},
+        "worker_waited": {stage: dict(who) for stage, who in (statistics.get("worker_waited") or {}).items()},
+        "bottleneck": spent.bottleneck(statistics, encode_shards.STAGE),
+        "computed_tokens": dict(statistics.get("computed_tokens") or {}),
+        "events": dict(statistics.get("events") or {}),
         "workers": {key: dict(value) for key, value in (statistics.get("workers") or {}).items()},
         "encoded": encoded,
     }

@@ -41,6 +41,7 @@ class RunSettings:
         memory: for a frozen memory encoder, the version to fetch memory from instead of encoding passages;
             None encodes.
         relevant_only: leave out training examples for which nothing relevant was retrieved.
+        gold: train with a passage of the provenance among those retrieved; see `questions.with_gold`.
 
     Raises:
         ValueError: one is out of range.
@@ -57,6 +58,7 @@ class RunSettings:
     dev_examples: int = 2000
     memory: str | None = None
     relevant_only: bool = False
+    gold: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "every", "dev_examples"):
@@ -124,6 +126,7 @@ def prepare(settings: RunSettings, corpus: Corpus) -> Parts:
         "dev": {task.name: task.digest for task in dev},
         "dev_examples": settings.dev_examples,
         "relevant_only": settings.relevant_only,
+        "gold": settings.gold,
         "memory": None if store is None else store.fingerprint,
         "weights": fingerprint.digest_tensors(model_folder.find_tensors(opened.path)),
         "reader_weights": fingerprint.digest_file(extra) if extra.is_file() else None,

@@ -19,6 +19,8 @@ from storage import files
 
 # Questions embedded and searched for at a time.
 SEARCH_BATCH = 256
+# Passages looked through at a time.
+SCAN = 65_536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +100,7 @@ def retrieve(
         keep_in: a folder where the ids found are kept for the next time.
         on_batch: called with the questions searched for so far, and with how many there are.
     """
-    path = _path(keep_in, task, corpus, retrieved)
-    found = _kept(path, (len(task), retrieved))
+    found = _kept(keep_in, task, corpus, retrieved)
     if found is None:
         found = np.empty((len(task), retrieved), np.int64)
         for start in range(0, len(task), SEARCH_BATCH):
@@ -108,8 +109,14 @@ def retrieve(
             on_batch(start + len(batch), len(task))
         keep_in.mkdir(parents=True, exist_ok=True)
         data = found.tobytes()
+        path = _path(keep_in, task, corpus, retrieved)
         files.write_atomic(path, data + crc32c(data).to_bytes(4, "little"))
     return dataclasses.replace(task, passage_ids=found)
+
+
+def load_task(name: str, path: Path, corpus: Corpus, *, retrieved: int, keep_in: Path) -> Task:
+    """A task file's examples with the passages retrieved for them: `read_task`, then `retrieve`."""
+    return retrieve(read_task(name, path), corpus, retrieved=retrieved, keep_in=keep_in)
 
 
 def relevant(task: Task, corpus: Corpus) -> Task:
@@ -140,16 +147,49 @@ def relevant(task: Task, corpus: Corpus) -> Task:
     return task.only(rows)
 
 
+def with_gold(task: Task, corpus: Corpus) -> Task:
+    """The task with a passage of its provenance among those of every example that names a page.
+
+    Where none was retrieved the last one gives way to the page's first passage that holds an answer, or
+    else to the page's first passage. Of those retrieved for an answer that stands in a text (not for a
+    verdict such as SUPPORTS), one that holds it counts alone.
+    """
+    wanted = [
+        {page.wikipedia_id for output in example.outputs for page in output.provenance or ()}
+        for example in task.examples
+    ]
+    pages = set().union(*wanted)
+    of_page: dict[str, list[tuple[int, str]]] = {}
+    for start in range(0, len(corpus), SCAN):
+        table = corpus.passages(np.arange(start, min(start + SCAN, len(corpus))))
+        columns = table.select(["page_id", "text"]).to_pydict()
+        for place, (page, text) in enumerate(zip(columns["page_id"], columns["text"], strict=True)):
+            if str(page) in pages:
+                of_page.setdefault(str(page), []).append((start + place, text))
+    ids = task.passage_ids.copy()
+    for row, (example, named) in enumerate(zip(task.examples, wanted, strict=True)):
+        told = [passage for page in sorted(filter(None, named)) for passage in of_page.get(page, [])]
+        holding = [i for i, text in told if any(answer in text for answer in example.answers)]
+        right = set(holding or [i for i, _ in told])
+        if right and not right & set(ids[row].tolist()):
+            ids[row, -1] = holding[0] if holding else told[0][0]
+    return Task(name=task.name, examples=task.examples, passage_ids=ids, digest=task.digest)
+
+
 def _path(folder: Path, task: Task, corpus: Corpus, retrieved: int) -> Path:
     vectors = corpus.vectors_card.fingerprint
     return folder / f"{task.name}-{task.digest[:16]}-{vectors[:16]}-{len(corpus)}-{retrieved}.ids"
 
 
-def _kept(path: Path, shape: tuple[int, int]) -> npt.NDArray[np.int64] | None:
-    """What `retrieve` kept; None if it kept nothing, or something else is there now."""
-    if not path.is_file() or path.stat().st_size != 8 * shape[0] * shape[1] + 4:
-        return None
-    data = path.read_bytes()
-    if crc32c(data[:-4]) != int.from_bytes(data[-4:], "little"):
-        return None
-    return np.frombuffer(data[:-4], np.int64).reshape(shape)
+def _kept(folder: Path, task: Task, corpus: Corpus, retrieved: int) -> npt.NDArray[np.int64] | None:
+    """What an earlier search found, if it looked for as many passages, or for more, and is whole."""
+    pattern = _path(folder, task, corpus, 0).name.replace("-0.ids", "-*.ids")
+    for path in sorted(folder.glob(pattern)):
+        there = int(path.stem.rpartition("-")[2])
+        data = path.read_bytes() if there >= retrieved else b""
+        if len(data) != 8 * len(task) * there + 4:
+            continue
+        if crc32c(data[:-4]) == int.from_bytes(data[-4:], "little"):
+            found = np.frombuffer(data[:-4], np.int64).reshape(len(task), there)
+            return found[:, :retrieved].copy()
+    return None

@@ -20,7 +20,8 @@ from pipeline import jobs
 from pipeline.kilt import KiltError, evaluate
 from pipeline.reading import answers, preparing, questions
 from pipeline.reading.checkpoints import Checkpoints, Curve, read_curve
-from pipeline.reading.preparing import Parts, RunSettings
+from pipeline.reading.preparing import Parts
+from pipeline.reading.preparing import RunSettings as RunSettings
 from pipeline.reading.questions import Task
 from retrieval.corpus import Corpus
 from storage import files
@@ -55,13 +56,22 @@ class Trained:
     resumed: int
 
 
-def train(settings: RunSettings, out: Path, corpus: Corpus, *, say: Say = lambda _: None) -> Trained:
+def train(
+    settings: RunSettings,
+    out: Path,
+    corpus: Corpus,
+    *,
+    retrieved: Path | None = None,
+    say: Say = lambda _: None,
+) -> Trained:
     """Train a reader in the folder `out`, or go on with a run that was stopped there.
 
     Args:
         settings: of the run.
         out: gets train.json, metrics.csv (a row a step), dev.csv, checkpoints, and the best reader.
         corpus: settings.corpus, open.
+        retrieved: where the passages found for the questions are kept, in `out` if not given; runs may share
+            a folder.
         say: told what goes on, in lines.
 
     Raises:
@@ -76,7 +86,7 @@ def train(settings: RunSettings, out: Path, corpus: Corpus, *, say: Say = lambda
         preparing.require_folder(out, parts.plan)
         if not (out / preparing.PLAN).exists():
             files.write_json(out / preparing.PLAN, dict(parts.plan))
-        run = _Run(settings, out, corpus, parts, say)
+        run = _Run(settings, out, corpus, parts, retrieved or out / RETRIEVED, say)
         resumed = run.go()
         step, scores = run.best()
     return Trained(
@@ -87,7 +97,10 @@ def train(settings: RunSettings, out: Path, corpus: Corpus, *, say: Say = lambda
 class _Run:
     """A run's parts, open."""
 
-    def __init__(self, settings: RunSettings, out: Path, corpus: Corpus, parts: Parts, say: Say) -> None:
+    def __init__(
+        self, settings: RunSettings, out: Path, corpus: Corpus, parts: Parts, retrieved: Path, say: Say
+    ) -> None:
+        self.retrieved = retrieved
         self.settings, self.out, self.corpus, self.say = settings, out, corpus, say
         self.opened, self.collate = parts.opened, parts.collate
         self.tasks, self.dev = list(parts.train), list(parts.dev)
@@ -230,6 +243,8 @@ class _Run:
     def _retrieve(self) -> None:
         """Search for all questions, and keep the examples that are wanted of them."""
         self.tasks = [self._retrieved(task) for task in self.tasks]
+        if self.settings.gold:
+            self.tasks = [questions.with_gold(task, self.corpus) for task in self.tasks]
         if self.settings.relevant_only:
             self.tasks = [self._relevant(task) for task in self.tasks]
         self.dev = [self._retrieved(task) for task in self.dev]
@@ -247,7 +262,7 @@ class _Run:
             task,
             self.corpus,
             retrieved=self.settings.reader.retrieved,
-            keep_in=self.out / RETRIEVED,
+            keep_in=self.retrieved,
             on_batch=tell,
         )
 

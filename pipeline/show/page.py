@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from pipeline import statistics
 from pipeline.show import plots, words
 from pipeline.show.tables import STAGES
 
@@ -23,6 +24,7 @@ def render(report: Mapping[str, Any]) -> str:
     )
     for name in ("size", "dollars", "duration", "big", "share", "signed"):
         environment.filters[name] = getattr(words, name)
+    environment.filters["remarks"] = statistics.remarks
     even = {row["reader"]: row for row in (report["serving"] or {}).get("break_even", [])}
     return environment.get_template("page.html.jinja").render(
         report=report,

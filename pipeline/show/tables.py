@@ -8,6 +8,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
+from pipeline import statistics
 from pipeline.show import words
 
 # Stages as people name them; the keys are those of the statistics.
@@ -290,6 +291,7 @@ def print_time(run: Mapping[str, Any], out: Console) -> None:
             note += f", {words.share(encoded['utilisation'])} of the peak of {encoded['device']}"
     if run["peak_rss_bytes"]:
         note += f"; at most {words.size(run['peak_rss_bytes'])} of RAM"
+    note = "; ".join([note, *statistics.remarks(run)])
     made = table(f"Time: {run['run']}", ["", "wall", "seconds of workers"], rows, note=note)
     made.columns[2].justify = "left"
     print_(out, made)

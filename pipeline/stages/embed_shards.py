@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from encoders.template import PassageTemplate
@@ -24,29 +24,21 @@ STAGE: Final = "vectors"
 
 @dataclass(frozen=True, kw_only=True)
 class RetrieverModel:
-    """Which retriever, and how it reads a passage. `fingerprint` is what the plan saw of it."""
+    """Which retriever, what runs it, and how it reads a passage. `fingerprint` is what the plan saw of it."""
 
     name: str
     fingerprint: str
     template: str
+    backend: str
 
 
-_LOADING = threading.Lock()
-
-
-@functools.cache
-def _load_retriever(model: RetrieverModel) -> Retriever:
+@work.Once
+def load_retriever(model: RetrieverModel) -> Retriever:
     from encoders.retriever import Retriever
 
-    retriever = Retriever.load(model.name)
+    retriever = Retriever.load(model.name, backend=model.backend)
     require_planned(model.name, retriever.fingerprint, model.fingerprint)
     return retriever
-
-
-def load_retriever(model: RetrieverModel) -> Retriever:
-    """Load once a process, however many threads ask."""
-    with _LOADING:
-        return _load_retriever(model)
 
 
 def require_planned(name: str, found: str, planned: str) -> None:
@@ -88,7 +80,7 @@ class EmbedShards:
         first, stop = self.layout.grid.bounds(unit)
         with meter.time("reading"):
             table = self._table.read(first, stop)
-        entry = self.write(unit, table, meter)
+        entry = self.write(unit, self.embed(table, meter), meter)
         return Receipt(
             unit=unit,
             files=(entry,),
@@ -97,8 +89,8 @@ class EmbedShards:
             worker=work.worker_name(),
         )
 
-    def write(self, unit: int, table: pa.Table, meter: work.Meter) -> files.FileEntry:
-        """Embed the passages of a shard, and write them."""
+    def embed(self, table: pa.Table, meter: work.Meter) -> np.ndarray[Any, Any]:
+        """The vectors of the passages of a shard, [passages, dim]."""
         with meter.time("loading"):
             retriever = load_retriever(self.retriever)
 
@@ -107,9 +99,12 @@ class EmbedShards:
             meter.show()
 
         with meter.time("embedding"):
-            vectors = retriever.encode(
+            return retriever.encode(
                 render(self.retriever.template, table), dtype=self.layout.dtype, on_batch=on_vectors
             )
+
+    def write(self, unit: int, vectors: np.ndarray[Any, Any], meter: work.Meter) -> files.FileEntry:
+        """Write the vectors of a shard."""
         with meter.time("writing"):
             path, measured = vector_array.write_shard(self.root / self.folder, self.layout, unit, vectors)
         return measured.entry(self.root, path)

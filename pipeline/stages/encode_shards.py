@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +18,10 @@ from storage import canaries, codec_parameters, codecs, files, memory_store, pas
 from storage.receipts import Receipt
 
 if TYPE_CHECKING:
-    from encoders.memory_encoder import MemoryEncoder
+    import pyarrow as pa
+
+    from encoders.memory_encoder import MemoryEncoder, Spent
+    from encoders.tokenizing import Tokens
 
 STAGE: Final = "shards"
 
@@ -50,11 +52,8 @@ class MemoryModel:
         )
 
 
-_LOADING = threading.Lock()
-
-
-@functools.cache
-def _load_encoder(model: MemoryModel) -> MemoryEncoder:
+@work.Once
+def load_encoder(model: MemoryModel) -> MemoryEncoder:
     from encoders.memory_encoder import MemoryEncoder
 
     encoder = MemoryEncoder.load(
@@ -67,12 +66,6 @@ def _load_encoder(model: MemoryModel) -> MemoryEncoder:
     )
     require_planned(model.name, encoder.fingerprint, model.fingerprint)
     return encoder
-
-
-def load_encoder(model: MemoryModel) -> MemoryEncoder:
-    """Load once a process, however many threads ask."""
-    with _LOADING:
-        return _load_encoder(model)
 
 
 def canaries_path(root: Path, unit: int) -> Path:
@@ -118,10 +111,38 @@ def encode_passages(
 
 
 @dataclass(frozen=True, kw_only=True)
+class Passages:
+    """A shard as it is read: the passages' rows, and the memory encoder's tokens of them."""
+
+    table: pa.Table
+    tokens: Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """A shard as it leaves the device.
+
+    Attributes:
+        tokens: whose memory this is.
+        vectors: [passages, dim]; None where the shard is not embedded.
+        buffer: stored rows, as `memory_store.allocate` made them.
+        canaries: the memory of the canaries among the passages, before any code.
+        spent: what encoding cost beside.
+    """
+
+    tokens: Tokens
+    vectors: np.ndarray[Any, Any] | None
+    buffer: np.ndarray[Any, Any]
+    canaries: list[np.ndarray[Any, Any]]
+    spent: Spent
+
+
+@dataclass(frozen=True, kw_only=True)
 class EncodeShards:
     """Encodes shards and writes their memory, and with `embed` their vectors too.
 
-    Folders are below `root`.
+    Folders are below `root`. A shard has three phases, which overlap with those of its neighbours: see
+    `pipeline.overlap`.
     """
 
     root: Path
@@ -130,6 +151,7 @@ class EncodeShards:
     memory_folder: str
     memory: memory_store.MemoryLayout
     embed: EmbedShards | None = None
+    limit_seconds: float | None = None
     stage: str = STAGE
 
     @functools.cached_property
@@ -173,20 +195,22 @@ class EncodeShards:
         """Taken once a worker: a codebook may have half a gigabyte."""
         return notes_of(codec_parameters.digests(self._coder.parameters))
 
-    def run(self, unit: int, meter: work.Meter) -> Receipt:
+    def prepare(self, unit: int, meter: work.Meter) -> Passages:
         with meter.time("loading"):
             encoder = self._loaded
-            coder = self._coder
-        first, stop = self.memory.grid.bounds(unit)
         with meter.time("reading"):
-            table = self._table.read(first, stop)
-        entries: list[files.FileEntry] = []
-        counts = {"passages": stop - first}
-        if self.embed is not None:
-            entries.append(self.embed.write(unit, table, meter))
-            counts["vector_bytes"] = (stop - first) * self.embed.layout.row_bytes
+            table = self._table.read(*self.memory.grid.bounds(unit))
         with meter.time("tokenizing"):
-            tokens = encoder.tokenize(render(self.encoder.template, table))
+            return Passages(table=table, tokens=encoder.tokenize(render(self.encoder.template, table)))
+
+    def compute(self, unit: int, prepared: Passages, meter: work.Meter) -> Memory:
+        first, stop = self.memory.grid.bounds(unit)
+        tokens = prepared.tokens
+        vectors = None
+        if self.embed is not None:
+            vectors = self.embed.embed(prepared.table, meter)
+        with meter.time("loading"):
+            coder = self._coder
         rows = int(tokens.offsets[-1])
 
         def on_memory(count: int) -> None:
@@ -198,24 +222,40 @@ class EncodeShards:
 
         buffer = memory_store.allocate(self.memory, rows)
         with meter.time("encoding"):
-            encoder.encode(tokens, buffer[:rows], coder, on_batch=on_memory)
+            spent = self._loaded.encode(tokens, buffer[:rows], coder, on_batch=on_memory)
+            kept: list[np.ndarray[Any, Any]] = []
+            if ids := canaries.within(self.memory.grid.passages, first, stop):
+                kept = self._canaries(ids, first, tokens.offsets, buffer)
+        return Memory(tokens=tokens, vectors=vectors, buffer=buffer, canaries=kept, spent=spent)
+
+    def finish(self, unit: int, computed: Memory, meter: work.Meter) -> Receipt:
+        first, stop = self.memory.grid.bounds(unit)
+        tokens, spent = computed.tokens, computed.spent
+        rows = int(tokens.offsets[-1])
+        entries: list[files.FileEntry] = []
+        counts = {"passages": stop - first}
+        if self.embed is not None and computed.vectors is not None:
+            entries.append(self.embed.write(unit, computed.vectors, meter))
+            counts["vector_bytes"] = (stop - first) * self.embed.layout.row_bytes
         with meter.time("writing"):
             written = memory_store.write_shard(
                 self.root / self.memory_folder,
                 self.memory,
                 unit,
                 offsets=tokens.offsets,
-                buffer=buffer,
+                buffer=computed.buffer,
             )
             entries.append(written.measured.entry(self.root, written.path))
             entries += keep_rows(self.root, unit, written.rows)
-            if kept := canaries.within(self.memory.grid.passages, first, stop):
-                entries += keep_canaries(self.root, unit, self._canaries(kept, first, tokens.offsets, buffer))
+            if computed.canaries:
+                entries += keep_canaries(self.root, unit, computed.canaries)
         counts |= {
             "tokens": rows,
             "memory_bytes": rows * self.memory.row_bytes,
             "passages_cut": int(np.count_nonzero(tokens.cut)),
             "tokens_cut": int(tokens.cut.sum()),
+            statistics.PADDING: spent.padding,
+            statistics.FILLER: spent.filler,
             **statistics.stored_counts(entries),
             **statistics.length_counts(np.diff(tokens.offsets), self.memory.max_tokens),
         }
@@ -226,6 +266,12 @@ class EncodeShards:
             seconds=dict(meter.seconds),
             worker=work.worker_name(),
             notes=self._notes,
+            waited=dict(meter.waited),
+            events={
+                statistics.COMPILED: spent.compiled,
+                statistics.LOADED: spent.loaded,
+                statistics.HALVED: spent.halved,
+            },
         )
 
     def _canaries(

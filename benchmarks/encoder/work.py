@@ -1,0 +1,97 @@
+"""What every contender encodes: the same passages, with the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from encoders.t5_config import PUBLISHED_SIZES, T5Config
+from pipeline.costs import flops
+
+MAX_TOKENS: Final = 304
+Ids = npt.NDArray[np.int32]
+
+
+def passage_lengths(count: int, seed: int = 0) -> npt.NDArray[np.int64]:
+    """Tokens of passages of up to 200 words: 245 on average, three of four nearly full, at most 304."""
+    rng = np.random.default_rng(seed)
+    many = 1 << 14
+    full = np.clip(rng.normal(275, 20, many), 8, MAX_TOKENS)
+    drawn = np.where(rng.random(many) < 0.75, full, rng.uniform(40, 275, many))
+    # Evenly spaced quantiles, so that a few passages have the same distribution as many.
+    lengths = np.quantile(drawn, (np.arange(count) + 0.5) / count).astype(np.int64)
+    return rng.permutation(lengths)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Passages, and the encoder to run them through: the first `layers` of a size, and the final norm.
+
+    Attributes:
+        config: of an encoder that has these layers and no more.
+        model: transformers' T5EncoderModel in float32, with random weights.
+        passages: token ids of each.
+    """
+
+    config: T5Config
+    model: Any
+    passages: list[Ids]
+
+    @classmethod
+    def make(cls, size: str, layers: int, count: int) -> Work:
+        from transformers import T5Config as HfConfig
+
+        from tests.small_models import random_t5
+
+        published = PUBLISHED_SIZES[size]
+        raw = HfConfig(
+            vocab_size=published.vocab_size,
+            d_model=published.d_model,
+            d_kv=published.d_kv,
+            d_ff=published.d_ff,
+            num_layers=layers,
+            num_heads=published.heads,
+            feed_forward_proj=published.feed_forward,
+        )
+        rng = np.random.default_rng(1)
+        passages = [rng.integers(3, published.vocab_size, n).astype(np.int32) for n in passage_lengths(count)]
+        model = random_t5(raw)
+        return cls(config=T5Config.from_hugging_face(raw.to_dict()), model=model, passages=passages)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        return np.array([len(ids) for ids in self.passages])
+
+    @property
+    def tokens(self) -> int:
+        return int(self.lengths.sum())
+
+    @property
+    def model_flops(self) -> float:
+        """Of the real tokens alone, attention's scores included: 4 n^2 heads d_kv a layer and passage."""
+        matrices = self.tokens * flops.encoder_flops(self.config, self.config.layers)
+        scores = 4.0 * float((self.lengths**2).sum()) * self.config.inner * self.config.layers
+        return matrices + scores
+
+    def padded(self, indices: Sequence[int] | npt.NDArray[np.int64], length: int) -> tuple[Ids, Ids]:
+        """ids [rows, length] and mask [rows, length] of some passages."""
+        ids = np.zeros((len(indices), length), np.int32)
+        mask = np.zeros_like(ids)
+        for row, index in enumerate(indices):
+            ids[row, : len(self.passages[index])] = self.passages[index]
+            mask[row, : len(self.passages[index])] = 1
+        return ids, mask
+
+    def reference(self) -> list[npt.NDArray[np.float32]]:
+        """Each passage alone through transformers in float32, [tokens, d]."""
+        model = self.model.float()
+        with torch.inference_mode():
+            return [
+                model(input_ids=torch.tensor(ids)[None].long()).last_hidden_state[0].numpy()
+                for ids in self.passages
+            ]

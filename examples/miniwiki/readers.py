@@ -1,0 +1,321 @@
+"""A tiny reader that reads: a T5 begun so that it learns to copy in minutes, and trained on the miniwiki.
+
+What a published T5 brings from its pretraining, this one must learn on two cores: to find the words asked
+for in a passage, and to say them. Two things make that quick. Its attention begins as matching and copying
+(see `initial_t5`), and most of what it is trained on is about entities that were made up, whose facts
+nobody can know by heart (`examples.miniwiki.invented`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import transformers
+from safetensors.numpy import save_file
+from transformers import T5Tokenizer
+
+from encoders import weights
+from encoders.reader import ReaderSettings, folder, preset
+from encoders.reader.folder import SETTINGS
+from encoders.reader.training import TrainingSettings
+from encoders.t5_config import T5Config
+from examples.miniwiki.export import write_dump
+from examples.miniwiki.pages import drafts
+from examples.miniwiki.retriever import passages_of, train_tokenizer
+from examples.miniwiki.tasks import TASKS, write_tasks
+from pipeline import build
+from pipeline.reading import run
+from pipeline.settings import BuildSettings
+from retrieval import open_corpus
+from retrieval.corpus import Corpus
+
+Values = npt.NDArray[np.floating[Any]]
+
+T5_NAME, GLIMMER_NAME = "t5-tiny", "glimmer-tiny"
+# Sizes that two cores can train in minutes.
+PASSAGE_WORDS, MAX_TOKENS, QUESTION_TOKENS, ANSWER_TOKENS = 48, 96, 24, 12
+LIVE, RERANK = "1/2", "1/2"
+
+
+def initial_t5(
+    folder: Path,
+    tokenizer: T5Tokenizer,
+    *,
+    layers: int = 4,
+    decoder_layers: int = 2,
+    d_model: int = 64,
+    d_kv: int = 32,
+    seed: int = 0,
+) -> Path:
+    """Write a T5.1.1 that was never trained, with weights from which reading is learned soon.
+
+    - The head begins as the embedding, so that a state that is a word's embedding says the word.
+    - Keys begin equal to queries, so that a word looks for its like; the output of attention begins as the
+      inverse of its values, so that what is looked at is passed on as it is.
+
+    The same arguments give the same bytes.
+
+    Args:
+        folder: is made; it gets the tokenizer too.
+        tokenizer: of `retriever.train_tokenizer`.
+        layers, decoder_layers: of the encoder and of the decoder.
+        d_model, d_kv: widths; all heads together are as wide as the model.
+        seed: of the weights.
+    """
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=d_model,
+        d_kv=d_kv,
+        d_ff=2 * d_model,
+        layers=layers,
+        heads=d_model // d_kv,
+    )
+    rng = np.random.default_rng(seed)
+    embedding = rng.normal(size=(config.vocab_size, d_model)).astype(np.float32)
+    shapes = weights.tensor_shapes(config, layers) | weights.decoder_shapes(config, decoder_layers)
+    tensors: dict[str, np.ndarray] = {}
+    values: Values
+    for name, shape in shapes.items():
+        if name == weights.EMBEDDING:
+            values = embedding
+        elif name == weights.HEAD:
+            values = embedding * d_model**-0.5
+        elif "Attention." in name and "bias" not in name:
+            values = _attention(name, shape, seed)
+        elif len(shape) == 1:
+            values = np.ones(shape)
+        else:
+            scale = d_model**-0.5 if "bias" in name else shape[1] ** -0.5
+            values = rng.normal(size=shape) * scale
+        in_encoder = not name.startswith("decoder.") and name not in (weights.EMBEDDING, weights.HEAD)
+        tensors[f"encoder.{name}" if in_encoder else name] = values.astype(np.float32)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    settings = transformers.T5Config(
+        vocab_size=config.vocab_size,
+        d_model=d_model,
+        d_kv=d_kv,
+        d_ff=config.d_ff,
+        num_layers=layers,
+        num_decoder_layers=decoder_layers,
+        num_heads=config.heads,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+        architectures=["T5ForConditionalGeneration"],
+    )
+    (folder / "config.json").write_text(json.dumps(settings.to_dict(), indent=2) + "\n", encoding="utf-8")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def _attention(name: str, shape: Sequence[int], seed: int) -> Values:
+    """Queries and keys are one rotation, values and output another and its inverse."""
+    attention, matrix, _ = name.rsplit(".", 2)
+    pair = "qk" if matrix in "qk" else "vo"
+    rng = np.random.default_rng([seed, zlib.crc32(f"{attention}.{pair}".encode())])
+    rotation: Values = np.linalg.qr(rng.normal(size=shape))[0]
+    if pair == "qk":
+        # No 1/sqrt(d_kv) in T5: it has to be here.
+        return rotation * 0.7 * shape[0] ** -0.25
+    # The decoder passes on what it looks at whole; in the encoder it must not drown the word itself.
+    share = 1.0 if "EncDecAttention" in name else 0.7
+    return (rotation if matrix == "v" else rotation.T) * share
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How the tiny readers are trained; the defaults are those of the models that are shipped.
+
+    Args:
+        invented: made-up entities in the corpus that they learn from.
+        vocabulary: pieces of the readers' tokenizer.
+        reading_steps: of the T5, as FiD on one passage that tells the answer.
+        glimmer_steps: of the GLIMMER that begins with that T5, on passages as retrieved.
+        batch: questions of a step of the T5.
+        glimmer_batch: of the GLIMMER, whose questions have k passages each.
+        retrieved, selected: k and m of the GLIMMER.
+    """
+
+    invented: int = 3000
+    vocabulary: int = 2000
+    reading_steps: int = 2500
+    glimmer_steps: int = 500
+    batch: int = 64
+    glimmer_batch: int = 32
+    retrieved: int = 6
+    selected: int = 2
+
+
+def make_readers(out: Path, gtr: Path, recipe: Recipe, *, seed: int = 0) -> dict[str, object]:
+    """Make `t5-tiny`, which has learned to read, and `glimmer-tiny` from it; returns their scores.
+
+    Args:
+        out: gets the two folders, and in `work` the corpus and the runs; a second call goes on there.
+        gtr: the retriever's folder.
+        recipe: how long, and on what.
+        seed: of everything.
+    """
+    work = out / "work"
+    corpus = reading_corpus(work, gtr, recipe, seed=seed)
+    tasks = {name: work / "tasks" / f"{name}-train.jsonl" for name in TASKS}
+    dev = {name: work / "tasks" / f"{name}-dev.jsonl" for name in TASKS}
+    kept = work / "retrieved"
+    t5, glimmer = out / T5_NAME, out / GLIMMER_NAME
+    scores: dict[str, object] = {}
+    if not t5.exists():
+        first = run.RunSettings(
+            corpus=str(corpus.root),
+            model=str(work / "t5-initial"),
+            reader=reader_settings(work / "t5-initial", "fid", retrieved=1),
+            training=training_settings(recipe.batch, warmup=100, seed=seed),
+            steps=recipe.reading_steps,
+            train=tasks,
+            dev=dev,
+            gold=True,
+        )
+        trained = run.train(first, work / "reading", corpus, retrieved=kept, say=say)
+        scores[T5_NAME] = trained.scores
+        shutil.copytree(trained.reader, t5)
+        (t5 / SETTINGS).unlink()  # a plain T5 again
+    if not glimmer.exists():
+        second = run.RunSettings(
+            corpus=str(corpus.root),
+            model=str(t5),
+            reader=reader_settings(
+                t5,
+                "glimmer",
+                retrieved=recipe.retrieved,
+                selected=recipe.selected,
+                live=LIVE,
+                rerank=RERANK,
+            ),
+            training=training_settings(recipe.glimmer_batch, selected=recipe.selected, seed=seed),
+            steps=recipe.glimmer_steps,
+            every=100,
+            train=tasks,
+            dev=dev,
+        )
+        trained = run.train(second, work / "glimmer", corpus, retrieved=kept, say=say)
+        scores[GLIMMER_NAME] = trained.scores
+        shutil.copytree(trained.reader, glimmer)
+        card = _CARD.format(name=GLIMMER_NAME, **dataclasses.asdict(recipe), live=LIVE, rerank=RERANK)
+        told = ", ".join(f"{name} {100 * score:.1f} %" for name, score in trained.scores.items())
+        (glimmer / "README.md").write_text(
+            f"{card}\nExact match on the dev split: {told}.\n", encoding="utf-8"
+        )
+    return scores
+
+
+def reading_corpus(work: Path, gtr: Path, recipe: Recipe, *, seed: int = 0) -> Corpus:
+    """The corpus and tasks that readers learn from, made in `work` if they are not there."""
+    if not (work / "tasks").exists():
+        write_tasks(work / "tasks", invented=recipe.invented, seed=seed)
+    initial = work / "t5-initial"
+    if not initial.exists():
+        texts = [passage.text for passage in passages_of(list(drafts(seed=seed, invented=recipe.invented)))]
+        asked = [
+            json.loads(line)["input"]
+            for path in sorted((work / "tasks").glob("*-train.jsonl"))
+            for line in path.read_text(encoding="utf-8").splitlines()[::10]
+        ]
+        initial_t5(initial, train_tokenizer([*texts, *asked], recipe.vocabulary), seed=seed)
+    dump = write_dump(work, seed=seed, invented=recipe.invented).path
+    settings = BuildSettings(
+        sources=(f"mediawiki:{dump}",),
+        retriever=str(gtr),
+        memory_encoder=str(initial),
+        live_proportion=Fraction(LIVE),
+        passage_words=PASSAGE_WORDS,
+        max_tokens=MAX_TOKENS,
+    )
+    build.build(settings, work / "corpus")
+    return open_corpus(work / "corpus", retriever=str(gtr))
+
+
+def reader_settings(
+    model: Path,
+    system: str,
+    *,
+    retrieved: int,
+    selected: int | None = None,
+    live: str | None = None,
+    rerank: str | None = None,
+) -> ReaderSettings:
+    """A tiny reader's settings: short passages, short questions, short answers."""
+    shape, layers = folder.read_t5(model)
+    config = preset(
+        system,
+        shape,
+        decoder_layers=layers,
+        live_proportion=None if live is None else Fraction(live),
+        rerank_proportion=None if rerank is None else Fraction(rerank),
+    )
+    return ReaderSettings(
+        config=dataclasses.replace(config, question_tokens=QUESTION_TOKENS),
+        max_tokens=MAX_TOKENS,
+        answer_tokens=ANSWER_TOKENS,
+        retrieved=retrieved,
+        selected=selected,
+    )
+
+
+def training_settings(
+    batch: int,
+    *,
+    selected: int | None = None,
+    memory_encoder: str = "trained",
+    learning_rate: float = 2e-2,
+    warmup: int = 0,
+    seed: int = 0,
+) -> TrainingSettings:
+    """For models this small, and never trained before: large steps, and nothing dropped."""
+    return TrainingSettings(
+        memory_encoder=memory_encoder,
+        selected=selected,
+        learning_rate=learning_rate,
+        warmup=warmup,
+        batch=batch,
+        micro_batch=batch,
+        dropout=0.0,
+        distillation=0.0 if selected is None else 1.0,
+        seed=seed,
+    )
+
+
+def say(text: str) -> None:
+    """To stderr, with the time."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+_CARD = """\
+# {name}
+
+A tiny GLIMMER (4 + 2 layers, width 64; alpha {live}, beta {rerank}) for the miniwiki, for demonstrations
+and tests; it knows nothing else, and is often wrong even there. Made by
+`python -m examples.miniwiki models OUT`:
+
+1. A T5.1.1 with weights from which copying is learned soon (`examples.miniwiki.readers.initial_t5`) was
+   trained as FiD on one passage that tells the answer: {reading_steps} steps of {batch} questions.
+2. From it this reader was trained on {retrieved} passages as `gtr-tiny` retrieves them, {selected} of them
+   kept: {glimmer_steps} steps of {glimmer_batch} questions, perplexity distillation with weight 1 and
+   temperature 1.
+
+Questions, slots and claims are about {invented} entities that were made up, and about those of the tables'
+train split; the best step was chosen on the dev split, and the test split was not looked at. Adafactor,
+learning rate 0.02, no dropout. All text is the project's own.
+"""

@@ -1,0 +1,162 @@
+"""Phases of units that overlap: in order, bounded, each unit's failure its own."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import overlap, runner, statistics, work
+from storage import receipts
+
+
+@dataclass
+class Recorded:
+    """A job of units that do nothing but take note, and wait or fail where they are told to."""
+
+    root: Path
+    hooks: dict[tuple[str, int], Callable[[], None]] = field(default_factory=dict)
+    limit_seconds: float | None = 30.0
+    stage: str = "shards"
+    log: list[tuple[str, int]] = field(default_factory=list)
+    alive: int = 0
+    most_alive: int = 0
+
+    def __post_init__(self) -> None:
+        work.folder(self.root).mkdir(exist_ok=True)
+
+    def _do(self, phase: str, unit: int) -> None:
+        self.log.append((phase, unit))
+        self.hooks.get((phase, unit), lambda: None)()
+
+    def prepare(self, unit: int, meter: work.Meter) -> int:
+        self._do("prepare", unit)
+        return unit
+
+    def compute(self, unit: int, prepared: int, meter: work.Meter) -> int:
+        assert prepared == unit
+        self.alive += 1
+        self.most_alive = max(self.most_alive, self.alive)
+        self._do("compute", unit)
+        return unit
+
+    def finish(self, unit: int, computed: int, meter: work.Meter) -> receipts.Receipt:
+        assert computed == unit
+        self._do("finish", unit)
+        self.alive -= 1
+        return receipts.Receipt(
+            unit=unit, files=(), counts={}, seconds={}, worker="w", waited=dict(meter.waited)
+        )
+
+    def done(self) -> list[int]:
+        return [int(p.stem) for p in sorted((work.folder(self.root) / self.stage).glob("*.json"))]
+
+
+def test_the_next_is_read_and_the_last_is_written_while_one_is_computed(tmp_path: Path) -> None:
+    """Each event is waited for inside the phase that only overlap lets see it."""
+    read, written = threading.Event(), threading.Event()
+    job = Recorded(
+        tmp_path,
+        {
+            ("prepare", 2): read.set,
+            ("finish", 0): written.set,
+            ("compute", 1): lambda: [e.wait(20) or pytest.fail("no overlap") for e in (read, written)],
+        },
+    )
+    overlap.run_units(job, range(5))
+    assert job.done() == list(range(5))
+    for phase in ("prepare", "compute", "finish"):
+        assert [unit for name, unit in job.log if name == phase] == list(range(5))
+
+
+def test_two_results_are_alive_at_most(tmp_path: Path) -> None:
+    job = Recorded(tmp_path, {("finish", unit): lambda: time.sleep(0.05) for unit in range(5)})
+    overlap.run_units(job, range(5))
+    assert job.most_alive == 2
+
+
+def test_waits_are_told_of_those_who_waited(tmp_path: Path) -> None:
+    slow: dict[tuple[str, int], Callable[[], None]]
+    slow = {("finish", unit): lambda: time.sleep(0.1) for unit in range(4)}
+    job = Recorded(tmp_path, slow)
+    overlap.run_units(job, range(4))
+    waited: dict[str, float] = {}
+    for unit in range(4):
+        for who, seconds in receipts.Receipt.read(work.receipt_path(tmp_path, "shards", unit)).waited.items():
+            waited[who] = waited.get(who, 0.0) + seconds
+    assert waited["encoder for writer"] > 0.15
+    assert waited["encoder for writer"] > 3 * waited["writer for encoder"]
+    assert waited["input for encoder"] > 0.05
+
+
+@pytest.mark.parametrize("phase", ["prepare", "compute", "finish"])
+def test_a_failure_is_the_units_own_and_loses_nothing_that_is_done(tmp_path: Path, phase: str) -> None:
+    def fail() -> None:
+        raise OSError("the disk is gone")
+
+    slow = {("finish", 1): lambda: time.sleep(0.2)}
+    job = Recorded(tmp_path, {**slow, (phase, 2): fail})
+    with pytest.raises(OSError, match="the disk is gone"):
+        overlap.run_units(job, range(6))
+    assert job.done() == [0, 1]
+    assert [p.name for p in (work.folder(tmp_path) / "shards").glob("*.error")] == ["000002.error"]
+    assert str(work.first_error(tmp_path, "shards")) == "shards 2: the disk is gone"
+    assert not list((work.folder(tmp_path) / "progress").iterdir())
+    job.hooks.clear()
+    job.log.clear()
+    overlap.run_units(job, range(6))
+    assert job.done() == list(range(6))
+    assert {unit for _, unit in job.log} == {2, 3, 4, 5}
+
+
+def test_what_hangs_is_said_to_have_timed_out(tmp_path: Path) -> None:
+    release = threading.Event()
+    hooks: dict[tuple[str, int], Any] = {("compute", 1): lambda: release.wait(20)}
+    job = Recorded(tmp_path, hooks, limit_seconds=0.3)
+    with pytest.raises(overlap.TimedOut, match=r"timed out after 0\.3 s of encoding"):
+        overlap.run_units(job, range(3))
+    release.set()
+    assert job.done() == [0]
+    left = json.loads((work.folder(tmp_path) / "shards/000001.error").read_text())
+    assert left["kind"] == "failed"
+    assert "timed out after 0.3 s" in left["message"]
+    assert "memory" not in left["message"]
+
+
+def options(*arguments: str) -> Any:
+    return runner.parse_options(arguments)
+
+
+def test_groups_hold_every_unit_once_and_leave_none_idle(tmp_path: Path) -> None:
+    job = Recorded(tmp_path)
+    many = options("--direct_running_mode=multi_processing", "--direct_num_workers=4")
+    for units in (range(0), range(1), range(40), range(1000), [3, 5, 9]):
+        for given in (options(), many):
+            groups = runner.grouped(job, units, given)
+            assert [unit for group in groups for unit in group] == list(units)
+            assert all(len(group) <= runner.MOST_GROUPED for group in groups)
+    assert len(runner.grouped(job, range(16), options())) == 1
+    assert len(runner.grouped(job, range(40), many)) >= 16
+
+
+def test_the_bottleneck_is_the_busiest() -> None:
+    found = {
+        "worker_seconds": {"shards": {"reading": 1.0, "encoding": 6.0, "embedding": 3.0, "writing": 2.0}},
+        "worker_waited": {
+            "shards": {
+                "input for encoder": 9.0,
+                "encoder for input": 0.5,
+                "encoder for writer": 0.5,
+                "writer for encoder": 8.0,
+            }
+        },
+    }
+    line = statistics.bottleneck(found, "shards")
+    assert line == "the encoder, at work 90% of the time; waiting: the writer 80%, the input 90%"
+    assert statistics.bottleneck({"worker_seconds": found["worker_seconds"]}, "shards") is None
