@@ -1,4 +1,4 @@
-"""The demo: a dump, `memcorpus build`, a search, memory fetched by passage id, and questions answered from it."""
+"""The demo: a dump, `memcorpus build`, a search, memory fetched by id, and questions answered from it."""
 
 from __future__ import annotations
 

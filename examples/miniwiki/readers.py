@@ -131,7 +131,7 @@ def _attention(name: str, shape: Sequence[int], seed: int) -> Values:
     rotation: Values = np.linalg.qr(rng.normal(size=shape))[0]
     if pair == "qk":
         # No 1/sqrt(d_kv) in T5: it has to be here.
-        return rotation * 0.7 * shape[0] ** -0.25
+        return rotation * np.float64(0.7 * shape[0] ** -0.25)
     # The decoder passes on what it looks at whole; in the encoder it must not drown the word itself.
     share = 1.0 if "EncDecAttention" in name else 0.7
     return (rotation if matrix == "v" else rotation.T) * share
