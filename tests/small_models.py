@@ -84,6 +84,7 @@ def make_t5_folder(
     path: Path,
     *,
     layers: int = 6,
+    decoder_layers: int = 2,
     d_model: int = 32,
     d_ff: int = 48,
     heads: int = 4,
@@ -103,6 +104,7 @@ def make_t5_folder(
     Args:
         path: the folder.
         layers, d_model, d_ff, heads, d_kv: shape of the encoder.
+        decoder_layers: of the decoder, if it has one.
         texts, vocab: what the tokenizer is trained on, and its most pieces.
         embedding_rows: rows of the embedding; as many as the tokenizer has if not given.
         feed_forward: "gated-gelu" or "relu".
@@ -122,7 +124,7 @@ def make_t5_folder(
         d_kv=d_kv,
         d_ff=d_ff,
         num_layers=layers,
-        num_decoder_layers=2,
+        num_decoder_layers=decoder_layers,
         num_heads=heads,
         feed_forward_proj=feed_forward,
         decoder_start_token_id=0,

@@ -296,3 +296,33 @@ def test_selecting_needs_a_score(t5_folder: Path) -> None:
         batch.logits(make(t5_folder, "lumen", live_proportion=Fraction(1, 3)), selected=2)
     with pytest.raises(ValueError, match="6 of 5 passages cannot be selected"):
         batch.logits(make(t5_folder, "glimmer", live_proportion=Fraction(2, 3)), selected=6)
+
+
+@pytest.mark.slow
+def test_fid_of_base_size_is_t5(tmp_path: Path) -> None:
+    path = make_t5_folder(
+        tmp_path / "base",
+        decoder=True,
+        layers=12,
+        decoder_layers=12,
+        d_model=768,
+        d_ff=2048,
+        heads=12,
+        d_kv=64,
+    )
+    reader = make(path, "fid")
+    with quiet():
+        theirs = T5ForConditionalGeneration.from_pretrained(path).eval()
+    batch = Batch(passages=1, batch=4, seed=2)
+    batch.lengths[:] = np.maximum(batch.lengths, 1)
+    ours = batch.logits(reader)
+    read, _, _ = reader.read(batch.pairs(reader))
+    answers, _ = jax.jit(lambda e, r: greedy(reader.decoder, e, r, tokens=12))(*read.fused())
+    inputs = np.asarray(losses.inputs_of(batch.targets))
+    for row in range(4):
+        text = torch.tensor([real_text(batch, row, 0)])
+        with torch.no_grad():
+            wanted = theirs(input_ids=text, decoder_input_ids=torch.tensor(inputs[row : row + 1])).logits
+        assert np.abs(ours[row] - wanted[0].numpy()).max() <= 1e-4
+        expected = theirs.generate(text, max_new_tokens=12, do_sample=False)[0, 1:].tolist()
+        assert np.asarray(answers[row])[: len(expected)].tolist() == expected
