@@ -67,24 +67,31 @@ def lumen(k: int, live: str, *, frozen: bool = True) -> Setting:
 
 
 MANY, FEW = 6, 1
-SETTINGS = (
+# α at the same k, and what scoring gains: these run first.
+FIRST = (
     Setting(name=f"FiD {MANY}", system="fid", k=MANY),
-    lumen(MANY, "3/4"),
-    lumen(MANY, "1/2"),
-    lumen(MANY, "1/4"),
-    Setting(name=f"MemoryFiD {MANY}", system="memory-fid", k=MANY, frozen=True),
+    lumen(MANY, "3/4", frozen=False),
     lumen(MANY, "1/2", frozen=False),
+    lumen(MANY, "1/4", frozen=False),
+    Setting(name=f"MemoryFiD {MANY}, memory trained", system="memory-fid", k=MANY),
     lumen(FEW, "1/2", frozen=False),
+    glimmer(MANY, FEW),
+    glimmer(MANY, FEW, rerank="0"),
+    glimmer(MANY, FEW, note=", memory frozen", frozen=True),
+    lumen(MANY, "1/2"),
+)
+MORE = (
+    glimmer(MANY, FEW, note=", one task", tasks=("qa",)),
     glimmer(2, FEW),
     glimmer(4, FEW),
-    glimmer(MANY, FEW),
     glimmer(MANY, 2),
     glimmer(MANY, 4),
-    glimmer(MANY, FEW, rerank="0"),
     glimmer(MANY, FEW, rerank="1"),
-    glimmer(MANY, FEW, note=", memory frozen", frozen=True),
-    glimmer(MANY, FEW, note=", one task", tasks=("qa",)),
+    lumen(MANY, "3/4"),
+    lumen(MANY, "1/4"),
+    Setting(name=f"MemoryFiD {MANY}", system="memory-fid", k=MANY, frozen=True),
 )
+SETTINGS = FIRST + MORE
 
 
 def main() -> None:
@@ -101,7 +108,8 @@ def main() -> None:
     if not options.report:
         part, parts = map(int, options.part.split("/"))
         corpus = open_corpus(options.models / "work" / "corpus")
-        runs = [(seed, setting) for seed in range(options.seeds) for setting in SETTINGS]
+        seeds = range(options.seeds)
+        runs = [(seed, setting) for group in (FIRST, MORE) for seed in seeds for setting in group]
         for seed, setting in runs[part::parts]:
             result = options.out / f"{setting.name.replace('/', '-')}, seed {seed}.json"
             if not result.exists():
