@@ -28,7 +28,7 @@ from transformers import T5Tokenizer
 
 from encoders import weights
 from encoders.reader import ReaderSettings, folder, preset
-from encoders.reader.folder import SETTINGS
+from encoders.reader.folder import EXTRA_WEIGHTS, SETTINGS
 from encoders.reader.training import TrainingSettings
 from encoders.t5_config import T5Config
 from examples.miniwiki.export import write_dump
@@ -144,7 +144,8 @@ class Recipe:
     Args:
         invented: made-up entities in the corpus that they learn from.
         vocabulary: pieces of the readers' tokenizer.
-        reading_steps: of the T5, as FiD on one passage that tells the answer.
+        whole_steps: of the T5, as FiD on one passage that tells the answer.
+        split_steps: of the T5 after that, its lower layers reading question and passage apart.
         glimmer_steps: of the GLIMMER that begins with that T5, on passages as retrieved.
         batch: questions of a step of the T5.
         glimmer_batch: of the GLIMMER, whose questions have k passages each.
@@ -153,8 +154,9 @@ class Recipe:
 
     invented: int = 3000
     vocabulary: int = 2000
-    reading_steps: int = 2500
-    glimmer_steps: int = 500
+    whole_steps: int = 2500
+    split_steps: int = 1000
+    glimmer_steps: int = 200
     batch: int = 64
     glimmer_batch: int = 32
     retrieved: int = 6
@@ -172,53 +174,60 @@ def make_readers(out: Path, gtr: Path, recipe: Recipe, *, seed: int = 0) -> dict
     """
     work = out / "work"
     corpus = reading_corpus(work, gtr, recipe, seed=seed)
-    tasks = {name: work / "tasks" / f"{name}-train.jsonl" for name in TASKS}
-    dev = {name: work / "tasks" / f"{name}-dev.jsonl" for name in TASKS}
-    kept = work / "retrieved"
     t5, glimmer = out / T5_NAME, out / GLIMMER_NAME
     scores: dict[str, object] = {}
+
+    def train(name: str, settings: run.RunSettings) -> Path:
+        trained = run.train(settings, work / name, corpus, retrieved=work / "retrieved", say=say)
+        scores[name] = {task: round(score, 4) for task, score in trained.scores.items()}
+        return trained.reader
+
+    begun = run.RunSettings(
+        corpus=str(corpus.root),
+        model=str(work / "t5-initial"),
+        reader=reader_settings(work / "t5-initial", "fid", retrieved=1),
+        training=training_settings(recipe.batch, warmup=100, seed=seed),
+        steps=recipe.whole_steps,
+        train={name: work / "tasks" / f"{name}-train.jsonl" for name in TASKS},
+        dev={name: work / "tasks" / f"{name}-dev.jsonl" for name in TASKS},
+        gold=True,
+    )
+    shares = {"live": LIVE, "rerank": RERANK}
     if not t5.exists():
-        first = run.RunSettings(
-            corpus=str(corpus.root),
-            model=str(work / "t5-initial"),
-            reader=reader_settings(work / "t5-initial", "fid", retrieved=1),
-            training=training_settings(recipe.batch, warmup=100, seed=seed),
-            steps=recipe.reading_steps,
-            train=tasks,
-            dev=dev,
-            gold=True,
+        whole = _plain(train("whole", begun), work / "t5-whole")
+        split = dataclasses.replace(
+            begun,
+            model=str(whole),
+            reader=reader_settings(whole, "glimmer", retrieved=1, selected=1, **shares),
+            training=training_settings(recipe.batch, selected=1, distillation=0.0, seed=seed),
+            steps=recipe.split_steps,
         )
-        trained = run.train(first, work / "reading", corpus, retrieved=kept, say=say)
-        scores[T5_NAME] = trained.scores
-        shutil.copytree(trained.reader, t5)
-        (t5 / SETTINGS).unlink()  # a plain T5 again
+        _plain(train("split", split), t5)
     if not glimmer.exists():
-        second = run.RunSettings(
-            corpus=str(corpus.root),
+        settings = dataclasses.replace(
+            begun,
             model=str(t5),
             reader=reader_settings(
-                t5,
-                "glimmer",
-                retrieved=recipe.retrieved,
-                selected=recipe.selected,
-                live=LIVE,
-                rerank=RERANK,
+                t5, "glimmer", retrieved=recipe.retrieved, selected=recipe.selected, **shares
             ),
             training=training_settings(recipe.glimmer_batch, selected=recipe.selected, seed=seed),
             steps=recipe.glimmer_steps,
             every=100,
-            train=tasks,
-            dev=dev,
+            gold=False,
         )
-        trained = run.train(second, work / "glimmer", corpus, retrieved=kept, say=say)
-        scores[GLIMMER_NAME] = trained.scores
-        shutil.copytree(trained.reader, glimmer)
+        made = train(GLIMMER_NAME, settings)
         card = _CARD.format(name=GLIMMER_NAME, **dataclasses.asdict(recipe), live=LIVE, rerank=RERANK)
-        told = ", ".join(f"{name} {100 * score:.1f} %" for name, score in trained.scores.items())
-        (glimmer / "README.md").write_text(
-            f"{card}\nExact match on the dev split: {told}.\n", encoding="utf-8"
-        )
+        card += f"\nExact match on the dev split: {scores[GLIMMER_NAME]}.\n"
+        (made / "README.md").write_text(card, encoding="utf-8")
+        shutil.copytree(made, glimmer)
     return scores
+
+
+def _plain(reader: Path, folder: Path) -> Path:
+    """A reader's T5 alone, for others to begin with."""
+    if not folder.exists():
+        shutil.copytree(reader, folder, ignore=shutil.ignore_patterns(SETTINGS, EXTRA_WEIGHTS))
+    return folder
 
 
 def reading_corpus(work: Path, gtr: Path, recipe: Recipe, *, seed: int = 0) -> Corpus:
@@ -280,6 +289,7 @@ def training_settings(
     selected: int | None = None,
     memory_encoder: str = "trained",
     learning_rate: float = 2e-2,
+    distillation: float = 1.0,
     warmup: int = 0,
     seed: int = 0,
 ) -> TrainingSettings:
@@ -292,7 +302,7 @@ def training_settings(
         batch=batch,
         micro_batch=batch,
         dropout=0.0,
-        distillation=0.0 if selected is None else 1.0,
+        distillation=0.0 if selected is None else distillation,
         seed=seed,
     )
 
@@ -310,7 +320,8 @@ and tests; it knows nothing else, and is often wrong even there. Made by
 `python -m examples.miniwiki models OUT`:
 
 1. A T5.1.1 with weights from which copying is learned soon (`examples.miniwiki.readers.initial_t5`) was
-   trained as FiD on one passage that tells the answer: {reading_steps} steps of {batch} questions.
+   trained as FiD on one passage that tells the answer, {whole_steps} steps of {batch} questions, and then
+   with its lower layers reading question and passage apart, {split_steps} steps.
 2. From it this reader was trained on {retrieved} passages as `gtr-tiny` retrieves them, {selected} of them
    kept: {glimmer_steps} steps of {glimmer_batch} questions, perplexity distillation with weight 1 and
    temperature 1.
