@@ -144,6 +144,7 @@ def measure(options: argparse.Namespace, corpus: Corpus, setting: Setting, seed:
         steps=options.steps,
         every=options.steps,
         train={name: work / "tasks" / f"{name}-train.jsonl" for name in setting.tasks},
+        gold=True,
     )
     place = options.out / "runs" / f"{setting.name.replace('/', '-')}, seed {seed}"
     trained = run.train(settings, place, corpus, retrieved=work / "retrieved")

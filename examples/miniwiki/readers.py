@@ -146,7 +146,8 @@ class Recipe:
         vocabulary: pieces of the readers' tokenizer.
         whole_steps: of the T5, as FiD on one passage that tells the answer.
         split_steps: of the T5 after that, its lower layers reading question and passage apart.
-        glimmer_steps: of the GLIMMER that begins with that T5, on passages as retrieved.
+        glimmer_steps: of the GLIMMER that begins with that T5, on passages as retrieved, and one that
+            tells the answer among them.
         batch: questions of a step of the T5.
         glimmer_batch: of the GLIMMER, whose questions have k passages each.
         retrieved, selected: k and m of the GLIMMER.
@@ -155,8 +156,8 @@ class Recipe:
     invented: int = 3000
     vocabulary: int = 2000
     whole_steps: int = 2500
-    split_steps: int = 1000
-    glimmer_steps: int = 200
+    split_steps: int = 300
+    glimmer_steps: int = 300
     batch: int = 64
     glimmer_batch: int = 32
     retrieved: int = 6
@@ -213,7 +214,6 @@ def make_readers(out: Path, gtr: Path, recipe: Recipe, *, seed: int = 0) -> dict
             training=training_settings(recipe.glimmer_batch, selected=recipe.selected, seed=seed),
             steps=recipe.glimmer_steps,
             every=100,
-            gold=False,
         )
         made = train(GLIMMER_NAME, settings)
         card = _CARD.format(name=GLIMMER_NAME, **dataclasses.asdict(recipe), live=LIVE, rerank=RERANK)
@@ -322,8 +322,8 @@ and tests; it knows nothing else, and is often wrong even there. Made by
 1. A T5.1.1 with weights from which copying is learned soon (`examples.miniwiki.readers.initial_t5`) was
    trained as FiD on one passage that tells the answer, {whole_steps} steps of {batch} questions, and then
    with its lower layers reading question and passage apart, {split_steps} steps.
-2. From it this reader was trained on {retrieved} passages as `gtr-tiny` retrieves them, {selected} of them
-   kept: {glimmer_steps} steps of {glimmer_batch} questions, perplexity distillation with weight 1 and
+2. From it this reader was trained on {retrieved} passages, those that `gtr-tiny` retrieves and one that
+   tells the answer among them, {selected} of them kept: {glimmer_steps} steps of {glimmer_batch} questions, perplexity distillation with weight 1 and
    temperature 1.
 
 Questions, slots and claims are about {invented} entities that were made up, and about those of the tables'
