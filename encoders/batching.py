@@ -18,8 +18,8 @@ import numpy.typing as npt
 # batches differ by rounding: a change here, or of how `encoders.gtr` calls it, wants another number.
 VERSION: Final = 1
 
-# Two rows of 304 tokens: with more of them, a CPU's caches do not hold what lies between two layers.
-# Accelerators want far more to be busy (16,384, say). `benchmarks.encoder --shapes` tells what suits a machine.
+# Two rows of 304 tokens, for a CPU's caches; accelerators want far more to be busy (16,384, say).
+# `benchmarks.encoder --shapes` tells what suits a machine.
 DEFAULT_TOKEN_BUDGET = 608
 
 # Beside full batches there are those of a quarter of the rows, for what is left of a shard and for the few

@@ -11,8 +11,8 @@ relative bias are float32. With compute dtype float32, products are computed in 
 Speed. On a CPU the rows' attention runs one after the other, with the same bits, so that a row's scores stay
 in cache; accelerators get all rows at once. The relative bias is made once for all layers and rows,
 [heads, tokens, tokens]; padding is masked where scores are added up, never as an array of its own. Layers are
-not stacked for `scan`, which was slower in bfloat16 on a CPU and saved little compiling. No buffer is donated:
-no input is as large as any output. `benchmarks.encoder` measures it.
+not stacked for `scan`, which was slower in bfloat16 on a CPU and saved little compiling. No buffer is
+donated: no input is as large as any output. `benchmarks.encoder` measures it.
 """
 
 from __future__ import annotations
