@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import hashlib
 import os
 import platform
@@ -33,6 +34,8 @@ MOST_BYTES: Final = 1 << 30
 _COMPILED: Final = "/jax/core/compile/backend_compile_duration"
 _LOADED: Final = "/jax/compilation_cache/cache_hits"
 _DIGEST_BYTES: Final = 32
+# What a process's own folder is called, in the folder for temporary files.
+_OWN_PREFIX: Final = "memcorpus-programs-"
 
 
 @dataclass(kw_only=True)
@@ -93,14 +96,18 @@ class Kept:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.own = Path(tempfile.mkdtemp(prefix="memcorpus-compiled-"))
-        atexit.register(shutil.rmtree, self.own, ignore_errors=True)
+        self.own, self._lock = _make_own()
         self._known: set[str] = set()
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             program = _unsealed(path)
             if program is not None:
                 (self.own / path.name).write_bytes(program)
                 self._known.add(path.name)
+
+    def remove(self) -> None:
+        """Remove this process's copy; what was to be kept is in the folder."""
+        shutil.rmtree(self.own, ignore_errors=True)
+        os.close(self._lock)
 
     def keep(self) -> None:
         """Add what was compiled since to the folder; a folder that cannot be written keeps nothing."""
@@ -116,6 +123,51 @@ class Kept:
                 self._known.add(path.name)
             if new:
                 _remove_oldest(self.folder)
+
+
+def _make_own() -> tuple[Path, int]:
+    """A new folder, and the descriptor whose lock tells other processes that it is in use."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=_OWN_PREFIX))
+        lock = _locked(path)
+        if lock is not None:
+            return path, lock
+        # Another process has taken it for a dead one's before it was locked.
+
+
+def _locked(path: Path) -> int | None:
+    """The descriptor of a folder that is locked now; None where somebody else has it, or it is gone.
+
+    The system takes a lock away with the last process that holds it, however that ends.
+
+    Raises:
+        OSError: it is another user's, or its file system has no locks.
+    """
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(path.stat(), os.fstat(lock)):
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError:
+        os.close(lock)
+        raise
+    os.close(lock)
+    return None
+
+
+def remove_leftovers() -> None:
+    """Remove the folders of processes that were killed before they could."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_OWN_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            lock = _locked(path)
+            if lock is not None:
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(lock)
 
 
 def _unsealed(path: Path) -> bytes | None:
@@ -185,7 +237,12 @@ def use_kept() -> None:
         folder = kept_folder()
         if folder is None:
             return
-        _KEPT = Kept(folder)
+        remove_leftovers()
+        try:
+            _KEPT = Kept(folder)
+        except OSError:  # no room for a copy: compile
+            return
+        atexit.register(remove_own)
         config.update("jax_compilation_cache_dir", str(_KEPT.own))
         config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
         config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -198,3 +255,12 @@ def keep_new() -> None:
     with _LOCK:
         if _KEPT is not None:
             _KEPT.keep()
+
+
+def remove_own() -> None:
+    """Remove this process's copy. Where a process ends without its exit handlers, call it before."""
+    global _KEPT
+    with _LOCK:
+        if _KEPT is not None:
+            _KEPT.remove()
+            _KEPT = None

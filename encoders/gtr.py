@@ -71,12 +71,13 @@ class Tower:
         folder: the model's.
         description: what `encoders.retriever` found in it.
         max_tokens: texts are cut to this.
+        devices: as for `sharding.named`.
 
     Raises:
         ModelFolderError: it cannot be run here, see `unfit`, or tensors do not fit the settings.
     """
 
-    def __init__(self, folder: Path, description: Description, *, max_tokens: int) -> None:
+    def __init__(self, folder: Path, description: Description, *, max_tokens: int, devices: str) -> None:
         if (reason := unfit(description)) is not None:
             raise ModelFolderError(
                 f"{folder} cannot be run by jax: {reason}; take the backend sentence-transformers"
@@ -97,7 +98,7 @@ class Tower:
             config,
             lambda name: tensors[name].read(),
             layers=config.layers,
-            mesh=sharding.mesh_for(config, config.layers, "float32"),
+            mesh=sharding.mesh_for(config, config.layers, "float32", devices=sharding.named(devices)),
         )
         steps = [_step(folder / module["path"], module) for module in modules[2:]]
         self.dim = next((len(step["weight"]) for step in reversed(steps) if step), config.d_model)

@@ -126,7 +126,8 @@ class MemoryEncoder:
             template: fields {title}, {section}, {text}.
             token_budget: tokens of one batch on each device, padding included. The default is for
                 CPUs; take 16,384 or more on an accelerator.
-            devices: which to use; all local ones if not given. A batch's rows are split over them.
+            devices: which to use; all local ones if not given. A batch's rows are split over them. See
+                `sharding.named`.
             model_parallel: devices that share one copy of the weights; None for as many as it takes
                 to hold them. See `encoders.sharding`.
 

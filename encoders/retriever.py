@@ -79,7 +79,7 @@ class Retriever:
         max_tokens: int = MAX_TOKENS,
         backend: str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
-        device: str | None = None,
+        device: str = "all",
     ) -> Retriever:
         """Loads a sentence-transformers model, from a folder or from the hub.
 
@@ -90,11 +90,10 @@ class Retriever:
             name_or_folder: a folder with modules.json, or a hub name.
             max_tokens: texts are cut to this, or to what the folder says if that is less; at most
                 512.
-            backend: "jax", on all its local devices, or "sentence-transformers"; None for
-                `default_backend`.
+            backend: "jax" or "sentence-transformers"; None for `default_backend`.
             batch_size: texts of one batch, with sentence-transformers; jax's batches go by tokens.
-            device: as torch names it, with sentence-transformers; None for an accelerator if there is
-                one, else the CPU.
+            device: "all", a kind such as "cpu" or "gpu", or one of a kind, "gpu:1"; sentence-transformers
+                takes the first of several. See `sharding.named`.
 
         Raises:
             ModelFolderError: the model cannot be loaded, or not by this backend, or has weights only
@@ -109,7 +108,7 @@ class Retriever:
             raise ValueError(f"backend is {backend!r}, wanted one of {', '.join(BACKENDS)}")
         tower: _Tower
         if chosen == JAX:
-            tower = gtr.Tower(folder, print_of.description, max_tokens=max_tokens)
+            tower = gtr.Tower(folder, print_of.description, max_tokens=max_tokens, devices=device)
         else:
             tower = _SentenceTransformers(folder, max_tokens, batch_size=batch_size, device=device)
         return cls(tower=tower, print_of=print_of, max_tokens=max_tokens, backend=chosen)
@@ -159,7 +158,7 @@ class Retriever:
 class _SentenceTransformers:
     """The model as sentence-transformers runs it, texts of similar length together."""
 
-    def __init__(self, folder: Path, max_tokens: int, *, batch_size: int, device: str | None) -> None:
+    def __init__(self, folder: Path, max_tokens: int, *, batch_size: int, device: str) -> None:
         with quiet():
             import torch
             from sentence_transformers import SentenceTransformer
@@ -167,7 +166,8 @@ class _SentenceTransformers:
             try:
                 model = SentenceTransformer(
                     str(folder),
-                    device=device,
+                    # None: an accelerator if there is one. Torch has another word for the kind.
+                    device=None if device == "all" else device.replace("gpu", "cuda"),
                     trust_remote_code=False,
                     local_files_only=True,
                     model_kwargs={"dtype": torch.float32, "use_safetensors": True},

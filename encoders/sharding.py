@@ -35,6 +35,9 @@ WHOLE: Final = PartitionSpec()  # type: ignore[no-untyped-call]
 # Share of a device's memory that weights may take; the rest is for activations and the program.
 WEIGHTS_SHARE: Final = 0.7
 
+# All local devices, in a name for devices.
+ALL: Final = "all"
+
 # A tensor by its canonical name, as in `weights.tensor_shapes`: matrices are [out, in].
 TensorSource = Callable[[str], np.ndarray]
 Index = tuple[slice, ...]
@@ -145,6 +148,27 @@ def weight_bytes(config: T5Config, layers: int, compute_dtype: str, *, model_par
     """Bytes of the weights on each device."""
     tree = parameters(config, layers, compute_dtype)
     return sum(parameter.device_bytes(model_parallel) for parameter in jax.tree.leaves(tree))
+
+
+def named(name: str) -> list[jax.Device]:
+    """The local devices of a name.
+
+    Args:
+        name: "all" of the kind that jax prefers here, all of a kind ("cpu", "gpu", "tpu"), or one of a kind
+            ("gpu:1"), counted among those that this process sees.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name == ALL:
+        return list(jax.local_devices())
+    kind, _, number = name.partition(":")
+    try:
+        found = list(jax.local_devices(backend=kind))
+        return [found[int(number)]] if number else found
+    except (RuntimeError, ValueError, IndexError) as error:
+        seen = ", ".join(f"{device.platform}:{at}" for at, device in enumerate(jax.local_devices()))
+        raise ValueError(f"there is no device {name!r} here; jax sees {seen}") from error
 
 
 def mesh_for(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from encoders import fingerprint, model_folder, weights
+from encoders import batching, fingerprint, model_folder, weights
 from encoders.memory_encoder import memory_fingerprint
 from encoders.retriever import default_backend, retriever_dim, retriever_fingerprint
 from pipeline import commit, jobs, memory_version, passages, plan, progress, sources, work
@@ -137,6 +137,7 @@ def _open(settings: BuildSettings) -> _Opened:
             fingerprint=retriever.hex,
             template=settings.retriever_template,
             backend=backend,
+            device=settings.device,
         ),
         memory_model=encode_shards.MemoryModel(
             name=settings.memory_encoder,
@@ -146,11 +147,18 @@ def _open(settings: BuildSettings) -> _Opened:
             compute_dtype=settings.compute_dtype,
             token_budget=settings.token_budget,
             max_tokens=settings.max_tokens,
+            device=settings.device,
+            model_parallel=settings.model_parallel,
         ),
         dim=retriever_dim(settings.retriever),
         width=weights.read_config(model_folder.resolve(settings.memory_encoder)).d_model,
         identity={
-            "settings": settings.deciding() | {"splitter": passages.VERSION, "retriever_backend": backend},
+            "settings": settings.deciding()
+            | {
+                "splitter": passages.VERSION,
+                "retriever_backend": backend,
+                memory_version.BATCHING: batching.VERSION,
+            },
             "sources": described,
             "retriever": retriever.description,
             "memory_encoder": encoder.description,
@@ -196,7 +204,16 @@ def _already_built(out: Path, identity: Mapping[str, Any]) -> bool:
     if not (out / manifest.NAME).exists():
         return False
     found = manifest.Manifest.read(out)
-    jobs.require_same(out, {**found.settings, "sources": list(found.sources)}, identity, "was built")
+    built = {**found.settings, "sources": list(found.sources)}
+    # Nothing more is to be written: batches that no shard will be mixed with do not matter, nor does what
+    # ran the retriever when there was no choice.
+    now = identity["settings"]
+    built["settings"] = {
+        "retriever_backend": now["retriever_backend"],
+        **built["settings"],
+        memory_version.BATCHING: now[memory_version.BATCHING],
+    }
+    jobs.require_same(out, built, identity, "was built")
     return True
 
 
@@ -284,7 +301,7 @@ def _run_stages(
     ).hex
     memory = MemoryPlan.of(
         encoder=opened.memory_encoder,
-        settings=settings.deciding(),
+        settings=opened.identity["settings"],
         layout=memory_store.MemoryLayout(
             grid=grid, width=opened.width, max_tokens=settings.max_tokens, codec=codec
         ),

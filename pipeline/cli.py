@@ -8,6 +8,7 @@ import traceback
 
 import click
 
+from encoders import compiling
 from pipeline import cores, quiet, work
 from pipeline.commands import build, check, costs, evaluate, options, read, reading, versions
 from storage import errors
@@ -20,6 +21,7 @@ def main() -> None:
     status = run()
     sys.stdout.flush()
     sys.stderr.flush()
+    compiling.remove_own()
     # Beam's threads outlive a job whose worker was killed, and would keep the process for ever.
     os._exit(status)
 

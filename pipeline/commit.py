@@ -55,7 +55,7 @@ def commit(root: Path, plan: Committed, *, run: Mapping[str, Any]) -> None:
         counts.update(receipt.counts)
     parts = number_passages.parts(root)
     shards = list(work.read_receipts(root, encode_shards.STAGE, plan.memory.layout.grid.shards))
-    _check_sums(root, counts, sum(part.rows for part in parts), shards, plan)
+    _check_sums(counts, sum(part.rows for part in parts), shards, plan)
     _check_files(root, [entry for r in shards for entry in r.files] + [part.file for part in parts])
 
     quarantine = "".join(json.dumps(note) + "\n" for receipt in splits for note in receipt.notes)
@@ -110,9 +110,7 @@ def remove_work(root: Path) -> None:
     folder.rmdir()
 
 
-def _check_sums(
-    root: Path, counts: Mapping[str, int], numbered: int, shards: Sequence[Receipt], plan: Committed
-) -> None:
+def _check_sums(counts: Mapping[str, int], numbered: int, shards: Sequence[Receipt], plan: Committed) -> None:
     """Passages read, numbered and encoded must be the same passages."""
     read_passages.reconcile(counts)
     encoded = sum(receipt.counts["passages"] for receipt in shards)
@@ -125,7 +123,6 @@ def _check_sums(
             raise errors.CorpusError(
                 f"{found} passages were {name}, {counts['passages']} read; the corpus is not committed"
             )
-    memory_version.check_shards(root, shards, plan.memory)
 
 
 def _check_files(root: Path, entries: Iterable[files.FileEntry]) -> None:

@@ -6,8 +6,7 @@ import os
 
 # PyTorch's threads meet at a barrier after every operation, and by OpenMP's default wait there by spinning.
 # As soon as anybody else has work for a core, be it a writer's thread or another process, the spinning takes
-# the time of the thread that is waited for. Threads that sleep there cost nothing that could be measured,
-# and with every core busy elsewhere embedding is three times as fast (docs/benchmarks.md).
+# the time of the thread that is waited for. Threads that sleep leave it the core.
 _ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
 
 

@@ -20,6 +20,8 @@ from storage.receipts import Receipt
 
 # The settings that decide the bytes of a shard of memory, beside the model and the codec.
 ENCODING: Final = ("live_proportion", "compute_dtype", "token_budget", "max_tokens", "memory_template")
+# And the version of how they are put into batches. Cards of before it was numbered do not have it.
+BATCHING: Final = "batching"
 SUMMED: Final = ("tokens", "memory_bytes", "passages_cut", "tokens_cut")
 
 
@@ -61,7 +63,7 @@ class MemoryPlan:
             fingerprint=fingerprints.of(description).hex,
             encoder_fingerprint=encoder.hex,
             encoder=encoder.description,
-            settings={name: settings[name] for name in ENCODING},
+            settings={name: settings[name] for name in (*ENCODING, BATCHING) if name in settings},
             layout=layout,
             origin=origin,
             cut=cut or {},
@@ -93,15 +95,9 @@ def encode(
     stages.run(job, grid.shards, measure="passages", total=grid.passages)
 
 
-def check_shards(root: Path, shards: Sequence[Receipt], plan: MemoryPlan) -> None:
-    """Compare the receipts with the plan, and with the codec's parameters as they lie in the folder.
-
-    Raises:
-        CorpusError: a shard has other passages than it should.
-        DamagedError: a shard was coded with other parameters.
-    """
+def _check_shards(shards: Sequence[Receipt], plan: MemoryPlan, digests: Mapping[str, str]) -> None:
+    """Compare the receipts with the plan, and with the codec's parameters as they lie in the folder."""
     layout = plan.layout
-    digests = codec_parameters.digests(codec_parameters.load(root / plan.folder, layout.codec, layout.width))
     notes = encode_shards.notes_of(digests)
     for receipt in shards:
         first, stop = layout.grid.bounds(receipt.unit)
@@ -123,9 +119,14 @@ def commit(root: Path, plan: MemoryPlan, shards: Sequence[Receipt]) -> files.Fil
         The card's entry, for the manifest.
 
     Raises:
-        DamagedError: what is stored is not what the encoder gave, or the version that was recoded.
+        CorpusError: a shard has other passages than it should.
+        DamagedError: a shard was coded with other parameters, or what is stored is not what the encoder
+            gave, or the version that was recoded.
     """
     folder, layout = plan.folder, plan.layout
+    # Loaded here alone: a codebook may have half a gigabyte.
+    parameters = codec_parameters.digests(codec_parameters.load(root / folder, layout.codec, layout.width))
+    _check_shards(shards, plan, parameters)
 
     def rows() -> Iterator[memory_store.ShardRows]:
         for shard in layout.grid:
@@ -135,7 +136,6 @@ def commit(root: Path, plan: MemoryPlan, shards: Sequence[Receipt]) -> files.Fil
     joined = memory_store.join(root / folder, layout, rows)
     metadata = [root / folder / array / zarr_arrays.METADATA for array in memory_store.ARRAYS]
     metadata += codec_parameters.files_of(root / folder, layout.codec, layout.width)
-    parameters = codec_parameters.load(root / folder, layout.codec, layout.width)
     counts = {name: sum(receipt.counts[name] for receipt in shards) for name in SUMMED} | dict(plan.cut)
     counts["tokens_min"] = min(receipt.counts["tokens_min"] for receipt in shards)
     counts["tokens_max"] = max(receipt.counts["tokens_max"] for receipt in shards)
@@ -147,7 +147,7 @@ def commit(root: Path, plan: MemoryPlan, shards: Sequence[Receipt]) -> files.Fil
         settings=plan.settings,
         origin=plan.origin,
         layout=layout,
-        codec_parameters=codec_parameters.digests(parameters),
+        codec_parameters=parameters,
         counts=counts,
         rows=tuple(files.entry_of(root, path) for path in joined),
         canaries=_join_canaries(root, plan),

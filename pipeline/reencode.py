@@ -10,12 +10,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-from encoders import fingerprint, model_folder, weights
+from encoders import batching, fingerprint, model_folder, weights
 from encoders.memory_encoder import memory_fingerprint
 from encoders.reader import folder as reader_folder
 from encoders.t5_config import parse_live_proportion
 from pipeline import commit, jobs, memory_version, plan, progress, statistics, work
 from pipeline.memory_version import MemoryPlan
+from pipeline.settings import ALL_DEVICES, check_devices
 from pipeline.stages import encode_shards, recode_shards, train_codec
 from storage import codecs, costs, errors, files, manifest, memory_store, passage_table, shards
 
@@ -34,8 +35,8 @@ class ReencodeSettings:
         origin: version or alias to recode from, without an encoder.
         name: an alias for the new version.
         codec, live_proportion, compute_dtype, token_budget, max_tokens, memory_template,
-            shard_passages, shard_timeout: as in `BuildSettings`. With a reader's folder for an encoder,
-            what is None is as that reader wants its memory.
+            shard_passages, shard_timeout, device, model_parallel: as in `BuildSettings`. With a reader's
+            folder for an encoder, what is None is as that reader wants its memory.
     """
 
     memory_encoder: str | None = None
@@ -49,6 +50,8 @@ class ReencodeSettings:
     memory_template: str | None = None
     shard_passages: int | None = None
     shard_timeout: float | None = None
+    device: str | None = None
+    model_parallel: int | None = None
 
     def __post_init__(self) -> None:
         if (self.memory_encoder is None) == (self.origin is None):
@@ -60,6 +63,9 @@ class ReencodeSettings:
             raise errors.CorpusError(
                 f"{given[0]} cannot be changed by recoding: --from keeps what the encoder gave"
             )
+        if self.origin is not None and (self.device, self.model_parallel) != (None, None):
+            raise errors.CorpusError("recoding runs no encoder: leave out --device and --model-parallel")
+        check_devices(self.device or ALL_DEVICES, self.model_parallel)
         for name in ("token_budget", "shard_passages"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -135,7 +141,6 @@ def reencode(
             memory_version.encode(stages, opened.plan, opened.job)
             shard_count = opened.plan.layout.grid.shards
             receipts = list(work.read_receipts(root, encode_shards.STAGE, shard_count))
-            memory_version.check_shards(root, receipts, opened.plan)
             entry = memory_version.commit(root, opened.plan, receipts)
             run = {**opened.where, "stage_seconds": stages.seconds, "resumed": resumed}
             statistics.write(root, version, STAGES, {"version": version, **run})
@@ -200,6 +205,7 @@ def _open(root: Path, found: manifest.Manifest, settings: ReencodeSettings) -> _
     assert settings.memory_encoder is not None
     own = _of_reader(settings.memory_encoder)
     chosen = {**{name: built[name] for name in memory_version.ENCODING}, **own, **given}
+    chosen[memory_version.BATCHING] = batching.VERSION
     alpha: Fraction = parse_live_proportion(str(chosen["live_proportion"]))
     encoder = memory_fingerprint(
         settings.memory_encoder,
@@ -212,7 +218,11 @@ def _open(root: Path, found: manifest.Manifest, settings: ReencodeSettings) -> _
     codec = codecs.by_name(settings.codec or str(built["codec"]))
     layout = _layout(parts, width, int(chosen["max_tokens"]), codec, settings.shard_passages)
     memory_plan = MemoryPlan.of(encoder=encoder, settings=chosen, layout=layout)
-    model = encode_shards.MemoryModel.of(settings.memory_encoder, encoder.hex, chosen)
+    model = replace(
+        encode_shards.MemoryModel.of(settings.memory_encoder, encoder.hex, chosen),
+        device=settings.device or ALL_DEVICES,
+        model_parallel=settings.model_parallel,
+    )
     return _Opened(
         plan=memory_plan,
         job=encode_shards.EncodeShards(

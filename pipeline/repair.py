@@ -10,14 +10,15 @@ from __future__ import annotations
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from encoders import batching
 from encoders.retriever import SENTENCE_TRANSFORMERS
-from pipeline import commit, jobs, progress, runner, versions, work
+from pipeline import commit, jobs, memory_version, progress, runner, versions, work
 from pipeline.stages import embed_shards, encode_shards, recode_shards
 from retrieval import index
 from storage import codec_parameters, errors, files, manifest, memory_store, vector_array, zarr_arrays
@@ -155,6 +156,7 @@ class _Repair:
     def _vectors(self, folder: str, shards: set[int]) -> None:
         card = self._vectors_card(folder)
         built = self._manifest.settings["settings"]
+        _require_batching(built)
         job = embed_shards.EmbedShards(
             root=self.root,
             parts=manifest.read_passages(self.root, self._manifest).parts,
@@ -195,6 +197,7 @@ class _Repair:
                 root=self.root, origin=origin, memory_folder=folder, memory=layout
             )
         else:
+            _require_batching(card.settings)
             job = encode_shards.EncodeShards(
                 root=self.root,
                 parts=manifest.read_passages(self.root, self._manifest).parts,
@@ -232,6 +235,20 @@ class _Repair:
         # Receipts of another version's shards must not be taken for these.
         shutil.rmtree(work.folder(self.root) / job.stage, ignore_errors=True)
         self._stages.run(job, units, measure="passages", total=len(shards), only=sorted(shards))
+
+
+def _require_batching(settings: Mapping[str, Any]) -> None:
+    """Refuse what other batches would round differently, before it is computed for nothing.
+
+    Of what was written before they were numbered it is tried: its bytes will tell.
+    """
+    written = settings.get(memory_version.BATCHING, batching.VERSION)
+    if written != batching.VERSION:
+        raise errors.CorpusError(
+            f"it was computed in batches of version {written}, this memcorpus makes version "
+            f"{batching.VERSION}, which round differently: repair it with the memcorpus that wrote it, or "
+            "encode the corpus again"
+        )
 
 
 def repair(

@@ -213,7 +213,9 @@ def _local_runner(
     )
     environment = None
     if given.get("direct_running_mode") == "multi_processing":
-        environment = environments.SubprocessSDKEnvironment.from_command_string(worker.COMMAND)
+        environment = environments.SubprocessSDKEnvironment.from_command_string(
+            worker.command(_workers(options))
+        )
         options = pipeline_options.PipelineOptions([], **given)
         # The environment says it; here it would bring Beam's own command back.
         options.view_as(pipeline_options.DirectOptions).direct_running_mode = "in_memory"

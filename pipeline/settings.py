@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -19,6 +20,14 @@ COMPUTE_DTYPES: Final = ("bfloat16", "float32")
 MAX_TOKENS: Final = 304
 SPLIT_BYTES: Final = 32 << 20
 MAX_QUARANTINED: Final = 0.01
+ALL_DEVICES: Final = "all"
+_DEVICES: Final = re.compile(r"[a-z]+|[a-z]+:\d+")
+
+# Settings that `BuildSettings.deciding` leaves out.
+_UNDECIDING: Final = (
+    *("sources", "retriever", "memory_encoder", "max_quarantined", "shard_timeout"),
+    *("device", "model_parallel"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +54,9 @@ class BuildSettings:
         max_quarantined: share of the pages that may be unreadable before the build gives up.
         shard_timeout: seconds that reading, encoding or writing one shard may take before the build gives up,
             loading models and compiling included; None: however long. It decides nothing of what is built.
+        device: where both models run: all local devices, a kind (cpu, gpu), or one of a kind (gpu:1). As the
+            kind of machine does, it decides rounding at most.
+        model_parallel: devices that share one copy of the memory encoder; None: as few as hold it.
     """
 
     sources: tuple[str, ...]
@@ -64,6 +76,8 @@ class BuildSettings:
     split_bytes: int = SPLIT_BYTES
     max_quarantined: float = MAX_QUARANTINED
     shard_timeout: float | None = None
+    device: str = ALL_DEVICES
+    model_parallel: int | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -81,6 +95,7 @@ class BuildSettings:
             raise errors.CorpusError(f"max quarantined is {self.max_quarantined}, wanted a share from 0 to 1")
         if self.shard_timeout is not None and self.shard_timeout <= 0:
             raise errors.CorpusError(f"shard timeout is {self.shard_timeout}, wanted more than 0 seconds")
+        check_devices(self.device, self.model_parallel)
         rows = vector_array.CHUNK_ROWS
         if self.shard_passages is not None and (self.shard_passages < rows or self.shard_passages % rows):
             raise errors.CorpusError(
@@ -126,12 +141,21 @@ class BuildSettings:
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide what is built, as JSON. Models and sources go by digest instead."""
-        left_out = ("sources", "retriever", "memory_encoder", "max_quarantined", "shard_timeout")
         return {
             field.name: str(value) if isinstance(value := getattr(self, field.name), Fraction) else value
             for field in fields(self)
-            if field.name not in left_out
+            if field.name not in _UNDECIDING
         }
+
+
+def check_devices(device: str, model_parallel: int | None) -> None:
+    """Refuse what names no devices anywhere; whether they are there, each worker sees."""
+    if not _DEVICES.fullmatch(device):
+        raise errors.CorpusError(
+            f"device is {device!r}, wanted all, a kind such as cpu or gpu, or one of a kind, such as gpu:1"
+        )
+    if model_parallel is not None:
+        _at_least("model parallel", model_parallel, 1)
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import threading
 import time
 from typing import Final
 
+from pipeline import accelerators
+
 MODULE: Final = "pipeline.worker"
+# The number of a worker, as Beam tells it.
+_NAMED: Final = re.compile(r"worker_(\d+)")
 # exec: no shell stays between, so that a killed worker is seen as killed. -P: the current
 # directory stays off the path, where a folder of the user's could bear one of our packages' names.
-COMMAND: Final = f"exec {shlex.quote(sys.executable)} -P -m {MODULE}"
+_COMMAND: Final = f"exec {shlex.quote(sys.executable)} -P -m {MODULE}"
 POLL_SECONDS: Final = 0.5
+
+
+def command(workers: int) -> str:
+    """The shell's command for each of so many workers."""
+    return f"{accelerators.WORKERS}={workers} {_COMMAND}"
 
 
 def end_with(launcher: int) -> None:
@@ -30,6 +40,8 @@ def main() -> None:
 
     quiet.quieten()
     cores.share()
+    if named := _NAMED.fullmatch(os.environ.get("WORKER_ID", "")):
+        accelerators.share(int(named[1]))
     from apache_beam.runners.worker import sdk_worker_main
 
     sdk_worker_main.main(sys.argv)

@@ -14,6 +14,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer, T5EncoderModel
 
+from encoders import batching
 from examples.miniwiki.export import DumpTruth
 from pipeline import articles, jobs, passages, runner, sources
 from pipeline.build import build
@@ -275,6 +276,10 @@ def test_a_resume_with_other_settings_is_refused(
         build(dataclasses.replace(settings, codec="float16"), out)
     with pytest.raises(errors.MismatchError, match=r"was begun with settings\.retriever_backend = jax"):
         build(dataclasses.replace(settings, retriever_backend="sentence-transformers"), out)
+    with monkeypatch.context() as patch:
+        patch.setattr(batching, "VERSION", batching.VERSION + 1)
+        with pytest.raises(errors.MismatchError, match=r"was begun with settings\.batching = 1"):
+            build(settings, out)
 
 
 def test_a_killed_worker_ends_the_job(

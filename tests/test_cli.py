@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from examples.miniwiki.export import DumpTruth
+from pipeline import statistics
 from retrieval import open_corpus
 
 Command = Callable[..., tuple[int, str, str]]
@@ -234,3 +237,82 @@ def test_the_real_command_is_quiet_and_ends(corpus: Path, tmp_path: Path) -> Non
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("memcorpus: unknown passage id 999999")
+
+
+def real(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """`memcorpus ARGUMENTS` as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        env={**os.environ, "MEMCORPUS_COMPILED": "off", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_second_shard_compiles_nothing(models: Path, tmp_path: Path) -> None:
+    source = tmp_path / "s.jsonl"
+    # Shards of the same lengths: a passage of each of eight, eight times over.
+    texts = [" ".join(["The river rises in the hills."] * (1 + i % 8)) for i in range(128)]
+    rows = [{"id": i, "title": f"T{i:03d}", "text": text} for i, text in enumerate(texts)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "corpus"
+    arguments = [
+        *("build", "--source", f"jsonl:{source}", "--out", str(out), "--shard-passages", "64"),
+        *("--retriever", str(models / "gtr"), "--memory-encoder", str(models / "t5")),
+        *("--live-proportion", "1/3", "--token-budget", "256"),
+    ]
+    done = real(arguments)
+    assert done.returncode == 0, done.stderr
+    units = pq.read_table(out / "statistics/build-units.parquet").to_pylist()
+    first, second = (dict(unit["events"]) for unit in units if unit["stage"] == "shards")
+    assert first[statistics.COMPILED] > 2
+    assert (second[statistics.COMPILED], second[statistics.LOADED]) == (0, 0)
+
+
+def test_a_shard_that_takes_too_long_ends_the_build(dump: DumpTruth, models: Path, tmp_path: Path) -> None:
+    arguments = build_arguments(dump, models, tmp_path / "corpus", shard_passages="64")
+    done = real([*arguments, "--shard-timeout", "0.05"])
+    assert done.returncode == 1
+    assert "timed out after 0.05 s of " in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("memcorpus: ")]) == 1
+    # It is no setting of the corpus: the build goes on without it.
+    again = real(arguments)
+    assert again.returncode == 0, again.stderr
+    assert len(open_corpus(tmp_path / "corpus")) > 64
+
+
+def test_devices_are_chosen_and_decide_rounding_alone(
+    corpus: Path, dump: DumpTruth, models: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "corpus"
+    arguments = build_arguments(
+        dump, models, out, shard_passages="64", compute_dtype="float32", split_bytes="20000"
+    )
+    several = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    for wrong, named in (
+        (["--device", "gpu:0"], "no device 'gpu:0' here; jax sees cpu:0, cpu:1, cpu:2, cpu:3"),
+        (["--device", "cpu:0", "--model-parallel", "2"], "model_parallel is 2, wanted a divisor"),
+        (["--device", "CPU!"], "device is 'CPU!', wanted all, a kind"),
+        (["--model-parallel", "0"], "model parallel is 0, wanted 1 or more"),
+    ):
+        done = real([*arguments, *wrong], **several)
+        assert done.returncode == 2, done.stderr
+        assert named in done.stderr
+    # The same build goes on, on other devices.
+    done = real([*arguments, "--device", "cpu", "--model-parallel", "2"], **several)
+    assert done.returncode == 0, done.stderr
+    one, other = open_corpus(corpus), open_corpus(out)
+    everything = np.arange(len(one))
+    np.testing.assert_allclose(other.vectors().take(everything), one.vectors().take(everything), atol=1e-5)
+    values, expected = (np.asarray(c.memory().fetch(everything).values, np.float32) for c in (other, one))
+    # Rounded to bfloat16, where float32's own rounding may tip a value over to the next.
+    np.testing.assert_allclose(values, expected, rtol=2**-7, atol=1e-4)
+    refused = real(["reencode", str(out), "--from", "current", "--codec", "int8", "--device", "cpu"])
+    assert refused.returncode == 2
+    assert "recoding runs no encoder" in refused.stderr
+    done = real(["reencode", str(out), "--memory-encoder", str(models / "t5"), "--codec", "float32",
+                 "--device", "cpu:1", "--model-parallel", "1", "--json"], **several)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    again = np.asarray(open_corpus(out).memory(json.loads(done.stdout)["version"]).fetch(everything).values)
+    np.testing.assert_allclose(again, expected, rtol=2**-7, atol=1e-4)

@@ -15,6 +15,7 @@ from encoders import compiling
 from encoders.memory_encoder import MemoryEncoder
 from encoders.t5_config import parse_live_proportion
 from encoders.tokenizing import Tokens
+from examples.miniwiki.export import DumpTruth
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,7 +90,8 @@ def test_no_shape_is_compiled_twice(models: Path) -> None:
 
     def encode(lengths: list[int]) -> int:
         tokens = tokens_of(lengths)
-        return encoder.encode(tokens, np.empty((len(tokens.ids), encoder.width), np.float32)).compiled
+        spent = encoder.encode(tokens, np.empty((len(tokens.ids), encoder.width), np.float32))
+        return spent.compiled + spent.loaded
 
     shard = [10, 20, 30, 40, 50] * 8
     assert encode(shard) > 0
@@ -139,3 +141,77 @@ def test_another_process_loads_what_this_one_compiled(models: Path, tmp_path: Pa
         path.write_bytes(data)
     third = run()
     assert third == first
+
+
+_WAITING = """
+import sys, time
+from pathlib import Path
+from encoders import compiling
+kept = compiling.Kept(Path(sys.argv[1]))
+(kept.own / "a-cache").write_bytes(b"half a prog")
+print(kept.own, flush=True)
+time.sleep(300)
+"""
+
+
+def waiting(temporary: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A process that has its own copy in `temporary`, and works."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _WAITING, str(temporary / "kept")],
+        env={**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    return process, Path(process.stdout.readline().strip())
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def test_the_next_process_removes_what_a_killed_one_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling.tempfile, "tempdir", str(tmp_path))
+    dead, left = waiting(tmp_path)
+    alive, used = waiting(tmp_path)
+    try:
+        assert left.parent == used.parent == tmp_path
+        compiling.remove_leftovers()
+        assert left.is_dir()
+        kill(dead)
+        compiling.remove_leftovers()
+        assert not left.exists()
+        assert (used / "a-cache").read_bytes() == b"half a prog"
+    finally:
+        kill(alive)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_build_leaves_nothing_among_temporary_files(
+    workers: int, dump: DumpTruth, models: Path, tmp_path: Path
+) -> None:
+    """The real command, which ends without its exit handlers, and workers, which are killed."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    dead, left = waiting(temporary)
+    kill(dead)
+    assert left.is_dir()
+    command = [
+        *(sys.executable, "-m", "pipeline", "build", "--source", f"mediawiki:{dump.path}"),
+        *("--out", str(tmp_path / "corpus"), "--retriever", str(models / "gtr")),
+        *("--memory-encoder", str(models / "t5"), "--live-proportion", "1/3", "--shard-passages", "64"),
+    ]
+    if workers:
+        command += ["--", "--direct_running_mode=multi_processing", f"--direct_num_workers={workers}"]
+    environment = {
+        **os.environ,
+        "TMPDIR": str(temporary),
+        "PYTHONPATH": str(ROOT),
+        compiling.VARIABLE: str(tmp_path / "kept"),
+    }
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert list((tmp_path / "kept").rglob("*-cache"))
+    assert not list(temporary.glob("memcorpus-*"))

@@ -154,6 +154,14 @@ def test_encoder_refuses(layers: int, dtype: str, message: str) -> None:
         fast(config, small_models.random_t5(config), layers=layers, compute_dtype=dtype)
 
 
+def test_devices_by_name() -> None:
+    assert sharding.named("all") == sharding.named("cpu") == jax.local_devices()
+    assert sharding.named("cpu:0") == jax.local_devices()[:1]
+    for name in ("cpu:99", "gpu", "nonsense:0"):
+        with pytest.raises(ValueError, match=f"no device '{name}' here; jax sees cpu:0"):
+            sharding.named(name)
+
+
 @pytest.mark.parametrize("model_parallel", [0, 4, 7])
 def test_mesh_refuses_what_divides_nothing(model_parallel: int) -> None:
     shape = T5Config.from_hugging_face(hf_config().to_dict())  # 6 heads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 import subprocess
@@ -372,6 +373,16 @@ def test_buckets(max_tokens: int) -> None:
 
 def test_buckets_of_the_default() -> None:
     assert batching.bucket_lengths(304) == (*range(16, 177, 16), *range(192, 305, 8))
+
+
+def test_other_batches_want_another_version() -> None:
+    """Stored bytes depend on them: who changes them changes `batching.VERSION`, and then this."""
+    lengths = np.random.default_rng(0).integers(1, 305, 500)
+    digest = hashlib.sha256()
+    for budget in (304, 608, 16_384):
+        for batch in batching.plan(lengths, max_tokens=304, token_budget=budget):
+            digest.update(np.array([batch.rows, batch.length, *batch.passages], np.int64).tobytes())
+    assert (batching.VERSION, digest.hexdigest()[:16]) == (1, "510d6ff1d6025bb7")
 
 
 def test_padding_is_small_on_passages() -> None:

@@ -87,7 +87,7 @@ def test_interrupted_it_trains_once_and_ends_with_the_same_bytes(
         return original(self, unit, meter)
 
     monkeypatch.setattr(train_codec.TrainCodec, "run", run)
-    for module, name in ((codec_parameters, "write"), (memory_version, "check_shards"), (commit, "commit")):
+    for module, name in ((codec_parameters, "write"), (memory_version, "commit"), (commit, "commit")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, stop)
             with pytest.raises((Stop, RuntimeError)):

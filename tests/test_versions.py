@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from encoders import batching
+from pipeline import memory_version, versions, work
 from pipeline import reencode as module
-from pipeline import versions, work
 from pipeline.reencode import ReencodeSettings
 from retrieval import open_corpus
 from storage import errors, files, manifest
@@ -535,3 +536,68 @@ def test_numbers_that_make_no_sense_are_refused_before_anything_is_begun(given: 
     (name,) = given
     with pytest.raises(errors.CorpusError, match=f"{name} is .*, wanted 1 or more"):
         ReencodeSettings(memory_encoder="m", **given)
+
+
+def with_batching(root: Path, version: int | None) -> None:
+    """Make a corpus look as if its numbers had been computed in batches of another version; None: of none."""
+    found = manifest.Manifest.read(root)
+    settings = {**found.settings["settings"], "batching": version}
+    entries = {}
+    for name in found.memory:
+        card = manifest.read_memory(root, found, name)
+        kept = {**card.settings, "batching": version}
+        if version is None:
+            del kept["batching"]
+        changed = dataclasses.replace(card, settings=kept)
+        path = f"{manifest.memory_folder(name)}/memory.json"
+        entries[name] = memory_version.write_card(root, path, changed)
+    if version is None:
+        # Such a corpus is from before there was a choice of what runs the retriever, too.
+        del settings["batching"], settings["retriever_backend"]
+    dataclasses.replace(found, settings={**found.settings, "settings": settings}, memory=entries).write(root)
+
+
+def test_batches_are_part_of_a_plan(
+    two_versions: Path, other_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ReencodeSettings(memory_encoder=str(other_encoder), codec="float16")
+    stop_in_the_middle(monkeypatch, two_versions, settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(batching, "VERSION", batching.VERSION + 1)
+        with pytest.raises(errors.MismatchError, match=r"unfinished in .* differs .* in settings\.batching"):
+            module.reencode(two_versions, settings)
+    version = module.reencode(two_versions, settings)[1]
+    card = manifest.read_memory(two_versions, manifest.Manifest.read(two_versions), version)
+    assert card.settings["batching"] == batching.VERSION
+
+
+def test_repair_makes_nothing_in_other_batches(two_versions: Path) -> None:
+    from pipeline.repair import repair
+
+    with_batching(two_versions, batching.VERSION + 1)
+    for pattern in ("memory/*/values/c/1/0/0", "vectors/*/c/2/0"):
+        path = next(two_versions.glob(pattern))
+        path.write_bytes(path.read_bytes()[:-1])
+    outcome = repair(two_versions)
+    assert outcome.repaired == []
+    assert len(outcome.left) == 2
+    assert all("in batches of version" in line for line in outcome.left)
+
+
+def test_corpora_of_before_batches_were_numbered(two_versions: Path, settings: Any) -> None:
+    """Repaired where the bytes come out the same, and left as they are by the command that built them."""
+    from pipeline.build import build
+    from pipeline.repair import repair
+
+    # Their vectors are sentence-transformers'; these are jax's, so only memory can be repaired here.
+    with_batching(two_versions, None)
+    before = content(two_versions)
+    path = next(two_versions.glob("memory/*/values/c/1/0/0"))
+    path.write_bytes(path.read_bytes()[:-1])
+    assert repair(two_versions).left == []
+    assert content(two_versions) == before
+    assert versions.listed(two_versions)
+    assert build(settings, two_versions).already
+    with pytest.raises(errors.MismatchError, match=r"settings\.codec = bfloat16"):
+        build(dataclasses.replace(settings, codec="int8"), two_versions)
+    assert content(two_versions) == before

@@ -322,9 +322,9 @@ and tests; it knows nothing else, and is often wrong even there. Made by
 1. A T5.1.1 with weights from which copying is learned soon (`examples.miniwiki.readers.initial_t5`) was
    trained as FiD on one passage that tells the answer, {whole_steps} steps of {batch} questions, and then
    with its lower layers reading question and passage apart, {split_steps} steps.
-2. From it this reader was trained on {retrieved} passages, those that `gtr-tiny` retrieves and one that
-   tells the answer among them, {selected} of them kept: {glimmer_steps} steps of {glimmer_batch} questions, perplexity distillation with weight 1 and
-   temperature 1.
+2. From it this reader was trained on {retrieved} passages, those that `gtr-tiny` retrieves and one that tells
+   the answer among them, {selected} of them kept: {glimmer_steps} steps of {glimmer_batch} questions,
+   perplexity distillation with weight 1 and temperature 1.
 
 Questions, slots and claims are about {invented} entities that were made up, and about those of the tables'
 train split; the best step was chosen on the dev split, and the test split was not looked at. Adafactor,

@@ -33,6 +33,13 @@ from storage import manifest
     metavar="SECONDS",
     help="Give up when reading, encoding or writing one shard takes longer (default: never).",
 )
+@click.option("--device", help="Where to compute: all (default), cpu, gpu, or one, such as gpu:1.")
+@click.option(
+    "--model-parallel",
+    type=int,
+    metavar="N",
+    help="Devices that share one copy of the memory encoder (default: as few as hold it).",
+)
 @options.JSON
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM OPTIONS]")
 def reencode(corpus: str, switch: bool, as_json: bool, beam_options: tuple[str, ...], **given: Any) -> None:

@@ -158,16 +158,20 @@ def _embed_all(embed: Callable[[pa.Table], Any], table: pa.Table) -> tuple[Any, 
 
 
 def _load(settings: BuildSettings) -> tuple[Retriever, MemoryEncoder]:
+    from encoders import sharding
     from encoders.memory_encoder import MemoryEncoder
     from encoders.retriever import Retriever
 
-    return Retriever.load(settings.retriever, backend=settings.retriever_backend), MemoryEncoder.load(
+    retriever = Retriever.load(settings.retriever, backend=settings.retriever_backend, device=settings.device)
+    return retriever, MemoryEncoder.load(
         settings.memory_encoder,
         live_proportion=settings.live_proportion,
         compute_dtype=settings.compute_dtype,
         token_budget=settings.token_budget,
         max_tokens=settings.max_tokens,
         template=settings.memory_template,
+        devices=sharding.named(settings.device),
+        model_parallel=settings.model_parallel,
     )
 
 

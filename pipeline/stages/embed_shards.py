@@ -24,19 +24,23 @@ STAGE: Final = "vectors"
 
 @dataclass(frozen=True, kw_only=True)
 class RetrieverModel:
-    """Which retriever, what runs it, and how it reads a passage. `fingerprint` is what the plan saw of it."""
+    """Which retriever, what runs it where, and how it reads a passage.
+
+    `fingerprint` is what the plan saw of it; `device` as in `encoders.sharding.named`.
+    """
 
     name: str
     fingerprint: str
     template: str
     backend: str
+    device: str = "all"
 
 
 @work.Once
 def load_retriever(model: RetrieverModel) -> Retriever:
     from encoders.retriever import Retriever
 
-    retriever = Retriever.load(model.name, backend=model.backend)
+    retriever = Retriever.load(model.name, backend=model.backend, device=model.device)
     require_planned(model.name, retriever.fingerprint, model.fingerprint)
     return retriever
 

@@ -28,7 +28,11 @@ STAGE: Final = "shards"
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryModel:
-    """Which memory encoder, and how it reads a passage. `fingerprint` is what the plan saw of it."""
+    """Which memory encoder, where it runs, and how it reads a passage.
+
+    `fingerprint` is what the plan saw of it; `device` as in `encoders.sharding.named`, `model_parallel` as in
+    `encoders.sharding.mesh_for`.
+    """
 
     name: str
     fingerprint: str
@@ -37,6 +41,8 @@ class MemoryModel:
     compute_dtype: str
     token_budget: int
     max_tokens: int
+    device: str = "all"
+    model_parallel: int | None = None
 
     @classmethod
     def of(cls, name: str, fingerprint: str, settings: Mapping[str, Any]) -> MemoryModel:
@@ -54,6 +60,7 @@ class MemoryModel:
 
 @work.Once
 def load_encoder(model: MemoryModel) -> MemoryEncoder:
+    from encoders import sharding
     from encoders.memory_encoder import MemoryEncoder
 
     encoder = MemoryEncoder.load(
@@ -63,6 +70,8 @@ def load_encoder(model: MemoryModel) -> MemoryEncoder:
         token_budget=model.token_budget,
         max_tokens=model.max_tokens,
         template=model.template,
+        devices=sharding.named(model.device),
+        model_parallel=model.model_parallel,
     )
     require_planned(model.name, encoder.fingerprint, model.fingerprint)
     return encoder
