@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> compiling.Kept:
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> compiling.Kept:
+    monkeypatch.setattr(compiling.tempfile, "tempdir", str(tmp_path))
     found = compiling.Kept(tmp_path / "kept")
     (found.own / "a-cache").write_bytes(b"one program")
     (found.own / "b-cache").write_bytes(b"another")
