@@ -161,7 +161,7 @@ class Recipe:
     batch: int = 64
     glimmer_batch: int = 32
     retrieved: int = 6
-    selected: int = 2
+    selected: int = 1
 
 
 def make_readers(out: Path, gtr: Path, recipe: Recipe, *, seed: int = 0) -> dict[str, object]:
