@@ -139,6 +139,7 @@ def measure(options: argparse.Namespace, corpus: Corpus, setting: Setting, seed:
             options.batch,
             selected=setting.m,
             memory_encoder="frozen" if setting.frozen else "trained",
+            learning_rate=readers.FINE,
             seed=seed,
         ),
         steps=options.steps,

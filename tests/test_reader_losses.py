@@ -85,7 +85,7 @@ def test_distillation_is_that_of_one_passage_at_a_time(t5_folder: Path, selected
         there = batch.lengths[row] > 0
         rank = log_softmax(np.asarray(scores)[row, there] / TEMPERATURE)
         judge = log_softmax(judged[row, there] / TEMPERATURE)
-        wanted = float((np.exp(rank) * (rank - judge)).sum())
+        wanted = float((np.exp(judge) * (judge - rank)).sum())
         assert wanted > 0.05, "the two distributions differ"
         assert distilled[row] == pytest.approx(wanted, rel=1e-4)
     assert (batch.lengths[0] > 0).sum() == 4, "one passage was absent"

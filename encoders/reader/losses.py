@@ -64,12 +64,17 @@ def distillation(
     *,
     temperature: float,
 ) -> Float[Array, " batch"]:
-    """KL(p_rank, p_LM) of each question, over the passages that are there.
+    """KL(p_LM || p_rank) of each question, over the passages that are there.
 
         p_rank = softmax(score / τ);   p_LM = softmax(log p_LM(answer | passage_i alone, Q) / τ)
-        KL(p_rank, p_LM) = Σ_i p_rank_i (log p_rank_i - log p_LM_i)
+        KL(p_LM || p_rank) = Σ_i p_LM_i (log p_LM_i - log p_rank_i)
 
-    Source: PAPERS: Training; GLIMMER (de Jong et al. 2023), section 3.
+    p_LM is the target, as in Atlas, which GLIMMER takes this loss from and writes as KL(p_rank, p_LM). The
+    other way round it has no bound: log p_LM of a passage that tells nothing may be -50, and the score of
+    an untrained reader would outweigh its answers.
+
+    Source: PAPERS: Training; GLIMMER (de Jong et al. 2023), section 3; Izacard et al. 2022 (Atlas),
+    section 2.2.
     """
     # The lowest float instead of -inf keeps gradients finite.
     lowest = float(np.finfo(np.float32).min)
@@ -77,7 +82,7 @@ def distillation(
     judged = jax.nn.log_softmax(
         jnp.where(present, lax.stop_gradient(log_probabilities) / temperature, lowest), axis=-1
     )
-    each = jnp.where(present, jnp.exp(rank) * (rank - judged), 0.0)
+    each = jnp.where(present, jnp.exp(judged) * (judged - rank), 0.0)
     return each.sum(-1)
 
 

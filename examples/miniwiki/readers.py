@@ -47,6 +47,8 @@ T5_NAME, GLIMMER_NAME = "t5-tiny", "glimmer-tiny"
 # Sizes that two cores can train in minutes.
 PASSAGE_WORDS, MAX_TOKENS, QUESTION_TOKENS, ANSWER_TOKENS = 48, 96, 24, 12
 LIVE, RERANK = "1/2", "1/2"
+# Learning rates: from nothing, and of a model that reads already.
+COARSE, FINE = 2e-2, 5e-3
 
 
 def initial_t5(
@@ -211,7 +213,9 @@ def make_readers(out: Path, gtr: Path, recipe: Recipe, *, seed: int = 0) -> dict
             reader=reader_settings(
                 t5, "glimmer", retrieved=recipe.retrieved, selected=recipe.selected, **shares
             ),
-            training=training_settings(recipe.glimmer_batch, selected=recipe.selected, seed=seed),
+            training=training_settings(
+                recipe.glimmer_batch, selected=recipe.selected, learning_rate=FINE, seed=seed
+            ),
             steps=recipe.glimmer_steps,
             every=100,
         )
@@ -288,7 +292,7 @@ def training_settings(
     *,
     selected: int | None = None,
     memory_encoder: str = "trained",
-    learning_rate: float = 2e-2,
+    learning_rate: float = COARSE,
     distillation: float = 1.0,
     warmup: int = 0,
     seed: int = 0,
@@ -328,5 +332,5 @@ and tests; it knows nothing else, and is often wrong even there. Made by
 
 Questions, slots and claims are about {invented} entities that were made up, and about those of the tables'
 train split; the best step was chosen on the dev split, and the test split was not looked at. Adafactor,
-learning rate 0.02, no dropout. All text is the project's own.
+learning rate 0.02 and at last 0.005, no dropout. All text is the project's own.
 """
