@@ -373,6 +373,25 @@ def test_relevance_by_brute_force(corpus: Path, task: Path, tmp_path: Path) -> N
     assert [example.id for example in questions.relevant(both, opened).examples] == wanted
 
 
+def test_a_passage_that_tells_the_answer_comes_first(corpus: Path, task: Path, tmp_path: Path) -> None:
+    opened = open_corpus(corpus)
+    found = questions.retrieve(questions.read_task("qa", task), opened, retrieved=3, keep_in=tmp_path)
+    told = questions.with_gold(found, opened)
+    moved = brought = 0
+    for example, before, after in zip(found.examples, found.passage_ids, told.passage_ids, strict=True):
+        pages = {p.wikipedia_id for o in example.outputs for p in o.provenance or ()}
+        (first,) = opened.passages(after[:1]).to_pylist()
+        assert str(first["page_id"]) in pages
+        assert any(answer in first["text"] for answer in example.answers)
+        assert len(set(after.tolist())) == 3
+        brought += int(after[0] not in before)
+        moved += int(after[0] in before[1:])
+        # The others are as they were retrieved.
+        assert after[1:].tolist() == [i for i in before.tolist() if i != after[0]][:2]
+    assert brought
+    assert moved
+
+
 def test_what_was_retrieved_is_kept_and_checked(corpus: Path, task: Path, tmp_path: Path) -> None:
     opened = open_corpus(corpus)
     read = questions.read_task("qa", task)

@@ -148,11 +148,11 @@ def relevant(task: Task, corpus: Corpus) -> Task:
 
 
 def with_gold(task: Task, corpus: Corpus) -> Task:
-    """The task with a passage of its provenance among those of every example that names a page.
+    """The task with a passage that tells the answer first, for every example that names a page.
 
-    Where none was retrieved the last one gives way to the page's first passage that holds an answer, or
-    else to the page's first passage. Of those retrieved for an answer that stands in a text (not for a
-    verdict such as SUPPORTS), one that holds it counts alone.
+    It is the first retrieved of a page of the provenance, and where the answer stands in a text (not for a
+    verdict such as SUPPORTS), of those that hold it. Where none was retrieved the last one gives way to the
+    page's first such passage. It is put first because an untrained score keeps the first.
     """
     wanted = [
         {page.wikipedia_id for output in example.outputs for page in output.provenance or ()}
@@ -170,9 +170,11 @@ def with_gold(task: Task, corpus: Corpus) -> Task:
     for row, (example, named) in enumerate(zip(task.examples, wanted, strict=True)):
         told = [passage for page in sorted(filter(None, named)) for passage in of_page.get(page, [])]
         holding = [i for i, text in told if any(answer in text for answer in example.answers)]
-        right = set(holding or [i for i, _ in told])
-        if right and not right & set(ids[row].tolist()):
-            ids[row, -1] = holding[0] if holding else told[0][0]
+        right = holding or [i for i, _ in told]
+        if right:
+            before = ids[row].tolist()
+            gold = next((i for i in before if i in set(right)), right[0])
+            ids[row] = [gold, *(i for i in before if i != gold)][: len(before)]
     return Task(name=task.name, examples=task.examples, passage_ids=ids, digest=task.digest)
 
 
