@@ -17,7 +17,7 @@ from retrieval import open_corpus
 
 # Trained by `python -m examples.miniwiki models`; what they are is told by the card in each folder.
 MODELS = Path(__file__).parent / "trained"
-QUESTIONS = ("What is the capital of Mongolia?", "Who discovered oxygen?", "Where does the Danube end?")
+QUESTIONS = ("What is the capital of Mongolia?", "How high is Mount Everest?", "Where does the Danube end?")
 
 
 def _say(text: str) -> None:
