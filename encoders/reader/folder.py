@@ -168,7 +168,7 @@ def open_reader(name_or_folder: str | Path) -> ReaderFolder:
 def from_t5(name_or_folder: str | Path, settings: ReaderSettings) -> ReaderFolder:
     """A reader not yet trained, from a T5.1.1: the memory encoder is its first (1-α)L layers, the live
     encoder its last αL with a copy of the table of positions, a separate question encoder a copy of the
-    memory encoder; scores are zero.
+    memory encoder; the score is drawn at random, the same each time.
 
     Raises:
         ModelFolderError: the folder holds no T5 with a decoder, or one of another shape.
@@ -178,8 +178,12 @@ def from_t5(name_or_folder: str | Path, settings: ReaderSettings) -> ReaderFolde
     found = _t5_tensors(path, config)
 
     def tensor(name: str) -> np.ndarray:
-        if name in (SCORE_NORM, SCORE_WEIGHT, SCORE_BIAS):
-            return np.full(extra_shapes(config)[name], 1 if name == SCORE_NORM else 0, np.float32)
+        if name == SCORE_WEIGHT:
+            # Not zero: Adafactor's steps are relative to a weight's own size, and it would stay there.
+            d = config.t5.d_model
+            return np.random.default_rng(0).normal(0, d**-0.5, d).astype(np.float32)
+        if name in (SCORE_NORM, SCORE_BIAS):
+            return np.full(extra_shapes(config)[name], float(name == SCORE_NORM), np.float32)
         if name == LIVE_BIAS:
             name = weights.RELATIVE_BIAS
         return found[name.removeprefix(QUESTION)]()

@@ -152,7 +152,7 @@ def with_gold(task: Task, corpus: Corpus) -> Task:
 
     It is the first retrieved of a page of the provenance, and where the answer stands in a text (not for a
     verdict such as SUPPORTS), of those that hold it. Where none was retrieved the last one gives way to the
-    page's first such passage. It is put first because an untrained score keeps the first.
+    page's first such passage.
     """
     wanted = [
         {page.wikipedia_id for output in example.outputs for page in output.provenance or ()}
