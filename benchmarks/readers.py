@@ -244,10 +244,10 @@ def table(out: Path) -> str:
         def mean(key: str, rows: list[dict[str, Any]] = rows) -> float:
             return statistics.fmean(row[key] for row in rows)
 
-        spread = statistics.stdev([100 * row["mean"] for row in rows]) if len(rows) > 1 else 0.0
+        spread = f" ± {statistics.stdev([100 * row['mean'] for row in rows]):.1f}" if len(rows) > 1 else ""
         each = " | ".join(f"{100 * mean(task):.1f}" for task in TASKS)
         lines.append(
-            f"| {setting.name} | {100 * mean('mean'):.1f} ± {spread:.1f} | {each} | {mean('mflop'):,.1f} | "
+            f"| {setting.name} | {100 * mean('mean'):.1f}{spread} | {each} | {mean('mflop'):,.1f} | "
             f"{mean('ms'):.2f} | {len(rows)} |"
         )
     return "\n".join(lines)
