@@ -126,6 +126,29 @@ class RMSNorm(nnx.Module):  # type: ignore[misc]
         return x * lax.rsqrt(mean_square + self.epsilon) * scale
 
 
+def attend(
+    q: Float[Array, "batch heads queries d_kv"],
+    k: Float[Array, "batch heads keys d_kv"],
+    v: Float[Array, "batch heads keys d_kv"],
+    bias: Float[Array, "#batch #heads #queries keys"],
+    drop: Drop,
+    *,
+    dtype: jnp.dtype,
+) -> Float[Array, "batch queries inner"]:
+    """softmax(q k^T + bias) v of every head, the heads side by side; products take `dtype`."""
+    precision = precision_of(dtype)
+    # Batched dots over (batch, heads): an einsum in the [batch, tokens, heads, d_kv] layout
+    # is several times slower on XLA:CPU.
+    scores = lax.dot_general(
+        q, k, (((3,), (3,)), ((0, 1), (0, 1))), precision=precision, preferred_element_type=jnp.float32
+    )
+    shares = drop(jax.nn.softmax(scores + bias, axis=-1)).astype(dtype)
+    mixed = lax.dot_general(
+        shares, v, (((3,), (2,)), ((0, 1), (0, 1))), precision=precision, preferred_element_type=jnp.float32
+    )
+    return mixed.astype(dtype).transpose(0, 2, 1, 3).reshape(q.shape[0], q.shape[2], -1)
+
+
 class SelfAttention(nnx.Module):  # type: ignore[misc]
     """Attention over the texts' real tokens, with the relative bias given."""
 
@@ -147,25 +170,7 @@ class SelfAttention(nnx.Module):  # type: ignore[misc]
         qkv = matmul(x, self.qkv[...], self.dtype).astype(self.dtype)
         qkv = qkv.reshape(batch, tokens, 3, self.heads, self.d_kv).transpose(2, 0, 3, 1, 4)
         q, k, v = qkv[0], qkv[1], qkv[2]  # [batch, heads, tokens, d_kv]
-        precision = precision_of(self.dtype)
-        # Batched dots over (batch, heads): an einsum in the [batch, tokens, heads, d_kv] layout
-        # is several times slower on XLA:CPU.
-        scores = lax.dot_general(
-            q,
-            k,
-            (((3,), (3,)), ((0, 1), (0, 1))),
-            precision=precision,
-            preferred_element_type=jnp.float32,
-        )
-        shares = drop(jax.nn.softmax(scores + bias, axis=-1)).astype(self.dtype)
-        mixed = lax.dot_general(
-            shares,
-            v,
-            (((3,), (2,)), ((0, 1), (0, 1))),
-            precision=precision,
-            preferred_element_type=jnp.float32,
-        )
-        mixed = mixed.astype(self.dtype).transpose(0, 2, 1, 3).reshape(batch, tokens, -1)
+        mixed = attend(q, k, v, bias, drop, dtype=self.dtype)
         return matmul(mixed, self.out[...], self.dtype)
 
 

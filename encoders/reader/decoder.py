@@ -73,23 +73,7 @@ class Attention(nnx.Module):  # type: ignore[misc]
         batch, queries, _ = x.shape
         q = matmul(x, self.query[...], self.dtype).astype(self.dtype)
         q = q.reshape(batch, queries, self.heads, self.d_kv).transpose(0, 2, 1, 3)
-        precision = t5.precision_of(self.dtype)
-        scores = lax.dot_general(
-            q,
-            seen.keys,
-            (((3,), (3,)), ((0, 1), (0, 1))),
-            precision=precision,
-            preferred_element_type=jnp.float32,
-        )
-        shares = drop(jax.nn.softmax(scores + bias, axis=-1)).astype(self.dtype)
-        mixed = lax.dot_general(
-            shares,
-            seen.values,
-            (((3,), (2,)), ((0, 1), (0, 1))),
-            precision=precision,
-            preferred_element_type=jnp.float32,
-        )
-        mixed = mixed.astype(self.dtype).transpose(0, 2, 1, 3).reshape(batch, queries, -1)
+        mixed = t5.attend(q, seen.keys, seen.values, bias, drop, dtype=self.dtype)
         return matmul(mixed, self.out[...], self.dtype)
 
 
