@@ -204,13 +204,15 @@ def lanes(statistics: Mapping[str, Any], stage: str) -> list[Lane]:
     """
     seconds = statistics.get("worker_seconds", {}).get(stage, {})
     waited = statistics.get("worker_waited", {}).get(stage, {})
-    found = []
-    for name, steps in overlap.LANES.items():
-        work_seconds = sum(seconds.get(step, 0.0) for step in steps)
-        idle = sum(spent for who, spent in waited.items() if who.startswith(f"{name} for "))
-        if waited and work_seconds + idle:
-            share = work_seconds / (work_seconds + idle)
-            found.append(Lane(name=name, busy=share, waiting=1 - share))
+    busy = {name: sum(seconds.get(step, 0.0) for step in steps) for name, steps in overlap.LANES.items()}
+    idle = {
+        name: sum(spent for who, spent in waited.items() if who.startswith(f"{name} for ")) for name in busy
+    }
+    # A phase's waits end with its last unit, so all are held against the one that took longest.
+    most = max(busy[name] + idle[name] for name in busy)
+    if not (waited and most):
+        return []
+    found = [Lane(name=name, busy=busy[name] / most, waiting=1 - busy[name] / most) for name in busy]
     return sorted(found, key=lambda lane: -lane.busy)
 
 

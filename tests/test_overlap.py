@@ -160,3 +160,15 @@ def test_the_bottleneck_is_the_busiest() -> None:
     line = statistics.bottleneck(found, "shards")
     assert line == "the encoder, at work 90% of the time; waiting: the writer 80%, the input 90%"
     assert statistics.bottleneck({"worker_seconds": found["worker_seconds"]}, "shards") is None
+
+
+def test_a_phase_that_never_waited_is_no_bottleneck() -> None:
+    # Of a single shard: it is read at once, and then there is nothing more to read.
+    found = {
+        "worker_seconds": {"shards": {"reading": 0.1, "tokenizing": 0.1, "encoding": 9.0, "writing": 0.4}},
+        "worker_waited": {
+            "shards": {"input for encoder": 0.0, "encoder for input": 1.0, "writer for encoder": 9.6}
+        },
+    }
+    line = statistics.bottleneck(found, "shards")
+    assert line == "the encoder, at work 90% of the time; waiting: the writer 96%, the input 98%"

@@ -13,7 +13,7 @@ from typing import Any, Final
 import jax
 
 import benchmarks.encoder
-from benchmarks.encoder import contenders, retrievers, shapes
+from benchmarks.encoder import contenders, parts, retrievers, shapes
 from benchmarks.encoder.limits import Gemm
 from benchmarks.encoder.work import Work
 from benchmarks.store.report import columns, spread
@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     result["encoder"] = {dtype: encoder(work, dtype, options) for dtype in options.dtype}
     if options.shapes:
         result["shapes"] = {dtype: shapes.run(work, dtype, options.shapes) for dtype in options.dtype}
+    if options.parts:
+        result["parts"] = {dtype: parts.run(work, dtype, options.token_budget) for dtype in options.dtype}
     if options.retriever:
         result["retriever"] = retrievers.run(options.size, options.passages, options.rounds)
     if options.json:
@@ -63,6 +65,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--token-budget", type=int, default=batching.DEFAULT_TOKEN_BUDGET)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="contenders whose name has one of these")
     parser.add_argument("--shapes", type=int, nargs="+", metavar="BUDGET", help="ours by shape, too")
+    parser.add_argument("--parts", action="store_true", help="ours without some of its parts, too")
     parser.add_argument("--retriever", action="store_true", help="GTR's shape by both backends, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     return parser.parse_args(arguments)

@@ -22,7 +22,7 @@ def run(work: Work, dtype: str, budgets: list[int]) -> dict[str, dict[int, float
     rows = [["tokens/s of full batches, " + dtype, *(f"{budget:,} tokens" for budget in budgets)]]
     found: dict[str, dict[int, float]] = {}
     for length in LENGTHS:
-        batches = {budget: _full(max(1, budget // length), length) for budget in budgets}
+        batches = {budget: full(max(1, budget // length), length) for budget in budgets}
 
         def encode(batch: Batch) -> None:
             ours.ready(ours.encode(batch))
@@ -39,6 +39,7 @@ def run(work: Work, dtype: str, budgets: list[int]) -> dict[str, dict[int, float
     return found
 
 
-def _full(rows: int, length: int) -> Batch:
+def full(rows: int, length: int) -> Batch:
+    """A batch without padding."""
     ids = np.random.default_rng(2).integers(3, 32000, (rows, length)).astype(np.int32)
     return Batch(passages=np.arange(rows), ids=ids, mask=np.ones_like(ids))

@@ -52,19 +52,7 @@ from pipeline.commands import options
     help="What runs the retriever: jax or sentence-transformers (default: jax, if it can run the model).",
 )
 @click.option("--shard-passages", type=int, help="Passages a shard (default: sized to model and corpus).")
-@click.option(
-    "--shard-timeout",
-    type=float,
-    metavar="SECONDS",
-    help="Give up when reading, encoding or writing one shard takes longer (default: never).",
-)
-@click.option("--device", help="Where to compute: all (default), cpu, gpu, or one, such as gpu:1.")
-@click.option(
-    "--model-parallel",
-    type=int,
-    metavar="N",
-    help="Devices that share one copy of the memory encoder (default: as few as hold it).",
-)
+@options.where
 @click.option("--split-bytes", type=int, help="Bytes of a source that one worker reads at a time.")
 @click.option("--max-quarantined", type=float, help="Share of pages that may be unreadable (default 0.01).")
 @options.JSON

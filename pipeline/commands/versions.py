@@ -27,19 +27,7 @@ from storage import manifest
 @click.option("--max-tokens", type=int, help="As in build; by default as it was built.")
 @click.option("--memory-template", help="As in build; by default as it was built.")
 @click.option("--shard-passages", type=int, help="Passages a shard (default: sized to model and corpus).")
-@click.option(
-    "--shard-timeout",
-    type=float,
-    metavar="SECONDS",
-    help="Give up when reading, encoding or writing one shard takes longer (default: never).",
-)
-@click.option("--device", help="Where to compute: all (default), cpu, gpu, or one, such as gpu:1.")
-@click.option(
-    "--model-parallel",
-    type=int,
-    metavar="N",
-    help="Devices that share one copy of the memory encoder (default: as few as hold it).",
-)
+@options.where
 @options.JSON
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM OPTIONS]")
 def reencode(corpus: str, switch: bool, as_json: bool, beam_options: tuple[str, ...], **given: Any) -> None:

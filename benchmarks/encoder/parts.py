@@ -1,0 +1,71 @@
+"""Where our encoder's time goes: what becomes of it when a part is left out, and its values are wrong."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, Final
+from unittest import mock
+
+import jax.numpy as jnp
+
+from benchmarks.encoder.contenders import Batch, Ours
+from benchmarks.encoder.shapes import ROUNDS, full
+from benchmarks.encoder.work import MAX_TOKENS, Work
+from benchmarks.store.report import columns
+from benchmarks.timing import interleaved
+from encoders import inference
+
+
+def _values(qkv: Any, real: Any, *, bias: Any, d_kv: int) -> Any:
+    return qkv[:, 2]
+
+
+def _two_products(qkv: Any, real: Any, *, bias: Any, d_kv: int) -> Any:
+    q, k, v = qkv.reshape(len(qkv), 3, -1, d_kv).transpose(1, 2, 0, 3)
+    scores = inference._dot(q, k, (((2,), (2,)), ((0,), (0,)))).astype(qkv.dtype)
+    mixed = inference._dot(scores, v, (((2,), (1,)), ((0,), (0,)))).astype(qkv.dtype)
+    return mixed.transpose(1, 0, 2).reshape(len(qkv), -1)
+
+
+def _first(inner: Any) -> Any:
+    return inner[..., 0, :]
+
+
+def _as_it_is(x: Any, scale: Any, *, epsilon: float) -> Any:
+    return jnp.asarray(x)
+
+
+LEFT_OUT: Final[dict[str, dict[str, Callable[..., Any]]]] = {
+    "nothing": {},
+    "attention but for its two products": {"_attend": _two_products},
+    "attention": {"_attend": _values},
+    "the gate": {"_activate": _first},
+    "norms": {"_norm": _as_it_is},
+    "all of these": {"_attend": _values, "_activate": _first, "_norm": _as_it_is},
+}
+
+
+def run(work: Work, dtype: str, budget: int) -> dict[str, float]:
+    """Tokens a second of a full batch of the longest passages, by what is left out; prints the table."""
+    batch = full(max(1, budget // MAX_TOKENS), MAX_TOKENS)
+    ours: dict[str, Ours] = {}
+    for name, replaced in LEFT_OUT.items():
+        with mock.patch.multiple(inference, **replaced) if replaced else nullcontext():
+            ours[name] = Ours(work, dtype, budget)
+            ours[name].ready(ours[name].encode(batch))  # traced while the part is replaced
+
+    def encode(contender: Ours, batch: Batch) -> None:
+        contender.ready(contender.encode(batch))
+
+    seconds = interleaved(
+        {name: (lambda c=contender: encode(c, batch)) for name, contender in ours.items()}, ROUNDS
+    )
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    rows = [[f"{dtype}, {list(batch.ids.shape)}, without", "tokens/s", "of the time"]]
+    for name, median in medians.items():
+        share = 1 - median / medians["nothing"]
+        rows.append([name, f"{batch.ids.size / median:,.0f}", f"{share:.0%}"])
+    print(columns(rows) + "\n")
+    return {name: batch.ids.size / median for name, median in medians.items()}
