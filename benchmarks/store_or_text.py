@@ -1,6 +1,6 @@
 """Seconds of reading a question with memory from the store, and with passages encoded live, by k.
 
-    python -m benchmarks.store_or_text [--size base --retrieved 4 10 20 --questions 4 --rounds 5]
+    python -m benchmarks.store_or_text [--size base --retrieved 5 10 20 --questions 4 --rounds 5]
 
 A GLIMMER of random weights (α = 1/3, β = 1/4, a fifth of the passages kept) reads the longest passages of the
 miniwiki, both ways in turns, from the question and the passages' ids to the words: nothing is retrieved. How
@@ -52,7 +52,7 @@ def main() -> None:
         rows = [["k to m", "tokens a passage", "store", "text", "text / store (quartiles)", "same"]]
         for k in options.retrieved:
             ids = np.resize(longest[: max(k, 64)], (options.questions, k))
-            rows.append([*measure(corpus, reader, ids, lengths, options.rounds)])
+            rows.append(measure(corpus, reader, ids, lengths, options.rounds))
         print(columns(rows))
 
 
@@ -97,7 +97,7 @@ def make(place: Path, size: str, articles: int) -> tuple[Corpus, Path]:
     return open_corpus(place / "corpus", retriever=str(gtr)), reader
 
 
-def measure(corpus: Corpus, reader: Path, ids: Any, lengths: Any, rounds: int) -> tuple[str, ...]:
+def measure(corpus: Corpus, reader: Path, ids: Any, lengths: Any, rounds: int) -> list[str]:
     """A row of the table."""
     questions, k = ids.shape
     kept = max(1, k // KEPT)
@@ -113,14 +113,14 @@ def measure(corpus: Corpus, reader: Path, ids: Any, lengths: Any, rounds: int) -
     )
     ratio = spread(seconds[TEXT], seconds[STORE])
     each = {source: statistics.median(values) / questions for source, values in seconds.items()}
-    return (
+    return [
         f"{k} to {kept}",
         f"{lengths[ids].mean():.0f}",
         f"{each[STORE]:.2f} s",
         f"{each[TEXT]:.2f} s",
         f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})",
         f"{same} of {questions}",
-    )
+    ]
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def settings_of(config: ReaderConfig) -> ReaderSettings:
 
 
 def with_score(reader: Reader, seed: int = 0) -> Reader:
-    """A score that tells pairs apart; an untrained one gives zero to all."""
+    """A score that tells pairs apart clearly, other than the one that a reader begins with."""
     assert reader.score is not None
     d = reader.config.t5.d_model
     reader.score.weight[...] = jnp.asarray(np.random.default_rng(seed).normal(size=d), jnp.float32)

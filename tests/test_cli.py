@@ -8,9 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import namedtuple
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,8 +17,7 @@ import pytest
 from examples.miniwiki.export import DumpTruth
 from pipeline import statistics
 from retrieval import open_corpus
-
-Command = Callable[..., tuple[int, str, str]]
+from tests.commands import Command, refused
 
 
 def build_arguments(dump: DumpTruth, models: Path, out: Path, **changes: str) -> list[str]:
@@ -105,15 +102,6 @@ def test_verify_ends_with_status_1_on_damage(command: Command, corpus_copy: Path
     status, _, err = command("get", corpus_copy, "0", "--memory")
     assert status == 1
     assert "does not match its checksum" in err
-
-
-def refused(command: Command, arguments: list[Any], *words: str) -> None:
-    status, out, err = command(*arguments)
-    assert status == 2, (status, out, err)
-    assert out == ""
-    assert len(err.strip().splitlines()) == 1, err
-    for word in words:
-        assert word in err
 
 
 @pytest.mark.parametrize(

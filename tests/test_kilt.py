@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline import kilt
 from pipeline.kilt import Example, KiltError, Output, Prediction, Provenance, scores
-
-Command = Callable[..., tuple[int, str, str]]
+from tests.commands import Command
 
 
 def pages(*ids: int) -> tuple[Provenance, ...]:

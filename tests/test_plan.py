@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from examples.miniwiki.export import DumpTruth
 from pipeline import plan, sources
 from pipeline.costs import estimate, inputs, prices
 from storage import codecs, costs, errors
+from tests.commands import Command
 from tests.test_cli import refused
 
-Command = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[1]
 XXL = ("--passages", "36e6", "--tokens-per-passage", "265", "--size", "xxl")
 

@@ -49,6 +49,17 @@ def real_text(batch: Batch, row: int, passage: int) -> list[int]:
     return [*question.tolist(), *batch.ids[row, passage, : batch.lengths[row, passage]].tolist()]
 
 
+def require_logits(ours: np.ndarray, theirs: Any, batch: Batch) -> None:
+    """Logits [rows, tokens, vocabulary] of FiD on one passage are those of transformers' T5."""
+    inputs = np.asarray(losses.inputs_of(batch.targets))
+    assert len(ours) == len(inputs) > 1
+    for row, logits in enumerate(ours):
+        text = torch.tensor([real_text(batch, row, 0)])
+        with torch.no_grad():
+            wanted = theirs(input_ids=text, decoder_input_ids=torch.tensor(inputs[row : row + 1])).logits
+        assert np.abs(logits - wanted[0].numpy()).max() <= 1e-4
+
+
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 def test_fid_with_one_passage_is_t5(t5_folder: Path, old_t5_folder: Path, version: str) -> None:
     chosen = t5_folder if version == "1.1" else old_t5_folder
@@ -58,12 +69,7 @@ def test_fid_with_one_passage_is_t5(t5_folder: Path, old_t5_folder: Path, versio
     batch = Batch(passages=1, batch=4)
     batch.lengths[:] = np.maximum(batch.lengths, 1)
     ours = batch.logits(reader)
-    inputs = np.asarray(losses.inputs_of(batch.targets))
-    for row in range(4):
-        text = torch.tensor([real_text(batch, row, 0)])
-        with torch.no_grad():
-            wanted = theirs(input_ids=text, decoder_input_ids=torch.tensor(inputs[row : row + 1])).logits
-        assert np.abs(ours[row] - wanted[0].numpy()).max() <= 1e-4
+    require_logits(ours, theirs, batch)
     assert np.abs(ours[0] - ours[1]).max() > 1e-2, "rows differ, or nothing was compared"
 
 
@@ -318,11 +324,8 @@ def test_fid_of_base_size_is_t5(tmp_path: Path) -> None:
     ours = batch.logits(reader)
     read, _, _ = reader.read(batch.pairs(reader))
     answers, _ = jax.jit(lambda e, r: greedy(reader.decoder, e, r, tokens=12))(*read.fused())
-    inputs = np.asarray(losses.inputs_of(batch.targets))
+    require_logits(ours, theirs, batch)
     for row in range(4):
         text = torch.tensor([real_text(batch, row, 0)])
-        with torch.no_grad():
-            wanted = theirs(input_ids=text, decoder_input_ids=torch.tensor(inputs[row : row + 1])).logits
-        assert np.abs(ours[row] - wanted[0].numpy()).max() <= 1e-4
         expected = theirs.generate(text, max_new_tokens=12, do_sample=False)[0, 1:].tolist()
         assert np.asarray(answers[row])[: len(expected)].tolist() == expected

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,9 @@ from pipeline.reading.checkpoints import read_curve
 from pipeline.reencode import ReencodeSettings, reencode
 from retrieval import open_corpus
 from storage import errors
+from tests.commands import Command, refused
 from tests.small_models import make_t5_folder
 
-Command = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[1]
 
 
@@ -135,15 +134,6 @@ def test_a_finished_run_stays_as_it_is(
     best = max(float(row["mean"]) for row in rows)
     assert told["exact_match"]["mean"] == pytest.approx(best, abs=1e-4)
     assert told["step"] == min(int(row["step"]) for row in rows if float(row["mean"]) == best)
-
-
-def refused(command: Command, given: list[Any], *words: str) -> None:
-    status, out, err = command(*given)
-    assert status == 2, (status, out, err)
-    assert out == ""
-    assert len(err.strip().splitlines()) == 1, err
-    for word in words:
-        assert word in err
 
 
 @pytest.mark.parametrize(

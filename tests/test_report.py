@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,10 @@ from pipeline.costs import built, corpus_report, prices
 from pipeline.show import page, plots, words
 from retrieval import open_corpus
 from storage import file_list, files, manifest
+from tests.commands import Command
 from tests.second_version import add_version
 from tests.test_cli import refused
 
-Command = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[1]
 
 

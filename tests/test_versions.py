@@ -6,7 +6,6 @@ import dataclasses
 import errno
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,7 @@ from retrieval import open_corpus
 from storage import errors, files, manifest
 from storage import verify as verification
 from tests import small_models
-
-Command = Callable[..., tuple[int, str, str]]
+from tests.commands import Command
 
 
 def reencode(root: Path, *, use: bool = False, **given: Any) -> str:

@@ -10,7 +10,7 @@ from unittest import mock
 
 import jax.numpy as jnp
 
-from benchmarks.encoder.contenders import Batch, Ours
+from benchmarks.encoder.contenders import Ours
 from benchmarks.encoder.shapes import ROUNDS, full
 from benchmarks.encoder.work import MAX_TOKENS, Work
 from benchmarks.store.report import columns
@@ -54,14 +54,9 @@ def run(work: Work, dtype: str, budget: int) -> dict[str, float]:
     for name, replaced in LEFT_OUT.items():
         with mock.patch.multiple(inference, **replaced) if replaced else nullcontext():
             ours[name] = Ours(work, dtype, budget)
-            ours[name].ready(ours[name].encode(batch))  # traced while the part is replaced
-
-    def encode(contender: Ours, batch: Batch) -> None:
-        contender.ready(contender.encode(batch))
-
-    seconds = interleaved(
-        {name: (lambda c=contender: encode(c, batch)) for name, contender in ours.items()}, ROUNDS
-    )
+            ours[name].prepared = [batch]
+            ours[name].run()  # traced while the part is replaced
+    seconds = interleaved({name: contender.run for name, contender in ours.items()}, ROUNDS)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     rows = [[f"{dtype}, {list(batch.ids.shape)}, without", "tokens/s", "of the time"]]
     for name, median in medians.items():
