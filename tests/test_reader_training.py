@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -53,6 +54,18 @@ def trained(
 ) -> tuple[Trainer, list[dict[str, float]]]:
     trainer = Trainer(reader, chosen, devices=jax.local_devices()[:1])
     return trainer, [trainer.step(examples(seed)) for seed in range(steps)]
+
+
+def test_every_step_runs_the_program_of_the_first(
+    t5_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = Trainer(with_score(make(t5_folder, "glimmer", **GLIMMER)), settings())
+    trainer.step(examples())
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        trainer.step(examples(1))
+        trainer.step(examples(2))
+    compiled = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Compiling")]
+    assert compiled == []
 
 
 def test_micro_batches_add_up_to_the_batch(t5_folder: Path) -> None:

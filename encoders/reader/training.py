@@ -121,11 +121,13 @@ class Trainer:
         self._optimizer = adafactor(settings)
         # A copy: steps give these buffers away, and the caller's reader is to stay as it is.
         trained = jax.tree.map(jnp.copy, jax.device_put(trained, replicated))
-        self.state = TrainingState(trained, self._optimizer.init(trained), jnp.int32(0))
-        self._gradients = jax.jit(self._gradients_of)
+        # Placed as a step leaves it: otherwise the second step would compile everything again.
+        begun = TrainingState(trained, self._optimizer.init(trained), jnp.int32(0))
+        self.state = jax.device_put(begun, replicated)
+        self._gradients = jax.jit(self._gradients_of, out_shardings=replicated)
         self._add = jax.jit(partial(jax.tree.map, jnp.add), donate_argnums=0)
         self._norm = jax.jit(optax.tree.norm)
-        self._update = jax.jit(self._updated, donate_argnums=0)
+        self._update = jax.jit(self._updated, donate_argnums=0, out_shardings=replicated)
 
     @property
     def reader(self) -> Reader:
