@@ -4,9 +4,10 @@
     python -m benchmarks.readers MODELS --out RUNS  # goes on where it was stopped
     python -m benchmarks.readers MODELS --out RUNS --report
 
-Every setting is fine-tuned from the same T5 for the same number of steps, with several seeds, on entities
-that were made up and on the training split of the real ones, and answers the test split: entities that no
-model was trained on. Exact match is the mean over the tasks. FLOPs are by the papers' formulas; seconds
+Every reader is fine-tuned from the same T5 for the same number of steps, reading four passages of which one
+tells the answer, with several seeds, on entities that were made up and on the training split of the real
+ones. It answers the test split, entities that no model was trained on, with several k and m; there the
+passages are as retrieved. Exact match is the mean over the tasks. FLOPs are by the papers' formulas; seconds
 are of reading alone, the memory being at hand, on the machine that runs this.
 """
 
@@ -40,74 +41,59 @@ from retrieval.corpus import Corpus
 
 NAMES = {"fid": flops.FID, "memory-fid": flops.MEMORY_FID, "lumen": flops.LUMEN, "glimmer": flops.GLIMMER}
 ROWS = 16
+# k of training, and (k, m) of reading; a reader that scores none reads all k.
+TRAINED_K = 4
+ALL = ((1, 1), (2, 2), (4, 4), (8, 8))
+BEST = ((2, 1), (4, 1), (8, 1), (4, 2), (8, 2), (8, 4), (4, 4))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One row of the table."""
+    """One reader."""
 
     name: str
     system: str
-    k: int
-    m: int | None = None
     live: str | None = None
     rerank: str | None = None
     frozen: bool = False
     tasks: tuple[str, ...] = TASKS
 
 
-def glimmer(k: int, m: int, *, rerank: str = "1/2", note: str = "", **more: Any) -> Setting:
-    name = f"GLIMMER {k} to {m}, β = {rerank}{note}"
-    return Setting(name=name, system="glimmer", k=k, m=m, live="1/2", rerank=rerank, **more)
+def lumen(live: str, **more: Any) -> Setting:
+    return Setting(name=f"LUMEN, α = {live}", system="lumen", live=live, **more)
 
 
-def lumen(k: int, live: str, *, frozen: bool = True) -> Setting:
-    name = f"LUMEN {k}, α = {live}{'' if frozen else ', memory trained'}"
-    return Setting(name=name, system="lumen", k=k, live=live, frozen=frozen)
+def glimmer(rerank: str) -> Setting:
+    return Setting(name=f"GLIMMER, β = {rerank}", system="glimmer", live="1/2", rerank=rerank)
 
 
-MANY, FEW = 6, 1
+def frozen(setting: Setting) -> Setting:
+    return dataclasses.replace(setting, name=f"{setting.name}, memory frozen", frozen=True)
 
 
-def by_alpha(k: int) -> tuple[Setting, ...]:
-    """FiD, LUMEN by α, and MemoryFiD, the memory encoder trained, then frozen."""
-    lumens = ("3/4", "1/2", "1/4")
-    return (
-        Setting(name=f"FiD {k}", system="fid", k=k),
-        *(lumen(k, live, frozen=False) for live in lumens),
-        Setting(name=f"MemoryFiD {k}, memory trained", system="memory-fid", k=k),
-        *(lumen(k, live) for live in lumens),
-        Setting(name=f"MemoryFiD {k}", system="memory-fid", k=k, frozen=True),
-    )
+def one_task(setting: Setting) -> Setting:
+    return dataclasses.replace(setting, name=f"{setting.name}, one task", tasks=("qa",))
 
 
-# One passage runs first: it takes minutes.
-FIRST = (
-    *by_alpha(FEW),
-    Setting(name=f"MemoryFiD {FEW}, one task", system="memory-fid", k=FEW, tasks=("qa",)),
-    Setting(name=f"FiD {FEW}, one task", system="fid", k=FEW, tasks=("qa",)),
+FID = Setting(name="FiD", system="fid")
+MEMORY_FID = Setting(name="MemoryFiD", system="memory-fid")
+LUMENS = tuple(map(lumen, ("3/4", "1/2", "1/4")))
+SETTINGS = (
+    FID,
+    *LUMENS,
+    MEMORY_FID,
+    *map(glimmer, ("1", "1/2", "0")),
+    *map(frozen, (*LUMENS, MEMORY_FID, glimmer("1/2"))),
+    *map(one_task, (FID, MEMORY_FID)),
 )
-MORE = (
-    *by_alpha(MANY),
-    glimmer(2, FEW),
-    glimmer(4, FEW),
-    glimmer(MANY, FEW),
-    glimmer(MANY, 2),
-    glimmer(MANY, 4),
-    glimmer(MANY, FEW, rerank="0"),
-    glimmer(MANY, FEW, rerank="1"),
-    glimmer(MANY, FEW, note=", memory frozen", frozen=True),
-    glimmer(MANY, FEW, note=", one task", tasks=("qa",)),
-)
-SETTINGS = FIRST + MORE
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.readers", description=__doc__)
     parser.add_argument("models", type=Path, help="what `python -m examples.miniwiki models` made")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--part", default="0/1", help="only the runs of this part, such as 0/2")
     parser.add_argument("--report", action="store_true", help="only print the table of what there is")
@@ -117,18 +103,22 @@ def main() -> None:
         part, parts = map(int, options.part.split("/"))
         corpus = open_corpus(options.models / "work" / "corpus")
         seeds = range(options.seeds)
-        runs = [(seed, setting) for group in (FIRST, MORE) for seed in seeds for setting in group]
+        runs = [(seed, setting) for seed in seeds for setting in SETTINGS]
         for seed, setting in runs[part::parts]:
             result = options.out / f"{setting.name.replace('/', '-')}, seed {seed}.json"
             if not result.exists():
                 found = measure(options, corpus, setting, seed)
                 result.write_text(json.dumps(found, indent=1) + "\n")
-                readers.say(f"{setting.name}, seed {seed}: {found['mean']:.3f}, {found['train_s']:.0f} s")
+                told = ", ".join(
+                    f"{name} {100 * point['mean']:.1f}" for name, point in found["points"].items()
+                )
+                readers.say(f"{setting.name}, seed {seed}: {told}; {found['train_s']:.0f} s")
     print(table(options.out))
 
 
 def measure(options: argparse.Namespace, corpus: Corpus, setting: Setting, seed: int) -> dict[str, Any]:
     """Train one reader, and let it answer the test split."""
+    scores = setting.rerank is not None
     work = options.models / "work"
     model = options.models / readers.T5_NAME
     started = time.monotonic()
@@ -138,14 +128,14 @@ def measure(options: argparse.Namespace, corpus: Corpus, setting: Setting, seed:
         reader=readers.reader_settings(
             model,
             setting.system,
-            retrieved=setting.k,
-            selected=setting.m,
+            retrieved=TRAINED_K,
+            selected=TRAINED_K if scores else None,
             live=setting.live,
             rerank=setting.rerank,
         ),
         training=readers.training_settings(
             options.batch,
-            selected=setting.m,
+            selected=TRAINED_K if scores else None,
             memory_encoder="frozen" if setting.frozen else "trained",
             learning_rate=readers.FINE,
             seed=seed,
@@ -157,16 +147,26 @@ def measure(options: argparse.Namespace, corpus: Corpus, setting: Setting, seed:
     )
     place = options.out / "runs" / f"{setting.name.replace('/', '-')}, seed {seed}"
     trained = run.train(settings, place, corpus, retrieved=work / "retrieved")
-    found: dict[str, Any] = {"setting": dataclasses.asdict(setting), "seed": seed, "steps": options.steps}
-    found["train_s"] = time.monotonic() - started
-    found |= answer_test(trained.reader, corpus, work / "tasks")
-    return found
+    took = time.monotonic() - started
+    points = {
+        f"{k} to {m}": answer_test(trained.reader, corpus, work / "tasks", k, m if scores else None)
+        for k, m in (BEST if scores else ALL)
+    }
+    return {
+        "setting": dataclasses.asdict(setting),
+        "seed": seed,
+        "steps": options.steps,
+        "train_s": took,
+        "points": points,
+    }
 
 
-def answer_test(reader_folder: Path, corpus: Corpus, tasks: Path) -> dict[str, Any]:
+def answer_test(
+    reader_folder: Path, corpus: Corpus, tasks: Path, k: int, selected: int | None
+) -> dict[str, Any]:
     """Exact match by task, and seconds of reading a question."""
     opened = open_reader(reader_folder)
-    settings = opened.settings
+    settings = dataclasses.replace(opened.settings, retrieved=k, selected=selected)
     reader = Reader(settings.config, opened.tensor, compute_dtype=settings.compute_dtype)
     collate = Collator(corpus, settings, opened.path)
     remember = jax.jit(lambda ids, lengths: reader.remember(ids, lengths).astype(ml_dtypes.bfloat16))
@@ -177,14 +177,14 @@ def answer_test(reader_folder: Path, corpus: Corpus, tasks: Path) -> dict[str, A
             f"{name}-test",
             tasks / f"{name}-test.jsonl",
             corpus,
-            retrieved=settings.retrieved,
+            retrieved=k,
             keep_in=tasks.parent / "retrieved",
         )
         texts: list[str] = []
         for start in range(0, len(task), ROWS):
             inputs = [example.input for example in task.examples[start : start + ROWS]]
             batch = collate(inputs, task.passage_ids[start : start + ROWS], rows=ROWS)
-            tokens += int(batch.lengths.sum()) + int(batch.question_lengths.sum()) * settings.retrieved
+            tokens += int(batch.lengths.sum()) + int(batch.question_lengths.sum()) * k
             asked += ROWS
             if settings.config.memory_layers:
                 memory = np.asarray(remember(batch.passages, batch.lengths))
@@ -202,11 +202,11 @@ def answer_test(reader_folder: Path, corpus: Corpus, tasks: Path) -> dict[str, A
         name=NAMES[config.system],
         layers=config.t5.layers,
         width=config.t5.d_model,
-        retrieved=settings.retrieved,
-        selected=settings.selected or settings.retrieved,
+        retrieved=k,
+        selected=selected or k,
         live_proportion=config.live_proportion,
         rerank_proportion=config.rerank_proportion or Fraction(0),
-        input_tokens=round(tokens / asked / settings.retrieved),
+        input_tokens=round(tokens / asked / k),
         answer_tokens=settings.answer_tokens,
     )
     return {
@@ -229,17 +229,17 @@ def timed(
 
 def table(out: Path) -> str:
     """Markdown: means over the seeds, and their standard deviation."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for path in sorted(out.glob("*.json")):
         one = json.loads(path.read_text())
-        found.setdefault(one["setting"]["name"], []).append(one)
+        for point, row in one["points"].items():
+            found.setdefault((one["setting"]["name"], point), []).append(row)
     lines = [
-        "| reader | exact match | qa | slots | facts | MFLOP a question | ms a question | seeds |",
-        "|---|---|---|---|---|---|---|---|",
+        "| reader | k to m | exact match | qa | slots | facts | MFLOP a question | ms a question | seeds |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for setting in SETTINGS:
-        if (rows := found.get(setting.name)) is None:
-            continue
+    order = {setting.name: place for place, setting in enumerate(SETTINGS)}
+    for (name, point), rows in sorted(found.items(), key=lambda one: order[one[0][0]]):
 
         def mean(key: str, rows: list[dict[str, Any]] = rows) -> float:
             return statistics.fmean(row[key] for row in rows)
@@ -247,7 +247,7 @@ def table(out: Path) -> str:
         spread = f" ± {statistics.stdev([100 * row['mean'] for row in rows]):.1f}" if len(rows) > 1 else ""
         each = " | ".join(f"{100 * mean(task):.1f}" for task in TASKS)
         lines.append(
-            f"| {setting.name} | {100 * mean('mean'):.1f}{spread} | {each} | {mean('mflop'):,.1f} | "
+            f"| {name} | {point} | {100 * mean('mean'):.1f}{spread} | {each} | {mean('mflop'):,.1f} | "
             f"{mean('ms'):.2f} | {len(rows)} |"
         )
     return "\n".join(lines)

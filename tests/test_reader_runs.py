@@ -164,6 +164,7 @@ def test_a_run_of_other_settings_is_refused_by_name(
         ({"model": "/no/such"}, ["/no/such"]),
         ({"retrieved": 100_000}, ["100000 passages cannot be retrieved"]),
         ({"selected": 5}, ["5 passages selected of 4"]),
+        ({"training_selected": 5}, ["training selects 5 passages of 4"]),
         ({"live_proportion": "1/2"}, ["0.5 of 3 layers", "1/3"]),
         ({"rerank_proportion": "1/4"}, ["rerank proportion 1/4", "0 or 1"]),
         ({"system": "fid"}, ["fid scores no passages"]),

@@ -56,9 +56,7 @@ def trained(
     return trainer, [trainer.step(examples(seed)) for seed in range(steps)]
 
 
-def test_every_step_runs_the_program_of_the_first(
-    t5_folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_every_step_runs_the_program_of_the_first(t5_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     trainer = Trainer(with_score(make(t5_folder, "glimmer", **GLIMMER)), settings())
     trainer.step(examples())
     with jax.log_compiles(), caplog.at_level(logging.WARNING):

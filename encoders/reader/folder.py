@@ -57,7 +57,7 @@ class ReaderSettings:
             memory that the reader reads.
         question_template: how a question becomes text, in {text}.
         answer_tokens: the longest answer, EOS included.
-        retrieved, selected: k and m that it was trained with; selected is None without a score.
+        retrieved, selected: k, and m that it reads with; selected is None without a score.
 
     Raises:
         ValueError: one is out of range.

@@ -30,7 +30,8 @@ class TrainingSettings:
 
     Args:
         memory_encoder: "trained" (GLIMMER; FiD has none), or "frozen" (LUMEN): what is stored stays valid.
-        selected: m, or None for a reader that scores none.
+        selected: m while it trains, or None for a reader that scores none. More than are read later, up to k,
+            let it go on learning to answer while its score still picks at random.
         learning_rate: constant, after the warm-up.
         warmup: steps over which it rises from 0; for models that were never trained.
         batch: questions of a step.

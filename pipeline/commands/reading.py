@@ -46,6 +46,9 @@ _TASK = "NAME=FILE"
 @click.option("-k", "--retrieved", default=20, help="Passages retrieved for a question.")
 @click.option("-m", "--selected", type=int, help="Passages that glimmer keeps.  [default: 5]")
 @click.option(
+    "--training-selected", type=int, help="The same while it trains: up to k.  [default: as --selected]"
+)
+@click.option(
     "--memory-encoder",
     type=click.Choice(("trained", "frozen")),
     help="[default: frozen for lumen and memory-fid, else trained]",
@@ -202,7 +205,7 @@ def _run_settings(corpus: str, given: dict[str, Any]) -> RunSettings:
     frozen = system in (LUMEN, MEMORY_FID)
     training = TrainingSettings(
         memory_encoder=given["memory_encoder"] or (FROZEN if frozen else TRAINED),
-        selected=reader.selected,
+        selected=given["training_selected"] or reader.selected,
         learning_rate=given["learning_rate"],
         warmup=given["warmup"],
         batch=given["batch"],

@@ -69,11 +69,21 @@ class RunSettings:
                 raise ValueError(f"task {name!r}: wanted a name of letters, digits, and _ . - behind them")
         if not self.train:
             raise ValueError("there is nothing to train on; give a task file")
+        _require_selected(self.training.selected, self.reader)
         if self.memory is not None and self.training.memory_encoder != FROZEN:
             raise ValueError(
                 "memory is fetched from a store only under a frozen memory encoder: with a trained one the "
                 "store would be stale after the first step"
             )
+
+
+def _require_selected(selected: int | None, reader: ReaderSettings) -> None:
+    """Refuse an m of training that the reader cannot select."""
+    if (selected is None) != (reader.selected is None) or not 1 <= (selected or 1) <= reader.retrieved:
+        raise ValueError(
+            f"training selects {selected} passages of {reader.retrieved}: wanted 1 or more and no more than "
+            "are retrieved, and None for a reader that scores none"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

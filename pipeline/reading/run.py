@@ -201,7 +201,7 @@ class _Run:
                     self.collate,
                     asked,
                     task.passage_ids[start : start + rows],
-                    selected=self.settings.training.selected,
+                    selected=self.settings.reader.selected,
                     rows=rows,
                 )
             guessed = answers.predictions(self.corpus, task.examples, answered)
