@@ -10,7 +10,7 @@ import click
 
 from encoders import compiling
 from pipeline import cores, quiet, work
-from pipeline.commands import build, check, costs, evaluate, options, read, reading, versions
+from pipeline.commands import answer, build, check, costs, evaluate, options, read, train, versions
 from storage import errors
 
 
@@ -90,8 +90,8 @@ for command in (
     read.info,
     read.search,
     read.get,
-    reading.train,
-    reading.answer,
+    train.train,
+    answer.answer,
     evaluate.evaluate,
     versions.reencode,
     versions.versions,

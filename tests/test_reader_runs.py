@@ -270,6 +270,33 @@ def test_memory_of_another_encoder_is_refused(loop: tuple[Path, dict[str, str]],
         QuestionAnswerer(opened, whole / "reader")  # the current version is that of the build
 
 
+def test_a_reader_is_trained_further_from_text_and_store_alike(
+    command: Command, loop: tuple[Path, dict[str, str]], whole: Path, task: Path, tmp_path: Path
+) -> None:
+    """Its settings need not be given again; a frozen encoder's memory is the same from both."""
+    root, versions = loop
+    given = ["--model", whole / "reader", "--train", f"qa={task}", "--steps", 2, "--batch", 4]
+    given += ["--memory-encoder", "frozen", "--dropout", 0]
+    curves = {}
+    for source, more in {"text": [], "store": ["--memory", versions["bfloat16"]]}.items():
+        status, _, err = command("train", root, *given, *more, "--out", tmp_path / source)
+        assert status == 0, err
+        curves[source] = read_curve(tmp_path / source / "metrics.csv")
+        settings = json.loads((tmp_path / source / "reader" / "reader.json").read_text())
+        assert settings == json.loads((whole / "reader" / "reader.json").read_text())
+    for text, store in zip(curves["text"], curves["store"], strict=True):
+        assert float(text["loss"]) == pytest.approx(float(store["loss"]), rel=1e-3)
+    out = ["--out", tmp_path / "other"]
+    refused(command, ["train", root, *given, *out, "--system", "fid"], "is a glimmer", "leave that out")
+    refused(
+        command,
+        ["train", root, *given, *out, "--live-proportion", "2/3"],
+        "another live_proportion",
+        "its own",
+    )
+    assert not (tmp_path / "other").exists()
+
+
 def test_passages_may_be_fewer_than_are_asked_for(loop: tuple[Path, dict[str, str]], whole: Path) -> None:
     root, versions = loop
     answerer = QuestionAnswerer(open_corpus(root), whole / "reader", version=versions["bfloat16"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -41,3 +43,8 @@ def stdout() -> Any:
     from rich.console import Console
 
     return Console(highlight=False)
+
+
+def say(text: str) -> None:
+    """A line on stderr, with the time."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

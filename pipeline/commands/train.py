@@ -1,25 +1,22 @@
-"""`train` and `answer`: readers, trained on a corpus and asked."""
+"""`memcorpus train`: a reader, trained on questions about a corpus."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from pipeline.commands import options
 from storage import errors
 
 if TYPE_CHECKING:
     from encoders.reader.folder import ReaderSettings
-    from pipeline.reading.answers import Answered
     from pipeline.reading.preparing import RunSettings
-    from retrieval.corpus import Corpus
 
 _PATH = click.Path(path_type=Path)
 _TASK = "NAME=FILE"
@@ -75,20 +72,23 @@ _TASK = "NAME=FILE"
 @click.option("--compute-dtype", type=click.Choice(("bfloat16", "float32")), default="bfloat16")
 @click.option("--retriever", help="The retriever, where it is not at the place that the build found it.")
 @options.JSON
-def train(corpus: str, as_json: bool, **given: Any) -> None:
+@click.pass_context
+def train(context: click.Context, /, corpus: str, as_json: bool, **given: Any) -> None:
     """Train a reader on questions about CORPUS, or go on with a run that was interrupted.
 
     \b
     Begins with a T5.1.1: its lower layers become the memory encoder, its upper ones the live
-    encoder. The reader's folder is also the memory encoder's: give it to `memcorpus reencode`
-    or `build` after training, and the corpus to `memcorpus answer`.
+    encoder. Or with a reader, whose own settings then take the place of the defaults. The
+    reader's folder is also the memory encoder's: give it to `memcorpus reencode` or `build`
+    after training, and the corpus to `memcorpus answer`.
     """
     from pipeline.reading import run
     from retrieval import open_corpus
 
-    settings = _run_settings(corpus, given)
+    asked = {name for name in given if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
+    settings = _run_settings(corpus, given, asked)
     opened = open_corpus(corpus, retriever=given["retriever"])
-    trained = run.train(settings, given["out"], opened, say=_log)
+    trained = run.train(settings, given["out"], opened, say=options.say)
     scores = {name: round(score, 4) for name, score in trained.scores.items()}
     if as_json:
         print(
@@ -112,97 +112,13 @@ def train(corpus: str, as_json: bool, **given: Any) -> None:
         )
 
 
-@click.command()
-@options.CORPUS
-@click.argument("asked", nargs=-1, metavar="[QUESTION]...")
-@click.option("--reader", required=True, help="A reader's folder: what `memcorpus train` wrote.")
-@click.option("--task", type=_PATH, help="A task file in KILT's format instead of questions.")
-@click.option("--out", type=_PATH, help="With --task: the predictions, as KILT's scorer reads them.")
-@click.option(
-    "--from",
-    "source",
-    type=click.Choice(("store", "text")),
-    help="Fetch memory by id, or encode the passages live.  [default: store; text for FiD]",
-)
-@click.option("--version", help="The memory version.  [default: the current one]")
-@click.option("-k", "--retrieved", type=int, help="Passages retrieved.  [default: as trained]")
-@click.option("-m", "--selected", type=int, help="Passages kept by glimmer.  [default: as trained]")
-@click.option("--batch", default=8, show_default=True, help="Questions at a time.")
-@click.option("--retriever", help="The retriever, where it is not at the place that the build found it.")
-@options.JSON
-def answer(
-    corpus: str,
-    asked: tuple[str, ...],
-    reader: str,
-    task: Path | None,
-    out: Path | None,
-    source: str | None,
-    version: str | None,
-    retrieved: int | None,
-    selected: int | None,
-    batch: int,
-    retriever: str | None,
-    as_json: bool,
-) -> None:
-    """Answer QUESTIONs, or those of a task file, from CORPUS, and show the passages used."""
-    from pipeline.kilt import read_examples, write_predictions
-    from pipeline.reading.answers import QuestionAnswerer, predictions
-    from retrieval import open_corpus
-
-    if bool(asked) == (task is not None):
-        raise errors.CorpusError("give questions, or a task file with --task")
-    if (task is None) != (out is None):
-        raise errors.CorpusError("--task and --out go together: questions in, predictions out")
-    if task is not None and not task.is_file():
-        raise errors.CorpusError(f"{task} is not there; give a task file in KILT's format")
-    if version is not None and source == "text":
-        raise errors.CorpusError("--version names memory of the store, --from text reads none; leave one out")
-    opened = open_corpus(corpus, retriever=retriever)
-    answerer = QuestionAnswerer(
-        opened,
-        reader,
-        source=source,
-        version=version,
-        retrieved=retrieved,
-        selected=selected,
-        batch=min(batch, len(asked)) if asked else batch,
-    )
-    started = time.perf_counter()
-    if task is None:
-        found = list(answerer.answer(asked))
-        seconds = time.perf_counter() - started
-        for question, one in zip(asked, found, strict=True):
-            _show(opened, question, one, as_json)
-        if not as_json:
-            print(f"\nmemory from the {answerer.source}; {seconds:.2f} s with compilation")
-        return
-    assert out is not None
-    examples = list(read_examples(task))
-    answers = []
-    for one in answerer.answer([example.input for example in examples]):
-        answers.append(one)
-        if len(answers) % 500 == 0:
-            _log(f"{len(answers):,} of {len(examples):,} answered")
-    write_predictions(out, predictions(opened, examples, answers))
-    seconds = time.perf_counter() - started
-    if as_json:
-        print(json.dumps({"predictions": str(out), "examples": len(examples), "seconds": round(seconds, 3)}))
-        return
-    print(
-        f"{out}: {len(examples):,} answers, memory from the {answerer.source}, "
-        f"{seconds:.1f} s, {1000 * seconds / max(1, len(examples)):.1f} ms a question"
-    )
-    print(f"  memcorpus evaluate {task} {out}")
-
-
-def _run_settings(corpus: str, given: dict[str, Any]) -> RunSettings:
-    from encoders.reader.config import GLIMMER, LUMEN, MEMORY_FID
+def _run_settings(corpus: str, given: dict[str, Any], asked: set[str]) -> RunSettings:
+    from encoders.reader.config import LUMEN, MEMORY_FID
     from encoders.reader.training import FROZEN, TRAINED, TrainingSettings
     from pipeline.reading.preparing import RunSettings
 
-    reader = _reader_settings(given)
-    system = given["system"]
-    frozen = system in (LUMEN, MEMORY_FID)
+    reader = _reader_settings(given, asked)
+    frozen = reader.config.system in (LUMEN, MEMORY_FID)
     training = TrainingSettings(
         memory_encoder=given["memory_encoder"] or (FROZEN if frozen else TRAINED),
         selected=given["training_selected"] or reader.selected,
@@ -211,7 +127,7 @@ def _run_settings(corpus: str, given: dict[str, Any]) -> RunSettings:
         batch=given["batch"],
         micro_batch=given["micro_batch"] or given["batch"],
         dropout=given["dropout"],
-        distillation=given["distillation"] if system == GLIMMER else 0.0,
+        distillation=given["distillation"] if reader.config.reranks else 0.0,
         temperature=given["temperature"],
         seed=given["seed"],
     )
@@ -231,7 +147,8 @@ def _run_settings(corpus: str, given: dict[str, Any]) -> RunSettings:
     )
 
 
-def _reader_settings(given: dict[str, Any]) -> ReaderSettings:
+def _reader_settings(given: dict[str, Any], asked: set[str]) -> ReaderSettings:
+    """What was asked for; the rest is a reader's own where training begins with one."""
     from encoders.reader import folder
     from encoders.reader.config import GLIMMER, preset
     from encoders.t5_config import parse_live_proportion
@@ -239,6 +156,16 @@ def _reader_settings(given: dict[str, Any]) -> ReaderSettings:
     def share(name: str) -> Fraction | None:
         return None if given[name] is None else parse_live_proportion(given[name])
 
+    templates: dict[str, str] = {}
+    if folder.is_reader(given["model"]):
+        own = folder.open_reader(given["model"]).settings
+        if "system" in asked and given["system"] != own.config.system:
+            raise errors.MismatchError(
+                f"{given['model']} is a {own.config.system}, --system asks for {given['system']}; leave that "
+                "out, or begin with a T5"
+            )
+        templates = {"template": own.template, "question_template": own.question_template}
+        given = given | {name: value for name, value in _options_of(own).items() if name not in asked}
     shape, layers = folder.read_t5(given["model"])
     config = preset(
         given["system"],
@@ -259,7 +186,26 @@ def _reader_settings(given: dict[str, Any]) -> ReaderSettings:
         answer_tokens=given["answer_tokens"],
         retrieved=given["retrieved"],
         selected=selected,
+        **templates,
     )
+
+
+def _options_of(settings: ReaderSettings) -> dict[str, Any]:
+    """A reader's settings as the options that would give them."""
+    config = settings.config
+    beta = config.rerank_proportion
+    return {
+        "system": config.system,
+        "live_proportion": str(config.live_proportion),
+        "rerank_proportion": None if beta is None else str(beta),
+        "pooling": config.pooling,
+        "question_tokens": config.question_tokens,
+        "compute_dtype": settings.compute_dtype,
+        "max_tokens": settings.max_tokens,
+        "answer_tokens": settings.answer_tokens,
+        "retrieved": settings.retrieved,
+        "selected": settings.selected,
+    }
 
 
 def _files(given: tuple[str, ...]) -> dict[str, Path]:
@@ -272,43 +218,3 @@ def _files(given: tuple[str, ...]) -> dict[str, Path]:
             raise errors.CorpusError(f"task {name} is given twice")
         found[name] = Path(path)
     return found
-
-
-def _show(corpus: Corpus, question: str, one: Answered, as_json: bool) -> None:
-    order = sorted(one.passages, key=lambda read: (not read.read, -(read.score or 0.0)))
-    rows = corpus.passages([read.passage_id for read in order]).to_pylist()
-    if as_json:
-        passages = [
-            {
-                "passage_id": read.passage_id,
-                "title": row["title"],
-                "section": row["section"],
-                "score": read.score,
-                "read": read.read,
-            }
-            for read, row in zip(order, rows, strict=True)
-        ]
-        print(
-            json.dumps(
-                {
-                    "question": question,
-                    "answer": one.text,
-                    "log_probability": one.log_probability,
-                    "passages": passages,
-                },
-                ensure_ascii=False,
-            )
-        )
-        return
-    print(f"{question}\n  {one.text}")
-    read = [(passage, row) for passage, row in zip(order, rows, strict=True) if passage.read]
-    for passage, row in read[:5]:
-        score = "" if passage.score is None else f"{passage.score:7.3f} "
-        text = " ".join(row["text"].split())
-        print(f"    {score}{row['title']}: {text[:88]}{'...' if len(text) > 88 else ''}")
-    if len(read) > 5:
-        print(f"    and {len(read) - 5} passages more")
-
-
-def _log(text: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
