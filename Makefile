@@ -23,7 +23,7 @@ $(VENV)/bench.stamp: $(VENV)/dev.stamp
 	$(PIP) install -c constraints.txt -e '.[dev,bench]'
 	touch $@
 
-# Builds the memory corpus of a small encyclopedia with small models made on the spot, and reads it.
+# Builds the memory corpus of a small encyclopedia with small models that lie in the project, and reads it.
 demo: $(VENV)/build.stamp
 	$(BIN)/python -m examples.miniwiki demo $(DEMO)
 
