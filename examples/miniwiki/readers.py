@@ -53,6 +53,8 @@ LIVE, RERANK = "1/2", "1/2"
 RETRIEVED, SELECTED = 4, 2
 # Learning rates: from nothing, of a model that reads already, and at the end.
 COARSE, FINE, FINEST = 2e-2, 5e-3, 2e-3
+# τ of the distillation: a score that begins at random tells passages apart sooner (GLIMMER's other choice).
+TEMPERATURE = 0.1
 
 
 def initial_t5(
@@ -305,6 +307,7 @@ def training_settings(
     seed: int = 0,
 ) -> TrainingSettings:
     """For models this small, and never trained before: large steps, and nothing dropped."""
+    ranks = selected is not None and distillation > 0
     return TrainingSettings(
         memory_encoder=memory_encoder,
         selected=selected,
@@ -313,7 +316,8 @@ def training_settings(
         batch=batch,
         micro_batch=batch,
         dropout=0.0,
-        distillation=0.0 if selected is None else distillation,
+        distillation=distillation if ranks else 0.0,
+        temperature=TEMPERATURE if ranks else 1.0,
         seed=seed,
     )
 
