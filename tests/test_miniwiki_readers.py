@@ -99,13 +99,14 @@ def test_the_models_are_made_by_one_call_that_can_be_repeated(tmp_path: Path) ->
         vocabulary=600,
         whole_steps=3,
         split_steps=2,
-        many_steps=2,
+        ranked_steps=2,
         fine_steps=2,
+        finest_steps=2,
         batch=8,
         many_batch=4,
     )
     scores = readers.make_readers(tmp_path, GTR, recipe)
-    assert list(scores) == ["whole", "split", "many", "fine"]
+    assert list(scores) == ["whole", "split", "ranked", "fine", "finest"]
     made = open_reader(tmp_path / readers.GLIMMER_NAME)
     assert made.settings.retrieved == readers.RETRIEVED
     assert made.settings.selected == readers.SELECTED
