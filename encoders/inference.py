@@ -30,8 +30,8 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from encoders import sharding
 from encoders.sharding import DATA, MODEL, TensorSource
-from encoders.t5 import COMPUTE_DTYPES, relative_position_buckets
-from encoders.t5_config import T5Config
+from encoders.t5 import relative_position_buckets
+from encoders.t5_config import T5Config, require_compute_dtype
 
 Weights = dict[str, Any]
 
@@ -63,7 +63,8 @@ class Encoder:
         compute_dtype: str = "float32",
         mesh: Mesh | None = None,
     ) -> None:
-        _require(config, layers, compute_dtype)
+        config.require_layers(layers)
+        require_compute_dtype(compute_dtype)
         self.config, self.layers, self.compute_dtype = config, layers, compute_dtype
         self.mesh = sharding.mesh_for(config, layers, compute_dtype) if mesh is None else mesh
         parameters = sharding.parameters(config, layers, compute_dtype)
@@ -106,13 +107,6 @@ def _on_cpu(mesh: Mesh) -> bool:
     return bool(mesh.devices.flat[0].platform == "cpu")
 
 
-def _require(config: T5Config, layers: int, compute_dtype: str) -> None:
-    if not 0 <= layers <= config.layers:
-        raise ValueError(f"{layers} layers of an encoder of {config.layers} cannot be run")
-    if compute_dtype not in COMPUTE_DTYPES:
-        raise ValueError(f"compute_dtype is {compute_dtype!r}, wanted one of {', '.join(COMPUTE_DTYPES)}")
-
-
 def program(
     config: T5Config,
     layers: int,
@@ -127,7 +121,8 @@ def program(
     Lowered from the parameters' structs (`sharding.Parameter.struct`) it needs no weights. `one_by_one`: the
     attention of a row after that of another; None: on CPUs.
     """
-    _require(config, layers, compute_dtype)
+    config.require_layers(layers)
+    require_compute_dtype(compute_dtype)
     specs = jax.tree.map(lambda p: p.spec, sharding.parameters(config, layers, compute_dtype))
     dtype = jnp.dtype(compute_dtype)
     if one_by_one is None:

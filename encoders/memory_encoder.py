@@ -20,7 +20,7 @@ import numpy.typing as npt
 from encoders import batching, compiling, fingerprint, model_folder, weights
 from encoders.fingerprint import Fingerprint
 from encoders.model_folder import ModelFolderError
-from encoders.t5_config import T5Config, memory_layers
+from encoders.t5_config import T5Config, memory_layers, require_compute_dtype
 from encoders.template import MEMORY_TEMPLATE, PassageTemplate
 from encoders.tokenizing import Tokenizer
 from encoders.tokenizing import Tokens as Tokens
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from encoders.quantizing import CoderLike
 
-COMPUTE_DTYPES = ("float32", "bfloat16")
 STORED_DTYPES = tuple(np.dtype(kind) for kind in (np.float32, np.float16, ml_dtypes.bfloat16))
 
 # LUMEN and GLIMMER encode passages of up to 304 tokens (PAPERS: Tokens).
@@ -360,8 +359,7 @@ def _examine(
     template: str,
 ) -> tuple[Path, T5Config, int, dict[str, model_folder.Tensor], Fingerprint]:
     """Folder, config, number of layers, their tensors, and the fingerprint."""
-    if compute_dtype not in COMPUTE_DTYPES:
-        raise ValueError(f"compute_dtype is {compute_dtype!r}, wanted one of {', '.join(COMPUTE_DTYPES)}")
+    require_compute_dtype(compute_dtype)
     if max_tokens < 2:
         raise ValueError(f"max_tokens is {max_tokens}, wanted 2 or more: a token and EOS")
     PassageTemplate(template)

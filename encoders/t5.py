@@ -30,9 +30,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from encoders import weights
-from encoders.t5_config import T5Config
-
-COMPUTE_DTYPES = ("float32", "bfloat16")
+from encoders.t5_config import T5Config, require_compute_dtype
 
 # A tensor by its canonical name, as in `weights.tensor_shapes`: matrices are [out, in].
 TensorSource = Callable[[str], np.ndarray]
@@ -241,10 +239,8 @@ class T5Encoder(nnx.Module):  # type: ignore[misc]
         compute_dtype: str = "float32",
         stored_dtype: str | None = None,
     ) -> None:
-        if not 0 <= layers <= config.layers:
-            raise ValueError(f"{layers} layers of an encoder of {config.layers} cannot be run")
-        if compute_dtype not in COMPUTE_DTYPES:
-            raise ValueError(f"compute_dtype is {compute_dtype!r}, wanted one of {', '.join(COMPUTE_DTYPES)}")
+        config.require_layers(layers)
+        require_compute_dtype(compute_dtype)
         dtype = jnp.dtype(compute_dtype)
         stored = jnp.dtype(stored_dtype or compute_dtype)
         self.config = config

@@ -15,6 +15,8 @@ from typing import Any
 
 FEED_FORWARDS = ("gated-gelu", "relu")
 MODEL_TYPES = ("t5", "mt5")
+# Of matrix products.
+COMPUTE_DTYPES = ("float32", "bfloat16")
 
 # What transformers assumes when config.json does not say: T5 1.0's files lack the key, mT5 never
 # had anything but gated GELU.
@@ -77,6 +79,13 @@ class T5Config:
                 f"feed_forward is {self.feed_forward!r}, wanted one of {', '.join(FEED_FORWARDS)}"
             )
 
+    def require_layers(self, layers: int) -> None:
+        """Raises:
+        ValueError: the encoder has not so many layers to run.
+        """
+        if not 0 <= layers <= self.layers:
+            raise ValueError(f"{layers} layers of an encoder of {self.layers} cannot be run")
+
     @property
     def inner(self) -> int:
         """Width of all heads together, heads * d_kv."""
@@ -112,6 +121,14 @@ class T5Config:
             relative_max_distance=raw.get("relative_attention_max_distance", 128),
             norm_epsilon=raw.get("layer_norm_epsilon", 1e-6),
         )
+
+
+def require_compute_dtype(compute_dtype: str) -> None:
+    """Raises:
+    ValueError: it is none of `COMPUTE_DTYPES`.
+    """
+    if compute_dtype not in COMPUTE_DTYPES:
+        raise ValueError(f"compute_dtype is {compute_dtype!r}, wanted one of {', '.join(COMPUTE_DTYPES)}")
 
 
 def _require_positive_int(name: str, value: object) -> None:

@@ -12,11 +12,10 @@ from typing import Any, Final
 
 from encoders import batching, template
 from encoders.retriever import BACKENDS
-from encoders.t5_config import parse_live_proportion
+from encoders.t5_config import COMPUTE_DTYPES, parse_live_proportion
 from pipeline import passages
 from storage import codecs, errors, vector_array
 
-COMPUTE_DTYPES: Final = ("bfloat16", "float32")
 MAX_TOKENS: Final = 304
 SPLIT_BYTES: Final = 32 << 20
 MAX_QUARANTINED: Final = 0.01

@@ -24,7 +24,7 @@ from encoders import memory_encoder, model_folder, weights
 from encoders.fingerprint import Fingerprint
 from encoders.model_folder import ModelFolderError
 from encoders.reader.config import SEPARATE, ReaderConfig
-from encoders.t5_config import T5Config
+from encoders.t5_config import T5Config, require_compute_dtype
 from encoders.template import MEMORY_TEMPLATE, PassageTemplate
 
 if TYPE_CHECKING:
@@ -73,11 +73,7 @@ class ReaderSettings:
     selected: int | None = None
 
     def __post_init__(self) -> None:
-        if self.compute_dtype not in memory_encoder.COMPUTE_DTYPES:
-            raise ValueError(
-                f"compute_dtype is {self.compute_dtype!r}, "
-                f"wanted one of {', '.join(memory_encoder.COMPUTE_DTYPES)}"
-            )
+        require_compute_dtype(self.compute_dtype)
         for name, least in (("max_tokens", 2), ("answer_tokens", 2), ("retrieved", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted {least} or more")
