@@ -63,6 +63,8 @@ def demo(folder: Path) -> None:
         f"{np.diff(memory.offsets).min()} to {np.diff(memory.offsets).max()} tokens a passage"
     )
     _say(f"  padded {list(values.shape)}, mask {list(mask.shape)}, {mask.mean():.0%} of it tokens")
-    _memcorpus("answer", str(corpus_folder), *QUESTIONS, "--reader", _shown(MODELS / GLIMMER_NAME))
+    # Of the passages retrieved the one that the reader's score puts first.
+    kept = ("-m", "1")
+    _memcorpus("answer", str(corpus_folder), *QUESTIONS, "--reader", _shown(MODELS / GLIMMER_NAME), *kept)
     _memcorpus("verify", str(corpus_folder), "--full")
     _say(f"\nthe corpus lies in {corpus_folder.resolve()}")

@@ -53,8 +53,8 @@ LIVE, RERANK = "1/2", "1/2"
 # k and m. In training the reader reads all k: with the m best of a score that is yet to learn it would be
 # asked for answers that nothing tells, and unlearn to copy.
 RETRIEVED, SELECTED = 4, 2
-# Learning rates: from nothing, of a model that reads already, and at the end.
-COARSE, FINE, FINEST = 2e-2, 5e-3, 2e-3
+# Learning rates: from nothing, and of a model that reads already.
+COARSE, FINE = 2e-2, 5e-3
 
 
 def initial_t5(
@@ -155,7 +155,7 @@ class Recipe:
         whole_steps: of the T5, as FiD on one passage that tells the answer.
         split_steps: after that as GLIMMER, its lower layers reading question and passage apart.
         ranked_steps: of several passages, one of which tells the answer; the score is learned.
-        fine_steps, finest_steps: the same at smaller rates.
+        fine_steps: the same at a smaller rate.
         batch: questions of a step.
         many_batch: the same, of several passages.
     """
@@ -166,7 +166,6 @@ class Recipe:
     split_steps: int = 300
     ranked_steps: int = 600
     fine_steps: int = 800
-    finest_steps: int = 400
     batch: int = 64
     many_batch: int = 24
 
@@ -217,12 +216,11 @@ def make_readers(out: Path, gtr: Path, recipe: Recipe, *, seed: int = 0) -> dict
         for name, steps, rate in (
             ("ranked", recipe.ranked_steps, COARSE),
             ("fine", recipe.fine_steps, FINE),
-            ("finest", recipe.finest_steps, FINEST),
         ):
             made = train(name, settings(made, several, steps, selected=RETRIEVED, learning_rate=rate))
         _plain(made, t5)
         shutil.copytree(made, glimmer)
-        (glimmer / "README.md").write_text(_card(recipe, scores["finest"]), encoding="utf-8")
+        (glimmer / "README.md").write_text(_card(recipe, scores["fine"]), encoding="utf-8")
     return scores
 
 
@@ -236,7 +234,6 @@ def _card(recipe: Recipe, scores: Mapping[str, float]) -> str:
         selected=SELECTED,
         coarse=COARSE,
         finer=FINE,
-        finest=FINEST,
         scores=", ".join(f"{task} {100 * score:.1f} %" for task, score in scores.items()),
     )
 
@@ -342,15 +339,15 @@ and tests; it knows nothing else, and is often wrong even there. Made by
    trained as FiD on one passage that tells the answer, {whole_steps} steps of {batch} questions.
 2. From it, with its lower layers reading question and passage apart, {split_steps} steps more.
 3. With {retrieved} passages, one of which tells the answer, its score trained by distillation:
-   {ranked_steps} steps of {many_batch} questions, then {fine_steps} and {finest_steps} at smaller
-   rates. It read all of them; asked, it reads the {selected} best. The score is of the mean over the
-   tokens: with a single live layer before it, a first token has not met the words of both texts.
+   {ranked_steps} steps of {many_batch} questions, then {fine_steps} at a smaller rate. It read all of
+   them; asked, it reads the {selected} best. The score is of the mean over the tokens: with a single live
+   layer before it, a first token has not met the words of both texts.
 
 Facts (claims) it has not learned to check.
 
 Questions, slots and claims are about {invented} entities that were made up, and about those of the
 tables' train split; the best step was chosen on the dev split, and the test split was not looked at.
-Adafactor, no dropout; learning rate {coarse}, for 2 {finer}, for 3 {coarse}, {finer} and {finest}. All
+Adafactor, no dropout; learning rate {coarse}, for 2 {finer}, for 3 {coarse} and {finer}. All
 text is the project's own.
 
 Exact match on the dev split: {scores}.
