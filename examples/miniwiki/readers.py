@@ -346,7 +346,7 @@ and tests; it knows nothing else, and is often wrong even there. Made by
 Facts (claims) it has not learned to check.
 
 Questions, slots and claims are about {invented} entities that were made up, and about those of the
-tables' train split; the best step was chosen on the dev split, and the test split was not looked at.
+tables' train split; the best step was chosen on the dev split, and nothing on the test split.
 Adafactor, no dropout; learning rate {coarse}, for 2 {finer}, for 3 {coarse} and {finer}. All
 text is the project's own.
 
