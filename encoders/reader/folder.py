@@ -23,7 +23,15 @@ import numpy as np
 from encoders import memory_encoder, model_folder, weights
 from encoders.fingerprint import Fingerprint
 from encoders.model_folder import ModelFolderError
-from encoders.reader.config import SEPARATE, ReaderConfig
+from encoders.reader.config import ReaderConfig
+from encoders.reader.names import (
+    LIVE_BIAS,
+    QUESTION,
+    SCORE_BIAS,
+    SCORE_NORM,
+    SCORE_WEIGHT,
+    extra_shapes,
+)
 from encoders.t5_config import T5Config, require_compute_dtype
 from encoders.template import MEMORY_TEMPLATE, PassageTemplate
 
@@ -35,12 +43,6 @@ EXTRA_WEIGHTS: Final = "reader.safetensors"
 FORMAT: Final = 1
 # What a hub name downloads of a reader.
 PATTERNS: Final = (*model_folder.ENCODER_PATTERNS, SETTINGS, EXTRA_WEIGHTS)
-
-LIVE_BIAS: Final = "live.relative_attention_bias.weight"
-SCORE_NORM: Final = "score.norm.weight"
-SCORE_WEIGHT: Final = "score.weight"
-SCORE_BIAS: Final = "score.bias"
-QUESTION: Final = "question."
 
 QUESTION_TEMPLATE: Final = "question: {text}"
 
@@ -204,20 +206,6 @@ def read_t5(name_or_folder: str | Path) -> tuple[T5Config, int]:
             "0 and 1, as every published T5 has"
         )
     return config, int(layers)
-
-
-def extra_shapes(config: ReaderConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of `reader.safetensors`."""
-    d = config.t5.d_model
-    shapes: dict[str, tuple[int, ...]] = {}
-    if config.live_layers and config.memory_layers:
-        shapes[LIVE_BIAS] = (config.t5.relative_buckets, config.t5.heads)
-    if config.reranks:
-        shapes |= {SCORE_NORM: (d,), SCORE_WEIGHT: (d,), SCORE_BIAS: ()}
-    if config.question_encoder == SEPARATE:
-        encoder = weights.tensor_shapes(config.t5, config.memory_layers)
-        shapes |= {QUESTION + name: shape for name, shape in encoder.items()}
-    return shapes
 
 
 def save(reader: Reader, settings: ReaderSettings, folder: Path, *, like: Path) -> None:

@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool, Float, Int
 from encoders import t5, weights
 from encoders.reader.config import FIRST, SEPARATE, ReaderConfig
 from encoders.reader.decoder import T5Decoder
-from encoders.reader.folder import LIVE_BIAS, QUESTION, SCORE_BIAS, SCORE_NORM, SCORE_WEIGHT
+from encoders.reader.names import LIVE_BIAS, QUESTION, SCORE_BIAS, SCORE_NORM, SCORE_WEIGHT
 from encoders.t5 import Block, Drop, RMSNorm, T5Encoder, TensorSource, keep
 
 

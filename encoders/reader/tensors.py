@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from encoders import weights
-from encoders.reader import folder
+from encoders.reader import names
 from encoders.reader.decoder import Attention, T5Decoder
 from encoders.reader.model import Reader
 from encoders.t5 import Block, FeedForward, T5Encoder
@@ -31,15 +31,15 @@ def named(reader: Reader) -> tuple[Named, Named]:
         whole[_encoder_name(weights.FINAL_NORM)] = _array(reader.live.final_norm.scale)
         table = _array(reader.live.relative_bias)
         if reader.config.memory_layers:
-            extra[folder.LIVE_BIAS] = table
+            extra[names.LIVE_BIAS] = table
         else:
             whole[_encoder_name(weights.RELATIVE_BIAS)] = table
     if reader.question_encoder is not None:
-        extra |= {folder.QUESTION + n: values for n, values in _encoder(reader.question_encoder).items()}
+        extra |= {names.QUESTION + n: values for n, values in _encoder(reader.question_encoder).items()}
     if reader.score is not None:
-        extra[folder.SCORE_NORM] = _array(reader.score.norm.scale)
-        extra[folder.SCORE_WEIGHT] = _array(reader.score.weight)
-        extra[folder.SCORE_BIAS] = _array(reader.score.bias)
+        extra[names.SCORE_NORM] = _array(reader.score.norm.scale)
+        extra[names.SCORE_WEIGHT] = _array(reader.score.weight)
+        extra[names.SCORE_BIAS] = _array(reader.score.bias)
     return whole | _decoder(reader.decoder), extra
 
 
