@@ -259,7 +259,7 @@ def table(out: Path) -> str:
         each = " | ".join(f"{100 * mean(task):.1f}" for task in TASKS)
         lines.append(
             f"| {name} | {point} | {100 * mean('mean'):.1f}{spread} | {each} | {mean('mflop'):,.1f} | "
-            f"{mean('ms'):.2f} | {len(rows)} |"
+            f"{statistics.median(row['ms'] for row in rows):.2f} | {len(rows)} |"
         )
     return "\n".join(lines)
 
