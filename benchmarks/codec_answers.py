@@ -18,10 +18,10 @@ from pathlib import Path
 from benchmarks.store.report import columns
 from encoders.reader import open_reader
 from examples.miniwiki import demo, export, readers, retriever, tasks
-from pipeline import build, kilt, reencode, versions
-from pipeline.reading import answers, questions
-from pipeline.reencode import ReencodeSettings
-from pipeline.settings import BuildSettings
+from pipeline.components.settings import BuildSettings
+from pipeline.jobs import build, reencode, versions
+from pipeline.jobs.reencode import ReencodeSettings
+from pipeline.readers import answers, kilt, questions
 from retrieval import open_corpus
 from retrieval.corpus import Corpus
 from storage import manifest

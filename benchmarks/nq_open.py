@@ -11,8 +11,8 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator
 
-from pipeline import kilt
-from pipeline.kilt import Example, Output
+from pipeline.readers import kilt
+from pipeline.readers.kilt import Example, Output
 
 
 def task(lines: Iterable[str]) -> Iterator[Example]:

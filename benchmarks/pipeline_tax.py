@@ -33,7 +33,7 @@ import numpy as np
 from encoders.memory_encoder import MemoryEncoder
 from encoders.retriever import Retriever
 from encoders.template import MEMORY_TEMPLATE, RETRIEVER_TEMPLATE, PassageTemplate
-from pipeline import articles, passages, sources
+from pipeline.text import articles, passages, sources
 from retrieval import open_corpus
 
 ALPHA = Fraction(1, 3)

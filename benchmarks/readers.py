@@ -34,10 +34,10 @@ from encoders.reader import answering, open_reader
 from encoders.reader.model import Reader
 from examples.miniwiki import readers
 from examples.miniwiki.tasks import TASKS
-from pipeline import kilt
-from pipeline.costs import flops
-from pipeline.reading import questions, run
-from pipeline.reading.collate import Collator
+from pipeline.accounts import flops
+from pipeline.readers import kilt, questions
+from pipeline.readers.collate import Collator
+from pipeline.readers.training import run
 from retrieval import open_corpus
 from retrieval.corpus import Corpus
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import mwparserfromhell
 
 from examples.miniwiki.export import write_dump
-from pipeline import articles, passages, sources
+from pipeline.text import articles, passages, sources
 
 
 def measure(path: Path) -> str:

@@ -25,8 +25,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import kilt
-from pipeline.kilt import Example, Output, Prediction, Provenance
+from pipeline.readers import kilt
+from pipeline.readers.kilt import Example, Output, Prediction, Provenance
 from retrieval import Corpus, open_corpus
 
 KS = (1, 5, 20, 100)

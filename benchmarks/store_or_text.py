@@ -25,9 +25,9 @@ from encoders import PUBLISHED_SIZES
 from encoders.reader import ReaderSettings, folder, preset
 from encoders.reader.model import Reader
 from examples.miniwiki.export import write_dump
-from pipeline import build
-from pipeline.reading.answers import STORE, TEXT, QuestionAnswerer
-from pipeline.settings import BuildSettings
+from pipeline.components.settings import BuildSettings
+from pipeline.jobs import build
+from pipeline.readers.answers import STORE, TEXT, QuestionAnswerer
 from retrieval import open_corpus
 from retrieval.corpus import Corpus
 

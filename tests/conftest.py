@@ -42,7 +42,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def settings(dump: DumpTruth, models: Path) -> Any:
     """What the shared corpus is built with; several splits and shards."""
-    from pipeline.settings import BuildSettings
+    from pipeline.components.settings import BuildSettings
 
     return BuildSettings(
         sources=(f"mediawiki:{dump.path}",),
@@ -58,7 +58,7 @@ def settings(dump: DumpTruth, models: Path) -> Any:
 @pytest.fixture(scope="session")
 def corpus(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A built corpus, for reading."""
-    from pipeline.build import build
+    from pipeline.jobs.build import build
 
     return build(settings, tmp_path_factory.mktemp("built") / "corpus").root
 
@@ -72,7 +72,7 @@ def corpus_copy(corpus: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Runs `memcorpus ARGUMENTS` in this process: (status, stdout, stderr)."""
-    from pipeline import cli
+    from pipeline.cli import main as cli
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["memcorpus", *map(str, arguments)])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import reencode
-from pipeline.reencode import ReencodeSettings
+from pipeline.jobs import reencode
+from pipeline.jobs.reencode import ReencodeSettings
 
 
 def add_version(root: Path, codec_name: str, *, alias: str | None = None) -> str:

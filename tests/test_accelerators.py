@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import accelerators, worker
+from pipeline.units import accelerators, worker
 
 ROOT = Path(__file__).parents[1]
 TWO = """GPU 0: NVIDIA H200 (UUID: GPU-1a)
@@ -47,7 +47,7 @@ def asked(number: int, workers: int, folder: Path, listed: str | None, **environ
         (folder / "nvidia-smi").chmod(0o755)
     code = (
         "import os, sys, types\n"
-        "from pipeline import worker\n"
+        "from pipeline.units import worker\n"
         "def main(_):\n"
         "    assert not {'jax', 'torch'} & set(sys.modules)\n"
         "    names = ('CUDA_VISIBLE_DEVICES', 'XLA_PYTHON_CLIENT_MEM_FRACTION')\n"

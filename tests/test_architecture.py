@@ -22,7 +22,7 @@ ALLOWED = {
 LAZY = {"retrieval": {"encoders"}}
 
 # Libraries of training: what they keep and return stays behind one file each.
-ONLY = {"optax": "encoders/reader/training.py", "orbax": "pipeline/reading/checkpoints.py"}
+ONLY = {"optax": "encoders/reader/training.py", "orbax": "pipeline/readers/training/checkpoints.py"}
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:

@@ -16,9 +16,11 @@ from transformers import AutoTokenizer, T5EncoderModel
 
 from encoders import batching
 from examples.miniwiki.export import DumpTruth
-from pipeline import articles, jobs, passages, runner, sources
-from pipeline.build import build
-from pipeline.settings import BuildSettings
+from pipeline.components.settings import BuildSettings
+from pipeline.jobs.build import build
+from pipeline.text import articles, passages, sources
+from pipeline.units import runner
+from pipeline.units import stages as jobs
 from retrieval import open_corpus
 from storage import errors, files, manifest, shard_files
 from storage import verify as verification
@@ -231,7 +233,7 @@ def test_interrupted_anywhere_it_ends_with_the_same_bytes(
 def test_what_a_resume_finds_damaged_is_done_again(
     corpus: Path, settings: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline import commit
+    from pipeline.jobs import commit
 
     out = tmp_path / "corpus"
 
@@ -261,7 +263,7 @@ def test_what_a_resume_finds_damaged_is_done_again(
 def test_a_resume_with_other_settings_is_refused(
     settings: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.stages import encode_shards
+    from pipeline.components.memory import encode as encode_shards
 
     out = tmp_path / "corpus"
 
@@ -288,7 +290,7 @@ def test_a_killed_worker_ends_the_job(
     import os
     import signal
 
-    from pipeline import progress
+    from pipeline.units import progress
 
     out = tmp_path / "corpus"
     killed = []
@@ -381,7 +383,7 @@ def test_a_resume_reads_the_files_it_was_given(
     settings: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The source has moved meanwhile, and another of the same name lies where it was."""
-    from pipeline.stages import read_passages
+    from pipeline.components.passages import read as read_passages
 
     def source(folder: str, word: str) -> str:
         (tmp_path / folder).mkdir(exist_ok=True)
@@ -410,7 +412,7 @@ def test_a_source_that_changes_while_it_is_read_is_refused(
 ) -> None:
     import shutil
 
-    from pipeline import progress
+    from pipeline.units import progress
 
     copy = Path(shutil.copy(dump.path, tmp_path / "dump.xml.bz2"))
 

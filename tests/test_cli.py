@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from examples.miniwiki.export import DumpTruth
-from pipeline import statistics
+from pipeline.accounts import statistics
 from retrieval import open_corpus
 from tests.commands import Command, refused
 

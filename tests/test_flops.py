@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encoders.t5_config import PUBLISHED_SIZES
-from pipeline.costs import flops
+from pipeline.accounts import flops
 from storage import errors
 
 XXL = PUBLISHED_SIZES["xxl"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import versions
+from pipeline.jobs import versions
 from retrieval import open_corpus
 from storage import verify as verification
 from tests.golden.make import FOLDER, expectations

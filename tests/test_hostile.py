@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import versions
+from pipeline.jobs import versions
 from retrieval import open_corpus
 from storage import errors, file_list, files, manifest
 from storage import verify as verification

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from examples.miniwiki.export import DumpTruth
-from pipeline import worker
+from pipeline.units import worker
 from tests.test_build import content
 
 pytestmark = pytest.mark.slow

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import reencode, repair, versions, work
-from pipeline.reencode import ReencodeSettings
+from pipeline.jobs import reencode, repair, versions
+from pipeline.jobs.reencode import ReencodeSettings
+from pipeline.units import work
 from retrieval import open_corpus
 from storage import errors, manifest
 from storage import verify as verification

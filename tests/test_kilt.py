@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import kilt
-from pipeline.kilt import Example, KiltError, Output, Prediction, Provenance, scores
+from pipeline.readers import kilt
+from pipeline.readers.kilt import Example, KiltError, Output, Prediction, Provenance, scores
 from tests.commands import Command
 
 

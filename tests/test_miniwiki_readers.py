@@ -11,10 +11,10 @@ import pytest
 
 from encoders.reader import open_reader
 from examples.miniwiki import demo, export, readers, retriever, tasks
-from pipeline import build
-from pipeline.reading import questions
-from pipeline.reading.answers import QuestionAnswerer
-from pipeline.settings import BuildSettings
+from pipeline.components.settings import BuildSettings
+from pipeline.jobs import build
+from pipeline.readers import questions
+from pipeline.readers.answers import QuestionAnswerer
 from retrieval import open_corpus
 from retrieval.corpus import Corpus
 

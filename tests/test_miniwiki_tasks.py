@@ -18,8 +18,9 @@ from examples.miniwiki import articles, relations, tables
 from examples.miniwiki.__main__ import main
 from examples.miniwiki.questions import asked_of, subject_of
 from examples.miniwiki.tasks import SPLITS, TASKS
-from pipeline import kilt, passages, sources
-from pipeline.articles import Article
+from pipeline.readers import kilt
+from pipeline.text import passages, sources
+from pipeline.text.articles import Article
 
 INVENTED = 700
 Examples = dict[str, list[dict[str, Any]]]

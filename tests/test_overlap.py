@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from pipeline import overlap, runner, statistics, work
+from pipeline.accounts import statistics
+from pipeline.units import overlap, runner, work
 from storage import receipts
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.articles import Article, Section
-from pipeline.passages import article_words, passages, split_text, word_spans
+from pipeline.text.articles import Article, Section
+from pipeline.text.passages import article_words, passages, split_text, word_spans
 
 WORD = st.text(
     st.characters(codec="utf-8", exclude_categories=("Zs", "Zl", "Zp", "Cc", "Cs")), min_size=1, max_size=12

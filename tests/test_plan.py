@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from encoders.t5_config import PUBLISHED_SIZES
 from examples.miniwiki.export import DumpTruth
-from pipeline import plan, sources
-from pipeline.costs import estimate, inputs, prices
+from pipeline.accounts import prices
+from pipeline.accounts.plan import estimate, inputs
+from pipeline.accounts.plan import from_source as plan
+from pipeline.text import sources
 from storage import codecs, costs, errors
 from tests.commands import Command
 from tests.test_cli import refused

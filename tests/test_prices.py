@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.costs import prices
+from pipeline.accounts import prices
 from storage import errors
 
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.kilt import read_examples
-from pipeline.kilt.tasks import Output
-from pipeline.reading import questions
-from pipeline.reading.answers import QuestionAnswerer
-from pipeline.reading.checkpoints import read_curve
-from pipeline.reencode import ReencodeSettings, reencode
+from pipeline.jobs.reencode import ReencodeSettings, reencode
+from pipeline.readers import questions
+from pipeline.readers.answers import QuestionAnswerer
+from pipeline.readers.kilt import read_examples
+from pipeline.readers.kilt.tasks import Output
+from pipeline.readers.training.checkpoints import read_curve
 from retrieval import open_corpus
 from storage import errors
 from tests.commands import Command, refused

@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer, T5EncoderModel
 
-from pipeline.build import build
-from pipeline.settings import BuildSettings
+from pipeline.components.settings import BuildSettings
+from pipeline.jobs.build import build
 from retrieval import Corpus, open_corpus
 
 # What no passage of prose holds, and markup that was not understood does.

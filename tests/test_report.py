@@ -16,9 +16,9 @@ import jsonschema
 import numpy as np
 import pytest
 
-from pipeline import statistics
-from pipeline.costs import built, corpus_report, prices
-from pipeline.show import page, plots, words
+from pipeline.accounts import prices, statistics
+from pipeline.accounts.report import built, corpus_report
+from pipeline.accounts.show import page, plots, words
 from retrieval import open_corpus
 from storage import file_list, files, manifest
 from tests.commands import Command
@@ -280,8 +280,9 @@ def test_a_report_opens_no_array(corpus: Path) -> None:
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from pipeline.costs import corpus_report, prices\n"
-        "from pipeline.show import tables\n"
+        "from pipeline.accounts import prices\n"
+        "from pipeline.accounts.report import corpus_report\n"
+        "from pipeline.accounts.show import tables\n"
         "from rich.console import Console\n"
         "options = corpus_report.Options(prices=prices.read())\n"
         "found = corpus_report.corpus_report(Path(sys.argv[1]), options)\n"

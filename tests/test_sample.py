@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from examples.miniwiki.export import write_dump
-from pipeline import articles, passages, sources
-from pipeline.costs import sample
-from pipeline.costs.sample import Bounds, SampledPage
+from pipeline.accounts.plan import sample
+from pipeline.accounts.plan.sample import Bounds, SampledPage
+from pipeline.text import articles, passages, sources
 
 
 def passage_count(page: SampledPage) -> float:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.costs import flops, prices, serving
+from pipeline.accounts import flops, prices
+from pipeline.accounts.report import serving
 from storage import errors
 
 DEVICE = prices.Device(

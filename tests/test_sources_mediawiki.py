@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import articles, sources
-from pipeline.articles import Article, Dropped, Page, Quarantined
-from pipeline.sources import SourceError, Split, blocks, page_scan, streams
+from pipeline.text import articles, sources
+from pipeline.text.articles import Article, Dropped, Page, Quarantined
+from pipeline.text.sources import SourceError, Split, blocks, page_scan, streams
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "enwiki"
 BIG = 1 << 40
@@ -478,7 +478,7 @@ def test_invalid_utf_8_is_quarantined(tmp_path: Path) -> None:
 
 
 def test_a_parser_that_fails_costs_its_page_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline import wikitext
+    from pipeline.text import wikitext
 
     real = wikitext.sections
 

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import articles, sources
-from pipeline.articles import Article, Dropped, Page, Quarantined, Section
-from pipeline.sources import SourceError, Split, kilt, lines
-from pipeline.sources.base import Meter
+from pipeline.text import articles, sources
+from pipeline.text.articles import Article, Dropped, Page, Quarantined, Section
+from pipeline.text.sources import SourceError, Split, kilt, lines
+from pipeline.text.sources.base import Meter
 
 BIG = 1 << 40
 HYPOTHESIS = settings(

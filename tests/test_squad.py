@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import nq_open, squad
-from pipeline import kilt
+from pipeline.readers import kilt
 from retrieval import open_corpus
 
 WORDS = "the norse came from denmark to normandy and built a castle on the river".split()

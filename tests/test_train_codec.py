@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline import commit, memory_version, work
-from pipeline.build import build
-from pipeline.settings import BuildSettings
-from pipeline.stages import train_codec
+from pipeline.components.memory import train_codec
+from pipeline.components.memory import version as memory_version
+from pipeline.components.settings import BuildSettings
+from pipeline.jobs import commit
+from pipeline.jobs.build import build
+from pipeline.units import work
 from retrieval import open_corpus
 from storage import codec_parameters, codecs, errors, manifest
 from storage import verify as verification

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from encoders import batching
-from pipeline import memory_version, versions, work
-from pipeline import reencode as module
-from pipeline.reencode import ReencodeSettings
+from pipeline.components.memory import version as memory_version
+from pipeline.jobs import reencode as module
+from pipeline.jobs import versions
+from pipeline.jobs.reencode import ReencodeSettings
+from pipeline.units import work
 from retrieval import open_corpus
 from storage import errors, files, manifest
 from storage import verify as verification
@@ -59,7 +61,7 @@ def content(root: Path, below: str = "") -> dict[str, bytes]:
 def test_a_new_version_is_what_a_build_with_that_encoder_gives(
     two_versions: Path, corpus: Path, other_encoder: Path, settings: Any, tmp_path: Path
 ) -> None:
-    from pipeline.build import build
+    from pipeline.jobs.build import build
 
     direct = build(dataclasses.replace(settings, memory_encoder=str(other_encoder)), tmp_path / "direct").root
     found = manifest.Manifest.read(two_versions)
@@ -260,7 +262,7 @@ def test_a_machine_that_computes_otherwise_is_noticed(
 ) -> None:
     """A kernel that is off by some percent, on the way and afterwards."""
     from encoders.memory_encoder import MemoryEncoder
-    from pipeline.stages import encode_shards
+    from pipeline.components.memory import encode as encode_shards
 
     corpus = open_corpus(two_versions)
     encoder = versions.load_encoder(two_versions, None, "second")
@@ -362,8 +364,8 @@ def test_a_repair_that_comes_out_different_is_not_put_in_place(
     two_versions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from encoders.memory_encoder import MemoryEncoder
-    from pipeline import repair
-    from pipeline.stages import encode_shards
+    from pipeline.components.memory import encode as encode_shards
+    from pipeline.jobs import repair
 
     path = next(two_versions.glob("memory/*/values/c/1/0/0"))
     path.write_bytes(path.read_bytes()[:-1])
@@ -409,7 +411,7 @@ def test_a_version_whose_job_was_killed_after_its_commit_is_no_unfinished_one(
 def test_work_of_a_finished_version_is_in_nobodys_way(
     two_versions: Path, monkeypatch: pytest.MonkeyPatch, job: str
 ) -> None:
-    from pipeline.repair import repair
+    from pipeline.jobs.repair import repair
 
     with monkeypatch.context() as patch:
         patch.setattr(module.commit, "remove_work", lambda root: None)
@@ -434,7 +436,7 @@ def damage_shard(root: Path, version: str, shard: int) -> None:
 
 def test_repair_of_a_recoded_version_and_of_its_origin(two_versions: Path) -> None:
     """Whatever their names: the origin comes first."""
-    from pipeline.repair import repair
+    from pipeline.jobs.repair import repair
 
     codecs = ("float16", "float32", "turbo4", "turbo2")
     recoded = [reencode(two_versions, origin="second", codec=name, name=name) for name in codecs]
@@ -570,7 +572,7 @@ def test_batches_are_part_of_a_plan(
 
 
 def test_repair_makes_nothing_in_other_batches(two_versions: Path) -> None:
-    from pipeline.repair import repair
+    from pipeline.jobs.repair import repair
 
     with_batching(two_versions, batching.VERSION + 1)
     for pattern in ("memory/*/values/c/1/0/0", "vectors/*/c/2/0"):
@@ -584,8 +586,8 @@ def test_repair_makes_nothing_in_other_batches(two_versions: Path) -> None:
 
 def test_corpora_of_before_batches_were_numbered(two_versions: Path, settings: Any) -> None:
     """Repaired where the bytes come out the same, and left as they are by the command that built them."""
-    from pipeline.build import build
-    from pipeline.repair import repair
+    from pipeline.jobs.build import build
+    from pipeline.jobs.repair import repair
 
     # Their vectors are sentence-transformers'; these are jax's, so only memory can be repaired here.
     with_batching(two_versions, None)

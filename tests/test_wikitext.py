@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import wikitext
-from pipeline.wikitext import Namespaces
+from pipeline.text import wikitext
+from pipeline.text.wikitext import Namespaces
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data" / "enwiki"
 ENGLISH = Namespaces()

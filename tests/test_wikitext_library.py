@@ -12,7 +12,7 @@ import mwparserfromhell
 import pytest
 
 from examples.miniwiki.export import DumpTruth
-from pipeline.wikitext import Namespaces, sections
+from pipeline.text.wikitext import Namespaces, sections
 
 WORD = re.compile(r"\w+")
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from encoders.t5_config import PUBLISHED_SIZES, T5Config
-from pipeline.costs import flops
+from pipeline.accounts import flops
 
 MAX_TOKENS: Final = 304
 Ids = npt.NDArray[np.int32]

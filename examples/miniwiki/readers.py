@@ -36,9 +36,9 @@ from examples.miniwiki.export import write_dump
 from examples.miniwiki.pages import drafts
 from examples.miniwiki.retriever import passages_of, train_tokenizer
 from examples.miniwiki.tasks import TASKS, write_tasks
-from pipeline import build
-from pipeline.reading import run
-from pipeline.settings import BuildSettings
+from pipeline.components.settings import BuildSettings
+from pipeline.jobs import build
+from pipeline.readers.training import run
 from retrieval import open_corpus
 from retrieval.corpus import Corpus
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from examples.miniwiki.export import write_dump
-from pipeline import reencode
-from pipeline.build import build
-from pipeline.reencode import ReencodeSettings
-from pipeline.settings import BuildSettings
+from pipeline.components.settings import BuildSettings
+from pipeline.jobs import reencode
+from pipeline.jobs.build import build
+from pipeline.jobs.reencode import ReencodeSettings
 from retrieval import Corpus, open_corpus
 from storage import manifest
 from tests import small_models

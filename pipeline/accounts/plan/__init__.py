@@ -1,0 +1,1 @@
+"""What a corpus will take, foretold from a sample or from counts."""

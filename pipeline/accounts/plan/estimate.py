@@ -1,0 +1,250 @@
+"""What one way of building a corpus costs, as arithmetic on counts, a model, a codec and machines. No I/O.
+
+`estimate` is one row of a plan; a plan of several codecs, sizes and live proportions is one row for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any, Final
+
+from pipeline.accounts import flops
+from pipeline.accounts.plan.inputs import Counts, Machines, Model, Rates
+from retrieval import index as index_module
+from storage import codecs, costs, shards
+from storage.memory_store import MemoryLayout
+from storage.vector_array import VectorLayout
+
+HOUR: Final = 3600.0
+# Passages a second that one core makes of a real dump (docs/benchmarks.md), where nothing was measured.
+READ_PASSAGES_PER_SECOND: Final = 5500.0
+# Bytes of the libraries of a build's worker, JAX, PyTorch and Beam (docs/benchmarks.md: 1,064 MiB with
+# models of a megabyte).
+WORKER_BASE_BYTES: Final = 1060 << 20
+_WEIGHT_BYTES: Final = {"bfloat16": 2, "float32": 4}
+
+
+def codec_names() -> tuple[str, ...]:
+    """Every codec that this version knows by a name of its own."""
+    names: tuple[str, ...] = getattr(codecs, "NAMES", ()) or tuple(getattr(codecs, "CODECS", {}))
+    return names
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """One row of a plan. Times in seconds, money in dollars, FLOPs in hardware FLOPs."""
+
+    model: str
+    live_proportion: Fraction
+    codec: str
+    layers: int
+    memory_layers: int
+    width: int
+    token_bytes: int
+    shards: int
+    shard_passages: int
+    bytes: costs.CorpusBytes
+    memory_flops: float
+    retriever_flops: float
+    accelerator_hours: float | None
+    seconds: Mapping[str, float]
+    write_needed: float
+    write_given: float
+    waiting: float
+    build_price: float | None
+    worker_ram_bytes: int
+    refused: tuple[str, ...]
+
+    @property
+    def wall_seconds(self) -> float:
+        return sum(self.seconds.values())
+
+    @property
+    def limit(self) -> str:
+        """What the encoding stage waits for."""
+        return "storage" if self.waiting > 0 else "encoder"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {
+            "live_proportion": str(self.live_proportion),
+            "bytes": self.bytes.to_json(),
+            "seconds": dict(self.seconds),
+            "wall_seconds": self.wall_seconds,
+            "limit": self.limit,
+            "refused": list(self.refused),
+        }
+
+
+def estimate(
+    counts: Counts,
+    model: Model,
+    codec_name: str,
+    machines: Machines,
+    *,
+    max_tokens: int,
+    shard_passages: int | None = None,
+    exact_limit: int = index_module.EXACT_LIMIT,
+) -> Estimate:
+    """One way of building the corpus.
+
+    Args:
+        counts: what there is to encode.
+        model, codec_name: how.
+        machines: on what, and into which storage.
+        max_tokens: of a passage.
+        shard_passages: None: as a build sizes them.
+        exact_limit: see `retrieval.index`.
+
+    Raises:
+        CorpusError: an unknown codec, or numbers that fit no corpus.
+        ValueError: α gives no whole number of layers.
+    """
+    layers = model.layers
+    memory, _ = layouts(
+        round(counts.passages), model, codec_name, max_tokens=max_tokens, shard_passages=shard_passages
+    )
+    size = corpus_bytes(
+        counts,
+        model,
+        codec_name,
+        max_tokens=max_tokens,
+        shard_passages=shard_passages,
+        exact_limit=exact_limit,
+    )
+    memory_flops = counts.tokens * flops.encoder_flops(model.config, layers)
+    retriever_flops = counts.tokens * flops.encoder_flops(model.retriever, model.retriever.layers)
+    written = size.memory + size.vectors
+    given = machines.storage.write_bytes_per_second(machines.workers)
+    if machines.rates is not None:
+        seconds = _measured(counts, size, machines.rates, machines.workers)
+        # Measured writing is among the seconds already; what is asked of the storage is the same.
+        computing = seconds["encode shards"]
+    else:
+        assert machines.device is not None  # Machines sees to it
+        rate = machines.workers * machines.device.tflops * flops.TERA * machines.utilisation
+        computing = (memory_flops + retriever_flops) / rate
+        seconds = {
+            "read passages": counts.passages / READ_PASSAGES_PER_SECOND / machines.workers,
+            "encode shards": max(computing, written / given),
+        }
+    needed = written / max(computing, 1e-9)
+    waiting = max(0.0, 1 - given / needed)
+    hours = None
+    price = None
+    if machines.device is not None:
+        hours = machines.workers * seconds["encode shards"] / HOUR
+        price = hours * machines.device.price_per_hour + machines.storage.writes(size.files)
+    return Estimate(
+        model=model.name,
+        live_proportion=model.live_proportion,
+        codec=codec_name,
+        layers=model.config.layers,
+        memory_layers=layers,
+        width=model.config.d_model,
+        token_bytes=memory.row_bytes,
+        shards=memory.grid.shards,
+        shard_passages=memory.grid.shard_passages,
+        bytes=size,
+        memory_flops=memory_flops,
+        retriever_flops=retriever_flops,
+        accelerator_hours=hours,
+        seconds=seconds,
+        write_needed=needed / machines.workers,
+        write_given=given / machines.workers,
+        waiting=waiting,
+        build_price=price,
+        worker_ram_bytes=worker_ram(model, memory),
+        refused=tuple(_refused(size, machines, needed, given, waiting)),
+    )
+
+
+def corpus_bytes(
+    counts: Counts,
+    model: Model,
+    codec_name: str,
+    *,
+    max_tokens: int,
+    shard_passages: int | None = None,
+    exact_limit: int = index_module.EXACT_LIMIT,
+) -> costs.CorpusBytes:
+    """Bytes of the corpus alone; arguments as for `estimate`."""
+    passages = round(counts.passages)
+    memory, vectors = layouts(
+        passages, model, codec_name, max_tokens=max_tokens, shard_passages=shard_passages
+    )
+    plan = index_module.choose(passages, model.dim, exact_limit=exact_limit)
+    return costs.corpus_bytes(
+        memory=memory,
+        vectors=vectors,
+        tokens=counts.tokens,
+        index_bytes=plan.file_bytes(passages, model.dim),
+        text_bytes=counts.text_bytes,
+        passage_bytes=counts.passage_bytes,
+        parts=counts.parts,
+    )
+
+
+def layouts(
+    passages: int, model: Model, codec_name: str, *, max_tokens: int, shard_passages: int | None = None
+) -> tuple[MemoryLayout, VectorLayout]:
+    """The arrays that a build of so many passages would write, sized as it sizes them."""
+    codec = codecs.by_name(codec_name)
+    grid = shards.ShardGrid(
+        passages=passages,
+        shard_passages=shard_passages
+        or shards.choose_shard_passages(
+            passages=passages,
+            max_tokens=max_tokens,
+            token_bytes=codec.token_bytes(model.config.d_model),
+        ),
+    )
+    memory = MemoryLayout(grid=grid, width=model.config.d_model, max_tokens=max_tokens, codec=codec)
+    return memory, VectorLayout(grid=grid, dim=model.dim, dtype=model.vector_dtype)
+
+
+def worker_ram(model: Model, memory: MemoryLayout) -> int:
+    """Bytes of RAM of a worker at most: libraries, both models, a shard as computed and as stored.
+
+    The retriever's weights and the embedding are float32, the memory layers in the type they compute in.
+    """
+    config = model.config
+    weights = model.layers * flops.layer_weights(config) * _WEIGHT_BYTES[model.compute_dtype]
+    weights += 4 * config.vocab_size * config.d_model
+    weights += 4 * flops.encoder_weights(model.retriever, model.retriever.layers)
+    rows = memory.grid.shard_passages * memory.max_tokens
+    return WORKER_BASE_BYTES + weights + rows * (2 * config.d_model + memory.row_bytes)
+
+
+def _measured(counts: Counts, size: costs.CorpusBytes, rates: Rates, workers: int) -> dict[str, float]:
+    """Seconds of each stage at the measured rates, units dealt out evenly to `workers` processes."""
+    encoding = (
+        counts.passages * rates.embedding_per_passage
+        + counts.tokens * (rates.tokenizing_per_token + rates.encoding_per_token)
+        + (size.memory + size.vectors) * rates.writing_per_byte
+    )
+    return {
+        "read passages": rates.reading / workers,
+        "number passages": counts.passages * rates.numbering_per_passage / workers,
+        "encode shards": rates.loading + rates.compiling + encoding / workers,
+        "index vectors": rates.indexing,
+    }
+
+
+def _refused(
+    size: costs.CorpusBytes, machines: Machines, needed: float, given: float, waiting: float
+) -> list[str]:
+    """What cannot be: no room on the disk, or a storage that the encoders outrun."""
+    refused = []
+    if machines.free_bytes is not None and size.peak > machines.free_bytes:
+        refused.append(
+            f"no room: the disk has {machines.free_bytes:,} bytes free, the build needs {size.peak:,}"
+        )
+    if waiting > 0:
+        refused.append(
+            f"no bandwidth: {machines.workers:,} workers would write {needed / 1e6:,.0f} MB/s, "
+            f"{machines.storage.name} takes {given / 1e6:,.0f} MB/s; "
+            f"they would wait {waiting:.0%} of the time"
+        )
+    return refused

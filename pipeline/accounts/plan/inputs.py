@@ -1,0 +1,119 @@
+"""What an estimate is made of: counts, a model, a codec's name, machines. Each checks itself. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Final
+
+from encoders.t5_config import T5Config, memory_layers
+from pipeline.accounts import flops
+from pipeline.accounts.prices import Device, Storage
+from storage import errors
+
+# Bytes of English text a token of T5, where only tokens are given (3,467 passages of a real dump: 3.3,
+# whose titles and markers count as tokens too).
+BYTES_PER_TOKEN: Final = 3.3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """What there is to encode.
+
+    Attributes:
+        passages, tokens, text_bytes: how many; tokens after the limit.
+        pages: of the source, None where only passages were given.
+        passage_bytes: of the Parquet parts, None where they were not measured.
+        parts: Parquet parts, one a split.
+        spread: standard error of each estimate as a share of it; None where it cannot be told, absent
+            for counts that were given.
+    """
+
+    passages: float
+    tokens: float
+    text_bytes: float
+    pages: float | None = None
+    passage_bytes: float | None = None
+    parts: int = 1
+    spread: Mapping[str, float | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("passages", "tokens", "text_bytes"):
+            if not 0 <= getattr(self, name) < 1e18:  # NaN fails too
+                raise errors.CorpusError(f"{name} is {getattr(self, name)}, wanted 0 or more, below 1e18")
+        if self.passages < 1 or self.tokens < self.passages:
+            raise errors.CorpusError(
+                f"{self.passages:,.0f} passages of {self.tokens:,.0f} tokens altogether: "
+                "wanted 1 passage or more, and 1 token or more in each"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """A memory encoder and a retriever, by their shapes."""
+
+    name: str
+    config: T5Config
+    live_proportion: Fraction
+    retriever: T5Config = flops.GTR_BASE
+    dim: int = flops.GTR_DIM
+    vector_dtype: str = "float32"
+    compute_dtype: str = "bfloat16"
+
+    @property
+    def layers(self) -> int:
+        """Layers of the memory encoder."""
+        return memory_layers(self.config.layers, self.live_proportion)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rates:
+    """Seconds that a build's steps took on a sample, in one process of this machine.
+
+    `reading` is of the whole source, `indexing` of the whole index; loading and compiling happen once
+    in every process.
+    """
+
+    reading: float
+    numbering_per_passage: float
+    loading: float
+    compiling: float
+    embedding_per_passage: float
+    tokenizing_per_token: float
+    encoding_per_token: float
+    writing_per_byte: float
+    indexing: float
+    passages: int
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Machines:
+    """What the build is given.
+
+    Attributes:
+        workers: processes, each with one accelerator where there are any.
+        storage: where the corpus is written.
+        device, utilisation: the accelerator, and the share of its peak that the encoders reach.
+        rates: measured in place of the two.
+        free_bytes: of the disk, None where it is not one of this machine.
+    """
+
+    workers: int
+    storage: Storage
+    device: Device | None = None
+    utilisation: float = 0.4
+    rates: Rates | None = None
+    free_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise errors.CorpusError(f"workers is {self.workers}, wanted 1 or more")
+        if not 0 < self.utilisation <= 1:
+            raise errors.CorpusError(f"utilisation is {self.utilisation}, wanted a share above 0 and up to 1")
+        if self.device is None and self.rates is None:
+            raise errors.CorpusError(
+                "nothing tells how long encoding takes; name a --device, or give --memory-encoder and "
+                "--retriever so that it can be measured"
+            )

@@ -1,0 +1,143 @@
+"""A plan: what building would cost in every way that is asked for, side by side, as one JSON object.
+
+docs/costs.md describes it, docs/plan.schema.json holds it. Terminal tables show this object and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from pipeline.accounts import flops, prices
+from pipeline.accounts.plan import estimate
+from pipeline.accounts.plan.inputs import Counts, Machines, Model
+from pipeline.accounts.report import serving
+from storage import codecs
+
+SCHEMA: Final = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What is to be planned.
+
+    Attributes:
+        counts: what there is to encode; `basis` says in words where they come from.
+        models: sizes and live proportions, `codecs` their memory's forms: each with each.
+        machines: on what and into which storage.
+        max_tokens: of a passage.
+        retrieved, selected: passages a question retrieves, and GLIMMER keeps.
+        months: for how long the memory is kept.
+        serving_device: where questions are answered, if not on the build's device.
+    """
+
+    counts: Counts
+    basis: dict[str, Any]
+    models: Sequence[Model]
+    codecs: Sequence[str]
+    machines: Machines
+    prices: prices.Prices
+    max_tokens: int
+    shard_passages: int | None = None
+    retrieved: int = 25
+    selected: int = 5
+    months: float = 12.0
+    serving_device: str = "h100"
+
+
+def check_codec(name: str) -> None:
+    """Refuse an unknown codec, with those that are known."""
+    codecs.by_name(name)
+
+
+def plan_report(asked: Asked) -> dict[str, Any]:
+    """The plan as JSON.
+
+    Raises:
+        CorpusError: an unknown codec or device, numbers that fit no corpus.
+        ValueError: α gives no whole number of layers.
+    """
+    device = asked.machines.device or asked.prices.device(asked.serving_device)
+    rows = []
+    for model in asked.models:
+        for codec in asked.codecs:
+            row = estimate.estimate(
+                asked.counts,
+                model,
+                codec,
+                asked.machines,
+                max_tokens=asked.max_tokens,
+                shard_passages=asked.shard_passages,
+            )
+            months = {name: row_.month(row.bytes.total) for name, row_ in asked.prices.storage.items()}
+            rows.append(row.to_json() | {"month": months, "serving": _serving(row, model, asked, device)})
+    counts = asdict(asked.counts)
+    return {
+        "kind": "plan",
+        "schema": SCHEMA,
+        "basis": asked.basis,
+        "counts": counts | {"tokens_per_passage": asked.counts.tokens / asked.counts.passages},
+        "max_tokens": asked.max_tokens,
+        "machines": _machines(asked.machines),
+        "ways": rows,
+        "prices_by_name": list(asked.prices.storage),
+        "prices": {
+            "origin": asked.prices.origin,
+            "devices": [prices.to_json(device)],
+            "storage": [prices.to_json(row) for row in asked.prices.storage.values()],
+        },
+        "refused": [
+            f"{row['model']}, α = {row['live_proportion']}, {row['codec']}: {reason}"
+            for row in rows
+            for reason in row["refused"]
+        ],
+    }
+
+
+def _machines(machines: Machines) -> dict[str, Any]:
+    return {
+        "workers": machines.workers,
+        "device": machines.device.name if machines.device else None,
+        "utilisation": machines.utilisation if machines.device else None,
+        "storage": machines.storage.name,
+        "free_bytes": machines.free_bytes,
+        "rates": asdict(machines.rates) if machines.rates else None,
+    }
+
+
+def _serving(
+    row: estimate.Estimate, model: Model, asked: Asked, device: prices.Device
+) -> dict[str, Any] | None:
+    """Questions and break-even of a way; None with α = 1, which leaves nothing to read."""
+    if model.live_proportion >= 1:
+        return None
+    readers = [
+        flops.Reader(
+            name=name,
+            layers=model.config.layers,
+            width=model.config.d_model,
+            retrieved=asked.retrieved,
+            selected=min(asked.selected, asked.retrieved),
+            live_proportion=model.live_proportion,
+            input_tokens=flops.QUESTION_TOKENS + asked.max_tokens,
+        )
+        for name in flops.READERS
+    ]
+    utilisation = asked.machines.utilisation
+    hours = row.accelerator_hours
+    if hours is None:
+        hours = row.memory_flops / (device.tflops * flops.TERA * utilisation) / serving.HOUR
+    before = serving.Beforehand(
+        tokens=asked.counts.tokens,
+        tokens_per_passage=asked.counts.tokens / asked.counts.passages,
+        token_bytes=row.token_bytes,
+        memory_bytes=row.bytes.memory,
+        hours=hours,
+        live_proportion=model.live_proportion,
+        files=row.bytes.files,
+    )
+    site = serving.Site(
+        device=device, utilisation=utilisation, storage=asked.machines.storage, months=asked.months
+    )
+    return serving.serving(readers, before, site)

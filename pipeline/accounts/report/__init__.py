@@ -1,0 +1,1 @@
+"""What a built corpus takes and took."""

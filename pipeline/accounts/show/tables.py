@@ -1,0 +1,412 @@
+"""Plans and reports as tables on a terminal. Every figure is one of the JSON object's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.accounts import statistics
+from pipeline.accounts.show import words
+
+# Stages as people name them; the keys are those of the statistics.
+STAGES: Final = {
+    "splits": "read passages",
+    "parts": "number passages",
+    "codec": "train codec",
+    "shards": "encode shards",
+    "index": "index vectors",
+}
+
+
+def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, note: str = "") -> Table:
+    """A table whose first column names and whose others are right-aligned figures."""
+    made = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption=note,
+        box=None,
+        header_style="dim",
+        pad_edge=False,
+    )
+    for place, name in enumerate(head):
+        made.add_column(name, justify="right" if place else "left", no_wrap=not place)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def print_plan(plan: Mapping[str, Any], out: Console) -> None:
+    """A plan: what there is, each way of building it, what a question would cost, what is refused."""
+    counts, spread = plan["counts"], plan["counts"]["spread"]
+    machines = plan["machines"]
+    rows = [
+        [name, f"{counts[key]:,.0f}", words.spread(spread[key]) if key in spread else "given"]
+        for name, key in (("pages", "pages"), ("passages", "passages"), ("tokens", "tokens"))
+        if counts[key] is not None
+    ]
+    rows.append(["tokens a passage", f"{counts['tokens_per_passage']:.1f}", ""])
+    print_(out, table("What there is", ["", "", ""], rows, note=plan["basis"]["words"]))
+    ways = plan["ways"]
+    print_(
+        out,
+        table(
+            "On the disk",
+            ["", "a token", "memory", "vectors", "index", "passages", "other", "total", "files", "a month"],
+            [
+                [
+                    _way(way),
+                    words.size(way["token_bytes"]),
+                    *(words.size(way["bytes"][part]) for part in ("memory", "vectors", "index", "passages")),
+                    words.size(way["bytes"]["overhead"]),
+                    words.size(way["bytes"]["total"]),
+                    words.big(way["bytes"]["files"]),
+                    words.dollars(way["month"][machines["storage"]]),
+                ]
+                for way in ways
+            ],
+            note=f"a month in {machines['storage']}; while it is built, "
+            f"{words.size(max(way['bytes']['peak'] for way in ways))} at most",
+        ),
+    )
+    device = machines["device"]
+    where = (
+        f"{machines['workers']} x {device} at {words.share(machines['utilisation'])} of its peak"
+        if device
+        else f"{machines['workers']} x a process of this machine, at the rates measured"
+    )
+    print_(
+        out,
+        table(
+            "The build",
+            ["", "memory FLOPs", "hours", "wall clock", "MB/s needed", "given", "limit", "price", "RAM"],
+            [
+                [
+                    _way(way),
+                    f"{way['memory_flops']:.2e}",
+                    words.big(way["accelerator_hours"]) if device else words.NOTHING,
+                    words.duration(way["wall_seconds"]),
+                    f"{way['write_needed'] / 1e6:,.0f}",
+                    f"{way['write_given'] / 1e6:,.0f}",
+                    way["limit"],
+                    words.dollars(way["build_price"]),
+                    words.size(way["worker_ram_bytes"]),
+                ]
+                for way in ways
+            ],
+            note=f"{where}; MB/s and RAM of one worker; hours of accelerators, waiting included",
+        ),
+    )
+    if machines["rates"]:
+        seconds = ways[0]["seconds"]
+        print_(
+            out,
+            table(
+                "Stage by stage",
+                ["", ""],
+                [[name, words.duration(spent)] for name, spent in seconds.items()],
+            ),
+        )
+    print_(
+        out,
+        table(
+            "Price a month by storage class",
+            ["", *plan["prices_by_name"]],
+            [
+                [_way(way), *(words.dollars(way["month"][name]) for name in plan["prices_by_name"])]
+                for way in ways
+            ],
+        ),
+    )
+    if ways[0]["serving"]:
+        print_serving(ways[0]["serving"], out, f"Answering, {_way(ways[0])}")
+    if len(ways) > 1:
+        print_ways(ways, out)
+    print_prices(plan["prices"], out)
+    if plan["refused"]:
+        out.print("Would be refused, or wait:", style="bold red")
+        for reason in plan["refused"]:
+            out.print(f"  {reason}", soft_wrap=True)
+    else:
+        out.print(
+            "Nothing stands against it: there is room, and bandwidth."
+            if machines["free_bytes"]
+            else "Nothing stands against it: there is bandwidth; room was not looked at (--out)."
+        )
+
+
+def print_ways(ways: Sequence[Mapping[str, Any]], out: Console) -> None:
+    """What memory saves in each way of storing it, for the reader that saves most."""
+    rows = []
+    for way in ways:
+        if way["serving"]:
+            best = min(way["serving"]["questions"], key=lambda row: float(row["price"]))
+            even = [row for row in way["serving"]["break_even"] if row["reader"] == best["reader"]]
+            figures = [
+                words.big(even[0][key]) if even else "" for key in ("flops", "hours", "money", "monthly")
+            ]
+            fetched, price = words.size(best["fetched_bytes"]), words.dollars(1e6 * best["price"])
+            rows.append([_way(way), best["reader"], fetched, price, *figures])
+    head = ["", "cheapest", "fetched", "a million", "even: FLOPs", "hours", "money", "a month"]
+    print_(out, table("Answering, way by way", head, rows))
+
+
+def print_report(report: Mapping[str, Any], out: Console) -> None:
+    """A corpus's report: bytes, versions, time, prices, serving."""
+    print_counts(report, out)
+    total = report["bytes"]
+    print_(
+        out,
+        table(
+            f"On the disk: {total:,} bytes in {report['files']:,} files",
+            ["", "version", "codec", "files", "bytes", "share"],
+            [
+                [
+                    f"{row['part']}: {row['content']}",
+                    row["version"],
+                    row["codec"],
+                    f"{row['files']:,}",
+                    f"{row['bytes']:,}",
+                    words.share(row["bytes"] / total),
+                ]
+                for row in report["parts"]
+            ],
+            note="bytes of files; folders are not counted",
+        ),
+    )
+    for version in report["versions"]:
+        print_version(version, out)
+    if report["planned"]:
+        print_(
+            out,
+            table(
+                "Against the plan",
+                ["", "planned", "bytes", "off by"],
+                [
+                    [
+                        row["part"],
+                        f"{row['planned']:,}",
+                        f"{row['bytes']:,}",
+                        words.signed(row["planned"] / row["bytes"] - 1) if row["bytes"] else words.NOTHING,
+                    ]
+                    for row in report["planned"]
+                ],
+            ),
+        )
+    for run in report["time"]:
+        print_time(run, out)
+    print_(
+        out,
+        table(
+            "Index",
+            ["", "kind", "bytes", "recall@10", "queries"],
+            [
+                [
+                    row["fingerprint"],
+                    row["kind"],
+                    words.size(row["bytes"]),
+                    f"{row['recall_at_10']:.4f}",
+                    f"{row['recall_queries']:,}",
+                ]
+                for row in report["indexes"]
+            ],
+        ),
+    )
+    print_(
+        out,
+        table(
+            "Price by storage class",
+            ["", "a month", "a million passages fetched"],
+            [
+                [row["storage"], words.dollars(row["month"]), words.dollars(row["million_fetches"])]
+                for row in report["storage_classes"]
+            ],
+        ),
+    )
+    print_keeping(report, out)
+    if report["serving"]:
+        print_serving(report["serving"], out, "Answering from the current version")
+    print_prices(report["prices"], out)
+
+
+def print_counts(report: Mapping[str, Any], out: Console) -> None:
+    """Pages by outcome, which add up, and words, which do too."""
+    counts = report["counts"]
+    rows = [["pages read", f"{counts['pages']:,}"], ["= kept", f"{counts['kept']:,}"]]
+    rows += [[f"+ {name}", f"{n:,}"] for name, n in counts.items() if name.startswith("dropped: ")]
+    rows += [
+        ["+ quarantined", f"{counts['quarantined']:,}"],
+        ["passages", f"{report['passages']:,}"],
+        ["words of the articles kept", f"{counts['article_words']:,}"],
+        ["= words of the passages", f"{report['words']:,}"],
+    ]
+    print_(out, table(f"Corpus {report['corpus']}", ["", ""], rows))
+
+
+def print_version(version: Mapping[str, Any], out: Console) -> None:
+    shards = version["shard_bytes"]
+    rows = [
+        ["codec, width, layers", f"{version['codec']}, {version['width']}, {version['memory_layers']}"],
+        ["tokens", f"{version['tokens']:,}"],
+        [
+            "tokens a passage",
+            f"{version['tokens'] / version['passages']:.1f} "
+            f"({version['tokens_min']} to {version['tokens_max']})",
+        ],
+        ["bytes a passage", f"{version['bytes_per_passage']:,.0f}"],
+        ["bytes a token", f"{version['bytes_per_token']:,.1f} ({version['token_bytes']:,} of the codec)"],
+        ["compression against bfloat16", f"{version['compression_against_bfloat16']:.2f} x"],
+        ["padding avoided", words.size(version["padding_avoided_bytes"])],
+        ["passages cut / tokens cut", f"{version['passages_cut']:,} / {version['tokens_cut']:,}"],
+        ["shards", f"{version['shards']:,} of {version['shard_passages']:,} passages"],
+    ]
+    if shards:
+        of_shards = (words.size(shards[key]) for key in ("least", "median", "most"))
+        rows.append(["least, median, most of a shard", ", ".join(of_shards)])
+    names = f" ({', '.join(version['aliases'])})" if version["aliases"] else ""
+    print_(out, table(f"Memory {version['version']}{names}", ["", ""], rows))
+
+
+def print_time(run: Mapping[str, Any], out: Console) -> None:
+    rows = []
+    for stage, steps in run["worker_seconds"].items():
+        wall = run["stage_seconds"].get(stage)
+        spent = ", ".join(f"{step} {seconds:,.1f}" for step, seconds in steps.items())
+        rows.append([STAGES.get(stage, stage), words.duration(wall), spent])
+    encoded = run["encoded"]
+    workers = len(run["workers"])
+    note = f"{workers:,} worker{'' if workers == 1 else 's'} on {run['cpus'] or '?'} CPUs"
+    note += f", ended {run['finished']}"
+    if encoded and encoded["tokens_per_second"] and encoded["flops_per_second"]:
+        note += (
+            f"; {encoded['tokens_per_second']:,.0f} tokens/s, "
+            f"{encoded['passages_per_second']:,.0f} passages/s, "
+            f"{words.size(encoded['memory_bytes_per_second'])}/s of memory, "
+            f"{encoded['flops_per_second'] / 1e12:.3g} TFLOP/s while encoding"
+        )
+        if encoded.get("utilisation") is not None:
+            note += f", {words.share(encoded['utilisation'])} of the peak of {encoded['device']}"
+    if run["peak_rss_bytes"]:
+        note += f"; at most {words.size(run['peak_rss_bytes'])} of RAM"
+    note = "; ".join([note, *statistics.remarks(run)])
+    made = table(f"Time: {run['run']}", ["", "wall", "seconds of workers"], rows, note=note)
+    made.columns[2].justify = "left"
+    print_(out, made)
+
+
+def print_keeping(report: Mapping[str, Any], out: Console) -> None:
+    keeping = report["keeping"]
+    freed = (
+        f"gc would free {words.size(keeping['gc_bytes'])}: {', '.join(keeping['gc_versions'])}"
+        if keeping["gc_versions"]
+        else "gc would free nothing: every version has a name"
+    )
+    print_(
+        out,
+        table(
+            "Keeping versions as large as the current",
+            ["", "bytes", f"a month in {keeping['storage']}"],
+            [
+                [str(row["versions"]), words.size(row["bytes"]), words.dollars(row["month"])]
+                for row in keeping["versions"]
+            ],
+            note=freed,
+        ),
+    )
+    print_(
+        out,
+        table(
+            "Versions, oldest first",
+            ["", "finished", "codec", "bytes", "a token", "worker seconds", "names"],
+            [
+                [
+                    row["version"],
+                    row["finished"] or words.NOTHING,
+                    row["codec"],
+                    words.size(row["bytes"]),
+                    f"{row['bytes_per_token']:,.1f}",
+                    words.NOTHING if row["encode_seconds"] is None else f"{row['encode_seconds']:,.1f}",
+                    ", ".join(row["aliases"]),
+                ]
+                for row in report["history"]
+            ],
+        ),
+    )
+
+
+def print_serving(serving: Mapping[str, Any], out: Console, title: str) -> None:
+    """Readers side by side; break-even against FiD over the same passages."""
+    even = {row["reader"]: row for row in serving["break_even"]}
+    rows = []
+    for question in serving["questions"]:
+        row = even.get(question["reader"])
+        kept = question["retrieved"]
+        if question["selected"] != question["retrieved"]:
+            kept = f"{question['retrieved']} to {question['selected']}"
+        rows.append(
+            [
+                question["reader"],
+                question["live_proportion"],
+                str(kept),
+                f"{question['flops'] / 1e12:.3g}",
+                f"{question['samples_per_tflop']:.4g}",
+                words.size(question["fetched_bytes"]),
+                words.dollars(1e6 * question["price"]),
+                *(words.big(row[key]) if row else "" for key in ("flops", "hours", "money", "monthly")),
+            ]
+        )
+    print_(
+        out,
+        table(
+            title,
+            [
+                *("", "α", "passages", "TFLOP", "a TFLOP", "fetched", "a million"),
+                *("even: FLOPs", "hours", "money", "a month"),
+            ],
+            rows,
+            note="a question: live TFLOP by the papers' formulas, questions a TFLOP, bytes fetched; dollars "
+            f"a million on {serving['device']} at {words.share(serving['utilisation'])}, reads from "
+            f"{serving['storage']}; even: questions until memory has paid for itself against FiD, money with "
+            f"{serving['months']:g} months of storage; a month: questions that pay for the storage alone",
+        ),
+    )
+
+
+def print_prices(prices: Mapping[str, Any], out: Console) -> None:
+    """Every price that was computed with, its date, and where it is published."""
+    out.print("Prices used", style="bold")
+    for row in prices["devices"]:
+        price = words.dollars(row["price_per_hour"])
+        _price(row, f"{price} an hour, {row['tflops']:g} TFLOP/s, {row['memory_gb']:g} GB", out)
+    for row in prices["storage"]:
+        figures = (
+            f"${row['price_per_gb_month']:g} a GB and month, "
+            f"${row['price_per_1000_writes']:g} a thousand writes, "
+            f"${row['price_per_1000_reads']:g} a thousand reads, ${row['price_per_gb_read']:g} a GB read, "
+            f"{row['write_mb_per_second']:g} MB/s a worker"
+        )
+        _price(row, figures, out)
+    out.print(f"from the price list of {prices['origin']}", style="dim")
+    out.print()
+
+
+def _price(row: Mapping[str, Any], figures: str, out: Console) -> None:
+    out.print(f"  {row['name']}, as of {row['date']}: {figures}", soft_wrap=True)
+    # An address is one word, whatever the width.
+    out.print(f"    {row['source']}", style="dim", soft_wrap=True, markup=False)
+
+
+def print_(out: Console, made: Table) -> None:
+    """A table, and its note as wide as the console: a caption would be as narrow as the table."""
+    note, made.caption = made.caption, None
+    out.print(made)
+    if note:
+        out.print(note, style="dim")
+    out.print()
+
+
+def _way(way: Mapping[str, Any]) -> str:
+    return f"{way['model']} α={way['live_proportion']} {way['codec']}"

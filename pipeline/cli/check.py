@@ -1,0 +1,106 @@
+"""`verify` and `repair`: is a corpus as it was written, and how it becomes so again."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli import options
+
+
+@click.command()
+@options.CORPUS
+@click.option("--full", is_flag=True, help="Read every byte and check it, not only sizes.")
+@click.option("--encoder", help="The memory encoder: encode the canaries again, and compare.")
+@click.option("--version", help="With --encoder: memory version or alias (default: current).")
+@options.JSON
+def verify(corpus: str, full: bool, encoder: str | None, version: str | None, as_json: bool) -> None:
+    """Check that a corpus is as it was written. Status 1 if it is not."""
+    from dataclasses import asdict
+
+    from pipeline.cli import terminal
+    from retrieval.corpus import corpus_folder
+    from storage import verify as verification
+
+    if version is not None and encoder is None:
+        raise click.UsageError("--version is of what --encoder checks; add --encoder")
+    root = corpus_folder(corpus)
+    start = time.perf_counter()
+    with terminal.BytesBar(full and sys.stderr.isatty(), root) as bar:
+        result = verification(root, full=full, on_file=lambda entry: bar.advance(entry.bytes))
+    seconds = time.perf_counter() - start
+    again = None if encoder is None else _check_encoder(root, encoder, version)
+    if as_json:
+        report = asdict(result) | {"ok": result.ok, "full": full}
+        print(json.dumps(report if again is None else report | {"encoder": again}))
+    else:
+        for line in result.damaged:
+            print(f"damaged: {line}")
+        for name in result.strays:
+            print(f"not part of the corpus: {name}")
+        what = "checksums" if full else "sizes"
+        verdict = "as written" if result.ok else f"{len(result.damaged)} damaged; see `memcorpus repair`"
+        print(f"{result.files:,} files, {result.bytes:,} bytes, {what} checked in {seconds:.2f} s: {verdict}")
+        if again is not None:
+            print(
+                f"canaries encoded again: relative error {again['relative_error']:.2g}, "
+                f"mean cosine {again['cosine']:.6f}"
+            )
+    if not result.ok:
+        raise SystemExit(options.FAILED)
+
+
+def _check_encoder(root: Path, name: str, version: str | None) -> dict[str, float]:
+    from pipeline.jobs import versions
+    from retrieval import open_corpus
+
+    opened = open_corpus(root)
+    found = opened.check_encoder(versions.load_encoder(root, name, version), version)
+    return found.to_json()
+
+
+@click.command()
+@options.CORPUS
+@click.option("--memory-encoder", help="Where it is not at the place that the build found it.")
+@click.option("--retriever", help="Where it is not at the place that the build found it.")
+@options.JSON
+@click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM OPTIONS]")
+def repair(
+    corpus: str,
+    memory_encoder: str | None,
+    retriever: str | None,
+    as_json: bool,
+    beam_options: tuple[str, ...],
+) -> None:
+    """Make damaged shards again, and nothing else. Status 1 if something cannot be repaired.
+
+    Every byte is read and checked first. What is made again is put in place only if it is, to the
+    byte, what was there; until then the damaged file stays.
+    """
+    from pipeline.cli import terminal
+    from pipeline.jobs import repair as module
+    from retrieval.corpus import corpus_folder
+
+    outcome: Any = module.repair(
+        corpus_folder(corpus),
+        memory_encoder=memory_encoder,
+        retriever=retriever,
+        beam_options=beam_options,
+        observer=terminal.LogLines(),
+    )
+    if as_json:
+        print(json.dumps({"repaired": outcome.repaired, "left": outcome.left}))
+    else:
+        for path in outcome.repaired:
+            print(f"repaired: {path}")
+        for line in outcome.left:
+            print(f"not repaired: {line}")
+        if not outcome.repaired and not outcome.left:
+            print("nothing is damaged")
+    if outcome.left:
+        raise SystemExit(options.FAILED)

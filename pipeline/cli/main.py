@@ -1,0 +1,104 @@
+"""The command `memcorpus`. Heavy libraries are imported inside the subcommands that need them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import click
+
+from encoders import compiling
+from pipeline.cli import answer, build, check, costs, evaluate, options, read, train, versions
+from pipeline.units import cores, quiet, work
+from storage import errors
+
+
+def main() -> None:
+    """Run a command; plain errors on one line, status 2 for bad input and 1 for what failed."""
+    quiet.quieten()
+    cores.share()
+    status = run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    compiling.remove_own()
+    # Beam's threads outlive a job whose worker was killed, and would keep the process for ever.
+    os._exit(status)
+
+
+def run() -> int:
+    """Run a command and return its exit status; errors are told on stderr."""
+    try:
+        # Click's own errors (unknown options, missing arguments) end with status 2 as well.
+        cli(standalone_mode=False)
+    except click.ClickException as e:
+        e.show()
+        return options.BAD_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted; what is done is kept: run the same command again")
+        return 130
+    except SystemExit as e:
+        return int(e.code or 0)
+    except errors.DamagedError as e:
+        _say(str(e))
+        return options.FAILED
+    except BrokenPipeError:
+        return options.FAILED
+    except Exception as e:
+        if work.is_refusal(e) and not work.is_disk_full(e):
+            _say(str(e))
+            return options.BAD_INPUT
+        if isinstance(e, RuntimeError | OSError):
+            _say(work.message(e))
+            if os.environ.get("MEMCORPUS_DEBUG"):
+                traceback.print_exc()
+            return options.FAILED
+        traceback.print_exception(e)
+        _say(f"unexpected {type(e).__name__}; please report it with the lines above")
+        return options.FAILED
+    return 0
+
+
+def _say(text: str) -> None:
+    print(f"memcorpus: {' '.join(text.split())}", file=sys.stderr)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="memcorpus")
+def cli() -> None:
+    """Builds memory corpora for retrieval-augmented readers, and reads them.
+
+    \b
+    A corpus is a folder: passages of Wikipedia, their retrieval vectors and index, and
+    the per-token output of the lower layers of a T5 encoder, all by passage id.
+
+    \b
+      memcorpus build --source mediawiki:enwiki-pages-articles-multistream.xml.bz2 \\
+          --out corpus --retriever sentence-transformers/gtr-t5-base \\
+          --memory-encoder google/t5-v1_1-base --live-proportion 1/3
+      memcorpus search corpus "Where does the Danube end?"
+      memcorpus get corpus 17 42 --memory
+      memcorpus verify corpus --full
+      memcorpus evaluate nq-dev-kilt.jsonl predictions.jsonl
+    """
+
+
+for command in (
+    costs.plan,
+    build.build,
+    costs.report,
+    read.info,
+    read.search,
+    read.get,
+    train.train,
+    answer.answer,
+    evaluate.evaluate,
+    versions.reencode,
+    versions.versions,
+    versions.use,
+    versions.diff,
+    versions.gc,
+    check.verify,
+    check.repair,
+):
+    cli.add_command(command)

@@ -1,0 +1,131 @@
+"""`info`, `search` and `get`: what a corpus holds."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli import options
+from storage import errors
+
+
+@click.command()
+@options.CORPUS
+@options.JSON
+def info(corpus: str, as_json: bool) -> None:
+    """Show what a corpus is made of: counts, versions, bytes, and the seconds of its build."""
+    from pipeline.accounts import summary as report
+    from pipeline.cli import terminal
+    from retrieval.corpus import corpus_folder
+
+    summary = report.summary(corpus_folder(corpus))
+    if as_json:
+        print(json.dumps(summary))
+        return
+    terminal.print_summary(summary, options.stdout())
+
+
+@click.command()
+@options.CORPUS
+@click.argument("queries", nargs=-1, required=True, metavar="QUERY...")
+@click.option("-k", default=5, show_default=True, help="Passages for each query.")
+@click.option("--retriever", help="The retriever, where it is not at the place that the build found it.")
+@options.JSON
+def search(corpus: str, queries: tuple[str, ...], k: int, retriever: str | None, as_json: bool) -> None:
+    """Find the passages nearest to each QUERY, a text."""
+    from retrieval import open_corpus
+
+    opened = open_corpus(corpus, retriever=retriever)
+    start = time.perf_counter()
+    result = opened.search(list(queries), min(k, len(opened)) if k > 0 else k)
+    seconds = time.perf_counter() - start
+    for query, found, scores in zip(queries, result.passage_ids, result.scores, strict=True):
+        rows = opened.passages(found).to_pylist()
+        if as_json:
+            passages = [_as_json(row) | {"score": float(s)} for row, s in zip(rows, scores, strict=True)]
+            print(json.dumps({"query": query, "passages": passages}, ensure_ascii=False))
+            continue
+        print(query)
+        for row, score in zip(rows, scores, strict=True):
+            print(f"  {score:.4f}  {_head(row)}")
+            print(f"          {_shortened(row['text'])}")
+    if not as_json:
+        print(
+            f"\n{len(queries)} quer{'y' if len(queries) == 1 else 'ies'}, {seconds:.2f} s with the retriever"
+        )
+
+
+@click.command()
+@options.CORPUS
+@click.argument("passage_ids", nargs=-1, required=True, type=int, metavar="ID...")
+@click.option("--memory", "with_memory", is_flag=True, help="Fetch the passages' memory too.")
+@click.option("--version", help="Memory version or alias (default: current).")
+@click.option("--save", type=click.Path(path_type=Path), help="Write the memory to this .npz (float32).")
+@options.JSON
+def get(
+    corpus: str,
+    passage_ids: tuple[int, ...],
+    with_memory: bool,
+    version: str | None,
+    save: Path | None,
+    as_json: bool,
+) -> None:
+    """Print passages by ID, and the shape of their memory."""
+    import numpy as np
+
+    from retrieval import open_corpus
+
+    if version is not None and not (with_memory or save):
+        raise click.UsageError("--version is of memory; add --memory or --save")
+    if save and not save.parent.is_dir():
+        raise errors.CorpusError(f"{save} cannot be written: there is no folder {save.parent}")
+    opened = open_corpus(corpus)
+    rows = [_as_json(row) for row in opened.passages(list(passage_ids)).to_pylist()]
+    if with_memory or save:
+        reader = opened.memory(version)
+        start = time.perf_counter()
+        memory = reader.fetch(list(passage_ids))
+        milliseconds = (time.perf_counter() - start) * 1000
+        for row, values in zip(rows, memory, strict=True):
+            row["memory"] = {
+                "version": reader.version,
+                "tokens": values.shape[0],
+                "width": values.shape[1],
+                "dtype": values.dtype.name,
+            }
+        if save:
+            with save.open("wb") as file:
+                np.savez(
+                    file,
+                    passage_ids=memory.passage_ids,
+                    offsets=memory.offsets,
+                    values=np.asarray(memory.values, np.float32),
+                )
+    for row in rows:
+        if as_json:
+            print(json.dumps(row, ensure_ascii=False))
+            continue
+        print(_head(row))
+        print(row["text"])
+        if "memory" in row:
+            print("memory: {tokens} tokens x {width} {dtype}, version {version}".format(**row["memory"]))
+        print()
+    if (with_memory or save) and not as_json:
+        print(f"memory of {len(rows)} passages fetched in {milliseconds:.2f} ms")
+
+
+def _as_json(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "passage_key": row["passage_key"].hex()}
+
+
+def _head(row: dict[str, Any]) -> str:
+    return f"[{row['passage_id']}] " + " > ".join([row["title"], *row["section"]])
+
+
+def _shortened(text: str, length: int = 160) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= length else f"{flat[: length - 3]}..."

@@ -1,0 +1,278 @@
+"""What people see: live progress on a terminal, plain lines in a log, tables at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Column, Table
+
+from pipeline.accounts import statistics
+from pipeline.accounts import summary as report
+from pipeline.components import index as index_vectors
+from pipeline.components import vectors as embed_shards
+from pipeline.components.memory import encode as encode_shards
+from pipeline.components.memory import train_codec
+from pipeline.components.passages import number as number_passages
+from pipeline.components.passages import read as read_passages
+from pipeline.readers.kilt import Scores
+from pipeline.units.progress import Snapshot
+
+# Seconds between two lines of a log.
+LOG_SECONDS: Final = 30.0
+
+TITLES: Final = {
+    read_passages.STAGE: "read passages",
+    number_passages.STAGE: "number passages",
+    train_codec.STAGE: "train codec",
+    encode_shards.STAGE: "encode shards",
+    embed_shards.STAGE: "embed shards",
+    index_vectors.STAGE: "index vectors",
+}
+
+
+def console() -> Console:
+    """Progress goes to stderr, so that stdout holds results alone."""
+    return Console(stderr=True, highlight=False)
+
+
+def size(count: float) -> str:
+    """Bytes for people: 1.5 MiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1024
+    raise AssertionError
+
+
+def rates(stage: str, snapshot: Snapshot, seconds: float) -> str:
+    """What a stage has done and how fast it goes, in its own units."""
+    counts, before = snapshot.counts, snapshot.before
+
+    def rate(name: str) -> float:
+        return (counts.get(name, 0) - before.get(name, 0)) / max(seconds, 1e-9)
+
+    if stage == read_passages.STAGE:
+        return (
+            f"{rate('pages'):,.0f} pages/s, {size(rate('source_bytes'))}/s, "
+            f"{counts.get('pages', 0):,} pages, {counts.get('passages', 0):,} passages"
+        )
+    if stage == encode_shards.STAGE:
+        return (
+            f"{rate('tokens'):,.0f} tokens/s, {rate('passages'):,.1f} passages/s, "
+            f"{size(counts.get('memory_bytes', 0))}, {counts.get('passages', 0):,} passages, "
+            f"{counts.get('tokens', 0):,} tokens"
+        )
+    done = counts.get("numbered" if stage == number_passages.STAGE else "passages", 0)
+    return f"{done:,} passages"
+
+
+class LogLines:
+    """An observer for logs: a line when a stage begins and ends, and one every half minute."""
+
+    def __init__(self) -> None:
+        self._started = self._said = 0.0
+        self._total = 0
+        self._measure = ""
+
+    def stage_started(self, stage: str, *, measure: str, total: int) -> None:
+        self._started = self._said = time.monotonic()
+        self._measure, self._total = measure, total
+        self._line(f"{TITLES[stage]} ...")
+
+    def stage_polled(self, stage: str, snapshot: Snapshot) -> None:
+        now = time.monotonic()
+        if now - self._said > LOG_SECONDS:
+            self._said = now
+            done = snapshot.counts.get(self._measure, 0)
+            new = done - snapshot.before.get(self._measure, 0)
+            left = (now - self._started) * (self._total - done) / new if new > 0 else float("inf")
+            words = f"{left:,.0f} s left" if left < float("inf") else "time left unknown"
+            self._line(
+                f"{TITLES[stage]}: {100 * done / max(1, self._total):.1f} %, "
+                f"{rates(stage, snapshot, now - self._started)}, {words}"
+            )
+
+    def stage_finished(self, stage: str, snapshot: Snapshot) -> None:
+        seconds = time.monotonic() - self._started
+        self._line(f"{TITLES[stage]}: done in {seconds:,.1f} s, {rates(stage, snapshot, seconds)}")
+
+    @staticmethod
+    def _line(text: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+class LiveBars:
+    """An observer for terminals: a bar for each stage, with rates and the time left."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}", table_column=Column(min_width=15, no_wrap=True)),
+            BarColumn(bar_width=10),
+            TextColumn("{task.percentage:>3.0f}%", table_column=Column(min_width=4, no_wrap=True)),
+            TimeRemainingColumn(
+                compact=True,
+                elapsed_when_finished=True,
+                table_column=Column(min_width=5, no_wrap=True),
+            ),
+            # What an 80-column terminal has no room for is cut here.
+            TextColumn("{task.fields[rates]}", table_column=Column(no_wrap=True)),
+            console=console(),
+        )
+        self._task: TaskID | None = None
+        self._started = 0.0
+        self._measure = ""
+
+    def __enter__(self) -> LiveBars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def stage_started(self, stage: str, *, measure: str, total: int) -> None:
+        self._started, self._measure = time.monotonic(), measure
+        self._task = self._progress.add_task(TITLES[stage], total=max(1, total), rates="")
+
+    def stage_polled(self, stage: str, snapshot: Snapshot) -> None:
+        assert self._task is not None
+        self._progress.update(
+            self._task,
+            completed=snapshot.counts.get(self._measure, 0),
+            rates=rates(stage, snapshot, time.monotonic() - self._started),
+        )
+
+    def stage_finished(self, stage: str, snapshot: Snapshot) -> None:
+        self.stage_polled(stage, snapshot)
+        assert self._task is not None
+        total = self._progress.tasks[self._task].total
+        self._progress.update(self._task, completed=total)
+
+
+class BytesBar:
+    """A bar of bytes checked, where somebody looks on."""
+
+    def __init__(self, shown: bool, root: Path) -> None:
+        self._progress = Progress(
+            TextColumn("checking"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            console=console(),
+            transient=True,
+            disable=not shown,
+        )
+        total = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if shown else 0
+        self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> BytesBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance(self, count: int) -> None:
+        self._progress.advance(self._task, count)
+
+
+def _rows(title: str, rows: Mapping[str, str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(justify="right")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def print_summary(summary: Mapping[str, Any], out: Console) -> None:
+    """A corpus's report as tables: what was read and kept, what lies on the disk, where time went."""
+    counts = summary["counts"]
+    pages = {"pages read": f"{counts['pages']:,}", "= kept": f"{counts['kept']:,}"}
+    for name, count in counts.items():
+        if name.startswith(read_passages.DROPPED):
+            pages[f"+ {name}"] = f"{count:,}"
+    pages["+ quarantined"] = f"{counts['quarantined']:,}"
+    pages["passages"] = f"{summary['passages']:,}"
+    pages["words of the articles kept"] = f"{counts['article_words']:,}"
+    pages["= words of the passages"] = f"{summary['words']:,}"
+    out.print(_rows("Passages", pages))
+    for name, memory in summary["memory"].items():
+        tokens = memory["counts"]
+        current = " (current)" if summary["aliases"].get("current") == name else ""
+        out.print()
+        out.print(
+            _rows(
+                f"Memory {name}{current}",
+                {
+                    "tokens": f"{tokens['tokens']:,}",
+                    "tokens a passage": f"{tokens['tokens'] / summary['passages']:.1f} "
+                    f"({tokens['tokens_min']} to {tokens['tokens_max']})",
+                    "passages cut / tokens cut": f"{tokens['passages_cut']:,} / {tokens['tokens_cut']:,}",
+                    "layers, width": f"{memory['layers']}, {memory['width']}",
+                    "codec, computed in": f"{memory['codec']}, {memory['compute_dtype']}",
+                    "shards": f"{memory['shards']:,} of {memory['shard_passages']:,} passages",
+                    "bytes, a token": f"{size(memory['bytes'])}, {memory['bytes'] / tokens['tokens']:,.1f}",
+                },
+            )
+        )
+    rest = {f"{part} bytes": size(count) for part, count in summary["bytes"].items()}
+    for vectors in summary["vectors"].values():
+        rest["vectors"] = f"{vectors['dim']} x {vectors['dtype']}"
+    for index in summary["index"].values():
+        rest["index, recall@10"] = f"{index['kind']}, {index['recall_at_10']:.4f}"
+    out.print()
+    out.print(_rows("On the disk", rest))
+    steps = report.seconds_by_step(summary)
+    if steps:
+        out.print()
+        out.print(_rows("Seconds of workers", {step: f"{seconds:,.2f}" for step, seconds in steps.items()}))
+    for line in statistics.remarks(summary):
+        out.print(line)
+
+
+def print_versions(versions: Sequence[Mapping[str, Any]], out: Console) -> None:
+    """Memory versions, in the order they were added."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in ("version", "names", "codec", "from"):
+        table.add_column(name, no_wrap=True)
+    for name in ("bytes", "error"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for version in versions:
+        table.add_row(
+            version["version"],
+            ", ".join(version["aliases"]),
+            version["codec"],
+            (version["origin"] or "")[:8],
+            size(version["bytes"]),
+            f"{version['quality']['relative_error']:.2g}",
+        )
+    out.print(table)
+
+
+def print_scores(scores: Mapping[str, Scores], out: Console) -> None:
+    """KILT's scores in percent, a column a task file."""
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in scores:
+        table.add_column(name, justify="right")
+    table.add_row("examples", *(f"{found.examples:,}" for found in scores.values()))
+    for part in ("downstream", "kilt", "retrieval"):
+        names = dict.fromkeys(name for found in scores.values() for name in getattr(found, part))
+        for name in names:
+            values = (getattr(found, part).get(name) for found in scores.values())
+            table.add_row(name, *("-" if value is None else f"{100 * value:.2f}" for value in values))
+    out.print(table)

@@ -1,0 +1,168 @@
+"""`reencode`, `versions`, `use`, `diff` and `gc`: memory versions side by side."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli import options
+from storage import manifest
+
+
+@click.command()
+@options.CORPUS
+@click.option("--memory-encoder", help="T5.1.1 to encode with: a folder or a hub name.")
+@click.option("--from", "origin", metavar="VERSION", help="Recode this version, without an encoder.")
+@click.option("--codec", help="How memory is stored (default: as the corpus was built).")
+@click.option("--as", "name", metavar="NAME", help="A name for the new version.")
+@click.option("--use", "switch", is_flag=True, help="Make it the current version when it is done.")
+@click.option("--live-proportion", metavar="FRACTION", help="As in build; by default as it was built.")
+@click.option("--compute-dtype", help="As in build; by default as it was built.")
+@click.option("--token-budget", type=int, help="As in build; by default as it was built.")
+@click.option("--max-tokens", type=int, help="As in build; by default as it was built.")
+@click.option("--memory-template", help="As in build; by default as it was built.")
+@click.option("--shard-passages", type=int, help="Passages a shard (default: sized to model and corpus).")
+@options.where
+@options.JSON
+@click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM OPTIONS]")
+def reencode(corpus: str, switch: bool, as_json: bool, beam_options: tuple[str, ...], **given: Any) -> None:
+    """Add a memory version: encode again, or recode one that is there.
+
+    \b
+    After the memory encoder was trained further:
+      memcorpus reencode CORPUS --memory-encoder new-t5 --as step-2000
+    Sixteen times smaller, without an encoder:
+      memcorpus reencode CORPUS --from current --codec pq8x8 --as small
+
+    Passages, vectors and index stay as they are, and so do the other versions. Stopped at any
+    moment, the same command goes on where it was. Readers get the new version when `use`, or --use
+    here, has made it the current one, and they open the corpus again.
+    """
+    from pipeline.cli import terminal
+    from pipeline.jobs import reencode as module
+    from retrieval.corpus import corpus_folder
+
+    root = corpus_folder(corpus)
+    settings = module.ReencodeSettings(**given)
+    arguments: dict[str, Any] = {"use": switch, "beam_options": beam_options}
+    if sys.stderr.isatty():
+        with terminal.LiveBars() as bars:
+            outcome, version = module.reencode(root, settings, observer=bars, **arguments)
+    else:
+        outcome, version = module.reencode(root, settings, observer=terminal.LogLines(), **arguments)
+    if as_json:
+        print(json.dumps({"version": version, "already": outcome.already, "seconds": outcome.seconds}))
+        return
+    if outcome.already:
+        print(f"version {version} is in {root} already; nothing to encode")
+    _print_versions(root)
+    print(f"\nversion {version}, {outcome.seconds:,.1f} s")
+
+
+@click.command()
+@options.CORPUS
+@options.JSON
+def versions(corpus: str, as_json: bool) -> None:
+    """List the memory versions of a corpus."""
+    from pipeline.jobs import versions as module
+    from retrieval.corpus import corpus_folder
+
+    root = corpus_folder(corpus)
+    if as_json:
+        for version in module.listed(root):
+            print(json.dumps(version))
+        return
+    _print_versions(root)
+
+
+def _print_versions(root: Path) -> None:
+    from pipeline.cli import terminal
+    from pipeline.jobs import versions as module
+
+    terminal.print_versions(module.listed(root), options.stdout())
+
+
+@click.command()
+@options.CORPUS
+@click.argument("version", required=False)
+@click.option("--back", is_flag=True, help="The version that was current before.")
+@click.option("--alias", default=manifest.CURRENT, show_default=True, help="The name to give it.")
+@click.option("--forget", is_flag=True, help="Take the name --alias away instead.")
+def use(corpus: str, version: str | None, back: bool, alias: str, forget: bool) -> None:
+    """Make VERSION the current one, by one rename; or give it another name.
+
+    Readers that are open stay with the version they opened.
+    """
+    from pipeline.jobs import versions as module
+    from retrieval.corpus import corpus_folder
+
+    if sum((version is not None, back, forget)) != 1:
+        raise click.UsageError("give a VERSION, or --back, or --forget")
+    root = corpus_folder(corpus)
+    if forget:
+        module.forget(root, alias)
+        print(f"{alias} is no name of a version any more")
+        return
+    print(f"{alias} is version {module.use(root, version, alias=alias)}")
+
+
+@click.command()
+@options.CORPUS
+@click.argument("first")
+@click.argument("second")
+@click.option("--sample", default=64, show_default=True, help="Passages to compare.")
+@options.JSON
+def diff(corpus: str, first: str, second: str, sample: int, as_json: bool) -> None:
+    """Measure how far version SECOND is from version FIRST."""
+    from pipeline.jobs import versions as module
+    from retrieval.corpus import corpus_folder
+
+    found = module.diff(corpus_folder(corpus), first, second, sample=sample)
+    if as_json:
+        print(json.dumps(found))
+        return
+    same = "the same encoder" if found["same_encoder"] else "another encoder"
+    print(f"{found['second']} against {found['first']} ({same}):")
+    print(f"  {found['passages']} passages, {found['tokens']:,} tokens compared")
+    if found["differently_tokenized"]:
+        print(f"  {found['differently_tokenized']} passages have another number of tokens, and were left out")
+    if "relative_error" in found:
+        print(f"  relative error {found['relative_error']:.3g}, mean cosine {found['cosine']:.6f}")
+        print(f"  largest difference {found['largest']:.3g} of the largest value")
+
+
+@click.command()
+@options.CORPUS
+@click.option("--yes", is_flag=True, help="Remove it; without this, only show what would go.")
+@click.option("--unfinished", is_flag=True, help="Also what an unfinished reencode has written.")
+@options.JSON
+def gc(corpus: str, yes: bool, unfinished: bool, as_json: bool) -> None:
+    """Remove memory versions that no name points at.
+
+    What a reader on this machine has open stays, and so does what an alias names.
+    """
+    from pipeline.jobs import versions as module
+    from retrieval.corpus import corpus_folder
+
+    root = corpus_folder(corpus)
+    items = (
+        module.collect(root, unfinished=unfinished) if yes else module.garbage(root, unfinished=unfinished)
+    )
+    if as_json:
+        print(json.dumps({"removed": yes, "items": [asdict(item) for item in items]}))
+        return
+    for item in items:
+        state = "held by a reader, stays" if item.held and not yes else ("gone" if yes else "would go")
+        print(f"{item.kind:10s} {item.path}  {item.bytes:,} bytes  {state}")
+    size = sum(item.bytes for item in items if yes or not item.held)
+    if yes:
+        print(f"{size:,} bytes freed")
+    elif items:
+        print(f"{size:,} bytes would be freed by `memcorpus gc {corpus} --yes`")
+    else:
+        print("nothing to remove")

@@ -1,1 +1,0 @@
-"""The subcommands of `memcorpus`, by what they do."""

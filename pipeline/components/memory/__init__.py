@@ -1,0 +1,1 @@
+"""Memory: encoded or recoded by shards, its codec trained before, committed as a version."""

@@ -1,0 +1,294 @@
+"""Stage 3: a shard of passages becomes its vectors and its memory, written by the worker that made them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from encoders.t5_config import parse_live_proportion
+from pipeline.accounts import statistics
+from pipeline.components.vectors import EmbedShards, render, require_planned
+from pipeline.units import work
+from storage import canaries, codec_parameters, codecs, files, memory_store, passage_table
+from storage.receipts import Receipt
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from encoders.memory_encoder import MemoryEncoder, Spent
+    from encoders.tokenizing import Tokens
+
+STAGE: Final = "shards"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryModel:
+    """Which memory encoder, where it runs, and how it reads a passage.
+
+    `fingerprint` is what the plan saw of it; `device` as in `encoders.sharding.named`, `model_parallel` as in
+    `encoders.sharding.mesh_for`.
+    """
+
+    name: str
+    fingerprint: str
+    template: str
+    live_proportion: Fraction
+    compute_dtype: str
+    token_budget: int
+    max_tokens: int
+    device: str = "all"
+    model_parallel: int | None = None
+
+    @classmethod
+    def of(cls, name: str, fingerprint: str, settings: Mapping[str, Any]) -> MemoryModel:
+        """From the settings that a version's card keeps; see `memory_version.ENCODING`."""
+        return cls(
+            name=name,
+            fingerprint=fingerprint,
+            template=str(settings["memory_template"]),
+            live_proportion=parse_live_proportion(str(settings["live_proportion"])),
+            compute_dtype=str(settings["compute_dtype"]),
+            token_budget=int(settings["token_budget"]),
+            max_tokens=int(settings["max_tokens"]),
+        )
+
+
+@work.Once
+def load_encoder(model: MemoryModel) -> MemoryEncoder:
+    from encoders import sharding
+    from encoders.memory_encoder import MemoryEncoder
+
+    encoder = MemoryEncoder.load(
+        model.name,
+        live_proportion=model.live_proportion,
+        compute_dtype=model.compute_dtype,
+        token_budget=model.token_budget,
+        max_tokens=model.max_tokens,
+        template=model.template,
+        devices=sharding.named(model.device),
+        model_parallel=model.model_parallel,
+    )
+    require_planned(model.name, encoder.fingerprint, model.fingerprint)
+    return encoder
+
+
+def canaries_path(root: Path, unit: int) -> Path:
+    """Where the canaries of a shard wait to be joined."""
+    return work.folder(root) / STAGE / f"{unit:06d}.canaries"
+
+
+def rows_path(root: Path, unit: int) -> Path:
+    """Where a shard's rows of `offsets` and `checksums` wait to be joined."""
+    return work.folder(root) / STAGE / f"{unit:06d}.rows"
+
+
+def open_coder(folder: Path, layout: memory_store.MemoryLayout) -> codecs.Coder:
+    """The coder of a version that is being written, with the parameters that lie in its folder."""
+    parameters = codec_parameters.load(folder, layout.codec, layout.width)
+    return layout.codec.bind(layout.width, parameters)
+
+
+def notes_of(digests: Mapping[str, str]) -> tuple[Mapping[str, str], ...]:
+    """What a shard's receipt says of the parameters it was coded with."""
+    return (dict(digests),) if digests else ()
+
+
+def keep_rows(root: Path, unit: int, rows: memory_store.ShardRows) -> list[files.FileEntry]:
+    """Put a shard's rows where the commit finds them."""
+    path = rows_path(root, unit)
+    files.write_atomic(path, rows.to_bytes())
+    return [files.entry_of(root, path)]
+
+
+def keep_canaries(root: Path, unit: int, values: Sequence[np.ndarray[Any, Any]]) -> list[files.FileEntry]:
+    """Put the memory of a shard's canaries where the commit, and other workers, find it."""
+    path = canaries_path(root, unit)
+    files.write_atomic(path, b"".join(map(canaries.stored_bytes, values)))
+    return [files.entry_of(root, path)]
+
+
+def encode_passages(
+    encoder: MemoryEncoder, table: passage_table.PassageTable, passage_ids: list[int]
+) -> np.ndarray[Any, Any]:
+    """Memory of a few passages, [all their tokens, width] float32."""
+    return encoder.encode_texts(render(encoder.template.template, table.take(passage_ids)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passages:
+    """A shard as it is read: the passages' rows, and the memory encoder's tokens of them."""
+
+    table: pa.Table
+    tokens: Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """A shard as it leaves the device.
+
+    Attributes:
+        tokens: whose memory this is.
+        vectors: [passages, dim]; None where the shard is not embedded.
+        buffer: stored rows, as `memory_store.allocate` made them.
+        canaries: the memory of the canaries among the passages, before any code.
+        spent: what encoding cost beside.
+    """
+
+    tokens: Tokens
+    vectors: np.ndarray[Any, Any] | None
+    buffer: np.ndarray[Any, Any]
+    canaries: list[np.ndarray[Any, Any]]
+    spent: Spent
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeShards:
+    """Encodes shards and writes their memory, and with `embed` their vectors too.
+
+    Folders are below `root`. A shard has three phases, which overlap with those of its neighbours: see
+    `pipeline.units.overlap`.
+    """
+
+    root: Path
+    parts: tuple[passage_table.Part, ...]
+    encoder: MemoryModel
+    memory_folder: str
+    memory: memory_store.MemoryLayout
+    embed: EmbedShards | None = None
+    limit_seconds: float | None = None
+    stage: str = STAGE
+
+    @functools.cached_property
+    def _table(self) -> passage_table.PassageTable:
+        """Opened once by each worker's copy of the job."""
+        return passage_table.PassageTable(self.root, self.parts)
+
+    @functools.cached_property
+    def _loaded(self) -> MemoryEncoder:
+        """The encoder, once it has shown that it gives what others, or an earlier run, have stored.
+
+        A worker with another library, driver or accelerator would write memory that does not go
+        with the rest, and nothing else would tell.
+        """
+        encoder = load_encoder(self.encoder)
+        for path in sorted((work.folder(self.root) / STAGE).glob("*.canaries")):
+            unit = int(path.stem)
+            if not work.receipt_path(self.root, STAGE, unit).exists():
+                continue
+            first, stop = self.memory.grid.bounds(unit)
+            dtype = self.memory.codec.dtype
+            kept = canaries.from_stored(path.read_bytes(), width=self.memory.width, dtype=dtype.name)
+            again = encode_passages(
+                encoder, self._table, canaries.within(self.memory.grid.passages, first, stop)
+            )
+            canaries.require_same(
+                kept,
+                again.astype(dtype),
+                compute_dtype=self.encoder.compute_dtype,
+                what=f"shard {unit} was encoded by another worker, or before the job was interrupted",
+            )
+            break
+        return encoder
+
+    @functools.cached_property
+    def _coder(self) -> codecs.Coder:
+        return open_coder(self.root / self.memory_folder, self.memory)
+
+    @functools.cached_property
+    def _notes(self) -> tuple[Mapping[str, str], ...]:
+        """Taken once a worker: a codebook may have half a gigabyte."""
+        return notes_of(codec_parameters.digests(self._coder.parameters))
+
+    def prepare(self, unit: int, meter: work.Meter) -> Passages:
+        with meter.time("loading"):
+            encoder = self._loaded
+        with meter.time("reading"):
+            table = self._table.read(*self.memory.grid.bounds(unit))
+        with meter.time("tokenizing"):
+            return Passages(table=table, tokens=encoder.tokenize(render(self.encoder.template, table)))
+
+    def compute(self, unit: int, prepared: Passages, meter: work.Meter) -> Memory:
+        first, stop = self.memory.grid.bounds(unit)
+        tokens = prepared.tokens
+        vectors = None
+        if self.embed is not None:
+            vectors = self.embed.embed(prepared.table, meter)
+        with meter.time("loading"):
+            coder = self._coder
+        rows = int(tokens.offsets[-1])
+
+        def on_memory(count: int) -> None:
+            meter.count("passages", count)
+            # Spread evenly, for whoever watches; the receipt has the true counts.
+            done = rows * meter.counts["passages"] // (stop - first)
+            meter.counts |= {"tokens": done, "memory_bytes": done * self.memory.row_bytes}
+            meter.show()
+
+        buffer = memory_store.allocate(self.memory, rows)
+        with meter.time("encoding"):
+            spent = self._loaded.encode(tokens, buffer[:rows], coder, on_batch=on_memory)
+            kept: list[np.ndarray[Any, Any]] = []
+            if ids := canaries.within(self.memory.grid.passages, first, stop):
+                kept = self._canaries(ids, first, tokens.offsets, buffer)
+        return Memory(tokens=tokens, vectors=vectors, buffer=buffer, canaries=kept, spent=spent)
+
+    def finish(self, unit: int, computed: Memory, meter: work.Meter) -> Receipt:
+        first, stop = self.memory.grid.bounds(unit)
+        tokens, spent = computed.tokens, computed.spent
+        rows = int(tokens.offsets[-1])
+        entries: list[files.FileEntry] = []
+        counts = {"passages": stop - first}
+        if self.embed is not None and computed.vectors is not None:
+            entries.append(self.embed.write(unit, computed.vectors, meter))
+            counts["vector_bytes"] = (stop - first) * self.embed.layout.row_bytes
+        with meter.time("writing"):
+            written = memory_store.write_shard(
+                self.root / self.memory_folder,
+                self.memory,
+                unit,
+                offsets=tokens.offsets,
+                buffer=computed.buffer,
+            )
+            entries.append(written.measured.entry(self.root, written.path))
+            entries += keep_rows(self.root, unit, written.rows)
+            if computed.canaries:
+                entries += keep_canaries(self.root, unit, computed.canaries)
+        counts |= {
+            "tokens": rows,
+            "memory_bytes": rows * self.memory.row_bytes,
+            "passages_cut": int(np.count_nonzero(tokens.cut)),
+            "tokens_cut": int(tokens.cut.sum()),
+            statistics.PADDING: spent.padding,
+            statistics.FILLER: spent.filler,
+            **statistics.stored_counts(entries),
+            **statistics.length_counts(np.diff(tokens.offsets), self.memory.max_tokens),
+        }
+        return Receipt(
+            unit=unit,
+            files=tuple(entries),
+            counts=counts,
+            seconds=dict(meter.seconds),
+            worker=work.worker_name(),
+            notes=self._notes,
+            waited=dict(meter.waited),
+            events={
+                statistics.COMPILED: spent.compiled,
+                statistics.LOADED: spent.loaded,
+                statistics.HALVED: spent.halved,
+            },
+        )
+
+    def _canaries(
+        self, ids: list[int], first: int, offsets: np.ndarray[Any, Any], stored: np.ndarray[Any, Any]
+    ) -> list[np.ndarray[Any, Any]]:
+        """The canaries' memory before any code: what is stored, or with a lossy codec encoded for itself."""
+        if self._coder.view_only:
+            values = self._coder.view(stored)
+            return [values[offsets[i - first] : offsets[i - first + 1]] for i in ids]
+        return [encode_passages(self._loaded, self._table, ids).astype(self.memory.codec.dtype)]

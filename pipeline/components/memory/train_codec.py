@@ -1,0 +1,156 @@
+"""Before shards are encoded, for codecs with trained parameters: one unit, on a sample of the memory.
+
+The sample is of tokens that lie evenly in passages that lie evenly over the corpus: what the encoder makes
+of them, in float32, or what another version holds of them. The parameters go into the version's folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.components import vectors as embed_shards
+from pipeline.components.memory import encode as encode_shards
+from pipeline.components.memory import recode as recode_shards
+from pipeline.units import work
+from retrieval.corpus import Corpus
+from retrieval.memory import MemoryReader
+from storage import codec_parameters, files, passage_table
+from storage.receipts import Receipt
+
+if TYPE_CHECKING:
+    from encoders.memory_encoder import MemoryEncoder
+
+STAGE: Final = "codec"
+# However few tokens a codec asks for, they come from so many passages, where the corpus has them.
+FEWEST_PASSAGES: Final = 512
+# Tokens that a passage is first taken to have; a corpus of shorter ones is sampled more densely.
+LIKELY_TOKENS: Final = 32
+# Passages that are encoded at a time.
+_BATCH: Final = 128
+
+Ids = npt.NDArray[np.int64]
+
+
+class Memory(Protocol):
+    """Where the sample comes from."""
+
+    def tokens(self, ids: Ids) -> int:
+        """Tokens of all these passages together."""
+
+    def values(self, ids: Ids) -> npt.NDArray[np.float32]:
+        """Their memory, [tokens, width]."""
+
+
+class _Encoded:
+    """What the encoder makes of passages."""
+
+    def __init__(self, encoder: MemoryEncoder, table: passage_table.PassageTable) -> None:
+        self._encoder, self._table = encoder, table
+
+    def _texts(self, ids: Ids) -> list[str]:
+        return embed_shards.render(self._encoder.template.template, self._table.take(ids))
+
+    def tokens(self, ids: Ids) -> int:
+        return len(self._encoder.tokenize(self._texts(ids)).ids)
+
+    def values(self, ids: Ids) -> npt.NDArray[np.float32]:
+        return self._encoder.encode_texts(self._texts(ids))
+
+
+class _Stored:
+    """What another version holds."""
+
+    def __init__(self, reader: MemoryReader) -> None:
+        self._reader = reader
+
+    def tokens(self, ids: Ids) -> int:
+        return int(self._reader.tokens(ids).sum())
+
+    def values(self, ids: Ids) -> npt.NDArray[np.float32]:
+        return np.asarray(self._reader.fetch(ids).values, np.float32)
+
+
+def spaced(count: int, total: int) -> Ids:
+    """`count` whole numbers from 0 to total - 1, evenly spaced; all of them if there are no more."""
+    count = min(count, total)
+    return np.arange(count, dtype=np.int64) * total // max(1, count)
+
+
+def sample(
+    memory: Memory, *, passages: int, tokens: int, width: int, meter: work.Meter
+) -> npt.NDArray[np.float32]:
+    """About `tokens` tokens of a corpus's memory, float32 [n, width]; fewer where it has fewer."""
+    count = max(FEWEST_PASSAGES, -(-tokens // LIKELY_TOKENS))
+    with meter.time("tokenizing"):
+        while True:
+            ids = spaced(count, passages)
+            total = sum(memory.tokens(batch) for batch in _batches(ids))
+            if total >= tokens or len(ids) == passages:
+                break
+            count *= 2
+        if total > tokens:
+            ids = ids[spaced(max(FEWEST_PASSAGES, len(ids) * tokens // total), len(ids))]
+            total = sum(memory.tokens(batch) for batch in _batches(ids))
+    rows = spaced(tokens, total)
+    values = np.empty((len(rows), width), np.float32)
+    first = filled = 0
+    for batch in _batches(ids):
+        with meter.time("encoding"):
+            found = memory.values(batch)
+        here = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + len(found))] - first
+        values[filled : filled + len(here)] = found[here]
+        first, filled = first + len(found), filled + len(here)
+        meter.count("passages", len(batch))
+        meter.count("tokens", len(here))
+        meter.show()
+    return values
+
+
+def _batches(ids: Ids) -> Iterator[Ids]:
+    return (ids[first : first + _BATCH] for first in range(0, len(ids), _BATCH))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCodec:
+    """Trains the codec of a job's shards. The same corpus and settings give the same bytes."""
+
+    job: encode_shards.EncodeShards | recode_shards.RecodeShards
+    stage: str = STAGE
+
+    @property
+    def root(self) -> Path:
+        return self.job.root
+
+    def run(self, unit: int, meter: work.Meter) -> Receipt:
+        layout = self.job.memory
+        with meter.time("loading"):
+            memory = self._memory()
+        values = sample(
+            memory,
+            passages=layout.grid.passages,
+            tokens=layout.codec.sample_tokens(layout.width),
+            width=layout.width,
+            meter=meter,
+        )
+        with meter.time("training"):
+            parameters = layout.codec.train(values)
+        paths = codec_parameters.write(self.root / self.job.memory_folder, layout.codec, parameters)
+        return Receipt(
+            unit=unit,
+            files=tuple(files.entry_of(self.root, path) for path in paths),
+            counts=dict(meter.counts),
+            seconds=dict(meter.seconds),
+            worker=work.worker_name(),
+        )
+
+    def _memory(self) -> Memory:
+        if isinstance(self.job, recode_shards.RecodeShards):
+            return _Stored(Corpus(self.root).memory(self.job.origin))
+        table = passage_table.PassageTable(self.root, self.job.parts)
+        return _Encoded(encode_shards.load_encoder(self.job.encoder), table)

@@ -1,0 +1,1 @@
+"""Passages: read from the sources, then numbered."""

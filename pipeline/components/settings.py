@@ -1,0 +1,185 @@
+"""What a build is told: one frozen object, from the command line or a TOML file, that checks itself."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+from encoders import batching, template
+from encoders.retriever import BACKENDS
+from encoders.t5_config import COMPUTE_DTYPES, parse_live_proportion
+from pipeline.text import passages
+from storage import codecs, errors, vector_array
+
+MAX_TOKENS: Final = 304
+SPLIT_BYTES: Final = 32 << 20
+MAX_QUARANTINED: Final = 0.01
+ALL_DEVICES: Final = "all"
+_DEVICES: Final = re.compile(r"[a-z]+|[a-z]+:\d+")
+
+# Settings that `BuildSettings.deciding` leaves out.
+_UNDECIDING: Final = (
+    *("sources", "retriever", "memory_encoder", "max_quarantined", "shard_timeout"),
+    *("device", "model_parallel"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildSettings:
+    """Settings of a build.
+
+    Attributes:
+        sources: FORMAT:PATH each, read in this order.
+        retriever: name or folder of a GTR-like SentenceTransformer.
+        retriever_backend: what runs it, of `encoders.retriever.BACKENDS`; None: jax if it can, which depends
+            on the model alone.
+        memory_encoder: name or folder of a T5.1.1 model.
+        live_proportion: α, the share of the encoder's layers that readers run live (LUMEN, section 3).
+        codec: how memory is stored.
+        compute_dtype: of the memory encoder's matrix products.
+        token_budget: tokens the memory encoder computes at a time, padding included; 16,384 or more suits
+            an accelerator. It decides rounding, so it is one of the build's settings.
+        max_tokens: tokens kept of a passage; 304 holds 200 words of English (GLIMMER, section 4).
+        passage_words: words of a passage, at most.
+        memory_template, retriever_template: a passage's text as each model reads it.
+        vector_dtype: of the stored vectors.
+        shard_passages: passages a shard; None: sized by the corpus and the model.
+        split_bytes: bytes on the disk of a source that one worker reads at a time.
+        max_quarantined: share of the pages that may be unreadable before the build gives up.
+        shard_timeout: seconds that reading, encoding or writing one shard may take before the build gives up,
+            loading models and compiling included; None: however long. It decides nothing of what is built.
+        device: where both models run: all local devices, a kind (cpu, gpu), or one of a kind (gpu:1). As the
+            kind of machine does, it decides rounding at most.
+        model_parallel: devices that share one copy of the memory encoder; None: as few as hold it.
+    """
+
+    sources: tuple[str, ...]
+    retriever: str
+    memory_encoder: str
+    live_proportion: Fraction
+    codec: str = codecs.BFLOAT16.name
+    compute_dtype: str = "bfloat16"
+    token_budget: int = batching.DEFAULT_TOKEN_BUDGET
+    max_tokens: int = MAX_TOKENS
+    passage_words: int = passages.PASSAGE_WORDS
+    memory_template: str = template.MEMORY_TEMPLATE
+    retriever_template: str = template.RETRIEVER_TEMPLATE
+    vector_dtype: str = "float32"
+    retriever_backend: str | None = None
+    shard_passages: int | None = None
+    split_bytes: int = SPLIT_BYTES
+    max_quarantined: float = MAX_QUARANTINED
+    shard_timeout: float | None = None
+    device: str = ALL_DEVICES
+    model_parallel: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise errors.CorpusError("no source given; add --source FORMAT:PATH")
+        codecs.by_name(self.codec)
+        _one_of("compute dtype", self.compute_dtype, COMPUTE_DTYPES)
+        _one_of("vector dtype", self.vector_dtype, vector_array.DTYPES)
+        if self.retriever_backend is not None:
+            _one_of("retriever backend", self.retriever_backend, BACKENDS)
+        _at_least("token budget", self.token_budget, 1)
+        _at_least("max tokens", self.max_tokens, 1)
+        _at_least("passage words", self.passage_words, 1)
+        _at_least("split bytes", self.split_bytes, 1)
+        if not 0 <= self.max_quarantined <= 1:
+            raise errors.CorpusError(f"max quarantined is {self.max_quarantined}, wanted a share from 0 to 1")
+        if self.shard_timeout is not None and self.shard_timeout <= 0:
+            raise errors.CorpusError(f"shard timeout is {self.shard_timeout}, wanted more than 0 seconds")
+        check_devices(self.device, self.model_parallel)
+        rows = vector_array.CHUNK_ROWS
+        if self.shard_passages is not None and (self.shard_passages < rows or self.shard_passages % rows):
+            raise errors.CorpusError(
+                f"shard passages is {self.shard_passages}, wanted a multiple of {rows}, "
+                "the rows of a chunk of vectors"
+            )
+        for text in (self.memory_template, self.retriever_template):
+            template.PassageTemplate(text)
+
+    @classmethod
+    def load(cls, config: Path | None, given: Mapping[str, Any]) -> BuildSettings:
+        """Merge a TOML file with what the command line gave; the command line wins.
+
+        Raises:
+            CorpusError: unreadable TOML, an unknown or missing key, a value of the wrong kind.
+        """
+        values: dict[str, Any] = {}
+        if config is not None:
+            try:
+                values = tomllib.loads(config.read_text("utf-8"))
+            except (OSError, ValueError) as e:
+                raise errors.CorpusError(f"settings file {config} cannot be read: {e}") from e
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise errors.CorpusError(
+                f"settings file {config} has unknown key {unknown[0]!r}; known are {', '.join(known)}"
+            )
+        values |= given
+        for required in ("sources", "retriever", "memory_encoder", "live_proportion"):
+            if not values.get(required):
+                option = "source" if required == "sources" else required.replace("_", "-")
+                raise errors.CorpusError(f"no {option} given; add --{option}, or {required} to --config")
+        if isinstance(values["sources"], str):
+            values["sources"] = [values["sources"]]
+        if not isinstance(values["sources"], list | tuple):
+            raise errors.CorpusError(f"setting sources is {values['sources']!r}, wanted a list of strings")
+        values["sources"] = tuple(values["sources"])
+        for field in fields(cls):
+            if field.name in values:
+                _check_type(field.name, str(field.type), values[field.name])
+        values["live_proportion"] = parse_live_proportion(str(values["live_proportion"]))
+        return cls(**values)
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide what is built, as JSON. Models and sources go by digest instead."""
+        return {
+            field.name: str(value) if isinstance(value := getattr(self, field.name), Fraction) else value
+            for field in fields(self)
+            if field.name not in _UNDECIDING
+        }
+
+
+def check_devices(device: str, model_parallel: int | None) -> None:
+    """Refuse what names no devices anywhere; whether they are there, each worker sees."""
+    if not _DEVICES.fullmatch(device):
+        raise errors.CorpusError(
+            f"device is {device!r}, wanted all, a kind such as cpu or gpu, or one of a kind, such as gpu:1"
+        )
+    if model_parallel is not None:
+        _at_least("model parallel", model_parallel, 1)
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise errors.CorpusError(f"unknown {name} {value!r}; known are {', '.join(known)}")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise errors.CorpusError(f"{name} is {value}, wanted {least} or more")
+
+
+def _check_type(name: str, annotation: str, value: Any) -> None:
+    """TOML brings its own types; a wrong one is named before it does harm further on."""
+    wanted: dict[str, tuple[type, ...]] = {
+        "str": (str,),
+        "int": (int,),
+        "float": (int, float),
+        "float | None": (int, float, type(None)),
+        "int | None": (int, type(None)),
+        "str | None": (str, type(None)),
+        "tuple[str, ...]": (tuple,),
+        "Fraction": (str, int, float),
+    }
+    if not isinstance(value, wanted[annotation]) or isinstance(value, bool):
+        raise errors.CorpusError(f"setting {name} is {value!r}, wanted {annotation}")
+    if isinstance(value, tuple) and not all(isinstance(item, str) for item in value):
+        raise errors.CorpusError(f"setting {name} is {value!r}, wanted a list of strings")

@@ -1,1 +1,0 @@
-"""What a memory corpus costs: planned from a sample before the build, reported from statistics after it."""

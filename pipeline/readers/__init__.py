@@ -1,0 +1,1 @@
+"""Readers at work on a corpus: training, questions, answers, KILT."""

@@ -1,0 +1,194 @@
+"""A reader answers questions from a corpus: retrieve, fetch memory, read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders.reader import answering
+from encoders.reader import folder as reader_folder
+from encoders.reader.model import Reader
+from pipeline.readers.collate import Collator
+from pipeline.readers.kilt import Prediction
+from pipeline.readers.kilt.tasks import Example, Provenance
+from retrieval.corpus import Corpus
+from storage import errors
+
+# Where the memory of passages comes from.
+STORE, TEXT = "store", "text"
+SOURCES = (STORE, TEXT)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Read:
+    """One passage that was retrieved for a question.
+
+    Attributes:
+        passage_id: in the corpus.
+        score: the reader's, or None if it scores none.
+        read: whether the decoder saw it.
+    """
+
+    passage_id: int
+    score: float | None
+    read: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answered:
+    """An answer, its log-probability, and the passages in the order they were retrieved."""
+
+    text: str
+    log_probability: float
+    passages: tuple[Read, ...]
+
+
+class QuestionAnswerer:
+    """A reader with a corpus to read.
+
+    Args:
+        corpus: open.
+        reader: a folder that `memcorpus train` wrote.
+        source: "store", memory is fetched by id (any reader but FiD, which has none), or "text", passages
+            are encoded live. Both give the same answers but for rounding. None for the store where there is
+            memory to read.
+        version: of the memory; the corpus's current one if not given.
+        retrieved, selected: k and m, as the reader was trained with if not given.
+        batch: questions at a time.
+
+    Raises:
+        ModelFolderError: the folder holds no reader.
+        MismatchError: the memory was written by another encoder than the reader's own.
+        CorpusError: another argument is out of range.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        reader: str | Path,
+        *,
+        source: str | None = None,
+        version: str | None = None,
+        retrieved: int | None = None,
+        selected: int | None = None,
+        batch: int = 8,
+    ) -> None:
+        opened = reader_folder.open_reader(reader)
+        settings = self.settings = opened.settings
+        self.source = source or (STORE if settings.config.memory_layers else TEXT)
+        if self.source not in SOURCES:
+            raise errors.CorpusError(f"memory comes from {source!r}, wanted {' or '.join(SOURCES)}")
+        if self.source == STORE and not settings.config.memory_layers:
+            raise errors.CorpusError(
+                "this reader is FiD: it precomputes nothing and reads no store, but text"
+            )
+        if batch < 1:
+            raise errors.CorpusError(f"a batch of {batch} questions, wanted 1 or more")
+        self.batch = batch
+        self.retrieved = settings.retrieved if retrieved is None else retrieved
+        if not 1 <= self.retrieved <= len(corpus):
+            raise errors.CorpusError(
+                f"{self.retrieved} passages cannot be retrieved from a corpus of {len(corpus)}"
+            )
+        self.selected = settings.selected if selected is None else selected
+        if self.selected is not None and not settings.config.reranks:
+            raise errors.CorpusError(f"this reader is {settings.config.system}: it scores none, reads all")
+        if self.selected is not None:
+            if selected is not None and selected > self.retrieved:
+                raise errors.CorpusError(f"{selected} passages cannot be selected of {self.retrieved}")
+            self.selected = min(self.selected, self.retrieved)
+        self._corpus = corpus
+        memory = corpus.memory(version) if self.source == STORE else None
+        self._collate = Collator(corpus, settings, opened.path, memory=memory)
+        self._reader = Reader(
+            settings.config, opened.tensor, compute_dtype=settings.compute_dtype, memory_dtype="bfloat16"
+        )
+
+    def answer(
+        self, questions: Sequence[str], passage_ids: npt.NDArray[np.int64] | None = None
+    ) -> Iterator[Answered]:
+        """Answers, in order.
+
+        Args:
+            questions: any number.
+            passage_ids: [questions, k] to read, -1 where there is none; searched for if not given.
+
+        Raises:
+            CorpusError: another number of rows, or fewer passages than are selected.
+        """
+        if passage_ids is not None:
+            if passage_ids.ndim != 2 or len(passage_ids) != len(questions):
+                raise errors.CorpusError(
+                    f"passage ids have shape {passage_ids.shape}, wanted [{len(questions)}, k]"
+                )
+            if self.selected is not None and passage_ids.shape[1] < self.selected:
+                raise errors.CorpusError(
+                    f"{self.selected} passages cannot be selected of {passage_ids.shape[1]}"
+                )
+        for start in range(0, len(questions), self.batch):
+            asked = list(questions[start : start + self.batch])
+            ids = (
+                self._corpus.search(asked, self.retrieved).passage_ids
+                if passage_ids is None
+                else passage_ids[start : start + self.batch]
+            )
+            yield from read_batch(
+                self._reader, self._collate, asked, ids, selected=self.selected, rows=self.batch
+            )
+
+
+def read_batch(
+    reader: Reader,
+    collate: Collator,
+    questions: Sequence[str],
+    passage_ids: npt.NDArray[np.int64],
+    *,
+    selected: int | None,
+    rows: int,
+) -> list[Answered]:
+    """Answers to one batch of at most `rows` questions."""
+    examples = collate(questions, passage_ids, rows=rows)
+    found = answering.answer(reader, examples, selected=selected, tokens=collate.settings.answer_tokens)
+    texts = collate.decode(found.tokens[: len(questions)])
+    answers = []
+    for row, text in enumerate(texts):
+        chosen = None if found.chosen is None else set(found.chosen[row].tolist())
+        answers.append(
+            Answered(
+                text=text,
+                log_probability=float(found.log_probabilities[row]),
+                passages=tuple(
+                    Read(
+                        passage_id=int(passage),
+                        score=None if found.scores is None else float(found.scores[row, place]),
+                        read=chosen is None or place in chosen,
+                    )
+                    for place, passage in enumerate(passage_ids[row])
+                    if passage >= 0
+                ),
+            )
+        )
+    return answers
+
+
+def predictions(corpus: Corpus, examples: Sequence[Example], answers: Sequence[Answered]) -> list[Prediction]:
+    """Answers in KILT's form: the pages of the passages, best first.
+
+    Best by the reader's score where it has one, else as retrieved; a page counts where its best passage is.
+    """
+    wanted = sorted({read.passage_id for answer in answers for read in answer.passages})
+    rows = corpus.passages(wanted).select(["page_id", "title"]).to_pylist()
+    page_of = dict(zip(wanted, rows, strict=True))
+    found = []
+    for example, answer in zip(examples, answers, strict=True):
+        ranked = sorted(answer.passages, key=lambda read: -(read.score or 0.0))
+        pages = {page_of[read.passage_id]["page_id"]: page_of[read.passage_id]["title"] for read in ranked}
+        provenance = tuple(Provenance(wikipedia_id=str(page), title=title) for page, title in pages.items())
+        found.append(
+            Prediction(id=example.id, input=example.input, answer=answer.text, provenance=provenance)
+        )
+    return found

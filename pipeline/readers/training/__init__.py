@@ -1,0 +1,1 @@
+"""Training a reader on a corpus: examples prepared, steps run, checkpoints kept."""

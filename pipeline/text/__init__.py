@@ -1,0 +1,1 @@
+"""From sources to passages: dumps, wikitext, articles, cutting. No Beam, no model."""

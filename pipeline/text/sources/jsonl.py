@@ -1,0 +1,52 @@
+"""JSON lines of anybody's making: `{"id": …, "title": …, "text": …}`.
+
+`id` is a string or a whole number; `text` holds paragraphs separated by newlines. An optional
+`sections`, a list of `{"path": [headings], "text": …}`, replaces `text`. Plain, .gz or .bz2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.text.articles import EMPTY, Article, Dropped, Page, Section
+from pipeline.text.sources import json_lines, plain
+from pipeline.text.sources.base import Meter, Source, Split
+
+FORMAT = "jsonl"
+PATTERNS = ("*.jsonl", "*.jsonl.gz", "*.jsonl.bz2", "*.ndjson")
+
+
+def open_files(files: tuple[Path, ...]) -> Source:
+    """See `base.open_source`."""
+    return json_lines.open_json(FORMAT, files, required=("id", "title", "text"))
+
+
+def read(split: Split, meter: Meter) -> Iterator[Page]:
+    """The articles whose lines start in the split; see `json_lines.read_json`."""
+    return json_lines.read_json(split, meter, id_key="id", title_key="title", page_of=_page)
+
+
+def _page(record: dict[str, Any]) -> Page:
+    page_id = json_lines.identifier(record, "id")
+    title = plain.title(json_lines.string(record, "title"))
+    if record.get("sections") is not None:
+        sections = tuple(_sections(record["sections"]))
+    else:
+        text = plain.paragraphs(json_lines.string(record, "text"))
+        sections = (Section(path=(), text=text),) if text else ()
+    if not sections:
+        return Dropped(reason=EMPTY)
+    return Article(page_id=page_id, title=title, sections=sections)
+
+
+def _sections(value: object) -> Iterator[Section]:
+    if not isinstance(value, list):
+        raise json_lines.BadRecordError("'sections' is no list")
+    for entry in value:
+        if not isinstance(entry, dict) or not isinstance(entry.get("path"), list):
+            raise json_lines.BadRecordError("'sections' has an entry that is no {path: [], text}")
+        path = tuple(plain.title(str(heading)) for heading in entry["path"])
+        if text := plain.paragraphs(json_lines.string(entry, "text")):
+            yield Section(path=path, text=text)

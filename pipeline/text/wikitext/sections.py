@@ -1,0 +1,261 @@
+"""Wikitext to sections: lines, headings and what is left of the markup inside a line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pipeline.text.articles import Section
+from pipeline.text.wikitext import entities, markup, render
+from pipeline.text.wikitext.markup import BREAK, HOLE
+from pipeline.text.wikitext.namespaces import Namespaces
+
+# MediaWiki stores no page above 2 MiB ($wgMaxArticleSize); twice that is no article.
+MAX_WIKITEXT_CHARS = 4 << 20
+
+_REDIRECT = re.compile(r"\s*#(?:redirect\b|[^\W\d_]+\s*:?\s*\[\[)", re.IGNORECASE)
+
+_BLOCK_TAGS = frozenset(
+    """
+        br hr p div blockquote center li ul ol dl dt dd tr td th table caption tbody thead tfoot
+        poem h1 h2 h3 h4 h5 h6 section article aside
+    """.split()
+)
+_INLINE_TAGS = frozenset(
+    """
+        a abbr b bdi bdo big cite code data del dfn em font i img ins kbd mark nobr noinclude nowiki
+        onlyinclude includeonly q rb rp rt rtc ruby s samp score small source span strike strong sub
+        sup syntaxhighlight time tt u var wbr ref references math chem ce gallery timeline pre hiero
+        graph mapframe maplink imagemap inputbox templatedata templatestyles categorytree indicator
+        translate tvar languages labeledsectiontransclusion langconvert label input form button col
+        colgroup meta link ul section
+    """.split()
+)
+_TAG = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*)(?=[\s/>])[^<>]*>")
+_HIDDEN = re.compile(r"<(span|div)\b[^<>]*display\s*:\s*none[^<>]*>[^<>]*</\1\s*>", re.IGNORECASE)
+_POWER = re.compile(r"(?<=[\d)])<sup>([+\-−]?\d+)</sup>", re.IGNORECASE)
+_SWITCH = re.compile(r"__([^\W\d_]+(?:_[^\W\d_]+)*)__")
+_VARIANT = re.compile(r"-\{(?!\{)([^{}]*)\}-")
+_POEM = re.compile(r"<poem\b[^<>]*>([^<]*(?:<(?!/?poem)[^<]*)*)</poem\s*>", re.IGNORECASE)
+
+_APOSTROPHES = re.compile(r"('{2,})")
+_SPACES = re.compile(r"[ \t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
+# Soft hyphens, zero width spaces and direction marks; then our own marks, and the protected
+# characters that go back to what they were. Joiners (U+200C, U+200D) are spelling in Persian, Hindi
+# and emoji, and stay. (`str.translate` is several times slower than this on text beyond ASCII.)
+_FINAL = re.compile("[\x01-\x08\x0e-\x1f\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+# XML has none of these, JSON may: our marks would be mistaken for them, and no text needs them.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+# Holes with the spaces around them. A run is made one hole first, so that no pattern below meets a
+# run and tries it from each of its holes.
+_RUN = re.compile(r" ?\x02[ \x02]*")
+_AT_START = re.compile(r" ?\x02 ?[–—,;:.\-]*(?= |$)")
+_EMPTY_PARENTHESIS = re.compile(r" ?[(（\[][\s,;:/–\-]*\x02[\s,;:/–\-\x02]*[)）\]]")
+_AFTER_OPENING = re.compile(r"([(（]) ?\x02 ?(?:[,;:、，；](?=[ \x02])[ \x02]*)*")
+_BEFORE_CLOSING = re.compile(r"(?: ?[,;:、，；])? ?\x02 ?([)）])")
+_BETWEEN_COMMAS = re.compile(r"([,;、，；]) ?\x02 ?[,;、，；]")
+_BEFORE_POINT = re.compile(r" ?\x02 ?(?=[,.;:!?。、，；])")
+
+
+class WikitextError(ValueError):
+    """A page whose markup is not rendered; the message says why."""
+
+
+def is_redirect(wikitext: str) -> bool:
+    """Whether the page is a redirect, in any language: "#WEITERLEITUNG [[Ziel]]"."""
+    return _REDIRECT.match(wikitext) is not None
+
+
+def sections(wikitext: str, *, namespaces: Namespaces) -> list[Section]:
+    """The plain text of a page, section by section, in the page's order.
+
+    Kept: prose, list and definition items (a line each, without their marks), headings (as the
+    paths of what is under them), the labels of links, the text of the templates in `templates`.
+    Dropped: tables, files and their captions, categories, references, code blocks, formulas that
+    are no plain text, every other template. No section is dropped for its name: what is left of
+    "See also" or "References" is text too. A section without text is not returned.
+
+    Work is linear in the length of the page, whatever is in it.
+
+    Raises:
+        WikitextError: the page is longer than `MAX_WIKITEXT_CHARS`.
+    """
+    if len(wikitext) > MAX_WIKITEXT_CHARS:
+        raise WikitextError(f"wikitext has {len(wikitext):,} characters, the limit is {MAX_WIKITEXT_CHARS:,}")
+    text = _CONTROL.sub("", wikitext.replace("\r\n", "\n"))
+    text = render.render(markup.strip_opaque(text), namespaces)
+    return list(_assemble(_strip_tags(text)))
+
+
+def _strip_tags(text: str) -> str:
+    if "-{" in text:
+        text = _VARIANT.sub(_variant, text)
+    if "<" in text:
+        text = _POEM.sub(lambda found: found.group(1).replace("\n", BREAK), text)
+        text = _HIDDEN.sub("", text)
+        text = _POWER.sub(r"^\1", text)
+        text = _TAG.sub(_tag, text)
+    if "__" in text:
+        text = _SWITCH.sub(lambda f: "" if f.group(1) == f.group(1).upper() else f.group(), text)
+    return text
+
+
+def _tag(found: re.Match[str]) -> str:
+    name = found.group(1).lower()
+    if name in _BLOCK_TAGS:
+        return BREAK
+    return "" if name in _INLINE_TAGS else found.group()
+
+
+def _variant(found: re.Match[str]) -> str:
+    """`-{zh-hans:甲;zh-hant:乙}-`: the first form; `-{T|…}-` and other rules show nothing."""
+    flags, pipe, body = found.group(1).rpartition("|")
+    if pipe and flags.strip() not in ("", "R", "zh-hans", "zh-hant", "zh-cn", "zh-tw", "zh"):
+        return ""
+    first = body.split(";", 1)[0]
+    code, colon, form = first.partition(":")
+    return form.strip() if colon and code.strip().replace("-", "").isalpha() else body
+
+
+def _assemble(text: str) -> Iterator[Section]:
+    headings: list[tuple[int, str]] = []
+    paragraphs: list[str] = []
+    lines: list[str] = []  # of the paragraph that is open
+
+    def close() -> None:
+        if lines:
+            paragraphs.append(" ".join(lines))
+            lines.clear()
+
+    def section() -> Iterator[Section]:
+        close()
+        plain = [clean for part in paragraphs for clean in _plain(part)]
+        paragraphs.clear()
+        if plain:
+            yield Section(path=tuple(title for _, title in headings), text="\n".join(plain))
+
+    for line in text.split("\n"):
+        stripped = line.strip()
+        first = stripped[:1]
+        if not stripped.strip(HOLE):
+            close()  # blank, or a template that stood alone
+        elif first == "=" and (heading := _heading(stripped)):
+            yield from section()
+            level, title = heading
+            while headings and headings[-1][0] >= level:
+                headings.pop()
+            if title:
+                headings.append((level, title))
+        elif first in "*#:;" and line[0] == first:
+            close()
+            paragraphs.append(stripped.lstrip("*#:; \t"))
+        elif first == "|" or stripped.startswith(("{|", "----")) or _is_table_header(stripped):
+            # Rows of a table that was opened or closed by a template, and rules.
+            close()
+            if first == "-":
+                paragraphs.append(stripped.lstrip("-"))
+        elif line[0] == " ":
+            close()
+            paragraphs.append(stripped)  # preformatted: the lines are the author's
+        else:
+            lines.append(stripped)
+    yield from section()
+
+
+def _is_table_header(line: str) -> bool:
+    return line[0] == "!" and ("!!" in line or "scope=" in line or "|" in line)
+
+
+def _heading(line: str) -> tuple[int, str] | None:
+    """Level and title of a heading line, as MediaWiki counts them ("===a==" is level 2, "=a")."""
+    line = line.rstrip(HOLE + BREAK + " ")
+    left = len(line) - len(line.lstrip("="))
+    right = len(line) - len(line.rstrip("="))
+    if left == len(line):  # nothing but signs
+        return None
+    level = min(left, right, 6)
+    if level == 0:
+        return None
+    return level, " ".join(_plain(line[level:-level].replace(BREAK, " ")))
+
+
+def _plain(paragraph: str) -> Iterator[str]:
+    """The lines of a paragraph as plain text; those without a letter or digit are no text."""
+    for line in paragraph.split(BREAK):
+        if "''" in line:
+            line = _unquote(line)
+        if HOLE in line:
+            line = _close_holes(_SPACES.sub(" ", line))
+        if "[[" in line or "]]" in line or "{{" in line or "}}" in line:
+            for bracket in ("[[", "]]", "{{", "}}"):
+                line = line.replace(bracket, "")
+        line = entities.decode(line)
+        line = _FINAL.sub(_finished, line)
+        line = " ".join(line.split())
+        if any(map(str.isalnum, line)) and not _is_url(line):
+            yield line
+
+
+def _finished(found: re.Match[str]) -> str:
+    return markup.UNPROTECT.get(found.group(), "")
+
+
+def _is_url(line: str) -> bool:
+    return line.startswith(("http://", "https://")) and " " not in line
+
+
+def _close_holes(line: str) -> str:
+    """Take out the marks of what was dropped, and the punctuation that was only around it."""
+    line = _RUN.sub(_one_hole, line)
+    if start := _AT_START.match(line):
+        line = line[start.end() :]
+    line = _EMPTY_PARENTHESIS.sub(HOLE, line)
+    line = _AFTER_OPENING.sub(r"\1", line)
+    line = _BETWEEN_COMMAS.sub(r"\1", line)
+    line = _BEFORE_CLOSING.sub(r"\1", line)
+    line = _EMPTY_PARENTHESIS.sub(HOLE, line)
+    line = _BEFORE_POINT.sub("", line)
+    return line.replace(HOLE, "")
+
+
+def _one_hole(found: re.Match[str]) -> str:
+    run = found.group()
+    return (" " if run[0] == " " else "") + HOLE + (" " if " " in run[1:] else "")
+
+
+def _unquote(line: str) -> str:
+    """Take out bold and italic marks by MediaWiki's own rules (`Parser::doQuotes`).
+
+    Four apostrophes are one and bold, more than five are the rest and both; and where a line has
+    an odd number of bold and of italic marks, one bold mark was an apostrophe and italics
+    ("l'''amour''"): the one after a single letter word, else after a longer word, else after a
+    space.
+    """
+    parts = _APOSTROPHES.split(line)
+    bold = italic = 0
+    for index in range(1, len(parts), 2):
+        count = len(parts[index])
+        if count == 4 or count > 5:
+            kept = 1 if count == 4 else count - 5
+            parts[index - 1] += "'" * kept
+            count -= kept
+            parts[index] = "'" * count
+        bold += count in (3, 5)
+        italic += count in (2, 5)
+    if bold % 2 and italic % 2:
+        single = word = space = 0
+        for index in range(1, len(parts), 2):
+            if len(parts[index]) != 3:
+                continue
+            before = parts[index - 1]
+            if before[-1:] == " ":
+                space = space or index
+            elif before[-2:-1] == " ":
+                single = index
+                break
+            else:
+                word = word or index
+        if chosen := single or word or space:
+            parts[chosen - 1] += "'"
+    return "".join(parts[::2])

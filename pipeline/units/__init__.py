@@ -1,0 +1,1 @@
+"""A unit of work: its receipt, how units overlap, are run and are watched. Knows no passage."""
