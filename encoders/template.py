@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 FIELDS = ("title", "section", "text")
 
@@ -58,3 +59,7 @@ class PassageTemplate:
         path = section if isinstance(section, str) else SECTION_SEPARATOR.join(section)
         values = {"title": title, "section": path, "text": text}
         return "".join(literal + (values[name] if name is not None else "") for literal, name in self._parts)
+
+    def render_rows(self, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+        """As `render`, of rows of the passage table."""
+        return [self.render(title=row["title"], section=row["section"], text=row["text"]) for row in rows]

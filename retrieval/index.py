@@ -33,7 +33,7 @@ _READING: Final = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class IndexPlan:
+class IndexShape:
     """Which index a corpus of this size gets: FAISS's factory string, lists, lists probed."""
 
     kind: str
@@ -55,37 +55,37 @@ class IndexPlan:
         return lists + passages * dim + 2 * dim * 4
 
 
-def choose(passages: int, dim: int, *, exact_limit: int = EXACT_LIMIT) -> IndexPlan:
+def choose(passages: int, dim: int, *, exact_limit: int = EXACT_LIMIT) -> IndexShape:
     """The index for `passages` vectors of `dim`: about 4 * sqrt(passages) lists, a sixteenth probed."""
     if passages <= exact_limit:
-        return IndexPlan(kind="Flat", lists=0, probes=0)
+        return IndexShape(kind="Flat", lists=0, probes=0)
     lists = 1 << round(math.log2(4 * math.sqrt(passages)))
     probes = max(16, lists // 16)
     if passages <= SCALAR_LIMIT or dim % CODE_BYTES:
         kind = f"IVF{lists},SQ8"
     else:
         kind = f"OPQ{CODE_BYTES},IVF{lists},PQ{CODE_BYTES}"
-    return IndexPlan(kind=kind, lists=lists, probes=probes)
+    return IndexShape(kind=kind, lists=lists, probes=probes)
 
 
-def build(vectors: VectorArray, plan: IndexPlan, path: Path) -> float:
+def build(vectors: VectorArray, shape: IndexShape, path: Path) -> float:
     """Train, fill and write the index; returns its recall@10 on a sample of the corpus's own vectors.
 
     RAM: the index itself and one batch of vectors; training takes `TRAINING_POINTS` vectors a list.
     """
     count, dim = vectors.layout.shape
-    index = faiss.index_factory(dim, plan.kind, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.index_factory(dim, shape.kind, faiss.METRIC_INNER_PRODUCT)
     if not index.is_trained:
         # Product codes have 256 centroids of their own to train.
-        wanted = max(plan.lists, 256) * TRAINING_POINTS
+        wanted = max(shape.lists, 256) * TRAINING_POINTS
         points = np.linspace(0, count - 1, min(count, wanted)).astype(np.int64)
         index.train(_float32(vectors.take(points)))
     for _, batch in vectors.batches():
         index.add(_float32(batch))
     if index.ntotal != count:
         raise errors.CorpusError(f"the index took {index.ntotal} vectors, wanted {count}")
-    if plan.probes:
-        faiss.extract_index_ivf(index).nprobe = plan.probes
+    if shape.probes:
+        faiss.extract_index_ivf(index).nprobe = shape.probes
     partial = files.partial_path(path)
     faiss.write_index(index, str(partial))
     files.finish_partial(partial, path)

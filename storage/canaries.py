@@ -7,7 +7,6 @@ is measured on them too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +15,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from storage import errors, files
+from storage import errors, fields, files
 
 FILE: Final = "canaries.npy"
 PASSAGES: Final = 16
@@ -49,16 +48,18 @@ class CanaryCard:
         }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> CanaryCard:
+    def from_json(cls, value: Any, where: str) -> CanaryCard:
+        found = fields.Fields(value, where)
         card = cls(
-            passage_ids=tuple(int(i) for i in value["passage_ids"]),
-            tokens=tuple(int(n) for n in value["tokens"]),
-            dtype=str(value["dtype"]),
-            file=files.FileEntry.from_json(value["file"]),
+            passage_ids=found.integers("passage_ids"),
+            tokens=found.integers("tokens", least=1),
+            dtype=found.text("dtype"),
+            file=files.FileEntry.from_json(found.object("file")),
         )
-        if card.dtype not in _DTYPES or len(card.tokens) != len(card.passage_ids) or min(card.tokens) < 1:
+        found.done()
+        if card.dtype not in _DTYPES or len(card.tokens) != len(card.passage_ids) or not card.tokens:
             raise errors.CorpusError(
-                f"canaries of type {card.dtype!r:.40} with {card.tokens!s:.200} tokens make no sense"
+                f"{where}: canaries of type {card.dtype!r:.40} with {card.tokens!s:.200} tokens make no sense"
             )
         return card
 

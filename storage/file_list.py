@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -23,31 +22,37 @@ _SCHEMA: Final = pa.schema(
 _BATCH: Final = 65536
 
 
-def write(path: Path, entries: Iterable[files.FileEntry]) -> None:
-    """Write a list whole or not at all; the entries are taken as they come, a batch at a time."""
-    partial = files.partial_path(path)
-    rest = iter(entries)
-    with pq.ParquetWriter(partial, _SCHEMA, compression="zstd") as writer:
-        while batch := list(islice(rest, _BATCH)):
-            writer.write_table(
-                pa.table(
-                    {
-                        "path": [entry.path for entry in batch],
-                        "bytes": [entry.bytes for entry in batch],
-                        "crc32": [entry.crc32 for entry in batch],
-                    },
-                    schema=_SCHEMA,
-                )
-            )
-    files.finish_partial(partial, path)
+class Writer:
+    """Writes a list whole or not at all; entries are taken as they come, a batch in memory at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._partial = files.partial_path(path)
+        self._writer = pq.ParquetWriter(self._partial, _SCHEMA, compression="zstd")
+        self._batch: list[files.FileEntry] = []
+
+    def add(self, entry: files.FileEntry) -> None:
+        self._batch.append(entry)
+        if len(self._batch) == _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        columns = {name: [getattr(entry, name) for entry in self._batch] for name in _SCHEMA.names}
+        self._writer.write_table(pa.table(columns, schema=_SCHEMA))
+        self._batch.clear()
+
+    def close(self) -> None:
+        """All is added: put the list in place."""
+        if self._batch:
+            self._flush()
+        self._writer.close()
+        files.finish_partial(self._partial, self._path)
 
 
-def read(root: Path, entry: files.FileEntry) -> Iterator[files.FileEntry]:
-    """The listed files, after the list itself has been checked."""
-    if wrong := files.damage(root, entry):
-        raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
+def read(path: Path, entry: files.FileEntry) -> Iterator[files.FileEntry]:
+    """The listed files; `entry` is the list's own, against which it has been checked."""
     try:
-        with pq.ParquetFile(files.inside(root, entry.path)) as file:
+        with pq.ParquetFile(path) as file:
             if not file.schema_arrow.equals(_SCHEMA):
                 raise errors.CorpusError(f"{entry.path} has other columns than a list of files")
             for batch in file.iter_batches(_BATCH):

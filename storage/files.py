@@ -22,7 +22,7 @@ import crc32c as crc32c_library
 import numpy as np
 import numpy.typing as npt
 
-from storage import errors
+from storage import errors, fields
 
 BLOCK_BYTES: Final = 8 << 20
 # Ends the name of a file that is being written. Whatever a killed writer left behind is found by it.
@@ -52,19 +52,18 @@ class FileEntry:
 
     @classmethod
     def from_json(cls, value: Any) -> FileEntry:
-        try:
-            entry = cls(path=value["path"], bytes=int(value["bytes"]), crc32=int(value["crc32"], 16))
-            if (
-                not isinstance(entry.path, str)
-                or not 0 <= entry.bytes < 2**63
-                or not 0 <= entry.crc32 < 2**32
-            ):
-                raise ValueError("a value is of another type, or out of range")
-        except (KeyError, TypeError, ValueError) as e:
-            raise errors.CorpusError(
-                f"file entry {value!r:.200} is not of the form path, bytes, crc32: {e}"
-            ) from e
+        entry = cls.from_fields(found := fields.Fields(value, "a file entry"))
+        found.done()
         return entry
+
+    @classmethod
+    def from_fields(cls, found: fields.Fields) -> FileEntry:
+        """From an object that may have more fields."""
+        return cls(
+            path=found.text("path"),
+            bytes=found.integer("bytes"),
+            crc32=int(found.hexadecimal("crc32", 8), 16),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,9 @@ from typing import Final
 
 import numpy as np
 
-from storage import errors, files, locks, memory_store, places, shard_files, zarr_arrays
+from storage import components, errors, files, locks, memory_store, remote, shard_files, zarr_arrays
+from storage.components import MemoryCard
+from storage.folder import CorpusFolder
 from storage.memory_store import MemoryLayout
 from storage.thread_locks import ThreadLock
 
@@ -199,10 +201,10 @@ class MemoryFiles:
 class RemoteMemoryFiles(MemoryFiles):
     """The same with values in an object store: one request for a run of passages."""
 
-    def __init__(self, place: places.Place, folder: str, layout: MemoryLayout) -> None:
-        super().__init__(place.root / folder, layout)
-        assert place.values is not None
-        self._store = place.values
+    def __init__(self, corpus: CorpusFolder, folder: str, layout: MemoryLayout) -> None:
+        super().__init__(corpus.path(folder), layout)
+        assert corpus.values is not None
+        self._store = corpus.values
         self._name = folder
 
     def read(self, shard: int, spans: list[Span], *, nowait: bool) -> None:
@@ -214,7 +216,7 @@ class RemoteMemoryFiles(MemoryFiles):
         position_of = partial(shard_files.row_start, row_bytes=row_bytes, chunk_rows=chunk_rows)
         start = position_of(spans[0][0])
         stop = position_of(spans[-1][1] - 1) + row_bytes
-        data = places.read(self._store, name, slice(start, stop), "the corpus")
+        data = remote.read(self._store, name, slice(start, stop), "the corpus")
         if data is None or len(data) != stop - start:
             raise errors.DamagedError(f"{name} is missing, or ends before its chunks do")
         for row, last, target in spans:
@@ -227,18 +229,19 @@ class RemoteMemoryFiles(MemoryFiles):
                 row += rows
 
 
-def open_files(place: places.Place, folder: str, layout: MemoryLayout) -> MemoryFiles:
-    """The files of a version below a place; `offsets` and `checksums` are there already."""
-    if place.values is not None:
-        return RemoteMemoryFiles(place, folder, layout)
-    return MemoryFiles(files.inside(place.root, folder), layout)
+def open_files(corpus: CorpusFolder, card: MemoryCard) -> MemoryFiles:
+    """The files of a version, its `offsets` and `checksums` checked whole.
 
+    They are small beside the values: 8 bytes a passage, a twentieth of a second for all of Wikipedia. So they
+    are this version's and no other's.
 
-def check_rows(root: Path, entries: tuple[files.FileEntry, ...]) -> None:
-    """Check the files of `offsets` and `checksums` whole, so that they are this version's and no other's.
-
-    They are small beside the values: 8 bytes a passage, a twentieth of a second for all of Wikipedia.
+    Raises:
+        DamagedError: one of them is not as it was written.
     """
-    for entry in entries:
-        if wrong := files.damage(root, entry):
-            raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
+    for entry in card.rows:
+        corpus.ensure(entry)
+        corpus.require_whole(entry)
+    folder = components.MEMORY.folder(card.version)
+    if corpus.values is not None:
+        return RemoteMemoryFiles(corpus, folder, card.layout)
+    return MemoryFiles(corpus.path(folder), card.layout)

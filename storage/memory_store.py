@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from storage import codecs, errors, files, shard_files, zarr_arrays
+from storage import codecs, errors, fields, files, shard_files, zarr_arrays
 from storage.shards import ShardGrid
 
 VALUES: Final = "values"
@@ -98,15 +98,19 @@ class MemoryLayout:
         }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> MemoryLayout:
-        grid = ShardGrid(passages=int(value["passages"]), shard_passages=int(value["shard_passages"]))
-        return cls(
-            grid=grid,
-            width=int(value["width"]),
-            max_tokens=int(value["max_tokens"]),
-            chunk_rows=int(value["chunk_rows"]),
-            codec=codecs.from_json(value["codec"]),
+    def from_json(cls, value: Any, where: str) -> MemoryLayout:
+        found = fields.Fields(value, where)
+        layout = cls(
+            grid=ShardGrid(
+                passages=found.integer("passages"), shard_passages=found.integer("shard_passages", least=1)
+            ),
+            width=found.integer("width", least=1),
+            max_tokens=found.integer("max_tokens", least=1),
+            chunk_rows=found.integer("chunk_rows", least=1),
+            codec=codecs.from_json(found.object("codec")),
         )
+        found.done()
+        return layout
 
 
 def create(folder: Path, layout: MemoryLayout) -> list[Path]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage import errors, files, ids
+from storage import errors, fields, files, ids
 
 SCHEMA: Final = pa.schema(
     [
@@ -56,12 +56,15 @@ class Part:
         }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Part:
-        return cls(
-            file=files.FileEntry.from_json(value),
-            first_passage_id=int(value["first_passage_id"]),
-            rows=int(value["rows"]),
+    def from_json(cls, value: Any) -> Part:
+        found = fields.Fields(value, "a part of the passages")
+        part = cls(
+            file=files.FileEntry.from_fields(found),
+            first_passage_id=found.integer("first_passage_id"),
+            rows=found.integer("rows"),
         )
+        found.done()
+        return part
 
 
 def part_name(number: int) -> str:

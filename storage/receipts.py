@@ -2,20 +2,91 @@
 
 A receipt on the disk means that every file it lists was whole when it was written. The commit
 believes nothing else, and a resumed job checks the files against it before it skips the unit.
+
+What is counted differs from stage to stage, so each stage has its own `Counts`: a frozen dataclass whose
+fields are whole numbers. Counts of many units are folded one at a time by `+`; nobody keeps them all.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from storage import errors, files
+from storage.fields import Fields
+
+
+def least() -> Any:
+    """A field whose fold is the smallest; 0 is that of no unit."""
+    return field(default=0, metadata={"fold": lambda a, b: min(a, b) if a and b else a or b})
+
+
+def most() -> Any:
+    """A field whose fold is the largest."""
+    return field(default=0, metadata={"fold": max})
+
+
+def named(prefix: str) -> Any:
+    """A field of counts that have names of their own, in JSON behind a prefix."""
+    return field(default_factory=dict, metadata={"prefix": prefix, "fold": _added})
+
+
+def _added(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
+    return {name: a.get(name, 0) + b.get(name, 0) for name in (*a, *(n for n in b if n not in a))}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What the units of a stage count; each stage has its own subclass. JSON is flat: name to number."""
+
+    # Fields that receipts of an earlier release do not have.
+    optional: ClassVar[frozenset[str]] = frozenset()
+
+    def __add__(self, other: Self) -> Self:
+        """The fold: sums, but for what `least` and `most` made, which is the smallest or largest."""
+        return type(self)(
+            **{
+                f.name: f.metadata.get("fold", int.__add__)(getattr(self, f.name), getattr(other, f.name))
+                for f in dataclasses.fields(self)
+            }
+        )
+
+    def to_json(self) -> dict[str, int]:
+        result: dict[str, int] = {}
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            prefix = f.metadata.get("prefix")
+            result |= {f.name: value} if prefix is None else {prefix + name: n for name, n in value.items()}
+        return result
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "counts") -> Self:
+        """Read strictly.
+
+        Raises:
+            CorpusError: a count is missing, unknown, or no whole number of 0 or more.
+        """
+        fields = Fields(value, where)
+        found: dict[str, Any] = {}
+        for f in dataclasses.fields(cls):
+            prefix = f.metadata.get("prefix")
+            if prefix is not None:
+                names = [name for name in value if name.startswith(prefix)]
+                found[f.name] = {name.removeprefix(prefix): fields.integer(name) for name in names}
+            elif f.name in fields or f.name not in cls.optional:
+                found[f.name] = fields.integer(f.name)
+        fields.done()
+        return cls(**found)
+
+
+C = TypeVar("C", bound=Counts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Receipt:
+class Receipt(Generic[C]):
     """Of one unit: its files, counts (rows, tokens, ...), seconds by step, and a worker's name.
 
     `notes` holds what is neither (quarantined pages). Files, counts and notes depend on the source
@@ -26,7 +97,7 @@ class Receipt:
 
     unit: int
     files: tuple[files.FileEntry, ...]
-    counts: Mapping[str, int]
+    counts: C
     seconds: Mapping[str, float]
     worker: str
     notes: tuple[Mapping[str, str], ...] = field(default=())
@@ -39,7 +110,7 @@ class Receipt:
             {
                 "unit": self.unit,
                 "files": [entry.to_json() for entry in self.files],
-                "counts": dict(self.counts),
+                "counts": self.counts.to_json(),
                 "seconds": {k: round(v, 6) for k, v in self.seconds.items()},
                 "waited": {k: round(v, 6) for k, v in self.waited.items()},
                 "events": dict(self.events),
@@ -48,28 +119,33 @@ class Receipt:
             },
         )
 
-    @classmethod
-    def read(cls, path: Path) -> Receipt:
-        value: dict[str, Any] = files.read_json(path)
-        return cls(
-            unit=int(value["unit"]),
-            files=tuple(files.FileEntry.from_json(entry) for entry in value["files"]),
-            counts={str(k): int(v) for k, v in value["counts"].items()},
-            seconds={str(k): float(v) for k, v in value["seconds"].items()},
-            worker=str(value["worker"]),
-            notes=tuple(value["notes"]),
-            # Receipts of an earlier release have neither.
-            waited={str(k): float(v) for k, v in value.get("waited", {}).items()},
-            events={str(k): int(v) for k, v in value.get("events", {}).items()},
-        )
 
+def read(path: Path, counts: type[C]) -> Receipt[C]:
+    """The receipt in a file.
 
-def read_if_whole(path: Path, root: Path) -> Receipt | None:
-    """The receipt of a unit that is done, its files checked byte by byte; None if it must be redone."""
-    try:
-        receipt = Receipt.read(path)
-    except (OSError, errors.CorpusError):
-        return None
-    if any(files.damage(root, entry) for entry in receipt.files):
-        return None
+    Raises:
+        FileNotFoundError: there is none.
+        CorpusError: it is of another stage, or misshapen.
+        DamagedError: it is not as it was written.
+    """
+    where = f"receipt {path}"
+    fields = Fields(files.read_json(path), where)
+    receipt = Receipt(
+        unit=fields.integer("unit"),
+        files=fields.each("files", files.FileEntry.from_json),
+        counts=counts.from_json(fields.object("counts"), f"{where}: counts"),
+        seconds=fields.numbers_by_name("seconds"),
+        worker=fields.text("worker"),
+        notes=fields.each("notes", lambda note: _texts(note, where)),
+        # Receipts of an earlier release have neither.
+        waited=fields.numbers_by_name("waited") if "waited" in fields else {},
+        events=fields.integers_by_name("events") if "events" in fields else {},
+    )
+    fields.done()
     return receipt
+
+
+def _texts(value: Any, where: str) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise errors.CorpusError(f"{where}: note {value!r:.100} is no object of strings")
+    return value

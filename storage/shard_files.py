@@ -25,7 +25,7 @@ import numpy.typing as npt
 from storage import errors, files
 
 CRC_BYTES: Final = 4
-_INDEX_BYTES: Final = 16
+INDEX_ENTRY_BYTES: Final = 16
 _ABSENT: Final = 2**64 - 1
 # Buffers of one system call: below IOV_MAX, 1,024 on Linux.
 MAX_PIECES: Final = 1000
@@ -46,7 +46,7 @@ def row_start(row: int, *, row_bytes: int, chunk_rows: int) -> int:
 
 def file_bytes(stored: int, *, chunk_bytes: int, total: int) -> int:
     """Bytes of a shard file that has room for `total` chunks and holds `stored` of them."""
-    return chunk_start(stored, chunk_bytes) + total * _INDEX_BYTES + CRC_BYTES
+    return chunk_start(stored, chunk_bytes) + total * INDEX_ENTRY_BYTES + CRC_BYTES
 
 
 def write(path: Path, chunks: Iterable[Any], *, chunk_bytes: int, total: int) -> files.Measured:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from storage import errors, files, shard_files, zarr_arrays
+from storage import errors, fields, files, shard_files, zarr_arrays
 from storage.shards import ShardGrid
 
 DTYPES: Final = ("float32", "float16")
@@ -54,9 +54,14 @@ class VectorLayout:
         }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> VectorLayout:
-        grid = ShardGrid(passages=int(value["passages"]), shard_passages=int(value["shard_passages"]))
-        return cls(grid=grid, dim=int(value["dim"]), dtype=str(value["dtype"]))
+    def from_json(cls, value: Any, where: str) -> VectorLayout:
+        found = fields.Fields(value, where)
+        grid = ShardGrid(
+            passages=found.integer("passages"), shard_passages=found.integer("shard_passages", least=1)
+        )
+        layout = cls(grid=grid, dim=found.integer("dim", least=1), dtype=found.text("dtype"))
+        found.done()
+        return layout
 
 
 def create(folder: Path, layout: VectorLayout) -> Path:

@@ -6,19 +6,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Final
 
-from storage import errors, files, manifest
+from storage import errors, manifest, run_statistics
 from storage.files import FileEntry
+from storage.folder import CorpusFolder
 
 _BATCH: Final = 1024
 
 
 @dataclass(kw_only=True, slots=True)
 class Verification:
-    """What `verify` saw. `damaged` holds one line for each file that is not as it was written, `entries`
-    the listed ones among them as they should be.
+    """What `verify_corpus` saw. `damaged` holds one line for each file that is not as it was written,
+    `entries` the listed ones among them as they should be.
 
     `strays` are files in the folder that the manifest does not speak of: no harm to any reader, and
     no part of the corpus.
@@ -35,11 +35,11 @@ class Verification:
         return not self.damaged
 
 
-def verify(
-    root: Path,
+def verify_corpus(
+    corpus: CorpusFolder,
     *,
     full: bool,
-    on_file: Callable[[files.FileEntry], None] | None = None,
+    on_file: Callable[[FileEntry], None] | None = None,
     threads: int = 4,
 ) -> Verification:
     """Check a corpus: presence and size of every file, and with `full` every checksum.
@@ -47,25 +47,26 @@ def verify(
     A damaged card hides the files behind it; it is reported, and what can still be reached is checked.
 
     Raises:
-        CorpusError: there is no corpus in `root`, or of a format that this version does not read.
+        CorpusError: there is no corpus in the folder, or of a format that this version does not read.
     """
     result = Verification()
     try:
-        found = manifest.Manifest.read(root)
+        corpus.refresh()
     except errors.DamagedError as e:
         result.damaged.append(str(e))
         return result
     known = {manifest.NAME}
 
-    def check(entry: files.FileEntry) -> tuple[files.FileEntry, str | None]:
+    def check(entry: FileEntry) -> tuple[FileEntry, str | None]:
         try:
-            return entry, files.damage(root, entry, full=full)
+            return entry, corpus.damage(entry, full=full)
         except errors.CorpusError as e:  # a path that leaves the folder
             return entry, str(e)
 
     hidden: list[str] = []
     with ThreadPoolExecutor(threads) as pool:
-        for folder, entries in manifest.components(root, found):
+        for component, name, _ in corpus.all_cards():
+            entries = corpus.files_of(component, name)
             try:
                 while batch := list(islice(entries, _BATCH)):
                     for entry, wrong in pool.map(check, batch):
@@ -79,37 +80,35 @@ def verify(
                             on_file(entry)
             except errors.CorpusError as e:
                 result.damaged.append(str(e))
-                hidden.append(f"{folder}/")
-    _check_statistics(root, result, known)
+                hidden.append(f"{component.folder(name)}/")
+    _check_statistics(corpus, result, known)
     # Where a card or a list is damaged, nothing can be said of the files behind it.
     result.strays = [
         name
-        for path in sorted(root.rglob("*"))
+        for path in sorted(corpus.root.rglob("*"))
         if path.is_file()
-        and (name := path.relative_to(root).as_posix()) not in known
+        and (name := corpus.relative(path)) not in known
         and not name.startswith(tuple(hidden))
     ]
     return result
 
 
-def _check_statistics(root: Path, result: Verification, known: set[str]) -> None:
+def _check_statistics(corpus: CorpusFolder, result: Verification, known: set[str]) -> None:
     """Times are not under the manifest, being different in every run, but they check themselves."""
-    folder = root / "statistics"
-    names = {path.stem for path in folder.glob("*.json")} | {manifest.BUILD}
-    for name in sorted(names):
-        relative = manifest.statistics_path(name)
+    for name in corpus.run_names():
+        relative = run_statistics.path_of(name)
         known.add(relative)
         try:
-            path = files.inside(root, relative)
-            entry = files.FileEntry.from_json(files.read_json(path)["units"])
-            known.add(entry.path)
+            found = corpus.run(name)
+            if found is None:
+                result.damaged.append(f"{relative} is missing")
+                continue
+            known.add(found.units.path)
             result.files += 2
-            result.bytes += path.stat().st_size + entry.bytes
-            if wrong := files.damage(root, entry):
+            result.bytes += corpus.path(relative).stat().st_size + found.units.bytes
+            if wrong := corpus.damage(found.units):
                 result.damaged.append(wrong)
-        except FileNotFoundError:
-            result.damaged.append(f"{relative} is missing")
         except OSError as e:
             result.damaged.append(f"{relative} cannot be read: {e.strerror}")
-        except (errors.CorpusError, KeyError) as e:
+        except errors.CorpusError as e:
             result.damaged.append(str(e))

@@ -1,25 +1,45 @@
-"""A shard of passages becomes its vectors. In a build this is a part of encoding; alone it is for repairs."""
+"""Vectors: a shard of passages embedded, committed, made again.
+
+In a build a shard is embedded as a part of encoding it; alone it is for repairs.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
 
-from encoders.template import PassageTemplate
+from encoders import fingerprint
+from encoders.retriever import SENTENCE_TRANSFORMERS
+from pipeline.components.base import Remaking, require_batching
+from pipeline.components.shards import ShardCounts, render
 from pipeline.units import work
-from storage import errors, files, passage_table, vector_array
-from storage.receipts import Receipt
+from pipeline.units.meter import Meter, worker_name
+from pipeline.units.stage import Stage
+from storage import components, errors, file_list, passage_table, vector_array, zarr_arrays
+from storage.components import Component, VectorsCard
+from storage.files import FileEntry
+from storage.folder import CorpusFolder
+from storage.receipts import Counts, Receipt
 
 if TYPE_CHECKING:
     from encoders.retriever import Retriever
 
-STAGE: Final = "vectors"
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedCounts(Counts):
+    """Passages embedded, and bytes of their vectors."""
+
+    passages: int = 0
+    vector_bytes: int = 0
+
+
+STAGE: Final = Stage(name="vectors", title="embed shards", counts=EmbeddedCounts, measure="passages")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,33 +74,22 @@ def require_planned(name: str, found: str, planned: str) -> None:
         )
 
 
-def render(template: str, table: pa.Table) -> list[str]:
-    """Each passage as a model reads it."""
-    return render_rows(template, table.select(["title", "section", "text"]).to_pylist())
-
-
-def render_rows(template: str, rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """As `render`, of rows of the passage table."""
-    parsed = PassageTemplate(template)
-    return [parsed.render(title=row["title"], section=row["section"], text=row["text"]) for row in rows]
-
-
 @dataclass(frozen=True, kw_only=True)
 class EmbedShards:
-    """Embeds shards and writes their vectors into `folder`, below `root`."""
+    """Embeds shards and writes their vectors into `folder`, below the corpus."""
 
-    root: Path
+    corpus: CorpusFolder
     parts: tuple[passage_table.Part, ...]
     retriever: RetrieverModel
     folder: str
     layout: vector_array.VectorLayout
-    stage: str = STAGE
+    stage: Stage[EmbeddedCounts] = STAGE
 
     @functools.cached_property
     def _table(self) -> passage_table.PassageTable:
-        return passage_table.PassageTable(self.root, self.parts)
+        return passage_table.PassageTable(self.corpus.root, self.parts)
 
-    def run(self, unit: int, meter: work.Meter) -> Receipt:
+    def run(self, unit: int, meter: Meter) -> Receipt[EmbeddedCounts]:
         first, stop = self.layout.grid.bounds(unit)
         with meter.time("reading"):
             table = self._table.read(first, stop)
@@ -88,12 +97,12 @@ class EmbedShards:
         return Receipt(
             unit=unit,
             files=(entry,),
-            counts={"passages": stop - first, "vector_bytes": (stop - first) * self.layout.row_bytes},
+            counts=EmbeddedCounts(passages=stop - first, vector_bytes=(stop - first) * self.layout.row_bytes),
             seconds=dict(meter.seconds),
-            worker=work.worker_name(),
+            worker=worker_name(),
         )
 
-    def embed(self, table: pa.Table, meter: work.Meter) -> np.ndarray[Any, Any]:
+    def embed(self, table: pa.Table, meter: Meter) -> np.ndarray[Any, Any]:
         """The vectors of the passages of a shard, [passages, dim]."""
         with meter.time("loading"):
             retriever = load_retriever(self.retriever)
@@ -107,8 +116,98 @@ class EmbedShards:
                 render(self.retriever.template, table), dtype=self.layout.dtype, on_batch=on_vectors
             )
 
-    def write(self, unit: int, vectors: np.ndarray[Any, Any], meter: work.Meter) -> files.FileEntry:
+    def write(self, unit: int, vectors: np.ndarray[Any, Any], meter: Meter) -> FileEntry:
         """Write the vectors of a shard."""
         with meter.time("writing"):
-            path, measured = vector_array.write_shard(self.root / self.folder, self.layout, unit, vectors)
-        return measured.entry(self.root, path)
+            folder = self.corpus.path(self.folder)
+            path, measured = vector_array.write_shard(folder, self.layout, unit, vectors)
+        return measured.entry(self.corpus.root, path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorsPlan:
+    """Vectors that are to be written.
+
+    Attributes:
+        retriever: its fingerprint, and what that was taken of.
+        template: a passage as it reads it.
+        layout: of the array.
+    """
+
+    retriever: fingerprint.Fingerprint
+    template: str
+    layout: vector_array.VectorLayout
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything that decides the vectors."""
+        return fingerprint.of(
+            {"retriever": self.retriever.hex, "template": self.template, "dtype": self.layout.dtype}
+        ).hex
+
+    @property
+    def folder(self) -> str:
+        return components.VECTORS.folder(self.fingerprint)
+
+
+class CommitVectors:
+    """Lists the shards' files, and writes the card; see `base.Commit`."""
+
+    component: Component[VectorsCard] = components.VECTORS
+
+    def __init__(self, corpus: CorpusFolder, plan: VectorsPlan) -> None:
+        self._corpus, self._plan = corpus, plan
+        folder = corpus.path(plan.folder)
+        self._path = folder / file_list.NAME
+        self._list = file_list.Writer(self._path)
+        self._list.add(corpus.entry(folder / zarr_arrays.METADATA))
+
+    def add(self, receipt: Receipt[ShardCounts]) -> None:
+        for entry in receipt.files:
+            if entry.path.startswith(f"{self._plan.folder}/"):
+                self._list.add(entry)
+
+    def finish(self) -> tuple[str, FileEntry]:
+        self._list.close()
+        card = VectorsCard(
+            fingerprint=self._plan.fingerprint,
+            encoder_fingerprint=self._plan.retriever.hex,
+            encoder=self._plan.retriever.description,
+            layout=self._plan.layout,
+            files=self._corpus.entry(self._path),
+        )
+        return card.name, self._corpus.write_card(components.VECTORS, card)
+
+
+_SHARD: Final = re.compile(r"vectors/[^/]+/c/(\d+)/0")
+
+
+def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
+    """Make the damaged files of one array again: its metadata from the card, its shards by the retriever."""
+    corpus = remaking.corpus
+    card = corpus.vectors(name)
+    folder = components.VECTORS.folder(name)
+    staged = corpus.path(remaking.staged(folder))
+    made = vector_array.create(staged, card.layout)
+    remaking.offer(f"{folder}/{zarr_arrays.METADATA}", made)
+    shards = {int(found[1]): path for path in damaged if (found := _SHARD.fullmatch(path))}
+    if not shards:
+        return
+    built = corpus.manifest.settings["settings"]
+    require_batching(built)
+    job = EmbedShards(
+        corpus=corpus,
+        parts=corpus.passages.parts,
+        retriever=RetrieverModel(
+            name=remaking.model("retriever", ""),
+            fingerprint=card.encoder_fingerprint,
+            template=str(built["retriever_template"]),
+            # Corpora of before there was a choice were built with this one.
+            backend=str(built.get("retriever_backend", SENTENCE_TRANSFORMERS)),
+        ),
+        folder=remaking.staged(folder),
+        layout=card.layout,
+    )
+    remaking.run(STAGE, job, sorted(shards), card.layout.grid.shards)
+    for shard, path in shards.items():
+        remaking.offer(path, zarr_arrays.shard_path(staged, shard, 2))

@@ -15,6 +15,7 @@ from concurrent import futures
 from typing import Any, Final, Protocol, runtime_checkable
 
 from pipeline.units import work
+from pipeline.units.meter import Meter
 from storage.receipts import Receipt
 
 INPUT: Final = "input"
@@ -33,24 +34,20 @@ class TimedOut(TimeoutError):
 
 
 @runtime_checkable
-class PhasedJob(Protocol):
-    """A `work.Job` whose units go through three phases, each of them in a thread of its own."""
+class PhasedJob(work.Job, Protocol):
+    """A job whose units go through three phases, each of them in a thread of its own."""
 
-    @property
-    def stage(self) -> str: ...
-    @property
-    def root(self) -> Any: ...
     @property
     def limit_seconds(self) -> float | None:
         """What a phase of a unit may take, loading and compiling included."""
 
-    def prepare(self, unit: int, meter: work.Meter) -> Any:
+    def prepare(self, unit: int, meter: Meter) -> Any:
         """Read and tokenize."""
 
-    def compute(self, unit: int, prepared: Any, meter: work.Meter) -> Any:
+    def compute(self, unit: int, prepared: Any, meter: Meter) -> Any:
         """What the device does."""
 
-    def finish(self, unit: int, computed: Any, meter: work.Meter) -> Receipt:
+    def finish(self, unit: int, computed: Any, meter: Meter) -> Receipt[Any]:
         """Write; the receipt (unwritten) says what."""
 
 
@@ -88,7 +85,7 @@ class Lane:
             idle_since = time.perf_counter()
 
 
-def run_units(job: work.Job | PhasedJob, units: Sequence[int]) -> None:
+def run_units(job: work.WholeJob | PhasedJob, units: Sequence[int]) -> None:
     """Do units in order, those with phases overlapping; see `work.run_unit`.
 
     When a unit fails, the one before it is still written to its end.
@@ -109,7 +106,7 @@ class _Overlap:
 
     def __init__(self, job: PhasedJob) -> None:
         self._job = job
-        self._lanes = {name: Lane(f"{job.stage}-{name}") for name in LANES}
+        self._lanes = {name: Lane(f"{job.stage.name}-{name}") for name in LANES}
         self._reading: futures.Future[Any] | None = None
         self._writing: futures.Future[Any] | None = None
 

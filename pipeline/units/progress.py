@@ -1,17 +1,16 @@
-"""How far a stage is, from the receipts and progress files that its workers leave on the disk."""
+"""How far a stage is: its receipts of before, and what its workers show."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from pipeline.units import work
-from storage import errors
-from storage.receipts import Receipt
+from pipeline.units import meter
+from pipeline.units.stage import Stage
+from storage.receipts import Counts
+from storage.work_folder import WorkFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,47 +28,58 @@ class Snapshot:
 
 
 class Observer(Protocol):
-    """Whoever shows a build's progress."""
+    """Whoever shows a job's progress."""
 
-    def stage_started(self, stage: str, *, measure: str, total: int) -> None:
-        """A stage begins; `counts[measure]` will go up to `total`."""
+    def stage_started(self, stage: Stage[Any], total: int) -> None:
+        """A stage begins; `counts[stage.measure]` will go up to `total`."""
 
-    def stage_polled(self, stage: str, snapshot: Snapshot) -> None:
+    def stage_polled(self, stage: Stage[Any], snapshot: Snapshot) -> None:
         """The stage goes on."""
 
-    def stage_finished(self, stage: str, snapshot: Snapshot) -> None:
+    def stage_finished(self, stage: Stage[Any], snapshot: Snapshot) -> None:
         """The stage is done."""
 
 
+class Silent:
+    """Shows nothing."""
+
+    def stage_started(self, stage: Stage[Any], total: int) -> None: ...
+    def stage_polled(self, stage: Stage[Any], snapshot: Snapshot) -> None: ...
+    def stage_finished(self, stage: Stage[Any], snapshot: Snapshot) -> None: ...
+
+
 class Tracker:
-    """Reads a stage's receipts as they appear, each once."""
+    """Follows the units of a stage. Receipts are read when it begins and when it ends, never in between."""
 
-    def __init__(self, root: Path, stage: str, units: int) -> None:
-        self._root = root
-        self._stage = stage
-        self._units = units
-        self._done: set[str] = set()
-        self._counts: Counter[str] = Counter()
-        self._read_receipts()
-        self._before = Counter(self._counts)
-
-    def _read_receipts(self) -> None:
-        folder = work.folder(self._root) / self._stage
-        for path in folder.glob("*.json"):
-            if path.name not in self._done:
-                try:
-                    receipt = Receipt.read(path)
-                except (FileNotFoundError, errors.CorpusError):
-                    continue  # being redone
-                self._done.add(path.name)
-                self._counts.update(receipt.counts)
+    def __init__(self, work: WorkFolder, stage: Stage[Any], units: Sequence[int]) -> None:
+        self._work, self._stage, self._units = work, stage, units
+        meter.clear_progress(work, stage.name)
+        before = stage.counts()
+        self._done_before = 0
+        for receipt in work.there(stage.name, units, stage.counts):
+            before += receipt.counts
+            self._done_before += 1
+        self._before = before.to_json()
 
     def snapshot(self) -> Snapshot:
-        self._read_receipts()
-        counts = Counter(self._counts)
-        for path in (work.folder(self._root) / "progress").glob(f"{self._stage}-*.json"):
-            try:
-                counts.update(json.loads(path.read_text()))
-            except (OSError, ValueError):
-                continue  # just finished
-        return Snapshot(units_done=len(self._done), units=self._units, counts=counts, before=self._before)
+        """Now, as far as workers have shown it."""
+        shown = meter.read_progress(self._work, self._stage.name)
+        return Snapshot(
+            units_done=self._done_before + shown.units,
+            units=len(self._units),
+            counts=Counter(self._before) + shown.counts,
+            before=self._before,
+        )
+
+    def finish(self) -> tuple[Counts, Snapshot]:
+        """All units are said to be done: their counts, from their receipts, which alone are believed.
+
+        Raises:
+            CorpusError: a unit left no receipt.
+        """
+        total = self._stage.counts()
+        for receipt in self._work.receipts(self._stage.name, self._units, self._stage.counts):
+            total += receipt.counts
+        units = len(self._units)
+        counts = total.to_json()
+        return total, Snapshot(units_done=units, units=units, counts=counts, before=self._before)

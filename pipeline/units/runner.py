@@ -38,7 +38,7 @@ _WORKER_THREAD: Final = "run_worker"
 _READING_THREADS: Final = ("beam_control_read", "read_grpc_client_inputs")
 
 
-AnyJob = work.Job | overlap.PhasedJob
+AnyJob = work.WholeJob | overlap.PhasedJob
 
 # Units of a group, at most: a worker that dies leaves so many to others.
 MOST_GROUPED: Final = 16
@@ -76,7 +76,7 @@ class RunUnits(beam.PTransform):  # type: ignore[misc]
             root
             | "List units" >> beam.Create(self._groups, reshuffle=False)
             | "Spread units" >> beam.Reshuffle()
-            | f"Run {self._job.stage}" >> beam.ParDo(RunGroup(self._job))
+            | f"Run {self._job.stage.name}" >> beam.ParDo(RunGroup(self._job))
         )
 
 
@@ -161,7 +161,6 @@ def run(
     """
     if not units:
         return
-    work.clear_errors(job.root, job.stage)
     outcome: list[BaseException | None] = []
 
     def target() -> None:
@@ -185,7 +184,7 @@ def run(
             f"{died.reason()} (out of memory, or killed); what is done is kept: run the same command again"
         )
     if outcome[0] is not None:
-        raise work.first_error(job.root, job.stage) or outcome[0]
+        raise work.first_error(job.corpus.work, job.stage.name) or outcome[0]
 
 
 def _run_pipeline(job: AnyJob, units: Sequence[int], options: pipeline_options.PipelineOptions) -> None:
@@ -194,7 +193,7 @@ def _run_pipeline(job: AnyJob, units: Sequence[int], options: pipeline_options.P
     if runner in LOCAL_RUNNERS:
         runner, options = _local_runner(options)
     with beam.Pipeline(runner=runner, options=options) as root:
-        _ = root | f"Run {job.stage} units" >> RunUnits(job, groups)
+        _ = root | f"Run {job.stage.name} units" >> RunUnits(job, groups)
 
 
 def _local_runner(

@@ -1,6 +1,5 @@
-"""The folder `work/` of an unfinished corpus: the plan, receipts, errors and progress of its units.
+"""A unit of work: the smallest piece that is done or not done: a split of a source, a part, a shard.
 
-A unit is the smallest piece of work that is done or not done: a split of a source, a part, a shard.
 Running one is safe to repeat, to interrupt anywhere and to do twice at the same time: its files are
 renamed into place whole, their bytes depend on the plan alone, and the receipt comes last.
 """
@@ -10,83 +9,27 @@ from __future__ import annotations
 import errno
 import functools
 import json
-import os
-import socket
 import threading
-import time
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-from storage import errors, files, manifest, receipts
+from pipeline.units.meter import Meter, board, worker_name
+from pipeline.units.stage import Stage
+from storage import errors, work_folder
+from storage.folder import CorpusFolder
+from storage.receipts import Receipt
+from storage.work_folder import WorkFolder
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
-PLAN: Final = "plan.json"
 PACKAGES: Final = ("pipeline", "encoders", "storage", "retrieval")
-# Seconds between two writings of a worker's progress file.
-PROGRESS_SECONDS: Final = 0.5
-
-
-def folder(root: Path) -> Path:
-    return root / manifest.WORK
-
-
-def receipt_path(root: Path, stage: str, unit: int) -> Path:
-    return folder(root) / stage / f"{unit:06d}.json"
-
-
-def worker_name() -> str:
-    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 class UnitFailed(RuntimeError):
     """A unit of work failed, in whatever process it ran; the message is that process's own."""
-
-
-class Meter:
-    """Counts and times of the unit at hand, shown to whoever watches the job through a small file.
-
-    See `Receipt` for what `counts`, `seconds`, `waited` and `events` hold.
-    """
-
-    def __init__(self, path: Path | None = None) -> None:
-        self.counts: dict[str, int] = defaultdict(int)
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.waited: dict[str, float] = defaultdict(float)
-        self.events: dict[str, int] = defaultdict(int)
-        self._path = path
-        self._written = 0.0
-
-    @contextmanager
-    def time(self, step: str) -> Iterator[None]:
-        """Add the wall time of the block to a step."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[step] += time.perf_counter() - start
-
-    def count(self, name: str, amount: int = 1) -> None:
-        self.counts[name] += amount
-
-    def show(self) -> None:
-        """Let watchers see the counts, at most every `PROGRESS_SECONDS`."""
-        now = time.monotonic()
-        if self._path is not None and now - self._written > PROGRESS_SECONDS:
-            self._written = now
-            # No fsync, and no harm if it is lost: nothing but the progress line reads it.
-            partial = files.partial_path(self._path)
-            partial.write_text(json.dumps(self.counts))
-            partial.replace(self._path)
-
-    def clear(self) -> None:
-        """The unit is done: its receipt speaks for it now."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
 
 
 class Once(Generic[K, T]):
@@ -105,33 +48,33 @@ class Once(Generic[K, T]):
         self._function.cache_clear()
 
 
-class Staged(Protocol):
-    """Whatever has units whose receipts lie in a corpus."""
-
-    @property
-    def stage(self) -> str:
-        """Name of the stage, and of its folder of receipts."""
-
-    @property
-    def root(self) -> Path:
-        """The corpus folder."""
-
-
-class Job(Staged, Protocol):
+class Job(Protocol):
     """What a stage does to one unit. Small and picklable: it travels to every worker."""
 
-    def run(self, unit: int, meter: Meter) -> receipts.Receipt:
+    @property
+    def stage(self) -> Stage[Any]:
+        """Whose units these are."""
+
+    @property
+    def corpus(self) -> CorpusFolder:
+        """Where their receipts lie."""
+
+
+class WholeJob(Job, Protocol):
+    """A job that does a unit in one go."""
+
+    def run(self, unit: int, meter: Meter) -> Receipt[Any]:
         """Do the unit's work; write its files; return its receipt (unwritten)."""
 
 
 class Attempt:
     """A unit that is at work, in one phase or in several, one after the other."""
 
-    def __init__(self, job: Staged, unit: int) -> None:
-        self._path = receipt_path(job.root, job.stage, unit)
-        progress = folder(job.root) / "progress"
-        progress.mkdir(exist_ok=True)
-        self.meter = Meter(progress / f"{job.stage}-{worker_name()}-{unit:06d}.json")
+    def __init__(self, job: Job, unit: int) -> None:
+        work, stage = job.corpus.work, job.stage.name
+        self._receipt, self._error = work.receipt_path(stage, unit), work.error_path(stage, unit)
+        self._board = board(work.file(work_folder.PROGRESS), stage, worker_name())
+        self.meter = self._board.begin()
 
     @contextmanager
     def phase(self) -> Iterator[None]:
@@ -140,28 +83,29 @@ class Attempt:
         try:
             yield
         except Exception as e:
-            _leave_error(self._path, e)
-            self.meter.clear()
+            _leave_error(self._error, e)
+            self._board.end(self.meter, None)
             raise
 
-    def finish(self, receipt: receipts.Receipt) -> None:
+    def finish(self, receipt: Receipt[Any]) -> None:
         """All is written: say so."""
-        receipt.write(self._path)
-        self.meter.clear()
-        self._path.with_suffix(".error").unlink(missing_ok=True)
+        receipt.write(self._receipt)
+        self._board.end(self.meter, receipt.counts.to_json())
+        self._error.unlink(missing_ok=True)
 
 
-def begin(job: Staged, unit: int) -> Attempt | None:
+def begin(job: Job, unit: int) -> Attempt | None:
     """Set out to do a unit; None where a receipt shows that it is done, and its files are whole."""
-    path = receipt_path(job.root, job.stage, unit)
-    if receipts.read_if_whole(path, job.root) is not None:
+    work, stage = job.corpus.work, job.stage
+    if work.read_if_whole(stage.name, unit, stage.counts) is not None:
         return None
+    path = work.receipt_path(stage.name, unit)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     return Attempt(job, unit)
 
 
-def run_unit(job: Job, unit: int) -> None:
+def run_unit(job: WholeJob, unit: int) -> None:
     """Do one unit in one go, unless it is done."""
     attempt = begin(job, unit)
     if attempt is not None:
@@ -169,16 +113,14 @@ def run_unit(job: Job, unit: int) -> None:
             attempt.finish(job.run(unit, attempt.meter))
 
 
-def leave_error(job: Staged, unit: int, error: Exception) -> None:
+def leave_error(job: Job, unit: int, error: Exception) -> None:
     """As `Attempt.phase` does, for what does not happen inside a unit's own thread."""
-    _leave_error(receipt_path(job.root, job.stage, unit), error)
+    _leave_error(job.corpus.work.error_path(job.stage.name, unit), error)
 
 
-def _leave_error(receipt: Path, error: Exception) -> None:
+def _leave_error(path: Path, error: Exception) -> None:
     try:
-        receipt.with_suffix(".error").write_text(
-            json.dumps({"kind": _kind(error), "message": message(error)})
-        )
+        path.write_text(json.dumps({"kind": _kind(error), "message": message(error)}))
     except OSError:
         # The disk is full, say: then the runner's own words must do.
         return
@@ -221,42 +163,16 @@ def message(error: Exception) -> str:
     return f"{type(error).__name__}: {text}"
 
 
-def first_error(root: Path, stage: str) -> Exception | None:
+def first_error(work: WorkFolder, stage: str) -> Exception | None:
     """The error of the stage's first unit that left one, as it would have been raised here."""
-    for path in sorted((folder(root) / stage).glob("*.error")):
+    for unit, path in work.errors(stage):
         try:
             left = json.loads(path.read_text())
         except (OSError, ValueError):
             continue
-        unit = f"{stage} {int(path.stem)}"
         if left["kind"] == "refused":
             return errors.CorpusError(left["message"])
         if left["kind"] == "damaged":
             return errors.DamagedError(left["message"])
-        return UnitFailed(f"{unit}: {left['message']}")
+        return UnitFailed(f"{stage} {unit}: {left['message']}")
     return None
-
-
-def clear_errors(root: Path, stage: str) -> None:
-    """Forget what went wrong the last time."""
-    for path in (folder(root) / stage).glob("*.error"):
-        path.unlink(missing_ok=True)
-
-
-def read_receipts(root: Path, stage: str, units: int) -> Iterator[receipts.Receipt]:
-    """The receipts of all units of a stage, in order.
-
-    Raises:
-        CorpusError: one is missing: some runner or worker lost it, and the stage is not done.
-    """
-    for unit in range(units):
-        path = receipt_path(root, stage, unit)
-        try:
-            receipt = receipts.Receipt.read(path)
-        except FileNotFoundError:
-            raise errors.CorpusError(
-                f"{stage} {unit} of {units} left no receipt; run the same command again"
-            ) from None
-        if receipt.unit != unit:
-            raise errors.CorpusError(f"receipt {path} speaks of unit {receipt.unit}")
-        yield receipt

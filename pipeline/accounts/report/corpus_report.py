@@ -6,18 +6,20 @@ Terminal tables and the HTML page show this object and nothing else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Final
 
 from encoders.t5_config import PUBLISHED_SIZES, T5Config
-from pipeline.accounts import flops, prices
+from pipeline.accounts import facts, flops, prices
 from pipeline.accounts import statistics as spent
 from pipeline.accounts.plan import estimate, inputs
-from pipeline.accounts.report import built, serving
-from pipeline.components.memory import encode as encode_shards
-from storage import errors, manifest
+from pipeline.accounts.report import serving
+from pipeline.components.shards import STAGE as SHARDS
+from storage import components, errors
+from storage.components import IndexCard
+from storage.folder import CorpusFolder
+from storage.run_statistics import RunStatistics
 
 SCHEMA: Final = 1
 # Versions that the price of keeping more than one is told for.
@@ -49,39 +51,36 @@ class Options:
     live_proportion: Fraction | None = None
 
 
-def corpus_report(root: Path, options: Options) -> dict[str, Any]:
+def corpus_report(corpus: CorpusFolder, options: Options) -> dict[str, Any]:
     """Everything that is known of a corpus's cost.
 
     Raises:
         CorpusError: no corpus, a damaged card or list, an unknown device or storage class.
     """
-    found = manifest.Manifest.read(root)
     device = options.prices.device(options.device)
     storage = options.prices.storage_class(options.storage)
     builder = options.prices.device(options.build_device) if options.build_device else None
-    passages = manifest.read_passages(root, found)
-    parts = built.sizes(root, found)
-    statistics = dict(built.read_statistics(root))
-    total = sum(row["bytes"] for row in parts)
-    versions = [_version(root, found, name, parts, _statistics_of(name, statistics)) for name in found.memory]
+    known = facts.read(corpus)
+    total = sum(size.bytes for size in known.sizes)
+    versions = [_version(version) for version in known.versions]
     current = next((v for v in versions if v["current"]), versions[0] if versions else None)
     report: dict[str, Any] = {
         "kind": "report",
         "schema": SCHEMA,
-        "corpus": str(root),
-        "passages": passages.passages,
-        "words": passages.words,
-        "counts": dict(passages.counts),
-        "files": sum(row["files"] for row in parts),
+        "corpus": str(corpus),
+        "passages": known.passages.passages,
+        "words": known.passages.words,
+        "counts": dict(known.passages.counts),
+        "files": sum(size.files for size in known.sizes),
         "bytes": total,
-        "bytes_by_part": _by_part(parts),
-        "parts": parts,
+        "bytes_by_part": {part: known.bytes_of(part) for part in dict.fromkeys(s.part for s in known.sizes)},
+        "parts": [asdict(size) for size in known.sizes],
         "versions": versions,
-        "indexes": [_index(root, found, name) for name in found.indexes],
-        "planned": _against_plan(statistics, parts),
-        "time": [_time(name, value, versions, builder) for name, value in statistics.items()],
+        "indexes": [_index(card) for card in known.indexes],
+        "planned": _against_plan(known),
+        "time": [_time(name, run, versions, builder) for name, run in known.runs.items()],
         "storage_classes": [_storage(row, total, current) for row in options.prices.storage.values()],
-        "keeping": _keeping(parts, versions, storage),
+        "keeping": _keeping(known, storage),
         "history": _history(versions),
         "serving": None,
         "codecs": [],
@@ -90,8 +89,8 @@ def corpus_report(root: Path, options: Options) -> dict[str, Any]:
         site = serving.Site(
             device=device, utilisation=options.utilisation, storage=storage, months=options.months
         )
-        report["serving"] = _serving(found, current, site, options)
-        report["codecs"] = _codecs(current, passages.passages, storage)
+        report["serving"] = _serving(corpus, current, site, options)
+        report["codecs"] = _codecs(current, known.passages.passages, storage)
     report["prices"] = {
         "origin": options.prices.origin,
         "devices": [prices.to_json(row) for row in dict.fromkeys((device, builder)) if row],
@@ -100,46 +99,46 @@ def corpus_report(root: Path, options: Options) -> dict[str, Any]:
     return report
 
 
-def _by_part(parts: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    sums: dict[str, int] = {}
-    for row in parts:
-        sums[row["part"]] = sums.get(row["part"], 0) + row["bytes"]
-    return sums
-
-
-def _statistics_of(version: str, statistics: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The run that wrote a version: the one that bears its name, or names it."""
-    if version in statistics:
-        return statistics[version]
-    return next((run for run in statistics.values() if run.get("version") == version), {})
-
-
-def _version(
-    root: Path,
-    found: manifest.Manifest,
-    name: str,
-    parts: Sequence[Mapping[str, Any]],
-    statistics: Mapping[str, Any],
-) -> dict[str, Any]:
-    stored = {
-        row["content"]: row["bytes"] for row in parts if row["part"] == "memory" and row["version"] == name
-    }
-    aliases = sorted(alias for alias, version in found.aliases.items() if version == name)
-    card = manifest.read_memory(root, found, name)
+def _version(version: facts.Version) -> dict[str, Any]:
+    """A version's figures: sizes a passage and token, padding avoided, truncation, compression."""
+    card, run, total = version.card, version.run, version.bytes
+    layout, counts = card.layout, card.counts
+    passages, tokens = layout.grid.passages, counts.tokens
     return {
-        **built.memory_version(name, card, stored, statistics),
+        "version": version.name,
+        "codec": layout.codec.name,
+        "width": layout.width,
+        "memory_layers": version.layers,
+        "encoder_fingerprint": card.encoder_fingerprint,
+        "max_tokens": layout.max_tokens,
+        "passages": passages,
+        "tokens": tokens,
+        "tokens_min": counts.tokens_min,
+        "tokens_max": counts.tokens_max,
+        "passages_cut": counts.passages_cut,
+        "tokens_cut": counts.tokens_cut,
+        "bytes": total,
+        "bytes_by_content": dict(version.bytes_by_content),
+        "bytes_per_passage": total / passages,
+        "bytes_per_token": total / tokens,
+        "token_bytes": layout.row_bytes,
+        "padding_avoided_bytes": (passages * layout.max_tokens - tokens) * layout.row_bytes,
+        "compression_against_bfloat16": version.bytes_uncoded / total,
+        "shards": layout.grid.shards,
+        "shard_passages": layout.grid.shard_passages,
+        "shard_bytes": run.shard_memory_bytes.to_json() if run and run.shard_memory_bytes else {},
+        "tokens_histogram": [list(bar) for bar in run.tokens_histogram] if run else [],
         "architecture": dict(card.encoder.get("architecture") or {}),
-        "aliases": aliases,
-        "current": manifest.CURRENT in aliases,
-        "finished": statistics.get("finished"),
-        "encode_seconds": sum((statistics.get("worker_seconds") or {}).get("shards", {}).values()) or None,
+        "aliases": sorted(version.aliases),
+        "current": version.current,
+        "finished": run.finished if run else None,
+        "encode_seconds": version.encode_seconds,
     }
 
 
-def _index(root: Path, found: manifest.Manifest, name: str) -> dict[str, Any]:
-    card = manifest.read_index(root, found, name)
+def _index(card: IndexCard) -> dict[str, Any]:
     return {
-        "fingerprint": name[:16],
+        "fingerprint": card.fingerprint[:16],
         "kind": card.kind,
         "parameters": dict(card.parameters),
         "bytes": card.file.bytes,
@@ -148,24 +147,22 @@ def _index(root: Path, found: manifest.Manifest, name: str) -> dict[str, Any]:
     }
 
 
-def _against_plan(
-    statistics: Mapping[str, Mapping[str, Any]],
-    parts: Sequence[Mapping[str, Any]],
-) -> list[dict[str, Any]]:
+def _against_plan(known: facts.Facts) -> list[dict[str, Any]]:
     """Planned bytes by part beside the true ones, of the build."""
-    planned = statistics.get("build", {}).get("planned_bytes")
-    if not planned:
+    build = known.build
+    if build is None or not build.planned_bytes:
         return []
+    planned = build.planned_bytes
     # The build planned one version; others came later.
-    first = statistics["build"].get("version")
-    contents = built.LISTS
-    rows = [row for row in parts if row["part"] != "memory" or row["version"] == first]
+    memory = components.MEMORY.noun
+    rows = [size for size in known.sizes if size.part != memory or size.version == build.version]
     compared = []
-    for part in ("passages", "vectors", "index", "memory"):
-        true = sum(row["bytes"] for row in rows if row["part"] == part and row["content"] != contents)
+    for component in components.TABLE:
+        part = component.noun
+        true = sum(row.bytes for row in rows if row.part == part and row.content != facts.LISTS)
         compared.append({"part": part, "planned": planned[part], "bytes": true})
-    true = sum(row["bytes"] for row in rows)
-    overhead = true - sum(row["bytes"] for row in compared)
+    true = sum(row.bytes for row in rows)
+    overhead = true - sum(int(row["bytes"]) for row in compared)
     compared.append({"part": "overhead", "planned": planned["overhead"], "bytes": overhead})
     compared.append({"part": "total", "planned": planned["total"], "bytes": true})
     return compared
@@ -173,20 +170,18 @@ def _against_plan(
 
 def _time(
     name: str,
-    statistics: Mapping[str, Any],
+    run: RunStatistics,
     versions: Sequence[Mapping[str, Any]],
     builder: prices.Device | None,
 ) -> dict[str, Any]:
     """Where a run's time went; throughput and FLOP/s of the version that it wrote."""
-    workers = statistics.get("worker_seconds") or {}
-    shards = workers.get("shards", {})
-    written = [v for v in versions if v["finished"] and v["finished"] == statistics.get("finished")]
+    written = [v for v in versions if v["finished"] and v["finished"] == run.finished]
     encoded: dict[str, Any] = {}
-    wall = (statistics.get("stage_seconds") or {}).get("shards")
+    wall = run.stage_seconds.get(SHARDS.name)
     if written:
         version = written[0]
         work = version["tokens"] * flops.encoder_flops(_config(version), version["memory_layers"] or 0)
-        encoding = shards.get("encoding")
+        encoding = run.worker_seconds.get(SHARDS.name, {}).get("encoding")
         encoded = {
             "version": version["version"],
             "tokens_per_second": version["tokens"] / wall if wall else None,
@@ -199,17 +194,17 @@ def _time(
         }
     return {
         "run": name,
-        "finished": statistics.get("finished"),
-        "machine": statistics.get("machine"),
-        "cpus": statistics.get("cpus"),
-        "peak_rss_bytes": statistics.get("peak_rss_bytes"),
-        "stage_seconds": dict(statistics.get("stage_seconds") or {}),
-        "worker_seconds": {stage: dict(steps) for stage, steps in workers.items()},
-        "worker_waited": {stage: dict(who) for stage, who in (statistics.get("worker_waited") or {}).items()},
-        "bottleneck": spent.bottleneck(statistics, encode_shards.STAGE),
-        "computed_tokens": dict(statistics.get("computed_tokens") or {}),
-        "events": dict(statistics.get("events") or {}),
-        "workers": {key: dict(value) for key, value in (statistics.get("workers") or {}).items()},
+        "finished": run.finished,
+        "machine": run.machine,
+        "cpus": run.cpus,
+        "peak_rss_bytes": run.peak_rss_bytes,
+        "stage_seconds": dict(run.stage_seconds),
+        "worker_seconds": {stage: dict(steps) for stage, steps in run.worker_seconds.items()},
+        "worker_waited": {stage: dict(who) for stage, who in run.worker_waited.items()},
+        "bottleneck": spent.bottleneck(run, SHARDS.name),
+        "computed_tokens": dict(run.computed_tokens),
+        "events": dict(run.events),
+        "workers": {name: worker.to_json() for name, worker in run.workers.items()},
         "encoded": encoded,
     }
 
@@ -237,16 +232,15 @@ def _storage(row: prices.Storage, total: int, current: Mapping[str, Any] | None)
     return {"storage": row.name, "month": row.month(total), "million_fetches": fetched}
 
 
-def _keeping(
-    parts: Sequence[Mapping[str, Any]], versions: Sequence[Mapping[str, Any]], storage: prices.Storage
-) -> dict[str, Any]:
+def _keeping(known: facts.Facts, storage: prices.Storage) -> dict[str, Any]:
     """Bytes and price of one and of more versions as large as the current; what `gc` would free.
 
     `gc` frees the versions that no alias points to.
     """
-    shared = sum(row["bytes"] for row in parts if row["part"] != "memory")
-    each = next((v["bytes"] for v in versions if v["current"]), 0)
-    unused = [v for v in versions if not v["aliases"]]
+    memory = components.MEMORY.noun
+    shared = sum(size.bytes for size in known.sizes if size.part != memory)
+    each = next((version.bytes for version in known.versions if version.current), 0)
+    unused = [version for version in known.versions if not version.aliases]
     return {
         "shared_bytes": shared,
         "version_bytes": each,
@@ -255,8 +249,8 @@ def _keeping(
             for n in KEPT_VERSIONS
         ],
         "storage": storage.name,
-        "gc_versions": [v["version"] for v in unused],
-        "gc_bytes": sum(v["bytes"] for v in unused),
+        "gc_versions": [version.name for version in unused],
+        "gc_bytes": sum(version.bytes for version in unused),
     }
 
 
@@ -268,11 +262,11 @@ def _history(versions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _serving(
-    found: manifest.Manifest, current: Mapping[str, Any], site: serving.Site, options: Options
+    corpus: CorpusFolder, current: Mapping[str, Any], site: serving.Site, options: Options
 ) -> dict[str, Any]:
     alpha = options.live_proportion
     if alpha is None:
-        alpha = Fraction(str(found.settings.get("settings", {}).get("live_proportion", "1/3")))
+        alpha = Fraction(str(corpus.manifest.settings.get("settings", {}).get("live_proportion", "1/3")))
     stored = current["memory_layers"] or 0
     # With α = 1 nothing is stored; `Beforehand` refuses it below.
     layers = max(1, round(stored / (1 - alpha))) if alpha < 1 else 1

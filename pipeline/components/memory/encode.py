@@ -1,4 +1,4 @@
-"""Stage 3: a shard of passages becomes its vectors and its memory, written by the worker that made them."""
+"""A shard of passages becomes its vectors and its memory, written by the worker that made them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from encoders.t5_config import parse_live_proportion
-from pipeline.accounts import statistics
-from pipeline.components.vectors import EmbedShards, render, require_planned
+from pipeline.components import shards
+from pipeline.components.shards import STAGE, ShardCounts, render
+from pipeline.components.vectors import EmbedShards, require_planned
 from pipeline.units import work
+from pipeline.units.meter import Meter, worker_name
+from pipeline.units.stage import Stage
 from storage import canaries, codec_parameters, codecs, files, memory_store, passage_table
+from storage.folder import CorpusFolder
 from storage.receipts import Receipt
+from storage.work_folder import WorkFolder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,7 +29,8 @@ if TYPE_CHECKING:
     from encoders.memory_encoder import MemoryEncoder, Spent
     from encoders.tokenizing import Tokens
 
-STAGE: Final = "shards"
+_ROWS: Final = ".rows"
+_CANARIES: Final = ".canaries"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +84,14 @@ def load_encoder(model: MemoryModel) -> MemoryEncoder:
     return encoder
 
 
-def canaries_path(root: Path, unit: int) -> Path:
-    """Where the canaries of a shard wait to be joined."""
-    return work.folder(root) / STAGE / f"{unit:06d}.canaries"
-
-
-def rows_path(root: Path, unit: int) -> Path:
+def rows_file(work: WorkFolder, unit: int) -> Path:
     """Where a shard's rows of `offsets` and `checksums` wait to be joined."""
-    return work.folder(root) / STAGE / f"{unit:06d}.rows"
+    return work.side_file(STAGE.name, unit, _ROWS)
+
+
+def canaries_file(work: WorkFolder, unit: int) -> Path:
+    """Where the canaries of a shard wait to be joined."""
+    return work.side_file(STAGE.name, unit, _CANARIES)
 
 
 def open_coder(folder: Path, layout: memory_store.MemoryLayout) -> codecs.Coder:
@@ -99,18 +105,33 @@ def notes_of(digests: Mapping[str, str]) -> tuple[Mapping[str, str], ...]:
     return (dict(digests),) if digests else ()
 
 
-def keep_rows(root: Path, unit: int, rows: memory_store.ShardRows) -> list[files.FileEntry]:
-    """Put a shard's rows where the commit finds them."""
-    path = rows_path(root, unit)
-    files.write_atomic(path, rows.to_bytes())
-    return [files.entry_of(root, path)]
+def keep(corpus: CorpusFolder, path: Path, data: bytes) -> files.FileEntry:
+    """Put what a shard leaves for the commit, and for other workers, where they find it."""
+    files.write_atomic(path, data)
+    return corpus.entry(path)
 
 
-def keep_canaries(root: Path, unit: int, values: Sequence[np.ndarray[Any, Any]]) -> list[files.FileEntry]:
-    """Put the memory of a shard's canaries where the commit, and other workers, find it."""
-    path = canaries_path(root, unit)
-    files.write_atomic(path, b"".join(map(canaries.stored_bytes, values)))
-    return [files.entry_of(root, path)]
+def keep_canaries(corpus: CorpusFolder, unit: int, values: Sequence[np.ndarray[Any, Any]]) -> files.FileEntry:
+    """Put the memory of a shard's canaries there."""
+    data = b"".join(map(canaries.stored_bytes, values))
+    return keep(corpus, canaries_file(corpus.work, unit), data)
+
+
+def write_memory(
+    corpus: CorpusFolder,
+    folder: str,
+    layout: memory_store.MemoryLayout,
+    unit: int,
+    *,
+    offsets: np.ndarray[Any, Any],
+    buffer: np.ndarray[Any, Any],
+) -> list[files.FileEntry]:
+    """Write a shard's values into a version's folder, and leave its rows of the two small arrays."""
+    written = memory_store.write_shard(corpus.path(folder), layout, unit, offsets=offsets, buffer=buffer)
+    return [
+        written.measured.entry(corpus.root, written.path),
+        keep(corpus, rows_file(corpus.work, unit), written.rows.to_bytes()),
+    ]
 
 
 def encode_passages(
@@ -155,19 +176,19 @@ class EncodeShards:
     `pipeline.units.overlap`.
     """
 
-    root: Path
+    corpus: CorpusFolder
     parts: tuple[passage_table.Part, ...]
     encoder: MemoryModel
     memory_folder: str
     memory: memory_store.MemoryLayout
     embed: EmbedShards | None = None
     limit_seconds: float | None = None
-    stage: str = STAGE
+    stage: Stage[ShardCounts] = STAGE
 
     @functools.cached_property
     def _table(self) -> passage_table.PassageTable:
         """Opened once by each worker's copy of the job."""
-        return passage_table.PassageTable(self.root, self.parts)
+        return passage_table.PassageTable(self.corpus.root, self.parts)
 
     @functools.cached_property
     def _loaded(self) -> MemoryEncoder:
@@ -177,9 +198,9 @@ class EncodeShards:
         with the rest, and nothing else would tell.
         """
         encoder = load_encoder(self.encoder)
-        for path in sorted((work.folder(self.root) / STAGE).glob("*.canaries")):
-            unit = int(path.stem)
-            if not work.receipt_path(self.root, STAGE, unit).exists():
+        work_folder = self.corpus.work
+        for unit, path in work_folder.side_files(STAGE.name, _CANARIES):
+            if not work_folder.receipt_path(STAGE.name, unit).exists():
                 continue
             first, stop = self.memory.grid.bounds(unit)
             dtype = self.memory.codec.dtype
@@ -198,14 +219,14 @@ class EncodeShards:
 
     @functools.cached_property
     def _coder(self) -> codecs.Coder:
-        return open_coder(self.root / self.memory_folder, self.memory)
+        return open_coder(self.corpus.path(self.memory_folder), self.memory)
 
     @functools.cached_property
     def _notes(self) -> tuple[Mapping[str, str], ...]:
         """Taken once a worker: a codebook may have half a gigabyte."""
         return notes_of(codec_parameters.digests(self._coder.parameters))
 
-    def prepare(self, unit: int, meter: work.Meter) -> Passages:
+    def prepare(self, unit: int, meter: Meter) -> Passages:
         with meter.time("loading"):
             encoder = self._loaded
         with meter.time("reading"):
@@ -213,7 +234,7 @@ class EncodeShards:
         with meter.time("tokenizing"):
             return Passages(table=table, tokens=encoder.tokenize(render(self.encoder.template, table)))
 
-    def compute(self, unit: int, prepared: Passages, meter: work.Meter) -> Memory:
+    def compute(self, unit: int, prepared: Passages, meter: Meter) -> Memory:
         first, stop = self.memory.grid.bounds(unit)
         tokens = prepared.tokens
         vectors = None
@@ -238,49 +259,49 @@ class EncodeShards:
                 kept = self._canaries(ids, first, tokens.offsets, buffer)
         return Memory(tokens=tokens, vectors=vectors, buffer=buffer, canaries=kept, spent=spent)
 
-    def finish(self, unit: int, computed: Memory, meter: work.Meter) -> Receipt:
+    def finish(self, unit: int, computed: Memory, meter: Meter) -> Receipt[ShardCounts]:
         first, stop = self.memory.grid.bounds(unit)
         tokens, spent = computed.tokens, computed.spent
         rows = int(tokens.offsets[-1])
         entries: list[files.FileEntry] = []
-        counts = {"passages": stop - first}
+        vector_bytes = 0
         if self.embed is not None and computed.vectors is not None:
             entries.append(self.embed.write(unit, computed.vectors, meter))
-            counts["vector_bytes"] = (stop - first) * self.embed.layout.row_bytes
+            vector_bytes = (stop - first) * self.embed.layout.row_bytes
         with meter.time("writing"):
-            written = memory_store.write_shard(
-                self.root / self.memory_folder,
+            entries += write_memory(
+                self.corpus,
+                self.memory_folder,
                 self.memory,
                 unit,
                 offsets=tokens.offsets,
                 buffer=computed.buffer,
             )
-            entries.append(written.measured.entry(self.root, written.path))
-            entries += keep_rows(self.root, unit, written.rows)
             if computed.canaries:
-                entries += keep_canaries(self.root, unit, computed.canaries)
-        counts |= {
-            "tokens": rows,
-            "memory_bytes": rows * self.memory.row_bytes,
-            "passages_cut": int(np.count_nonzero(tokens.cut)),
-            "tokens_cut": int(tokens.cut.sum()),
-            statistics.PADDING: spent.padding,
-            statistics.FILLER: spent.filler,
-            **statistics.stored_counts(entries),
-            **statistics.length_counts(np.diff(tokens.offsets), self.memory.max_tokens),
-        }
+                entries.append(keep_canaries(self.corpus, unit, computed.canaries))
         return Receipt(
             unit=unit,
             files=tuple(entries),
-            counts=counts,
+            counts=ShardCounts(
+                passages=stop - first,
+                vector_bytes=vector_bytes,
+                tokens=rows,
+                memory_bytes=rows * self.memory.row_bytes,
+                passages_cut=int(np.count_nonzero(tokens.cut)),
+                tokens_cut=int(tokens.cut.sum()),
+                padding_tokens=spent.padding,
+                filler_tokens=spent.filler,
+                **shards.stored_counts(entries),
+                **shards.length_counts(np.diff(tokens.offsets), self.memory.max_tokens),
+            ),
             seconds=dict(meter.seconds),
-            worker=work.worker_name(),
+            worker=worker_name(),
             notes=self._notes,
             waited=dict(meter.waited),
             events={
-                statistics.COMPILED: spent.compiled,
-                statistics.LOADED: spent.loaded,
-                statistics.HALVED: spent.halved,
+                shards.COMPILED: spent.compiled,
+                shards.LOADED: spent.loaded,
+                shards.HALVED: spent.halved,
             },
         )
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from pipeline.accounts import statistics
-from pipeline.components.memory import encode as encode_shards
-from pipeline.units import work
+from pipeline.components import shards
+from pipeline.components.memory import encode
+from pipeline.components.shards import STAGE, ShardCounts
+from pipeline.units.meter import Meter, worker_name
+from pipeline.units.stage import Stage
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
 from storage import canaries, codec_parameters, codecs, memory_store
+from storage.folder import CorpusFolder
 from storage.ragged import RaggedMemory
 from storage.receipts import Receipt
 
@@ -31,32 +33,32 @@ class Recoded:
 class RecodeShards:
     """Reads shards from version `origin` and writes them with the codec of `memory`; see `EncodeShards`."""
 
-    root: Path
+    corpus: CorpusFolder
     origin: str
     memory_folder: str
     memory: memory_store.MemoryLayout
     limit_seconds: float | None = None
-    stage: str = encode_shards.STAGE
+    stage: Stage[ShardCounts] = STAGE
 
     @functools.cached_property
     def _reader(self) -> MemoryReader:
-        return Corpus(self.root).memory(self.origin)
+        return Corpus(self.corpus).memory(self.origin)
 
     @functools.cached_property
     def _coder(self) -> codecs.Coder:
-        return encode_shards.open_coder(self.root / self.memory_folder, self.memory)
+        return encode.open_coder(self.corpus.path(self.memory_folder), self.memory)
 
     @functools.cached_property
     def _notes(self) -> tuple[Mapping[str, str], ...]:
         """As in `EncodeShards`."""
-        return encode_shards.notes_of(codec_parameters.digests(self._coder.parameters))
+        return encode.notes_of(codec_parameters.digests(self._coder.parameters))
 
-    def prepare(self, unit: int, meter: work.Meter) -> RaggedMemory:
+    def prepare(self, unit: int, meter: Meter) -> RaggedMemory:
         first, stop = self.memory.grid.bounds(unit)
         with meter.time("reading"):
             return self._reader.fetch(range(first, stop))
 
-    def compute(self, unit: int, prepared: RaggedMemory, meter: work.Meter) -> Recoded:
+    def compute(self, unit: int, prepared: RaggedMemory, meter: Meter) -> Recoded:
         rows = int(prepared.offsets[-1])
         with meter.time("quantizing"):
             buffer = memory_store.allocate(self.memory, rows)
@@ -65,36 +67,33 @@ class RecodeShards:
         meter.counts |= {"passages": stop - first, "tokens": rows}
         return Recoded(offsets=prepared.offsets, buffer=buffer)
 
-    def finish(self, unit: int, computed: Recoded, meter: work.Meter) -> Receipt:
+    def finish(self, unit: int, computed: Recoded, meter: Meter) -> Receipt[ShardCounts]:
         first, stop = self.memory.grid.bounds(unit)
         rows = int(computed.offsets[-1])
         with meter.time("writing"):
-            written = memory_store.write_shard(
-                self.root / self.memory_folder,
+            entries = encode.write_memory(
+                self.corpus,
+                self.memory_folder,
                 self.memory,
                 unit,
                 offsets=computed.offsets,
                 buffer=computed.buffer,
             )
-            kept = encode_shards.keep_rows(self.root, unit, written.rows)
             if ids := canaries.within(self.memory.grid.passages, first, stop):
-                kept += encode_shards.keep_canaries(self.root, unit, self._canaries(ids))
-        entries = (written.measured.entry(self.root, written.path), *kept)
+                entries.append(encode.keep_canaries(self.corpus, unit, self._canaries(ids)))
         return Receipt(
             unit=unit,
-            files=entries,
-            counts={
-                "passages": stop - first,
-                "tokens": rows,
-                "memory_bytes": rows * self.memory.row_bytes,
-                # What was cut when the origin was encoded stands in its card.
-                "passages_cut": 0,
-                "tokens_cut": 0,
-                **statistics.stored_counts(entries),
-                **statistics.length_counts(np.diff(computed.offsets), self.memory.max_tokens),
-            },
+            files=tuple(entries),
+            # What was cut when the origin was encoded stands in its card.
+            counts=ShardCounts(
+                passages=stop - first,
+                tokens=rows,
+                memory_bytes=rows * self.memory.row_bytes,
+                **shards.stored_counts(entries),
+                **shards.length_counts(np.diff(computed.offsets), self.memory.max_tokens),
+            ),
             seconds=dict(meter.seconds),
-            worker=work.worker_name(),
+            worker=worker_name(),
             notes=self._notes,
             waited=dict(meter.waited),
         )
@@ -102,7 +101,7 @@ class RecodeShards:
     def _canaries(self, ids: list[int]) -> list[np.ndarray]:
         """The origin's own, as its encoder gave them."""
         card = self._reader.card.canaries
-        values = canaries.read(self.root, card, width=self.memory.width)
+        values = canaries.read(self.corpus.root, card, width=self.memory.width)
         ends = np.cumsum(card.tokens)
         places = [card.passage_ids.index(i) for i in ids]
         return [values[ends[place] - card.tokens[place] : ends[place]] for place in places]

@@ -8,25 +8,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.components import vectors as embed_shards
-from pipeline.components.memory import encode as encode_shards
-from pipeline.components.memory import recode as recode_shards
-from pipeline.units import work
+from pipeline.components.memory.encode import EncodeShards, load_encoder
+from pipeline.components.memory.recode import RecodeShards
+from pipeline.components.shards import render
+from pipeline.units.meter import Meter, worker_name
+from pipeline.units.stage import Stage
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
-from storage import codec_parameters, files, passage_table
-from storage.receipts import Receipt
+from storage import codec_parameters, passage_table
+from storage.folder import CorpusFolder
+from storage.receipts import Counts, Receipt
 
 if TYPE_CHECKING:
     from encoders.memory_encoder import MemoryEncoder
 
-STAGE: Final = "codec"
+
+@dataclass(frozen=True, kw_only=True)
+class SampledCounts(Counts):
+    """Passages and tokens that the codec was trained on."""
+
+    passages: int = 0
+    tokens: int = 0
+
+
+STAGE: Final = Stage(name="codec", title="train codec", counts=SampledCounts, measure="tokens")
 # However few tokens a codec asks for, they come from so many passages, where the corpus has them.
 FEWEST_PASSAGES: Final = 512
 # Tokens that a passage is first taken to have; a corpus of shorter ones is sampled more densely.
@@ -54,7 +64,7 @@ class _Encoded:
         self._encoder, self._table = encoder, table
 
     def _texts(self, ids: Ids) -> list[str]:
-        return embed_shards.render(self._encoder.template.template, self._table.take(ids))
+        return render(self._encoder.template.template, self._table.take(ids))
 
     def tokens(self, ids: Ids) -> int:
         return len(self._encoder.tokenize(self._texts(ids)).ids)
@@ -83,7 +93,7 @@ def spaced(count: int, total: int) -> Ids:
 
 
 def sample(
-    memory: Memory, *, passages: int, tokens: int, width: int, meter: work.Meter
+    memory: Memory, *, passages: int, tokens: int, width: int, meter: Meter
 ) -> npt.NDArray[np.float32]:
     """About `tokens` tokens of a corpus's memory, float32 [n, width]; fewer where it has fewer."""
     count = max(FEWEST_PASSAGES, -(-tokens // LIKELY_TOKENS))
@@ -120,14 +130,14 @@ def _batches(ids: Ids) -> Iterator[Ids]:
 class TrainCodec:
     """Trains the codec of a job's shards. The same corpus and settings give the same bytes."""
 
-    job: encode_shards.EncodeShards | recode_shards.RecodeShards
-    stage: str = STAGE
+    job: EncodeShards | RecodeShards
+    stage: Stage[SampledCounts] = STAGE
 
     @property
-    def root(self) -> Path:
-        return self.job.root
+    def corpus(self) -> CorpusFolder:
+        return self.job.corpus
 
-    def run(self, unit: int, meter: work.Meter) -> Receipt:
+    def run(self, unit: int, meter: Meter) -> Receipt[SampledCounts]:
         layout = self.job.memory
         with meter.time("loading"):
             memory = self._memory()
@@ -140,17 +150,17 @@ class TrainCodec:
         )
         with meter.time("training"):
             parameters = layout.codec.train(values)
-        paths = codec_parameters.write(self.root / self.job.memory_folder, layout.codec, parameters)
+        paths = codec_parameters.write(self.corpus.path(self.job.memory_folder), layout.codec, parameters)
         return Receipt(
             unit=unit,
-            files=tuple(files.entry_of(self.root, path) for path in paths),
-            counts=dict(meter.counts),
+            files=tuple(map(self.corpus.entry, paths)),
+            counts=SampledCounts.from_json(dict(meter.counts)),
             seconds=dict(meter.seconds),
-            worker=work.worker_name(),
+            worker=worker_name(),
         )
 
     def _memory(self) -> Memory:
-        if isinstance(self.job, recode_shards.RecodeShards):
-            return _Stored(Corpus(self.root).memory(self.job.origin))
-        table = passage_table.PassageTable(self.root, self.job.parts)
-        return _Encoded(encode_shards.load_encoder(self.job.encoder), table)
+        if isinstance(self.job, RecodeShards):
+            return _Stored(Corpus(self.corpus).memory(self.job.origin))
+        table = passage_table.PassageTable(self.corpus.root, self.job.parts)
+        return _Encoded(load_encoder(self.job.encoder), table)

@@ -1,30 +1,40 @@
-"""A memory version: what is planned, and how its card is written when all shards are done."""
+"""A memory version: what is planned, how its shards are made, committed, and made again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from encoders import fingerprint as fingerprints
-from pipeline.components.memory import encode as encode_shards
-from pipeline.components.memory import recode as recode_shards
-from pipeline.components.memory import train_codec
-from pipeline.units import stages as jobs
+from encoders.memory_spec import MemorySpec
+from pipeline.components.base import Remaking, require_batching
+from pipeline.components.memory import encode, train_codec
+from pipeline.components.memory.encode import EncodeShards, MemoryModel
+from pipeline.components.memory.recode import RecodeShards
+from pipeline.components.shards import STAGE, ShardCounts
+from pipeline.units.stages import Stages
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
-from storage import canaries, codec_parameters, errors, file_list, files, manifest, memory_store, zarr_arrays
-from storage.memory_files import MemoryFiles
+from storage import (
+    canaries,
+    codec_parameters,
+    components,
+    errors,
+    file_list,
+    memory_files,
+    memory_store,
+    zarr_arrays,
+)
+from storage.components import Component, MemoryCard, MemoryCounts
+from storage.components.memory import version_name
+from storage.files import FileEntry
+from storage.folder import CorpusFolder
 from storage.receipts import Receipt
-
-# The settings that decide the bytes of a shard of memory, beside the model and the codec.
-ENCODING: Final = ("live_proportion", "compute_dtype", "token_budget", "max_tokens", "memory_template")
-# And the version of how they are put into batches. Cards of before it was numbered do not have it.
-BATCHING: Final = "batching"
-SUMMED: Final = ("tokens", "memory_bytes", "passages_cut", "tokens_cut")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +44,7 @@ class MemoryPlan:
     Attributes:
         fingerprint: of encoder, codec and origin.
         encoder_fingerprint, encoder: of the memory encoder, and what that was taken of.
-        settings: those that decide the bytes of its shards.
+        memory: what decides the bytes of its shards, beside the encoder and the codec.
         layout: shapes and codec.
         origin: fingerprint of the version that it is recoded from; None if it is encoded.
         cut: counts of what was cut when the origin was encoded, which recoding does not see.
@@ -43,7 +53,7 @@ class MemoryPlan:
     fingerprint: str
     encoder_fingerprint: str
     encoder: Mapping[str, Any]
-    settings: Mapping[str, Any]
+    memory: MemorySpec
     layout: memory_store.MemoryLayout
     origin: str | None = None
     cut: Mapping[str, int] = field(default_factory=dict)
@@ -53,7 +63,7 @@ class MemoryPlan:
         cls,
         *,
         encoder: fingerprints.Fingerprint,
-        settings: Mapping[str, Any],
+        memory: MemorySpec,
         layout: memory_store.MemoryLayout,
         origin: str | None = None,
         cut: Mapping[str, int] | None = None,
@@ -65,7 +75,7 @@ class MemoryPlan:
             fingerprint=fingerprints.of(description).hex,
             encoder_fingerprint=encoder.hex,
             encoder=encoder.description,
-            settings={name: settings[name] for name in (*ENCODING, BATCHING) if name in settings},
+            memory=memory,
             layout=layout,
             origin=origin,
             cut=cut or {},
@@ -73,129 +83,138 @@ class MemoryPlan:
 
     @property
     def version(self) -> str:
-        return manifest.version_name(self.fingerprint)
+        return version_name(self.fingerprint)
 
     @property
     def folder(self) -> str:
-        return manifest.memory_folder(self.version)
+        return components.MEMORY.folder(self.version)
 
 
-def encode(
-    stages: jobs.Stages,
-    plan: MemoryPlan,
-    job: encode_shards.EncodeShards | recode_shards.RecodeShards,
-) -> None:
+def make(stages: Stages, plan: MemoryPlan, job: EncodeShards | RecodeShards) -> None:
     """Create a version's arrays, train its codec if it is of those that are, write its shards.
 
     Metadata and parameters exist before any worker writes data.
     """
-    memory_store.create(stages.root / plan.folder, plan.layout)
+    memory_store.create(stages.corpus.path(plan.folder), plan.layout)
     if plan.layout.codec.trained:
         tokens = plan.layout.codec.sample_tokens(plan.layout.width)
-        stages.run(train_codec.TrainCodec(job=job), 1, measure="tokens", total=tokens)
+        stages.run(train_codec.STAGE, train_codec.TrainCodec(job=job), 1, total=tokens)
     grid = plan.layout.grid
-    stages.run(job, grid.shards, measure="passages", total=grid.passages)
+    stages.run(STAGE, job, grid.shards, total=grid.passages)
 
 
-def _check_shards(shards: Sequence[Receipt], plan: MemoryPlan, digests: Mapping[str, str]) -> None:
-    """Compare the receipts with the plan, and with the codec's parameters as they lie in the folder."""
-    layout = plan.layout
-    notes = encode_shards.notes_of(digests)
-    for receipt in shards:
-        first, stop = layout.grid.bounds(receipt.unit)
-        if receipt.counts["passages"] != stop - first:
+class CommitMemory:
+    """Checks every shard, joins what they left, and writes the card; see `base.Commit`."""
+
+    component: Component[MemoryCard] = components.MEMORY
+
+    def __init__(self, corpus: CorpusFolder, plan: MemoryPlan) -> None:
+        self._corpus, self._plan = corpus, plan
+        self._folder = corpus.path(plan.folder)
+        layout = plan.layout
+        # Loaded here alone: a codebook may have half a gigabyte.
+        parameters = codec_parameters.load(self._folder, layout.codec, layout.width)
+        self._parameters = codec_parameters.digests(parameters)
+        self._notes = encode.notes_of(self._parameters)
+        self._counts = ShardCounts()
+        self._list_path = self._folder / file_list.NAME
+        self._list = file_list.Writer(self._list_path)
+        for array in memory_store.ARRAYS:
+            self._list.add(corpus.entry(self._folder / array / zarr_arrays.METADATA))
+        for path in codec_parameters.files_of(self._folder, layout.codec, layout.width):
+            self._list.add(corpus.entry(path))
+
+    def add(self, receipt: Receipt[ShardCounts]) -> None:
+        first, stop = self._plan.layout.grid.bounds(receipt.unit)
+        if receipt.counts.passages != stop - first:
             raise errors.CorpusError(
-                f"shard {receipt.unit} has {receipt.counts['passages']} passages, wanted {stop - first}"
+                f"shard {receipt.unit} has {receipt.counts.passages} passages, wanted {stop - first}"
             )
-        if receipt.notes != notes:
+        if receipt.notes != self._notes:
             raise errors.DamagedError(
-                f"shard {receipt.unit} was coded with other parameters than lie in {plan.folder}: the codec "
-                "was trained again with another outcome; remove what is unfinished, and run the command again"
+                f"shard {receipt.unit} was coded with other parameters than lie in {self._plan.folder}: "
+                "the codec was trained again with another outcome; remove what is unfinished, and run the "
+                "command again"
             )
+        self._counts += receipt.counts
+        for entry in receipt.files:
+            if entry.path.startswith(f"{self._plan.folder}/"):
+                self._list.add(entry)
 
+    def finish(self) -> tuple[str, FileEntry]:
+        """See `base.Commit`.
 
-def commit(root: Path, plan: MemoryPlan, shards: Sequence[Receipt]) -> files.FileEntry:
-    """Write what speaks of the whole version: rows, canaries, the list of files, the card.
-
-    Returns:
-        The card's entry, for the manifest.
-
-    Raises:
-        CorpusError: a shard has other passages than it should.
-        DamagedError: a shard was coded with other parameters, or what is stored is not what the encoder
-            gave, or the version that was recoded.
-    """
-    folder, layout = plan.folder, plan.layout
-    # Loaded here alone: a codebook may have half a gigabyte.
-    parameters = codec_parameters.digests(codec_parameters.load(root / folder, layout.codec, layout.width))
-    _check_shards(shards, plan, parameters)
-
-    def rows() -> Iterator[memory_store.ShardRows]:
-        for shard in layout.grid:
-            data = encode_shards.rows_path(root, shard).read_bytes()
-            yield memory_store.ShardRows.from_bytes(data, layout)
-
-    joined = memory_store.join(root / folder, layout, rows)
-    metadata = [root / folder / array / zarr_arrays.METADATA for array in memory_store.ARRAYS]
-    metadata += codec_parameters.files_of(root / folder, layout.codec, layout.width)
-    counts = {name: sum(receipt.counts[name] for receipt in shards) for name in SUMMED} | dict(plan.cut)
-    counts["tokens_min"] = min(receipt.counts["tokens_min"] for receipt in shards)
-    counts["tokens_max"] = max(receipt.counts["tokens_max"] for receipt in shards)
-    card = manifest.MemoryCard(
-        version=plan.version,
-        fingerprint=plan.fingerprint,
-        encoder_fingerprint=plan.encoder_fingerprint,
-        encoder=plan.encoder,
-        settings=plan.settings,
-        origin=plan.origin,
-        layout=layout,
-        codec_parameters=parameters,
-        counts=counts,
-        rows=tuple(files.entry_of(root, path) for path in joined),
-        canaries=_join_canaries(root, plan),
-        quality={},
-        files=write_list(root, folder, metadata, shards),
-    )
-    card = replace(card, quality=_quality(root, card).to_json())
-    return write_card(root, f"{folder}/memory.json", card)
-
-
-def _join_canaries(root: Path, plan: MemoryPlan) -> canaries.CanaryCard:
-    layout = plan.layout
-    ids = canaries.choose(layout.grid.passages)
-    dtype = layout.codec.dtype.name
-    if plan.origin is not None:
-        # As the encoder gave them: a type that holds more would claim digits that nobody knows.
-        origin = manifest.version_name(plan.origin)
-        dtype = manifest.read_memory(root, manifest.Manifest.read(root), origin).canaries.dtype
-    shards = sorted({i // layout.grid.shard_passages for i in ids})
-    data = b"".join(encode_shards.canaries_path(root, shard).read_bytes() for shard in shards)
-    values = canaries.from_stored(data, width=layout.width, dtype=dtype)
-    opened = MemoryFiles(root / plan.folder, layout)
-    tokens = [opened.tokens(i) for i in ids]
-    if len(values) != sum(tokens):
-        raise errors.DamagedError(
-            f"the canaries of {plan.folder} have {len(values)} tokens, wanted {sum(tokens)}"
+        Raises:
+            DamagedError: what is stored is not what the encoder gave, or the version that was recoded.
+        """
+        plan, corpus = self._plan, self._corpus
+        joined = memory_store.join(self._folder, plan.layout, lambda: _rows(corpus, plan.layout))
+        self._list.close()
+        sums = self._counts
+        card = MemoryCard(
+            version=plan.version,
+            fingerprint=plan.fingerprint,
+            encoder_fingerprint=plan.encoder_fingerprint,
+            encoder=plan.encoder,
+            settings=plan.memory.to_json(),
+            origin=plan.origin,
+            layout=plan.layout,
+            codec_parameters=self._parameters,
+            counts=MemoryCounts(
+                tokens=sums.tokens,
+                memory_bytes=sums.memory_bytes,
+                passages_cut=plan.cut.get("passages_cut", sums.passages_cut),
+                tokens_cut=plan.cut.get("tokens_cut", sums.tokens_cut),
+                tokens_min=sums.tokens_min,
+                tokens_max=sums.tokens_max,
+            ),
+            rows=tuple(map(corpus.entry, joined)),
+            canaries=self._join_canaries(),
+            quality={},
+            files=corpus.entry(self._list_path),
         )
-    path = root / plan.folder / canaries.FILE
-    canaries.write(path, values)
-    return canaries.CanaryCard(
-        passage_ids=tuple(ids),
-        tokens=tuple(tokens),
-        dtype=dtype,
-        file=files.entry_of(root, path),
-    )
+        card = replace(card, quality=_quality(corpus, card).to_json())
+        return card.name, corpus.write_card(components.MEMORY, card)
+
+    def _join_canaries(self) -> canaries.CanaryCard:
+        plan, corpus = self._plan, self._corpus
+        layout = plan.layout
+        ids = canaries.choose(layout.grid.passages)
+        dtype = layout.codec.dtype.name
+        if plan.origin is not None:
+            # As the encoder gave them: a type that holds more would claim digits that nobody knows.
+            dtype = corpus.memory(version_name(plan.origin)).canaries.dtype
+        shards = sorted({i // layout.grid.shard_passages for i in ids})
+        data = b"".join(encode.canaries_file(corpus.work, shard).read_bytes() for shard in shards)
+        values = canaries.from_stored(data, width=layout.width, dtype=dtype)
+        opened = memory_files.MemoryFiles(self._folder, layout)
+        tokens = [opened.tokens(i) for i in ids]
+        if len(values) != sum(tokens):
+            raise errors.DamagedError(
+                f"the canaries of {plan.folder} have {len(values)} tokens, wanted {sum(tokens)}"
+            )
+        path = self._folder / canaries.FILE
+        canaries.write(path, values)
+        return canaries.CanaryCard(
+            passage_ids=tuple(ids), tokens=tuple(tokens), dtype=dtype, file=corpus.entry(path)
+        )
 
 
-def _quality(root: Path, card: manifest.MemoryCard) -> canaries.Difference:
+def _rows(corpus: CorpusFolder, layout: memory_store.MemoryLayout) -> Iterator[memory_store.ShardRows]:
+    """What the shards left of `offsets` and `checksums`, in order."""
+    for shard in layout.grid:
+        yield memory_store.ShardRows.from_bytes(encode.rows_file(corpus.work, shard).read_bytes(), layout)
+
+
+def _quality(corpus: CorpusFolder, card: MemoryCard) -> canaries.Difference:
     """What the codec lost, on the canaries, read back as a reader will read it."""
-    reader = MemoryReader(MemoryFiles(root / manifest.memory_folder(card.version), card.layout), card)
-    kept = canaries.read(root, card.canaries, width=card.layout.width)
+    reader = MemoryReader(memory_files.open_files(corpus, card), card)
+    kept = canaries.read(corpus.root, card.canaries, width=card.layout.width)
     stored = np.asarray(reader.fetch(card.canaries.passage_ids).values, np.float32)
     # What was coded: a version that is recoded may have lost more before than this codec does.
     coded = kept
     if card.origin is not None:
-        origin = Corpus(root).memory(manifest.version_name(card.origin))
+        origin = Corpus(corpus).memory(version_name(card.origin))
         coded = origin.fetch(card.canaries.passage_ids).values
     values = np.asarray(coded, np.float32)
     # The canaries are rounded to the codec's dtype, what was coded was not: hence twice.
@@ -211,21 +230,76 @@ def _quality(root: Path, card: manifest.MemoryCard) -> canaries.Difference:
     return canaries.difference(kept, stored)
 
 
-def write_card(root: Path, path: str, card: manifest.Card) -> files.FileEntry:
-    files.write_json(root / path, card.to_json())
-    return files.entry_of(root, root / path)
+_SHARD: Final = re.compile(r"memory/[^/]+/values/c/(\d+)/0/0")
+_JOINED: Final = re.compile(r"memory/[^/]+/(?:offsets|checksums)/c/0/0")
 
 
-def write_list(
-    root: Path, folder: str, metadata: Sequence[Path], shards: Sequence[Receipt]
-) -> files.FileEntry:
-    """List a component's array metadata and the shard files below its folder."""
-    path = root / folder / file_list.NAME
+def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
+    """Make the damaged files of one version again: metadata from the card, shards as they were made.
 
-    def entries() -> Iterator[files.FileEntry]:
-        yield from (files.entry_of(root, item) for item in metadata)
-        for receipt in shards:
-            yield from (entry for entry in receipt.files if entry.path.startswith(f"{folder}/"))
+    Offsets and checksums are those of all shards, so all are made again for them.
+    """
+    corpus = remaking.corpus
+    card = corpus.memory(name)
+    layout = card.layout
+    folder = components.MEMORY.folder(name)
+    staged = remaking.staged(folder)
+    for made in memory_store.create(corpus.path(staged), layout):
+        remaking.offer(f"{folder}/{made.relative_to(corpus.path(staged)).as_posix()}", made)
+    shards = {int(found[1]): path for path in damaged if (found := _SHARD.fullmatch(path))}
+    whole = any(_JOINED.fullmatch(path) for path in damaged)
+    if not shards and not whole:
+        return
+    if card.codec_parameters:
+        trained = codec_parameters.FOLDER
+        source = corpus.path(f"{folder}/{trained}")
+        shutil.copytree(source, corpus.path(f"{staged}/{trained}"), dirs_exist_ok=True)
+    job = _job(remaking, card, staged)
+    wanted = list(layout.grid) if whole else sorted(shards)
+    remaking.run(STAGE, job, wanted, layout.grid.shards)
+    for shard, path in sorted(shards.items()):
+        values = corpus.path(f"{staged}/{memory_store.VALUES}")
+        remaking.offer(path, zarr_arrays.shard_path(values, shard, 3))
+    if whole:
+        for made in memory_store.join(corpus.path(staged), layout, lambda: _rows(corpus, layout)):
+            remaking.offer(f"{folder}/{made.relative_to(corpus.path(staged)).as_posix()}", made)
 
-    file_list.write(path, entries())
-    return files.entry_of(root, path)
+
+def _job(remaking: Remaking, card: MemoryCard, folder: str) -> EncodeShards | RecodeShards:
+    """What wrote a version's shards, to write them again elsewhere."""
+    corpus = remaking.corpus
+    if card.origin is not None:
+        origin = version_name(card.origin)
+        if origin not in corpus.manifest.versions:
+            raise errors.CorpusError("the version it was recoded from is gone; recode it again")
+        return RecodeShards(corpus=corpus, origin=origin, memory_folder=folder, memory=card.layout)
+    require_batching(card.settings)
+    return EncodeShards(
+        corpus=corpus,
+        parts=corpus.passages.parts,
+        encoder=model_of(card, remaking.model("memory_encoder", card.version)),
+        memory_folder=folder,
+        memory=card.layout,
+    )
+
+
+def model_of(card: MemoryCard, name: str) -> MemoryModel:
+    """How to load the encoder that wrote a version, which lies at `name`."""
+    return MemoryModel(
+        name=name, fingerprint=card.encoder_fingerprint, memory=MemorySpec.from_json(card.settings)
+    )
+
+
+def recodings(corpus: CorpusFolder, version: str) -> int:
+    """How often what an encoder gave was recoded until it was this version."""
+    count = 0
+    while version in corpus.manifest.versions and count < len(corpus.manifest.versions):
+        try:
+            card = corpus.memory(version)
+        except errors.CorpusError:  # its damage is told elsewhere
+            break
+        if card.origin is None:
+            break
+        version = version_name(card.origin)
+        count += 1
+    return count

@@ -1,62 +1,74 @@
-"""Stage 2: prefix sums over the parts' rows give every passage its id, and each part is written with them."""
+"""Passages, second stage: prefix sums over the parts' rows give every passage its id, and each part is
+written with them.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from pipeline.components.passages import read as read_passages
-from pipeline.units import work
-from storage import files, ids, passage_table
-from storage.receipts import Receipt
+from pipeline.components.passages import read
+from pipeline.units.meter import Meter, worker_name
+from pipeline.units.stage import Stage
+from storage import components, ids, passage_table
+from storage.folder import CorpusFolder
+from storage.receipts import Counts, Receipt
+from storage.work_folder import WorkFolder
 
-STAGE: Final = "parts"
 PARTS: Final = "parts.json"
 
 
-def write_parts(root: Path, split_receipts: Iterable[Receipt]) -> int:
+@dataclass(frozen=True, kw_only=True)
+class NumberedCounts(Counts):
+    """Passages that have their ids."""
+
+    numbered: int = 0
+
+
+STAGE: Final = Stage(name="parts", title="number passages", counts=NumberedCounts, measure="numbered")
+
+
+def write_parts(work: WorkFolder, splits: Iterable[Receipt[read.ReadCounts]]) -> int:
     """Lay down which split becomes which part, from which passage id. Returns the number of parts.
 
     Splits without a passage become no part.
     """
-    rows = [(receipt.unit, receipt.counts["passages"]) for receipt in split_receipts]
-    rows = [(unit, count) for unit, count in rows if count]
+    rows = [(receipt.unit, count) for receipt in splits if (count := receipt.counts.passages)]
     firsts = ids.first_ids(count for _, count in rows)
     parts = [
         {"split": unit, "rows": count, "first_passage_id": first}
-        for (unit, count), first in zip(rows, firsts, strict=False)
+        for (unit, count), first in zip(rows, firsts[:-1], strict=True)
     ]
-    files.write_json(work.folder(root) / PARTS, {"parts": parts})
+    work.write(PARTS, {"parts": parts})
     return len(parts)
 
 
-def read_parts(root: Path) -> tuple[dict[str, int], ...]:
-    value: dict[str, Any] = files.read_json(work.folder(root) / PARTS)
-    return tuple(value["parts"])
+def read_parts(work: WorkFolder) -> tuple[dict[str, int], ...]:
+    return tuple(work.read(PARTS)["parts"])
 
 
-def part_path(root: Path, unit: int) -> Path:
-    return root / "passages" / passage_table.part_name(unit)
+def part_path(corpus: CorpusFolder, unit: int) -> Path:
+    return corpus.path(f"{components.PASSAGES.folder('')}/{passage_table.part_name(unit)}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NumberPassages:
     """Copies parts, giving their rows passage ids."""
 
-    root: Path
-    stage: str = STAGE
+    corpus: CorpusFolder
+    stage: Stage[NumberedCounts] = STAGE
 
     @functools.cached_property
     def _parts(self) -> tuple[dict[str, int], ...]:
-        return read_parts(self.root)
+        return read_parts(self.corpus.work)
 
-    def run(self, unit: int, meter: work.Meter) -> Receipt:
+    def run(self, unit: int, meter: Meter) -> Receipt[NumberedCounts]:
         part = self._parts[unit]
-        source = read_passages.unnumbered_path(self.root, part["split"])
-        target = part_path(self.root, unit)
+        source = read.unnumbered_path(self.corpus.work, part["split"])
+        target = part_path(self.corpus, unit)
         target.parent.mkdir(exist_ok=True)
         with meter.time("numbering"):
             rows = passage_table.number_part(source, target, part["first_passage_id"])
@@ -65,21 +77,18 @@ class NumberPassages:
         meter.count("numbered", rows)
         return Receipt(
             unit=unit,
-            files=(files.entry_of(self.root, target),),
-            counts=dict(meter.counts),
+            files=(self.corpus.entry(target),),
+            counts=NumberedCounts(numbered=rows),
             seconds=dict(meter.seconds),
-            worker=work.worker_name(),
+            worker=worker_name(),
         )
 
 
-def parts(root: Path) -> list[passage_table.Part]:
+def parts(work: WorkFolder) -> Iterator[passage_table.Part]:
     """The numbered parts, from their receipts."""
-    planned = read_parts(root)
-    return [
-        passage_table.Part(
-            file=receipt.files[0],
-            first_passage_id=part["first_passage_id"],
-            rows=part["rows"],
+    planned = read_parts(work)
+    receipts = work.receipts(STAGE.name, range(len(planned)), STAGE.counts)
+    for part, receipt in zip(planned, receipts, strict=True):
+        yield passage_table.Part(
+            file=receipt.files[0], first_passage_id=part["first_passage_id"], rows=part["rows"]
         )
-        for part, receipt in zip(planned, work.read_receipts(root, STAGE, len(planned)), strict=True)
-    ]

@@ -1,4 +1,4 @@
-"""Stage 1: a split of a source becomes a Parquet part of passages, which have no ids yet."""
+"""Passages, first stage: a split of a source becomes a Parquet part of passages, which have no ids yet."""
 
 from __future__ import annotations
 
@@ -12,92 +12,97 @@ from typing import Any, Final
 import pyarrow as pa
 
 from pipeline.text import articles, passages, sources
-from pipeline.units import work
-from storage import files, ids, passage_table
-from storage.receipts import Receipt
+from pipeline.units.meter import Meter, worker_name
+from pipeline.units.stage import Stage
+from storage import ids, passage_table, receipts
+from storage.folder import CorpusFolder
+from storage.receipts import Counts, Receipt
+from storage.work_folder import WorkFolder
 
-STAGE: Final = "splits"
 SPLITS: Final = "splits.json"
+_PART: Final = ".parquet"
 # One name in every count, so that reports and reconciliation need not guess.
 DROPPED: Final = "dropped: "
-# What every split counts: pages by outcome; words of the articles kept, and words of their passages.
-COUNTS: Final = (
-    "pages",
-    "kept",
-    *(DROPPED + reason for reason in articles.DROP_REASONS),
-    "quarantined",
-    "passages",
-    "words",
-    "article_words",
-    "text_bytes",
-    "source_bytes",
-    "xml_bytes",
-)
 
 
-def write_splits(root: Path, splits: list[sources.Split], paths: list[str]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ReadCounts(Counts):
+    """Pages by outcome; words of the articles kept, and words of their passages. docs/format.md has each."""
+
+    pages: int = 0
+    kept: int = 0
+    dropped: Mapping[str, int] = receipts.named(DROPPED)
+    quarantined: int = 0
+    passages: int = 0
+    words: int = 0
+    article_words: int = 0
+    text_bytes: int = 0
+    source_bytes: int = 0
+    xml_bytes: int = 0
+
+    def reconcile(self) -> None:
+        """Pages read = kept + dropped + quarantined, words kept = words in passages, or something is lost."""
+        pages = self.kept + sum(self.dropped.values()) + self.quarantined
+        if self.pages != pages or self.article_words != self.words:
+            raise AssertionError(f"counts do not reconcile: {self}")
+
+
+STAGE: Final = Stage(name="splits", title="read passages", counts=ReadCounts, measure="source_bytes")
+_NONE: Final = ReadCounts(dropped=dict.fromkeys(articles.DROP_REASONS, 0)).to_json()
+
+
+def write_splits(work: WorkFolder, splits: list[sources.Split], paths: list[str]) -> None:
     """Lay down the plan's splits, and the files they were made of in the sources' order."""
-    value = {"paths": paths, "splits": [asdict(split) for split in splits]}
-    files.write_json(work.folder(root) / SPLITS, value)
+    work.write(SPLITS, {"paths": paths, "splits": [asdict(split) for split in splits]})
 
 
-def read_paths(root: Path) -> list[str]:
-    return [str(path) for path in files.read_json(work.folder(root) / SPLITS)["paths"]]
+def read_paths(work: WorkFolder) -> list[str]:
+    return [str(path) for path in work.read(SPLITS)["paths"]]
 
 
-def read_splits(root: Path) -> tuple[sources.Split, ...]:
+def read_splits(work: WorkFolder) -> tuple[sources.Split, ...]:
     """The splits of the plan."""
-    value = files.read_json(work.folder(root) / SPLITS)
-    return tuple(sources.Split(**split) for split in value["splits"])
+    return tuple(sources.Split(**split) for split in work.read(SPLITS)["splits"])
 
 
-def unnumbered_path(root: Path, unit: int) -> Path:
-    return work.folder(root) / STAGE / f"{unit:06d}.parquet"
-
-
-def reconcile(counts: Mapping[str, int]) -> None:
-    """Pages read = kept + dropped + quarantined; words kept = words in passages. Else something is lost."""
-    dropped = sum(n for name, n in counts.items() if name.startswith(DROPPED))
-    pages = (counts["kept"], dropped, counts["quarantined"])
-    if counts["pages"] != sum(pages) or counts["article_words"] != counts["words"]:
-        raise AssertionError(f"counts do not reconcile: {counts}")
+def unnumbered_path(work: WorkFolder, unit: int) -> Path:
+    return work.side_file(STAGE.name, unit, _PART)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadPassages:
     """Reads splits, cuts their articles into passages and writes a part for each split."""
 
-    root: Path
+    corpus: CorpusFolder
     passage_words: int
-    stage: str = STAGE
+    stage: Stage[ReadCounts] = STAGE
 
     @functools.cached_property
     def _splits(self) -> tuple[sources.Split, ...]:
-        return read_splits(self.root)
+        return read_splits(self.corpus.work)
 
-    def run(self, unit: int, meter: work.Meter) -> Receipt:
-        meter.counts.update(dict.fromkeys(COUNTS, 0))
+    def run(self, unit: int, meter: Meter) -> Receipt[ReadCounts]:
+        meter.counts.update(_NONE)
         quarantine: list[dict[str, str]] = []
-        path = unnumbered_path(self.root, unit)
+        path = unnumbered_path(self.corpus.work, unit)
         path.parent.mkdir(parents=True, exist_ok=True)
         batches = self._batches(unit, meter, quarantine)
         with meter.time("writing"):
             passage_table.write_part(path, passage_table.UNNUMBERED, batches)
         # The time spent in the generator was spent inside the writer's.
         meter.seconds["writing"] -= meter.seconds["reading"] + meter.seconds["splitting"]
-        reconcile(meter.counts)
+        counts = ReadCounts.from_json(dict(meter.counts))
+        counts.reconcile()
         return Receipt(
             unit=unit,
-            files=(files.entry_of(self.root, path),),
-            counts=dict(meter.counts),
+            files=(self.corpus.entry(path),),
+            counts=counts,
             seconds=dict(meter.seconds),
-            worker=work.worker_name(),
+            worker=worker_name(),
             notes=tuple(quarantine),
         )
 
-    def _batches(
-        self, unit: int, meter: work.Meter, quarantine: list[dict[str, str]]
-    ) -> Iterator[pa.RecordBatch]:
+    def _batches(self, unit: int, meter: Meter, quarantine: list[dict[str, str]]) -> Iterator[pa.RecordBatch]:
         rows: list[dict[str, Any]] = []
         reader = sources.read_split(self._splits[unit])
         pages = iter(reader)
@@ -124,7 +129,7 @@ class ReadPassages:
         if rows:
             yield _batch(rows)
 
-    def _rows(self, article: articles.Article, meter: work.Meter) -> list[dict[str, Any]]:
+    def _rows(self, article: articles.Article, meter: Meter) -> list[dict[str, Any]]:
         rows = passage_rows(article, self.passage_words)
         if not rows:
             meter.count(DROPPED + articles.EMPTY)

@@ -1,7 +1,7 @@
-"""Where a corpus lies: in a local folder, or in an object store with a local cache of its small files.
+"""A corpus in an object store, with a local cache of its small files.
 
-A remote corpus is read as the same files. Manifest, cards, parts and index are copied into the cache when
-they are first needed, and checked like those of a local one; memory and vectors are read by byte ranges.
+It is read as the same files. Manifest, cards, parts and index are copied into the cache when they are
+first needed, and checked like those of a local one; memory and vectors are read by byte ranges.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import tensorstore as ts
 
 from storage import errors, files, manifest
+from storage.folder import CorpusFolder
 
 # TensorStore's drivers, by the scheme of a URL.
 SCHEMES: Final = ("s3", "gs", "http", "https")
@@ -23,30 +24,8 @@ S3_ENDPOINT: Final = "AWS_ENDPOINT_URL"
 _BLOCK_BYTES: Final = 64 << 20
 
 
-class Place:
-    """A local folder. `root` is it, whole."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def refresh(self) -> None:
-        """Make sure that the manifest in `root` is the newest."""
-
-    def ensure(self, *entries: files.FileEntry) -> None:
-        """Make sure that these files are in `root`."""
-
-    def store(self, folder: str) -> dict[str, Any]:
-        """TensorStore's name for a folder of the corpus."""
-        return {"driver": "file", "path": f"{files.inside(self.root, folder).resolve()}/"}
-
-    @property
-    def values(self) -> ts.KvStore | None:
-        """Where memory is read from by byte ranges; None for the files in `root`."""
-        return None
-
-
-class Remote(Place):
-    """A corpus in an object store; `root` is the cache."""
+class RemoteFolder(CorpusFolder):
+    """A corpus in an object store, for reading; `root` is the cache."""
 
     def __init__(self, url: str, cache: Path | None = None) -> None:
         """
@@ -64,6 +43,12 @@ class Remote(Place):
         except ValueError as e:
             raise errors.CorpusError(f"corpus {url} cannot be opened: {e}") from e
 
+    def __str__(self) -> str:
+        return self.url
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RemoteFolder, (self.url, self.root)
+
     def refresh(self) -> None:
         data = self._read(manifest.NAME)
         if data is None:
@@ -71,12 +56,13 @@ class Remote(Place):
         path = self.root / manifest.NAME
         if not path.exists() or path.read_bytes() != data:
             files.write_atomic(path, data)
+        super().refresh()
 
     def ensure(self, *entries: files.FileEntry) -> None:
         for entry in entries:
-            if files.damage(self.root, entry) is None:
+            if self.damage(entry) is None:
                 continue
-            path = files.inside(self.root, entry.path)
+            path = self.path(entry.path)
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = files.partial_path(path)
             try:
@@ -89,7 +75,7 @@ class Remote(Place):
                 files.finish_partial(partial, path)
             finally:
                 partial.unlink(missing_ok=True)
-            if wrong := files.damage(self.root, entry):
+            if wrong := self.damage(entry):
                 path.unlink()
                 raise errors.DamagedError(f"{self.url}: {wrong}")
 
@@ -141,8 +127,8 @@ def is_remote(url: str | Path) -> bool:
     return isinstance(url, str) and "://" in url and urlsplit(url).scheme in SCHEMES
 
 
-def open_place(url: str | Path, cache: Path | None = None) -> Place:
-    """The place that a path or URL names.
+def open_folder(url: str | Path, cache: Path | None = None) -> CorpusFolder:
+    """The corpus folder that a path or URL names.
 
     Args:
         url: a folder, a file:// URL, or s3://bucket/path, gs://bucket/path, http(s)://host/path.
@@ -152,13 +138,13 @@ def open_place(url: str | Path, cache: Path | None = None) -> Place:
         CorpusError: a scheme that is not known.
     """
     if isinstance(url, Path):
-        return Place(url)
+        return CorpusFolder(url)
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return Place(Path(unquote(parts.path)))
+        return CorpusFolder(Path(unquote(parts.path)))
     if is_remote(url):
-        return Remote(url, cache)
+        return RemoteFolder(url, cache)
     if "://" in url:
         known = ", ".join(f"{scheme}://" for scheme in ("file", *SCHEMES))
         raise errors.CorpusError(f"corpus {url!r} cannot be opened: known are local paths, {known}")
-    return Place(Path(url))
+    return CorpusFolder(Path(url))

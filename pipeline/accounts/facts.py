@@ -1,0 +1,318 @@
+"""The facts of a corpus, read once: from the manifest, the cards, the lists of files and the statistics.
+
+No array and no part is opened, and lists of a million files are summed up by column. `info`, `versions` and
+`report` are views of these facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.accounts import statistics
+from pipeline.components.shards import STAGE as SHARDS
+from storage import codecs, components, manifest, run_statistics
+from storage.components import Card, Component, IndexCard, MemoryCard, PassagesCard, VectorsCard
+from storage.components.base import SHORT
+from storage.files import FileEntry
+from storage.folder import CorpusFolder
+from storage.run_statistics import RunStatistics
+
+# What a component's files are that hold no data.
+LISTS: Final = "cards and lists"
+# Parts of a corpus beside its components.
+MANIFEST: Final = "manifest"
+TIMES: Final = run_statistics.FOLDER
+_PLAIN: Final = "bfloat16"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """Files that hold the same thing, summed up.
+
+    Attributes:
+        part: a component's noun, "manifest" or "statistics".
+        version: which component of that noun, where there may be several.
+        codec: in what it is stored.
+        content: what the files hold.
+    """
+
+    part: str
+    version: str
+    codec: str
+    content: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Version:
+    """A memory version: its card, its names, and what lies on the disk of it.
+
+    Attributes:
+        bytes: of all its files. `bytes_by_content`: the same by what they hold.
+        run: statistics of the run that wrote it, where they can be read.
+    """
+
+    card: MemoryCard
+    aliases: tuple[str, ...]
+    bytes_by_content: Mapping[str, int]
+    run: RunStatistics | None
+
+    @property
+    def name(self) -> str:
+        return self.card.version
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.bytes_by_content.values())
+
+    @property
+    def current(self) -> bool:
+        return manifest.CURRENT in self.aliases
+
+    @property
+    def layers(self) -> int | None:
+        """Layers of the memory encoder; None where an encoder of another kind wrote it."""
+        found = self.card.encoder.get("layers")
+        return found if isinstance(found, int) else None
+
+    @property
+    def compute_dtype(self) -> str | None:
+        found = self.card.encoder.get("compute_dtype")
+        return found if isinstance(found, str) else None
+
+    @property
+    def encode_seconds(self) -> float | None:
+        """Workers' seconds in its shards."""
+        if self.run is None:
+            return None
+        return sum(self.run.worker_seconds.get(SHARDS.name, {}).values()) or None
+
+    @property
+    def bytes_uncoded(self) -> int:
+        """Of its tokens as they would be in bfloat16."""
+        return self.card.counts.tokens * codecs.by_name(_PLAIN).token_bytes(self.card.layout.width)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What is known of a corpus without opening its arrays."""
+
+    corpus: CorpusFolder
+    passages: PassagesCard
+    vectors: tuple[VectorsCard, ...]
+    indexes: tuple[IndexCard, ...]
+    versions: tuple[Version, ...]
+    sizes: tuple[Size, ...]
+    runs: Mapping[str, RunStatistics]
+
+    @property
+    def build(self) -> RunStatistics | None:
+        """Statistics of the build; None where they are damaged or gone."""
+        return self.runs.get(run_statistics.BUILD)
+
+    @property
+    def current(self) -> Version | None:
+        """The version that readers open; any, where none is."""
+        return next((v for v in self.versions if v.current), self.versions[0] if self.versions else None)
+
+    def bytes_of(self, part: str, version: str | None = None) -> int:
+        return sum(s.bytes for s in self.sizes if s.part == part and version in (None, s.version))
+
+
+def read(corpus: CorpusFolder) -> Facts:
+    """Read them.
+
+    Raises:
+        CorpusError: no corpus, or a card that is not as it should be.
+        DamagedError: a card or list is not as it was written.
+    """
+    found = corpus.manifest
+    sizes: list[Size] = []
+    cards: dict[str, list[Any]] = {component.noun: [] for component in components.TABLE}
+    for component, name, entry in corpus.all_cards():
+        card = corpus.card(component, name)
+        cards[component.noun].append(card)
+        sizes += _sizes(corpus, component, name, card, entry)
+    runs = dict(corpus.runs())
+    sizes.append(_size(MANIFEST, manifest.NAME, [corpus.path(manifest.NAME).stat().st_size]))
+    times = [size for run, value in runs.items() for size in _run_bytes(corpus, run, value)]
+    if times:
+        sizes.append(_size(TIMES, "times of units", times))
+    return Facts(
+        corpus=corpus,
+        passages=cards[components.PASSAGES.noun][0],
+        vectors=tuple(cards[components.VECTORS.noun]),
+        indexes=tuple(cards[components.INDEX.noun]),
+        versions=tuple(
+            Version(
+                card=card,
+                aliases=tuple(alias for alias, target in found.aliases.items() if target == card.version),
+                bytes_by_content={
+                    size.content: size.bytes
+                    for size in sizes
+                    if (size.part, size.version) == (components.MEMORY.noun, card.version)
+                },
+                run=runs.get(card.version) or _run_naming(card.version, runs),
+            )
+            for card in cards[components.MEMORY.noun]
+        ),
+        sizes=tuple(sizes),
+        runs=runs,
+    )
+
+
+def _run_naming(version: str, runs: Mapping[str, RunStatistics]) -> RunStatistics | None:
+    return next((run for run in runs.values() if run.version == version), None)
+
+
+def _run_bytes(corpus: CorpusFolder, name: str, run: RunStatistics) -> list[int]:
+    return [corpus.path(run_statistics.path_of(name)).stat().st_size, run.units.bytes]
+
+
+def _size(part: str, content: str, sizes: list[int], *, version: str = "", codec: str = "") -> Size:
+    return Size(
+        part=part, version=version, codec=codec, content=content, files=len(sizes), bytes=sum(sizes)
+    )
+
+
+def _sizes(
+    corpus: CorpusFolder, component: Component[Any], name: str, card: Card, entry: FileEntry
+) -> list[Size]:
+    """One row for each content of a component, and one for its card, lists and metadata.
+
+    Together they are all of its files.
+    """
+    version, codec = name[:SHORT], card.label
+    rows: list[Size] = []
+    rest_files, rest_bytes = 1, entry.bytes
+    table = None
+    if card.listed is not None:
+        corpus.require_whole(card.listed)
+        table = pq.read_table(corpus.path(card.listed.path), columns=["path", "bytes"])
+        rest_files += 1 + table.num_rows
+        rest_bytes += card.listed.bytes + (pc.sum(table.column("bytes")).as_py() or 0)
+    rest_files += len(card.entries)
+    rest_bytes += sum(entry.bytes for entry in card.entries)
+    for content in card.contents:
+        sizes = [entry.bytes for entry in content.entries]
+        row = _size(component.noun, content.name, sizes, version=version, codec=codec)
+        if content.below and table is not None:
+            inside = pc.filter(table.column("bytes"), pc.starts_with(table.column("path"), content.below))
+            row = Size(
+                part=row.part,
+                version=version,
+                codec=codec,
+                content=row.content,
+                files=len(inside),
+                bytes=pc.sum(inside).as_py() or 0,
+            )
+        rest_files, rest_bytes = rest_files - row.files, rest_bytes - row.bytes
+        rows.append(row)
+    lists = Size(
+        part=component.noun,
+        version=version,
+        codec=codec,
+        content=LISTS,
+        files=rest_files,
+        bytes=rest_bytes,
+    )
+    return [*rows, lists]
+
+
+def summary(facts: Facts) -> dict[str, Any]:
+    """A corpus in figures, as JSON.
+
+    Keys: corpus, format, passages, words, counts (reconciled, see docs/format.md), sources, vectors,
+    index, memory (by version), aliases, bytes (by part); of the build, and absent where its statistics are
+    damaged: worker_seconds, stage_seconds, worker_waited, bottleneck, computed_tokens and
+    events.
+    """
+    found = facts.corpus.manifest
+    result: dict[str, Any] = {
+        "corpus": str(facts.corpus),
+        "format": manifest.FORMAT,
+        "passages": facts.passages.passages,
+        "words": facts.passages.words,
+        "counts": dict(facts.passages.counts),
+        "sources": list(found.sources),
+        "vectors": {
+            card.fingerprint[:SHORT]: {
+                "dim": card.layout.dim,
+                "dtype": card.layout.dtype,
+                "shard_passages": card.layout.grid.shard_passages,
+                "bytes": facts.bytes_of(components.VECTORS.noun, card.fingerprint[:SHORT]),
+            }
+            for card in facts.vectors
+        },
+        "index": {
+            card.fingerprint[:SHORT]: {
+                "kind": card.kind,
+                "parameters": dict(card.parameters),
+                "recall_at_10": card.recall_at_10,
+                "recall_queries": card.recall_queries,
+                "bytes": facts.bytes_of(components.INDEX.noun, card.fingerprint[:SHORT]),
+            }
+            for card in facts.indexes
+        },
+        "memory": {version.name: _version_summary(version) for version in facts.versions},
+        "aliases": dict(found.aliases),
+        "bytes": {component.noun: facts.bytes_of(component.noun) for component in components.TABLE},
+    }
+    run = facts.build
+    if run is None:
+        return result
+    return result | {
+        "worker_seconds": run.worker_seconds,
+        "stage_seconds": run.stage_seconds,
+        "worker_waited": run.worker_waited,
+        "bottleneck": statistics.bottleneck(run, SHARDS.name),
+        "computed_tokens": run.computed_tokens,
+        "events": run.events,
+    }
+
+
+def _version_summary(version: Version) -> dict[str, Any]:
+    layout = version.card.layout
+    return {
+        "codec": layout.codec.name,
+        "width": layout.width,
+        "layers": version.layers,
+        "compute_dtype": version.compute_dtype,
+        "max_tokens": layout.max_tokens,
+        "shards": layout.grid.shards,
+        "shard_passages": layout.grid.shard_passages,
+        "encoder_fingerprint": version.card.encoder_fingerprint,
+        "counts": version.card.counts.to_json(),
+        "quality": dict(version.card.quality),
+        "bytes": version.bytes,
+    }
+
+
+def versions(facts: Facts) -> list[dict[str, Any]]:
+    """Every version as JSON, in the order they were added.
+
+    Keys: version, aliases, codec, origin, encoder (fingerprint), layers, compute_dtype, tokens, bytes,
+    quality (of the codec, see `canaries.Difference`), seconds (of the shards' work, where known).
+    """
+    return [
+        {
+            "version": version.name,
+            "aliases": list(version.aliases),
+            "codec": version.card.layout.codec.name,
+            "origin": version.card.origin and version.card.origin[:SHORT],
+            "encoder": version.card.encoder_fingerprint,
+            "layers": version.layers,
+            "compute_dtype": version.compute_dtype,
+            "tokens": version.card.counts.tokens,
+            "bytes": version.bytes,
+            "quality": dict(version.card.quality),
+            "seconds": version.run.stage_seconds.get(SHARDS.name) if version.run else None,
+        }
+        for version in facts.versions
+    ]

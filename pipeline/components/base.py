@@ -1,0 +1,130 @@
+"""What the components of a corpus have in common when they are committed, and when they are made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from encoders import batching
+from encoders.memory_spec import BATCHING
+from pipeline.components.shards import ShardCounts
+from pipeline.units.runner import AnyJob
+from pipeline.units.stage import Stage
+from pipeline.units.stages import Stages
+from storage import errors, files, work_folder
+from storage.components import Component
+from storage.files import FileEntry
+from storage.folder import CorpusFolder
+from storage.receipts import Receipt
+
+# Where things are made again before they are put in place.
+STAGED: Final = f"{work_folder.NAME}/repair"
+
+
+class Commit(Protocol):
+    """A component that is about to be committed. It sees every shard's receipt once, and keeps sums."""
+
+    @property
+    def component(self) -> Component[Any]:
+        """Whose row of the table this is."""
+
+    def add(self, receipt: Receipt[ShardCounts]) -> None:
+        """Take note of a shard; in order.
+
+        Raises:
+            CorpusError: the shard is not as it was planned.
+            DamagedError: what it wrote does not go with the rest.
+        """
+
+    def finish(self) -> tuple[str, FileEntry]:
+        """Write what speaks of the whole component, its card last. Returns its name and the card's entry."""
+
+
+@dataclass(kw_only=True)
+class Remaking:
+    """Damaged files that are made again, and where.
+
+    Each component makes its own where `staged` says, from what is whole, and offers what it has made: it is
+    put in place if it comes out as the file that was there.
+
+    Attributes:
+        corpus: whose files they are.
+        stages: runs what makes them.
+        wanted: the damaged files that are neither repaired nor given up yet, by path.
+        models: names or folders of the "memory_encoder" and the "retriever", where they are not to be those
+            that the build found.
+    """
+
+    corpus: CorpusFolder
+    stages: Stages
+    wanted: dict[str, FileEntry]
+    models: Mapping[str, str]
+    repaired: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+    def staged(self, name: str) -> str:
+        """Where a file or folder of the corpus is made again, below the corpus."""
+        return f"{STAGED}/{name}"
+
+    def model(self, what: str, version: str) -> str:
+        """Where a model is: as named, or where the run that wrote a version found it."""
+        return self.models.get(what) or built_with(self.corpus, what, version)
+
+    def run(self, stage: Stage[Any], job: AnyJob, shards: Sequence[int], units: int) -> None:
+        """Run some of a stage's units."""
+        # Receipts of another version's shards must not be taken for these.
+        self.corpus.work.forget_stage(stage.name)
+        self.stages.run(stage, job, units, total=len(shards), only=shards)
+
+    def give_up(self, path: str, why: str) -> None:
+        if self.wanted.pop(path, None) is not None:
+            self.left.append(f"{path}: {why}")
+
+    def offer(self, path: str, made: Path) -> None:
+        """Put a file in place, if it is wanted and is the one that was there."""
+        entry = self.wanted.get(path)
+        if entry is None:
+            return
+        found = files.measure(made)
+        if (found.bytes, found.crc32) != (entry.bytes, entry.crc32):
+            self.give_up(
+                path,
+                "made again it is another file; a library, driver or the kind of machine has changed since "
+                "it was written: repair it where it was written, or re-encode the corpus",
+            )
+            return
+        target = self.corpus.path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made.replace(target)
+        files.sync_folder(target.parent)
+        del self.wanted[path]
+        self.repaired.append(path)
+
+
+def built_with(corpus: CorpusFolder, what: str, version: str | None = None) -> str:
+    """Where the "memory_encoder" or "retriever" was found, when a version or the corpus was written.
+
+    Raises:
+        CorpusError: it is not known.
+    """
+    runs = [None if version is None else corpus.run(version), corpus.run()]
+    for run in runs:
+        if run is not None and (found := getattr(run, what)) is not None:
+            return str(found)
+    raise errors.CorpusError(f"it is not known where the {what} of {corpus} lies; name it")
+
+
+def require_batching(settings: Mapping[str, Any]) -> None:
+    """Refuse what other batches would round differently, before it is computed for nothing.
+
+    Of what was written before they were numbered it is tried: its bytes will tell.
+    """
+    written = settings.get(BATCHING, batching.VERSION)
+    if written != batching.VERSION:
+        raise errors.CorpusError(
+            f"it was computed in batches of version {written}, this memcorpus makes version "
+            f"{batching.VERSION}, which round differently: repair it with the memcorpus that wrote it, or "
+            "encode the corpus again"
+        )

@@ -1,0 +1,92 @@
+"""The stage of shards: a range of passage ids, whose vectors and memory one worker makes and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from encoders.template import PassageTemplate
+from pipeline.units.stage import Stage
+from storage import components, receipts
+from storage.files import FileEntry
+from storage.receipts import Counts
+
+# Begins the names of the counts of passages by their tokens: "tokens up to 32" are those of 17 to 32.
+TOKENS_UP_TO: Final = "tokens up to "
+# Bars of such a histogram, about.
+BARS: Final = 20
+# What happened on the way, in a shard's events.
+COMPILED: Final = "programs compiled"
+LOADED: Final = "programs loaded"
+HALVED: Final = "batches halved"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardCounts(Counts):
+    """What a shard holds, and what it took.
+
+    Attributes:
+        passages, tokens: in it; `tokens_min` and `tokens_max` of its shortest and longest passage.
+        vector_bytes, memory_bytes: of the passages' rows.
+        vectors_stored_bytes, memory_stored_bytes: of the shard's files that stay.
+        passages_cut, tokens_cut: at the token limit.
+        padding_tokens, filler_tokens: computed beside the passages' own.
+        lengths: passages by their tokens; see `length_counts`.
+    """
+
+    optional = frozenset({"vector_bytes", "padding_tokens", "filler_tokens"})
+
+    passages: int = 0
+    vector_bytes: int = 0
+    tokens: int = 0
+    memory_bytes: int = 0
+    passages_cut: int = 0
+    tokens_cut: int = 0
+    padding_tokens: int = 0
+    filler_tokens: int = 0
+    vectors_stored_bytes: int = 0
+    memory_stored_bytes: int = 0
+    tokens_min: int = receipts.least()
+    tokens_max: int = receipts.most()
+    lengths: Mapping[str, int] = receipts.named(TOKENS_UP_TO)
+
+
+STAGE: Final = Stage(name="shards", title="encode shards", counts=ShardCounts, measure="passages")
+
+
+def length_counts(tokens: npt.NDArray[np.integer[Any]], max_tokens: int) -> dict[str, Any]:
+    """Passages by their tokens, as arguments of `ShardCounts`: shortest, longest, and a histogram.
+
+    Args:
+        tokens: of each passage, [passages], 1 to `max_tokens`.
+        max_tokens: decides the bars, so that those of all shards can be added up.
+    """
+    step = max(1, -(-max_tokens // BARS))
+    # A multiple of 8, as the lengths that batches are padded to.
+    step = -(-step // 8) * 8
+    bars = np.bincount((np.asarray(tokens) + step - 1) // step, minlength=-(-max_tokens // step) + 1)
+    return {
+        "tokens_min": int(tokens.min()),
+        "tokens_max": int(tokens.max()),
+        "lengths": {str(min(i * step, max_tokens)): int(bars[i]) for i in range(1, len(bars))},
+    }
+
+
+def stored_counts(entries: Iterable[FileEntry]) -> dict[str, Any]:
+    """Bytes of a shard's files that stay, by component, as arguments of `ShardCounts`."""
+    sums = {components.VECTORS.noun: 0, components.MEMORY.noun: 0}
+    for entry in entries:
+        for noun in sums:
+            sums[noun] += entry.bytes if entry.path.startswith(f"{noun}/") else 0
+    return {f"{noun}_stored_bytes": size for noun, size in sums.items()}
+
+
+def render(template: str, table: pa.Table) -> list[str]:
+    """Each passage of a table as a model reads it."""
+    rows = table.select(["title", "section", "text"]).to_pylist()
+    return PassageTemplate(template).render_rows(rows)

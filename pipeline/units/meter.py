@@ -1,0 +1,143 @@
+"""What a unit at work counts and how long its steps take; and how whoever watches the job sees it.
+
+Each worker process has one small file a stage, with the counts of all units it has done and of those it is
+at. So whoever watches reads as many files as there are workers, however many units there are.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import socket
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from storage import files, work_folder
+from storage.work_folder import WorkFolder
+
+# Seconds between two writings of a worker's progress file.
+PROGRESS_SECONDS: Final = 0.5
+
+
+def worker_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class Meter:
+    """Counts and times of the unit at hand; see `Receipt` for what each holds."""
+
+    def __init__(self, board: ProgressBoard | None = None) -> None:
+        self.counts: dict[str, int] = defaultdict(int)
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.waited: dict[str, float] = defaultdict(float)
+        self.events: dict[str, int] = defaultdict(int)
+        self._board = board
+
+    @contextmanager
+    def time(self, step: str) -> Iterator[None]:
+        """Add the wall time of the block to a step."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] += time.perf_counter() - start
+
+    def count(self, name: str, amount: int = 1) -> None:
+        self.counts[name] += amount
+
+    def show(self) -> None:
+        """Let watchers see the counts, at most every `PROGRESS_SECONDS`."""
+        if self._board is not None:
+            self._board.show()
+
+
+class ProgressBoard:
+    """A worker process's part in a stage, as its file shows it. Thread-safe: phases of units overlap."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._units = 0
+        self._done: Counter[str] = Counter()
+        self._at_work: list[Meter] = []
+        self._written: float | None = None
+
+    def begin(self) -> Meter:
+        """The meter of a unit that begins."""
+        with self._lock:
+            # Removed by a launcher that began the stage anew, in this process or in another.
+            if self._written is not None and not self._path.exists():
+                self._clear()
+            meter = Meter(self)
+            self._at_work.append(meter)
+            return meter
+
+    def end(self, meter: Meter, counts: Mapping[str, int] | None) -> None:
+        """The unit is done, with these counts; or, with None, it failed."""
+        with self._lock:
+            if meter in self._at_work:
+                self._at_work.remove(meter)
+            if counts is not None:
+                self._units += 1
+                self._done.update(counts)
+            self._write()
+
+    def show(self) -> None:
+        with self._lock:
+            if self._written is None or time.monotonic() - self._written > PROGRESS_SECONDS:
+                self._write()
+
+    def _write(self) -> None:
+        self._written = time.monotonic()
+        at_work: Counter[str] = Counter()
+        for meter in self._at_work:
+            at_work.update(dict(meter.counts))
+        # No fsync, and no harm if it is lost: nothing but the progress line reads it.
+        partial = files.partial_path(self._path)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps({"units": self._units, "done": self._done, "at_work": at_work}))
+        partial.replace(self._path)
+
+
+@functools.cache
+def board(folder: Path, stage: str, worker: str) -> ProgressBoard:
+    """The board of a worker process for a stage of the corpus whose progress folder this is."""
+    return ProgressBoard(folder / f"{stage}-{worker}.json")
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Of all workers of a stage together: units done, and counts of these and of those at work."""
+
+    units: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def read_progress(work: WorkFolder, stage: str) -> Progress:
+    """As the workers' files show it now."""
+    found = Progress()
+    for path in work.file(work_folder.PROGRESS).glob(f"{stage}-*.json"):
+        try:
+            shown = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue  # just being replaced
+        found.units += shown["units"]
+        found.counts.update(shown["done"])
+        found.counts.update(shown["at_work"])
+    return found
+
+
+def clear_progress(work: WorkFolder, stage: str) -> None:
+    """Forget what workers of an earlier run showed."""
+    for path in work.file(work_folder.PROGRESS).glob(f"{stage}-*.json"):
+        path.unlink(missing_ok=True)

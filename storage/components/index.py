@@ -1,0 +1,84 @@
+"""The index: the card `index/<fingerprint>/index.json` of a FAISS file over the vectors of the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from storage.components.base import DIGEST, Component, Content
+from storage.fields import Fields
+from storage.files import FileEntry
+
+FILE: Final = "index.faiss"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexCard:
+    """FAISS's name of the index, its parameters and file.
+
+    `recall_at_10` is the share of the exact ten nearest passages that the index returns, over a
+    sample of `recall_queries` of the corpus's own vectors.
+    """
+
+    fingerprint: str
+    kind: str
+    parameters: Mapping[str, int]
+    passages: int
+    dim: int
+    recall_at_10: float
+    recall_queries: int
+    file: FileEntry
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "fingerprint": self.fingerprint,
+            "kind": self.kind,
+            "parameters": dict(self.parameters),
+            "passages": self.passages,
+            "dim": self.dim,
+            "recall_at_10": self.recall_at_10,
+            "recall_queries": self.recall_queries,
+            "file": self.file.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> IndexCard:
+        fields = Fields(value, where)
+        parameters = fields.nested("parameters")
+        card = cls(
+            fingerprint=fields.hexadecimal("fingerprint", DIGEST),
+            kind=fields.text("kind"),
+            parameters={name: parameters.integer(name) for name in ("lists", "probes")},
+            passages=fields.integer("passages"),
+            dim=fields.integer("dim", least=1),
+            recall_at_10=fields.number("recall_at_10", most=1),
+            recall_queries=fields.integer("recall_queries"),
+            file=FileEntry.from_json(fields.object("file")),
+        )
+        parameters.done()
+        fields.done()
+        return card
+
+    @property
+    def name(self) -> str:
+        return self.fingerprint
+
+    @property
+    def label(self) -> str:
+        return self.kind
+
+    @property
+    def entries(self) -> tuple[FileEntry, ...]:
+        return (self.file,)
+
+    @property
+    def listed(self) -> None:
+        return None
+
+    @property
+    def contents(self) -> tuple[Content, ...]:
+        return (Content(name="FAISS file", entries=(self.file,)),)
+
+
+INDEX: Final = Component(noun="index", field="indexes", card=IndexCard)

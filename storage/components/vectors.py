@@ -1,0 +1,87 @@
+"""Vectors: the card `vectors/<fingerprint>/vectors.json`, and their bytes foretold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from storage import shard_files
+from storage.components.base import DIGEST, Component, Content
+from storage.fields import Fields
+from storage.files import FileEntry
+from storage.vector_array import VectorLayout
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VectorsCard:
+    """The retriever, what it was given, and the array's layout.
+
+    `fingerprint` is over everything that decides the vectors, `encoder_fingerprint` over the
+    retriever alone: a text query must be encoded by the same.
+    """
+
+    fingerprint: str
+    encoder_fingerprint: str
+    encoder: Mapping[str, Any]
+    layout: VectorLayout
+    files: FileEntry
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "fingerprint": self.fingerprint,
+            "encoder_fingerprint": self.encoder_fingerprint,
+            "encoder": dict(self.encoder),
+            "layout": self.layout.to_json(),
+            "files": self.files.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> VectorsCard:
+        fields = Fields(value, where)
+        card = cls(
+            fingerprint=fields.hexadecimal("fingerprint", DIGEST),
+            encoder_fingerprint=fields.hexadecimal("encoder_fingerprint", DIGEST),
+            encoder=fields.object("encoder"),
+            layout=VectorLayout.from_json(fields.object("layout"), f"{where}: layout"),
+            files=FileEntry.from_json(fields.object("files")),
+        )
+        fields.done()
+        return card
+
+    @property
+    def name(self) -> str:
+        return self.fingerprint
+
+    @property
+    def label(self) -> str:
+        return self.layout.dtype
+
+    @property
+    def entries(self) -> tuple[FileEntry, ...]:
+        return ()
+
+    @property
+    def listed(self) -> FileEntry:
+        return self.files
+
+    @property
+    def contents(self) -> tuple[Content, ...]:
+        return (Content(name="vectors", below=f"{VECTORS.folder(self.name)}/c/"),)
+
+
+VECTORS: Final = Component(noun="vectors", field="vectors", card=VectorsCard)
+
+
+def foretold_bytes(layout: VectorLayout) -> int:
+    """Bytes of the shard files: exact."""
+    grid = layout.grid
+    # Chunks are written whole; those of a short last shard that hold no passage are not written.
+    chunks = -(-grid.passages // layout.chunk_rows)
+    row_bytes = layout.dim * np.dtype(layout.dtype).itemsize
+    index = (
+        -(-grid.shard_passages // layout.chunk_rows) * shard_files.INDEX_ENTRY_BYTES + shard_files.CRC_BYTES
+    )
+    return chunks * (layout.chunk_rows * row_bytes + shard_files.CRC_BYTES) + grid.shards * index

@@ -1,0 +1,270 @@
+"""The corpus folder as one object: its paths, its manifest and cards, what is written into it.
+
+Opened once by a command or a reader, and handed on; nobody else spells a path of a corpus. The manifest and
+each card are read once and kept, until they are replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, cast
+
+import tensorstore as ts
+
+from storage import components, errors, file_list, files, locks, manifest, run_statistics
+from storage.components import Card, Component, IndexCard, MemoryCard, PassagesCard, VectorsCard
+from storage.components.base import C
+from storage.files import FileEntry
+from storage.manifest import Manifest
+from storage.run_statistics import RunStatistics
+from storage.work_folder import WorkFolder
+
+
+class CorpusFolder:
+    """A corpus folder on a local disk, finished or not, or still to be made."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.work = WorkFolder(root)
+        self._manifest: Manifest | None = None
+        self._stamp: tuple[int, ...] | None = None
+        # By what the manifest says of a card's file, so that another card is never taken for it.
+        self._cards: dict[tuple[str, FileEntry], Card] = {}
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Jobs carry it to workers: where it lies travels, what was read of it does not."""
+        return {"root": self.root}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["root"])  # type: ignore[misc]
+
+    # --- the manifest
+
+    def is_finished(self) -> bool:
+        """Is there a corpus? Without a manifest there is none."""
+        return self.path(manifest.NAME).exists()
+
+    @property
+    def manifest(self) -> Manifest:
+        """Read when it is first asked for.
+
+        Raises:
+            CorpusError: no corpus there, one that is still being built, or another format.
+            DamagedError: the file does not match its own checksum.
+        """
+        if self._manifest is None:
+            self.refresh()
+        assert self._manifest is not None
+        return self._manifest
+
+    def refresh(self) -> None:
+        """Read the manifest again, if it was replaced since."""
+        path = self.root / manifest.NAME
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise self._no_corpus() from None
+        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        if self._manifest is None or stamp != self._stamp:
+            self._manifest = Manifest.from_json(files.read_json(path), str(path))
+            self._stamp = stamp
+
+    def _no_corpus(self) -> errors.CorpusError:
+        if self.work.has_plan():
+            return errors.CorpusError(
+                f"the corpus in {self.root} is not finished; run the same `memcorpus build` again"
+            )
+        return errors.CorpusError(f"{self.root} holds no corpus: there is no {manifest.NAME} in it")
+
+    def write_manifest(self, new: Manifest) -> None:
+        """Make a corpus, or a change of it, visible: one rename."""
+        path = self.root / manifest.NAME
+        files.write_json(path, new.to_json())
+        status = path.stat()
+        self._manifest = new
+        self._stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+
+    # --- cards
+
+    def card(self, component: Component[C], name: str = "") -> C:
+        """The card of a component that the manifest names, checked against its entry there.
+
+        Raises:
+            CorpusError: the manifest names none such; a field is missing, wrong or unknown.
+            DamagedError: the file is not as it was written.
+            MismatchError: it is another component's card.
+        """
+        entries = self.manifest.of(component)
+        if name not in entries:
+            raise errors.CorpusError(f"{self.root} has no {component.noun} {name[:100]!r}")
+        return self.card_at(component, name, entries[name])
+
+    def card_at(self, component: Component[C], name: str, entry: FileEntry) -> C:
+        """As `card`, for an entry of a manifest that may not be the newest."""
+        key = component.noun, entry
+        if key not in self._cards:
+            if entry.bytes > files.MAX_JSON_BYTES:
+                raise errors.CorpusError(f"{entry.path} has {entry.bytes:,} bytes, which no card has")
+            self.ensure(entry)
+            self.require_whole(entry)
+            value = files.read_json(self.path(entry.path))
+            card = component.card.from_json(value, entry.path)
+            if card.name != name:
+                raise errors.MismatchError(
+                    f"the card of {component.noun} {name[:100]} is that of {card.name[:100]!r}"
+                )
+            self._cards[key] = card
+        return cast(C, self._cards[key])
+
+    @property
+    def passages(self) -> PassagesCard:
+        return self.card(components.PASSAGES)
+
+    def vectors(self, fingerprint: str) -> VectorsCard:
+        return self.card(components.VECTORS, fingerprint)
+
+    def index(self, fingerprint: str) -> IndexCard:
+        return self.card(components.INDEX, fingerprint)
+
+    def memory(self, version: str) -> MemoryCard:
+        return self.card(components.MEMORY, version)
+
+    def write_card(self, component: Component[C], card: C) -> FileEntry:
+        """Write a card into its component's folder. Returns its entry, for the manifest."""
+        path = self.path(component.card_path(card.name))
+        files.write_json(path, card.to_json())
+        entry = self.entry(path)
+        self._cards[component.noun, entry] = card
+        return entry
+
+    def all_cards(self) -> Iterator[tuple[Component[Any], str, FileEntry]]:
+        """Every card that the manifest names: (component, name, entry)."""
+        for component in components.TABLE:
+            for name, entry in self.manifest.of(component).items():
+                yield component, name, entry
+
+    def files_of(self, component: Component[Any], name: str) -> Iterator[FileEntry]:
+        """Every file that a component answers for, its card first.
+
+        Raises while it is iterated, where the card or the list of files is damaged.
+        """
+        yield self.manifest.of(component)[name]
+        card = self.card(component, name)
+        yield from card.entries
+        if card.listed is not None:
+            yield card.listed
+            yield from self.listed(card.listed)
+
+    def listed(self, entry: FileEntry) -> Iterator[FileEntry]:
+        """The files in a component's list, after the list itself has been checked."""
+        self.ensure(entry)
+        self.require_whole(entry)
+        return file_list.read(self.path(entry.path), entry)
+
+    # --- files
+
+    def path(self, relative: str) -> Path:
+        """Where a stored name lies; refused where it would leave the folder."""
+        return files.inside(self.root, relative)
+
+    def relative(self, path: Path) -> str:
+        """The stored name of a path within."""
+        return path.relative_to(self.root).as_posix()
+
+    def entry(self, path: Path) -> FileEntry:
+        """Measure a file that has just been written."""
+        return files.entry_of(self.root, path)
+
+    def damage(self, entry: FileEntry, *, full: bool = True) -> str | None:
+        """What is wrong with a stored file, in words, or None; see `files.damage`."""
+        return files.damage(self.root, entry, full=full)
+
+    def require_whole(self, entry: FileEntry) -> None:
+        """
+        Raises:
+            DamagedError: the file is not as it was written.
+        """
+        if wrong := self.damage(entry):
+            raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
+
+    def bytes_on_disk(self) -> int:
+        """Of all files that are there now, whoever wrote them."""
+        return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
+
+    def remove_leftovers(self) -> None:
+        """Whatever writers that were killed left half written."""
+        for path in list(files.leftovers(self.root)):
+            path.unlink()
+
+    def alone(self) -> AbstractContextManager[None]:
+        """One writer at a time.
+
+        Raises:
+            CorpusError: another job is at work.
+        """
+        return locks.alone(self.root, f"another job is at work in {self.root}; wait for it, or end it")
+
+    # --- statistics
+
+    def run(self, name: str = run_statistics.BUILD) -> RunStatistics | None:
+        """The statistics of the build, or of what added a version; None where there are none.
+
+        Raises:
+            CorpusError: they are misshapen.
+            DamagedError: they are not as they were written.
+        """
+        relative = run_statistics.path_of(name)
+        try:
+            value = files.read_json(self.path(relative))
+        except FileNotFoundError:
+            return None
+        return RunStatistics.from_json(value, relative)
+
+    def run_names(self) -> list[str]:
+        """The build's, whether its statistics are there or not, and those of all other runs."""
+        found = {path.stem for path in (self.root / run_statistics.FOLDER).glob("*.json")}
+        return [run_statistics.BUILD, *sorted(found - {run_statistics.BUILD})]
+
+    def runs(self) -> Iterator[tuple[str, RunStatistics]]:
+        """Those of all runs that can be read, the build's first; what is damaged `verify` tells."""
+        for name in self.run_names():
+            try:
+                found = self.run(name)
+            except (errors.CorpusError, OSError):
+                continue
+            if found is not None:
+                yield name, found
+
+    def run_of(self, version: str) -> RunStatistics | None:
+        """Those of the run that wrote a memory version: it bears its name, or names it."""
+        for name in (version, run_statistics.BUILD):
+            try:
+                found = self.run(name)
+            except (errors.CorpusError, OSError):
+                continue
+            if found is not None and version in (name, found.version):
+                return found
+        return None
+
+    def write_run(self, name: str, statistics: RunStatistics) -> None:
+        """Write a run's statistics; the file of its units lies there already."""
+        files.write_json(self.path(run_statistics.path_of(name)), statistics.to_json())
+
+    # --- reading, here or from an object store (`remote.RemoteFolder`)
+
+    def ensure(self, *entries: FileEntry) -> None:
+        """Make sure that these files are in `root`. They are, on a local disk."""
+
+    def store(self, folder: str) -> dict[str, Any]:
+        """TensorStore's name for a folder of the corpus."""
+        return {"driver": "file", "path": f"{self.path(folder).resolve()}/"}
+
+    @property
+    def values(self) -> ts.KvStore | None:
+        """Where memory is read from by byte ranges; None for the files in `root`."""
+        return None

@@ -1,0 +1,172 @@
+"""`statistics/<run>.json`: times, machines and distributions of a run, written beside the data it wrote.
+
+A run is the build, or what added a memory version. Statistics differ from run to run, so no card speaks of
+them; they check themselves, and name the Parquet file of every unit's times beside them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from storage.fields import Fields
+from storage.files import FileEntry
+
+FOLDER: Final = "statistics"
+BUILD: Final = "build"
+
+
+def path_of(run: str) -> str:
+    return f"{FOLDER}/{run}.json"
+
+
+def units_path_of(run: str) -> str:
+    return f"{FOLDER}/{run}-units.parquet"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerStatistics:
+    """What one worker process did: units, and seconds by stage."""
+
+    units: int
+    seconds: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"units": self.units, "seconds": dict(self.seconds)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardBytes:
+    """Bytes of the shards' memory files."""
+
+    least: int = 0
+    median: int = 0
+    most: int = 0
+
+    def to_json(self) -> dict[str, int]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunStatistics:
+    """What is known of a run. What is None or empty was not known to the release that wrote it.
+
+    Attributes:
+        version: the memory version that it wrote.
+        origin: the version that it recoded.
+        retriever, memory_encoder, sources: where models and sources were found.
+        stage_seconds: wall time by stage.
+        worker_seconds: workers' time by stage and step.
+        worker_waited: by stage, seconds by who waited for whom.
+        events: programs compiled and loaded, batches halved.
+        computed_tokens: of the passages, of padding, of filler rows.
+        workers: by the name of a worker process.
+        units_by_stage: how many each stage had.
+        tokens_histogram: (most tokens of a bar, passages in it), ascending.
+        shard_memory_bytes: of the shards' memory files.
+        planned_bytes: what the build foretold, by part.
+        beam_options: as the command gave them.
+        resumed: had it been interrupted?
+        finished: when, UTC. `machine`, `cpus`, `peak_rss_bytes`: on what, and the most RAM of a process.
+        units: the Parquet file of every unit's seconds and counts.
+    """
+
+    units: FileEntry
+    version: str | None = None
+    origin: str | None = None
+    retriever: str | None = None
+    memory_encoder: str | None = None
+    sources: tuple[str, ...] = ()
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    worker_seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    worker_waited: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    events: Mapping[str, int] = field(default_factory=dict)
+    computed_tokens: Mapping[str, int] = field(default_factory=dict)
+    workers: Mapping[str, WorkerStatistics] = field(default_factory=dict)
+    units_by_stage: Mapping[str, int] = field(default_factory=dict)
+    tokens_histogram: tuple[tuple[int, int], ...] = ()
+    shard_memory_bytes: ShardBytes | None = None
+    planned_bytes: Mapping[str, int] = field(default_factory=dict)
+    beam_options: tuple[str, ...] = ()
+    resumed: bool = False
+    finished: str | None = None
+    machine: str | None = None
+    cpus: int | None = None
+    peak_rss_bytes: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What is known; the rest is left out."""
+        found: dict[str, Any] = {}
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if value is not None:
+                found[f.name] = value
+        return found | {
+            "units": self.units.to_json(),
+            "workers": {name: worker.to_json() for name, worker in self.workers.items()},
+            **(
+                {}
+                if self.shard_memory_bytes is None
+                else {"shard_memory_bytes": self.shard_memory_bytes.to_json()}
+            ),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> RunStatistics:
+        """Read strictly.
+
+        Raises:
+            CorpusError: a field is of another type, out of range, or unknown; `units` is missing.
+        """
+        fields = Fields(value, where)
+        found: dict[str, Any] = {"units": FileEntry.from_json(fields.object("units"))}
+        for name, read in _READERS.items():
+            if name in fields:
+                found[name] = read(fields, name)
+        fields.done()
+        return cls(**found)
+
+
+def _numbers_by_stage(fields: Fields, name: str) -> dict[str, dict[str, float]]:
+    stages = fields.nested(name)
+    return {stage: stages.numbers_by_name(stage) for stage in fields.object(name)}
+
+
+def _workers(fields: Fields, name: str) -> dict[str, WorkerStatistics]:
+    workers = fields.nested(name)
+    found = {}
+    for worker in fields.object(name):
+        one = workers.nested(worker)
+        found[worker] = WorkerStatistics(units=one.integer("units"), seconds=one.numbers_by_name("seconds"))
+        one.done()
+    return found
+
+
+def _shard_bytes(fields: Fields, name: str) -> ShardBytes:
+    sizes = fields.nested(name)
+    found = ShardBytes(**{part: sizes.integer(part) for part in ("least", "median", "most")})
+    sizes.done()
+    return found
+
+
+def _histogram(fields: Fields, name: str) -> tuple[tuple[int, int], ...]:
+    return fields.integer_pairs(name)
+
+
+_COUNTS: Final = ("events", "computed_tokens", "units_by_stage", "planned_bytes")
+_READERS: Final[dict[str, Callable[[Fields, str], Any]]] = {
+    **dict.fromkeys(("version", "origin", "retriever", "memory_encoder", "finished", "machine"), Fields.text),
+    **dict.fromkeys(("sources", "beam_options"), Fields.texts),
+    **dict.fromkeys(
+        ("events", "computed_tokens", "units_by_stage", "planned_bytes"), Fields.integers_by_name
+    ),
+    **dict.fromkeys(("worker_seconds", "worker_waited"), _numbers_by_stage),
+    **dict.fromkeys(("cpus", "peak_rss_bytes"), Fields.integer),
+    "stage_seconds": Fields.numbers_by_name,
+    "workers": _workers,
+    "tokens_histogram": _histogram,
+    "shard_memory_bytes": _shard_bytes,
+    "resumed": Fields.boolean,
+}

@@ -1,0 +1,144 @@
+"""`work/`: what an unfinished job has in a corpus folder: its plan, and the receipts of its units.
+
+By stage there is a folder of receipts, each with what its unit left for the commit beside it. Receipts are
+read as a stream, in order, one at a time: a corpus of 80 TB has 300,000.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from storage import errors, files, receipts
+from storage.receipts import C, Receipt
+
+NAME: Final = "work"
+PLAN: Final = "plan.json"
+PROGRESS: Final = "progress"
+_RECEIPT: Final = ".json"
+_ERROR: Final = ".error"
+
+
+class WorkFolder:
+    """The folder `work/` below `root`, whether it is there or not."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.path = root / NAME
+
+    def make(self) -> None:
+        """Make the folder, and the corpus folder, where they are not."""
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    # --- the plan
+
+    def has_plan(self) -> bool:
+        return (self.path / PLAN).is_file()
+
+    def read_plan(self) -> dict[str, Any] | None:
+        """What the job that is unfinished was to do; None where there is none."""
+        try:
+            return files.read_json(self.path / PLAN)
+        except FileNotFoundError:
+            return None
+
+    def write_plan(self, plan: dict[str, Any]) -> None:
+        """Lay it down, before the first unit."""
+        self.write(PLAN, plan)
+
+    # --- other files of a job
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A JSON file that the job wrote, checked."""
+        return files.read_json(self.path / name)
+
+    def write(self, name: str, value: dict[str, Any]) -> None:
+        self.make()
+        files.write_json(self.path / name, value)
+
+    # --- units
+
+    def open_stage(self, stage: str) -> None:
+        """Make the folder of a stage's receipts, and forget what went wrong the last time."""
+        (self.path / stage).mkdir(parents=True, exist_ok=True)
+        for path in (self.path / stage).glob(f"*{_ERROR}"):
+            path.unlink(missing_ok=True)
+
+    def forget_stage(self, stage: str) -> None:
+        """Remove a stage's receipts, where its units are to be done for another version."""
+        shutil.rmtree(self.path / stage, ignore_errors=True)
+
+    def has_stage(self, stage: str) -> bool:
+        return (self.path / stage).is_dir()
+
+    def side_file(self, stage: str, unit: int, suffix: str) -> Path:
+        """What a unit leaves beside its receipt."""
+        return self.path / stage / f"{unit:06d}{suffix}"
+
+    def side_files(self, stage: str, suffix: str) -> list[tuple[int, Path]]:
+        """Of all units that left one: (unit, path), in order."""
+        found = (self.path / stage).glob(f"*{suffix}")
+        return sorted((int(path.name.removesuffix(suffix)), path) for path in found)
+
+    def receipt_path(self, stage: str, unit: int) -> Path:
+        return self.side_file(stage, unit, _RECEIPT)
+
+    def error_path(self, stage: str, unit: int) -> Path:
+        return self.side_file(stage, unit, _ERROR)
+
+    def errors(self, stage: str) -> list[tuple[int, Path]]:
+        """Where units left what went wrong: (unit, path), in order."""
+        return self.side_files(stage, _ERROR)
+
+    def read_if_whole(self, stage: str, unit: int, counts: type[C]) -> Receipt[C] | None:
+        """The receipt of a unit that is done, its files checked byte by byte; None if it must be redone."""
+        try:
+            receipt = receipts.read(self.receipt_path(stage, unit), counts)
+        except (OSError, errors.CorpusError):
+            return None
+        if any(files.damage(self.root, entry) for entry in receipt.files):
+            return None
+        return receipt
+
+    def there(self, stage: str, units: Sequence[int], counts: type[C]) -> Iterator[Receipt[C]]:
+        """The receipts that are there, in order; those of units that must be redone are left out."""
+        if next((self.path / stage).glob(f"*{_RECEIPT}"), None) is None:
+            return
+        for unit in units:
+            try:
+                yield receipts.read(self.receipt_path(stage, unit), counts)
+            except (FileNotFoundError, errors.CorpusError):
+                continue
+
+    def receipts(self, stage: str, units: Sequence[int], counts: type[C]) -> Iterator[Receipt[C]]:
+        """The receipts of units of a stage, in order, as a stream.
+
+        Raises:
+            CorpusError: one is missing: some runner or worker lost it, and the stage is not done.
+        """
+        for unit in units:
+            path = self.receipt_path(stage, unit)
+            try:
+                receipt = receipts.read(path, counts)
+            except FileNotFoundError:
+                raise errors.CorpusError(
+                    f"{stage} {unit} of {len(units)} left no receipt; run the same command again"
+                ) from None
+            if receipt.unit != unit:
+                raise errors.CorpusError(f"receipt {path} speaks of unit {receipt.unit}")
+            yield receipt
+
+    # --- the end
+
+    def remove(self) -> None:
+        """The job is done: what led to it may go, the plan last, by which the folder is known as ours."""
+        for path in self.path.iterdir():
+            if path.name != PLAN:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (self.path / PLAN).unlink(missing_ok=True)
+        self.path.rmdir()
