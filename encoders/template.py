@@ -6,6 +6,8 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from encoders import errors
+
 FIELDS = ("title", "section", "text")
 
 # FiD (Izacard & Grave 2021), section 3; LUMEN and GLIMMER keep it.
@@ -24,7 +26,7 @@ class PassageTemplate:
     stays as it is.
 
     Raises:
-        ValueError: unbalanced braces, another field, a conversion or format in a field, or no
+        EncoderError: unbalanced braces, another field, a conversion or format in a field, or no
             {text}.
     """
 
@@ -36,14 +38,14 @@ class PassageTemplate:
         try:
             parsed = list(string.Formatter().parse(self.template))
         except ValueError as error:
-            raise ValueError(f"template {self.template!r}: {error}, {wanted}") from error
+            raise errors.EncoderError(f"template {self.template!r}: {error}, {wanted}") from error
         for _, name, layout, conversion in parsed:
             if name is not None and (name not in FIELDS or layout or conversion):
                 written = name + (f"!{conversion}" if conversion else "")
                 written += f":{layout}" if layout else ""
-                raise ValueError(f"template {self.template!r} has {{{written}}}, {wanted}")
+                raise errors.EncoderError(f"template {self.template!r} has {{{written}}}, {wanted}")
         if "text" not in {name for _, name, _, _ in parsed}:
-            raise ValueError(f"template {self.template!r} has no {{text}}, {wanted}")
+            raise errors.EncoderError(f"template {self.template!r} has no {{text}}, {wanted}")
         parts = tuple((literal, name) for literal, name, _, _ in parsed)
         object.__setattr__(self, "_parts", parts)
 

@@ -25,11 +25,7 @@ from pipeline.cli import options
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The corpus folder to write.")
 @click.option("--retriever", help="GTR-like SentenceTransformer: a folder or a hub name.")
 @click.option("--memory-encoder", help="T5.1.1 with safetensors weights: a folder or a hub name.")
-@click.option(
-    "--live-proportion",
-    metavar="FRACTION",
-    help="Share of the encoder's layers that readers run live, such as 1/3; the rest make the memory.",
-)
+@options.memory()
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -40,11 +36,7 @@ from pipeline.cli import options
     help="How memory is stored: bfloat16 (default), float16, float32; int8 (2x smaller), turbo4 (4x), turbo2 "
     "(7x), pq8x8 or pq16x16 (16x); see docs/format.md.",
 )
-@click.option("--compute-dtype", help="The memory encoder computes in bfloat16 (default) or float32.")
-@click.option("--token-budget", type=int, help="Tokens computed at a time (default 608, for CPUs).")
-@click.option("--max-tokens", type=int, help="Tokens kept of a passage (default 304).")
 @click.option("--passage-words", type=int, help="Words of a passage, at most (default 200).")
-@click.option("--memory-template", help='Text for the encoder (default "title: {title} context: {text}").')
 @click.option("--retriever-template", help='Text for the retriever (default "{title} {text}").')
 @click.option("--vector-dtype", help="Stored vectors: float32 (default) or float16.")
 @click.option(

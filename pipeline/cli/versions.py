@@ -21,11 +21,7 @@ from storage import manifest
 @click.option("--codec", help="How memory is stored (default: as the corpus was built).")
 @click.option("--as", "name", metavar="NAME", help="A name for the new version.")
 @click.option("--use", "switch", is_flag=True, help="Make it the current version when it is done.")
-@click.option("--live-proportion", metavar="FRACTION", help="As in build; by default as it was built.")
-@click.option("--compute-dtype", help="As in build; by default as it was built.")
-@click.option("--token-budget", type=int, help="As in build; by default as it was built.")
-@click.option("--max-tokens", type=int, help="As in build; by default as it was built.")
-@click.option("--memory-template", help="As in build; by default as it was built.")
+@options.memory(otherwise="by default as the corpus was built")
 @click.option("--shard-passages", type=int, help="Passages a shard (default: sized to model and corpus).")
 @options.where
 @options.JSON
@@ -48,7 +44,7 @@ def reencode(corpus: str, switch: bool, as_json: bool, beam_options: tuple[str, 
     from retrieval.corpus import corpus_folder
 
     root = corpus_folder(corpus)
-    settings = module.ReencodeSettings(**given)
+    settings = module.ReencodeSettings(memory=options.taken_memory(given), **given)
     arguments: dict[str, Any] = {"use": switch, "beam_options": beam_options}
     if sys.stderr.isatty():
         with terminal.LiveBars() as bars:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from encoders import batching, fingerprint, model_folder, weights
+from encoders import fingerprint, memory_spec, model_folder, weights
 from encoders.memory_encoder import memory_fingerprint
 from encoders.retriever import default_backend, retriever_dim, retriever_fingerprint
 from pipeline.accounts.plan import from_source as plan
@@ -106,13 +106,7 @@ def build(
 def _open(settings: BuildSettings) -> _Opened:
     opened = tuple(sources.open_source(spec) for spec in settings.sources)
     stamps = tuple(_stamp(file) for source in opened for file in source.files)
-    encoder = memory_fingerprint(
-        settings.memory_encoder,
-        live_proportion=settings.live_proportion,
-        compute_dtype=settings.compute_dtype,
-        max_tokens=settings.max_tokens,
-        template=settings.memory_template,
-    )
+    encoder = memory_fingerprint(settings.memory_encoder, settings.memory)
     retriever = retriever_fingerprint(settings.retriever)
     # Named in the plan, so that an interrupted build goes on with the same.
     backend = settings.retriever_backend or default_backend(settings.retriever)
@@ -145,11 +139,7 @@ def _open(settings: BuildSettings) -> _Opened:
         memory_model=encode_shards.MemoryModel(
             name=settings.memory_encoder,
             fingerprint=encoder.hex,
-            template=settings.memory_template,
-            live_proportion=settings.live_proportion,
-            compute_dtype=settings.compute_dtype,
-            token_budget=settings.token_budget,
-            max_tokens=settings.max_tokens,
+            memory=settings.memory,
             device=settings.device,
             model_parallel=settings.model_parallel,
         ),
@@ -160,7 +150,7 @@ def _open(settings: BuildSettings) -> _Opened:
             | {
                 "splitter": passages.VERSION,
                 "retriever_backend": backend,
-                memory_version.BATCHING: batching.VERSION,
+                memory_spec.BATCHING: settings.memory.batching,
             },
             "sources": described,
             "retriever": retriever.description,
@@ -214,7 +204,7 @@ def _already_built(out: Path, identity: Mapping[str, Any]) -> bool:
     built["settings"] = {
         "retriever_backend": now["retriever_backend"],
         **built["settings"],
-        memory_version.BATCHING: now[memory_version.BATCHING],
+        memory_spec.BATCHING: now[memory_spec.BATCHING],
     }
     jobs.require_same(out, built, identity, "was built")
     return True
@@ -291,7 +281,7 @@ def _run_stages(
         shard_passages=settings.shard_passages
         or shards.choose_shard_passages(
             passages=count,
-            max_tokens=settings.max_tokens,
+            max_tokens=settings.memory.max_tokens,
             token_bytes=codec.token_bytes(opened.width),
         ),
     )
@@ -304,9 +294,9 @@ def _run_stages(
     ).hex
     memory = MemoryPlan.of(
         encoder=opened.memory_encoder,
-        settings=opened.identity["settings"],
+        memory=settings.memory,
         layout=memory_store.MemoryLayout(
-            grid=grid, width=opened.width, max_tokens=settings.max_tokens, codec=codec
+            grid=grid, width=opened.width, max_tokens=settings.memory.max_tokens, codec=codec
         ),
     )
     committed = commit.Committed(

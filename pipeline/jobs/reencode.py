@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from encoders import batching, fingerprint, model_folder, weights
+from encoders import fingerprint, model_folder, weights
 from encoders.memory_encoder import memory_fingerprint
+from encoders.memory_spec import MemorySpec
 from encoders.reader import folder as reader_folder
-from encoders.t5_config import parse_live_proportion
 from pipeline.accounts import statistics
 from pipeline.accounts.plan import from_source as plan
 from pipeline.components.memory import encode as encode_shards
@@ -41,20 +40,16 @@ class ReencodeSettings:
         memory_encoder: name or folder of a T5.1.1 model; None with `origin`.
         origin: version or alias to recode from, without an encoder.
         name: an alias for the new version.
-        codec, live_proportion, compute_dtype, token_budget, max_tokens, memory_template,
-            shard_passages, shard_timeout, device, model_parallel: as in `BuildSettings`. With a reader's
-            folder for an encoder, what is None is as that reader wants its memory.
+        memory: those of `memory_spec.SETTINGS` that are to be other. With a reader's folder for an encoder,
+            what is not among them is as that reader wants its memory.
+        codec, shard_passages, shard_timeout, device, model_parallel: as in `BuildSettings`.
     """
 
     memory_encoder: str | None = None
     origin: str | None = None
     name: str | None = None
     codec: str | None = None
-    live_proportion: str | None = None
-    compute_dtype: str | None = None
-    token_budget: int | None = None
-    max_tokens: int | None = None
-    memory_template: str | None = None
+    memory: Mapping[str, Any] = field(default_factory=dict)
     shard_passages: int | None = None
     shard_timeout: float | None = None
     device: str | None = None
@@ -65,18 +60,16 @@ class ReencodeSettings:
             raise errors.CorpusError(
                 "give either --memory-encoder, to encode again, or --from, to recode a version"
             )
-        given = [name for name in memory_version.ENCODING if getattr(self, name) is not None]
-        if self.origin is not None and given:
+        if self.origin is not None and self.memory:
             raise errors.CorpusError(
-                f"{given[0]} cannot be changed by recoding: --from keeps what the encoder gave"
+                f"{next(iter(self.memory))} cannot be changed by recoding: --from keeps what the encoder gave"
             )
         if self.origin is not None and (self.device, self.model_parallel) != (None, None):
             raise errors.CorpusError("recoding runs no encoder: leave out --device and --model-parallel")
         check_devices(self.device or ALL_DEVICES, self.model_parallel)
-        for name in ("token_budget", "shard_passages"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise errors.CorpusError(f"{name} is {value}, wanted 1 or more")
+        MemorySpec().changed(self.memory)
+        if self.shard_passages is not None and self.shard_passages < 1:
+            raise errors.CorpusError(f"shard_passages is {self.shard_passages}, wanted 1 or more")
         if self.shard_timeout is not None and self.shard_timeout <= 0:
             raise errors.CorpusError(f"shard_timeout is {self.shard_timeout}, wanted more than 0 seconds")
         if self.name is not None:
@@ -204,29 +197,19 @@ def _memory_bytes(root: Path, opened: _Opened) -> int:
 def _open(root: Path, found: manifest.Manifest, settings: ReencodeSettings) -> _Opened:
     parts = manifest.read_passages(root, found).parts
     built = found.settings["settings"]
-    given = {
-        name: value for name in memory_version.ENCODING if (value := getattr(settings, name)) is not None
-    }
     if settings.origin is not None:
         return _recode(root, found, settings, parts)
     assert settings.memory_encoder is not None
-    own = _of_reader(settings.memory_encoder)
-    chosen = {**{name: built[name] for name in memory_version.ENCODING}, **own, **given}
-    chosen[memory_version.BATCHING] = batching.VERSION
-    alpha: Fraction = parse_live_proportion(str(chosen["live_proportion"]))
-    encoder = memory_fingerprint(
-        settings.memory_encoder,
-        live_proportion=alpha,
-        compute_dtype=chosen["compute_dtype"],
-        max_tokens=chosen["max_tokens"],
-        template=chosen["memory_template"],
-    )
+    memory = _wanted_by(settings.memory_encoder, MemorySpec.from_json(built)).changed(settings.memory)
+    encoder = memory_fingerprint(settings.memory_encoder, memory)
     width = weights.read_config(model_folder.resolve(settings.memory_encoder)).d_model
     codec = codecs.by_name(settings.codec or str(built["codec"]))
-    layout = _layout(parts, width, int(chosen["max_tokens"]), codec, settings.shard_passages)
-    memory_plan = MemoryPlan.of(encoder=encoder, settings=chosen, layout=layout)
-    model = replace(
-        encode_shards.MemoryModel.of(settings.memory_encoder, encoder.hex, chosen),
+    layout = _layout(parts, width, memory.max_tokens, codec, settings.shard_passages)
+    memory_plan = MemoryPlan.of(encoder=encoder, memory=memory, layout=layout)
+    model = encode_shards.MemoryModel(
+        name=settings.memory_encoder,
+        fingerprint=encoder.hex,
+        memory=memory,
         device=settings.device or ALL_DEVICES,
         model_parallel=settings.model_parallel,
     )
@@ -242,7 +225,7 @@ def _open(root: Path, found: manifest.Manifest, settings: ReencodeSettings) -> _
         ),
         identity={
             "version": memory_plan.version,
-            "settings": {**chosen, "shard_passages": layout.grid.shard_passages},
+            "settings": {**memory.to_json(), "shard_passages": layout.grid.shard_passages},
             "memory_encoder": encoder.description,
             "codec": codec.to_json(),
         },
@@ -250,17 +233,11 @@ def _open(root: Path, found: manifest.Manifest, settings: ReencodeSettings) -> _
     )
 
 
-def _of_reader(model: str) -> dict[str, Any]:
-    """What a reader's folder says of the memory that the reader reads; nothing for a plain T5."""
+def _wanted_by(model: str, built: MemorySpec) -> MemorySpec:
+    """As a reader's folder says of the memory that the reader reads; as it was built for a plain T5."""
     if not reader_folder.is_reader(model):
-        return {}
-    reader = reader_folder.open_reader(model).settings
-    return {
-        "live_proportion": str(reader.config.live_proportion),
-        "compute_dtype": reader.compute_dtype,
-        "max_tokens": reader.max_tokens,
-        "memory_template": reader.template,
-    }
+        return built
+    return replace(reader_folder.open_reader(model).settings.memory, token_budget=built.token_budget)
 
 
 def _recode(
@@ -276,7 +253,7 @@ def _recode(
     layout = _layout(parts, card.layout.width, card.layout.max_tokens, codec, settings.shard_passages)
     memory_plan = MemoryPlan.of(
         encoder=fingerprint.Fingerprint(card.encoder_fingerprint, dict(card.encoder)),
-        settings=card.settings,
+        memory=MemorySpec.from_json(card.settings),
         layout=layout,
         origin=card.fingerprint,
         cut={name: card.counts[name] for name in ("passages_cut", "tokens_cut")},

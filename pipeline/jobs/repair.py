@@ -16,12 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from encoders import batching
+from encoders import batching, memory_spec
 from encoders.retriever import SENTENCE_TRANSFORMERS
 from pipeline.components import vectors as embed_shards
 from pipeline.components.memory import encode as encode_shards
 from pipeline.components.memory import recode as recode_shards
-from pipeline.components.memory import version as memory_version
 from pipeline.jobs import commit, versions
 from pipeline.units import progress, runner, work
 from pipeline.units import stages as jobs
@@ -247,7 +246,7 @@ def _require_batching(settings: Mapping[str, Any]) -> None:
 
     Of what was written before they were numbered it is tried: its bytes will tell.
     """
-    written = settings.get(memory_version.BATCHING, batching.VERSION)
+    written = settings.get(memory_spec.BATCHING, batching.VERSION)
     if written != batching.VERSION:
         raise errors.CorpusError(
             f"it was computed in batches of version {written}, this memcorpus makes version "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from encoders.memory_spec import MemorySpec
 from pipeline.components.memory import encode as encode_shards
 from pipeline.jobs import commit, reencode
 from pipeline.units import stages as jobs
@@ -80,7 +81,9 @@ def encoder_model(root: Path, card: manifest.MemoryCard, name: str | None) -> en
     """How to load the encoder of a version."""
     if name is None:
         name = built_with(root, "memory_encoder", card.version)
-    return encode_shards.MemoryModel.of(name, card.encoder_fingerprint, card.settings)
+    return encode_shards.MemoryModel(
+        name=name, fingerprint=card.encoder_fingerprint, memory=MemorySpec.from_json(card.settings)
+    )
 
 
 def built_with(root: Path, what: str, version: str = manifest.BUILD) -> str:

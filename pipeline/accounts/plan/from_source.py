@@ -26,10 +26,9 @@ def model_of(settings: BuildSettings) -> inputs.Model:
     return inputs.Model(
         name=Path(settings.memory_encoder).name or settings.memory_encoder,
         config=encoder_shape(settings.memory_encoder),
-        live_proportion=settings.live_proportion,
+        memory=settings.memory,
         **retriever_shape(settings.retriever),
         vector_dtype=settings.vector_dtype,
-        compute_dtype=settings.compute_dtype,
     )
 
 
@@ -45,8 +44,10 @@ def retriever_shape(name_or_folder: str) -> dict[str, Any]:
 
 def count_source(taken: sample.Sample, splits: int, settings: BuildSettings) -> inputs.Counts:
     """As `count`, with the tokenizer and the template of a build."""
-    tokenizer = Tokenizer(model_folder.resolve(settings.memory_encoder), max_tokens=settings.max_tokens)
-    return count(taken, splits, tokenizer=tokenizer, template=settings.memory_template)
+    tokenizer = Tokenizer(
+        model_folder.resolve(settings.memory_encoder), max_tokens=settings.memory.max_tokens
+    )
+    return count(taken, splits, tokenizer=tokenizer, template=settings.memory.template)
 
 
 def basis(taken: sample.Sample, settings: BuildSettings) -> dict[str, Any]:
@@ -122,7 +123,6 @@ def corpus_bytes(splits: Sequence[sources.Split], settings: BuildSettings) -> co
         count_source(taken, len(splits), settings),
         model_of(settings),
         settings.codec,
-        max_tokens=settings.max_tokens,
         shard_passages=settings.shard_passages,
     )
 

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
+from encoders.memory_spec import LIVE_PROPORTION, MemorySpec
 from encoders.t5_config import PUBLISHED_SIZES, T5Config
 from pipeline.accounts import flops, prices
 from pipeline.accounts import statistics as spent
@@ -272,7 +273,7 @@ def _serving(
 ) -> dict[str, Any]:
     alpha = options.live_proportion
     if alpha is None:
-        alpha = Fraction(str(found.settings.get("settings", {}).get("live_proportion", "1/3")))
+        alpha = Fraction(str(found.settings.get("settings", {}).get("live_proportion", LIVE_PROPORTION)))
     stored = current["memory_layers"] or 0
     # With α = 1 nothing is stored; `Beforehand` refuses it below.
     layers = max(1, round(stored / (1 - alpha))) if alpha < 1 else 1
@@ -306,12 +307,14 @@ def _codecs(current: Mapping[str, Any], passages: int, storage: prices.Storage) 
     """This corpus's passages at every codec and published size: bytes of the memory, dollars a month."""
     counts = inputs.Counts(passages=passages, tokens=current["tokens"], text_bytes=0)
     own = T5Config(vocab_size=1, d_model=current["width"], d_kv=1, d_ff=1, layers=1, heads=1)
+    # Bytes are the same whatever α is.
+    memory = MemorySpec(max_tokens=current["max_tokens"])
     rows = []
     for name, config in {f"this (d = {current['width']})": own, **PUBLISHED_SIZES}.items():
         for codec in estimate.codec_names():
-            model = inputs.Model(name=name, config=config, live_proportion=Fraction(0))
+            model = inputs.Model(name=name, config=config, memory=memory)
             try:
-                size = estimate.corpus_bytes(counts, model, codec, max_tokens=current["max_tokens"])
+                size = estimate.corpus_bytes(counts, model, codec)
             except errors.CorpusError:
                 continue  # a codec that does not take this width
             rows.append(

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from encoders import fingerprint as fingerprints
+from encoders.memory_spec import MemorySpec
 from pipeline.components.memory import encode as encode_shards
 from pipeline.components.memory import recode as recode_shards
 from pipeline.components.memory import train_codec
@@ -20,10 +21,6 @@ from storage import canaries, codec_parameters, errors, file_list, files, manife
 from storage.memory_files import MemoryFiles
 from storage.receipts import Receipt
 
-# The settings that decide the bytes of a shard of memory, beside the model and the codec.
-ENCODING: Final = ("live_proportion", "compute_dtype", "token_budget", "max_tokens", "memory_template")
-# And the version of how they are put into batches. Cards of before it was numbered do not have it.
-BATCHING: Final = "batching"
 SUMMED: Final = ("tokens", "memory_bytes", "passages_cut", "tokens_cut")
 
 
@@ -34,7 +31,7 @@ class MemoryPlan:
     Attributes:
         fingerprint: of encoder, codec and origin.
         encoder_fingerprint, encoder: of the memory encoder, and what that was taken of.
-        settings: those that decide the bytes of its shards.
+        memory: what decides the bytes of its shards, beside the encoder and the codec.
         layout: shapes and codec.
         origin: fingerprint of the version that it is recoded from; None if it is encoded.
         cut: counts of what was cut when the origin was encoded, which recoding does not see.
@@ -43,7 +40,7 @@ class MemoryPlan:
     fingerprint: str
     encoder_fingerprint: str
     encoder: Mapping[str, Any]
-    settings: Mapping[str, Any]
+    memory: MemorySpec
     layout: memory_store.MemoryLayout
     origin: str | None = None
     cut: Mapping[str, int] = field(default_factory=dict)
@@ -53,7 +50,7 @@ class MemoryPlan:
         cls,
         *,
         encoder: fingerprints.Fingerprint,
-        settings: Mapping[str, Any],
+        memory: MemorySpec,
         layout: memory_store.MemoryLayout,
         origin: str | None = None,
         cut: Mapping[str, int] | None = None,
@@ -65,7 +62,7 @@ class MemoryPlan:
             fingerprint=fingerprints.of(description).hex,
             encoder_fingerprint=encoder.hex,
             encoder=encoder.description,
-            settings={name: settings[name] for name in (*ENCODING, BATCHING) if name in settings},
+            memory=memory,
             layout=layout,
             origin=origin,
             cut=cut or {},
@@ -146,7 +143,7 @@ def commit(root: Path, plan: MemoryPlan, shards: Sequence[Receipt]) -> files.Fil
         fingerprint=plan.fingerprint,
         encoder_fingerprint=plan.encoder_fingerprint,
         encoder=plan.encoder,
-        settings=plan.settings,
+        settings=plan.memory.to_json(),
         origin=plan.origin,
         layout=layout,
         codec_parameters=parameters,
