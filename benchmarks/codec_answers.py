@@ -83,10 +83,8 @@ def make(place: Path, reader: Path, invented: int) -> Path:
             sources=(f"mediawiki:{dump}",),
             retriever=str(demo.MODELS / retriever.GTR_NAME),
             memory_encoder=str(reader),
-            live_proportion=settings.config.live_proportion,
-            compute_dtype=settings.compute_dtype,
+            memory=settings.memory,
             passage_words=readers.PASSAGE_WORDS,
-            max_tokens=settings.max_tokens,
         ),
         place / "corpus",
     )

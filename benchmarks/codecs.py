@@ -14,7 +14,6 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ import numpy as np
 from benchmarks.timing import interleaved
 from encoders import quantizing
 from encoders.memory_encoder import MemoryEncoder
+from encoders.memory_spec import MAX_TOKENS, MemorySpec
 from storage import codecs, memory_store
 from storage.memory_store import MemoryLayout
 from storage.shards import ShardGrid
@@ -63,7 +63,7 @@ def make_encoder(folder: str | None, scratch: Path) -> tuple[MemoryEncoder, list
     if folder is None:
         small_models.make_t5_folder(scratch, layers=12, d_model=768, d_ff=2048, heads=12, d_kv=64)
         folder = str(scratch)
-    return MemoryEncoder.load(folder, live_proportion=Fraction(1, 3)), words
+    return MemoryEncoder.load(folder, MemorySpec()), words
 
 
 def memory_of(encoder: MemoryEncoder, words: list[str], tokens: int, seed: int) -> Array:
@@ -81,7 +81,7 @@ def memory_of(encoder: MemoryEncoder, words: list[str], tokens: int, seed: int) 
 def disk_bytes_a_token(codec: codecs.Codec, width: int) -> float:
     """Of a shard of 64 passages of 250 tokens, offsets, checksums and chunk index included."""
     grid = ShardGrid(passages=64, shard_passages=64)
-    layout = MemoryLayout(grid=grid, width=width, max_tokens=304, codec=codec)
+    layout = MemoryLayout(grid=grid, width=width, max_tokens=MAX_TOKENS, codec=codec)
     offsets = np.arange(65, dtype=np.int64) * 250
     with tempfile.TemporaryDirectory() as name:
         memory_store.create(Path(name), layout)

@@ -31,6 +31,7 @@ import ml_dtypes
 import numpy as np
 
 from encoders.memory_encoder import MemoryEncoder
+from encoders.memory_spec import MemorySpec
 from encoders.retriever import Retriever
 from encoders.template import MEMORY_TEMPLATE, RETRIEVER_TEMPLATE, PassageTemplate
 from pipeline.text import articles, passages, sources
@@ -99,7 +100,7 @@ def _compare(arguments: argparse.Namespace, folder: Path) -> None:
 
 def _bare(models: Path, texts: dict[str, list[str]]) -> dict[str, Any]:
     retriever = Retriever.load(models / "gtr")
-    encoder = MemoryEncoder.load(models / "t5", live_proportion=ALPHA)
+    encoder = MemoryEncoder.load(models / "t5", MemorySpec(live_proportion=ALPHA))
     start = time.perf_counter()
     retriever.encode(texts["retriever"])
     middle = time.perf_counter()

@@ -90,7 +90,7 @@ def make(place: Path, size: str, articles: int) -> tuple[Corpus, Path]:
             sources=(f"mediawiki:{dump}",),
             retriever=str(gtr),
             memory_encoder=str(reader),
-            live_proportion=ALPHA,
+            memory=settings.memory,
         ),
         place / "corpus",
     )

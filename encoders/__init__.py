@@ -5,7 +5,9 @@ frameworks when they load a model: `encoders.memory_encoder` (jax, flax), `encod
 (torch, sentence-transformers).
 """
 
+from encoders.errors import EncoderError as EncoderError
 from encoders.fingerprint import Fingerprint as Fingerprint
+from encoders.memory_spec import MemorySpec as MemorySpec
 from encoders.model_folder import ModelFolderError as ModelFolderError
 from encoders.t5_config import PUBLISHED_SIZES as PUBLISHED_SIZES
 from encoders.t5_config import T5Config as T5Config

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders import model_folder
+from encoders.memory_spec import MemorySpec
 from encoders.t5_config import T5Config
 
 # Raise when the encoder's own arithmetic changes by more than rounding.
@@ -45,9 +46,7 @@ def memory_description(
     layers: int,
     tensors: Mapping[str, model_folder.Tensor],
     tokenizer_files: Iterable[Path],
-    max_tokens: int,
-    template: str,
-    compute_dtype: str,
+    memory: MemorySpec,
 ) -> dict[str, Any]:
     """What decides the numbers of a memory encoder.
 
@@ -59,9 +58,8 @@ def memory_description(
         layers: number of layers that are run.
         tensors: the tensors these use, by canonical name.
         tokenizer_files: every one is digested under its name.
-        max_tokens: passages are cut here.
-        template: how a passage becomes text.
-        compute_dtype: "float32" or "bfloat16".
+        memory: how a passage becomes text, where it is cut, and what is computed in; its batches decide no
+            more than rounding, and are left out.
     """
     return {
         "kind": "memory",
@@ -70,9 +68,9 @@ def memory_description(
         "layers": layers,
         "final_norm": layers == config.layers,
         "tokenizer": {path.name: digest_file(path) for path in tokenizer_files},
-        "max_tokens": max_tokens,
-        "template": template,
-        "compute_dtype": compute_dtype,
+        "max_tokens": memory.max_tokens,
+        "template": memory.template,
+        "compute_dtype": memory.compute_dtype,
         "architecture": {
             "d_model": config.d_model,
             "d_kv": config.d_kv,

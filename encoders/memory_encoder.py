@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,10 @@ import numpy.typing as npt
 
 from encoders import batching, compiling, fingerprint, model_folder, weights
 from encoders.fingerprint import Fingerprint
+from encoders.memory_spec import MemorySpec
 from encoders.model_folder import ModelFolderError
-from encoders.t5_config import T5Config, memory_layers, require_compute_dtype
-from encoders.template import MEMORY_TEMPLATE, PassageTemplate
+from encoders.t5_config import T5Config, memory_layers
+from encoders.template import PassageTemplate
 from encoders.tokenizing import Tokenizer
 from encoders.tokenizing import Tokens as Tokens
 
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from encoders.quantizing import CoderLike
 
 STORED_DTYPES = tuple(np.dtype(kind) for kind in (np.float32, np.float16, ml_dtypes.bfloat16))
-
-# LUMEN and GLIMMER encode passages of up to 304 tokens (PAPERS: Tokens).
-MAX_TOKENS = 304
 
 # Batches that lie on the device behind the one whose output is waited for.
 AHEAD = 1
@@ -105,12 +102,8 @@ class MemoryEncoder:
     def load(
         cls,
         name_or_folder: str | Path,
+        memory: MemorySpec,
         *,
-        live_proportion: Fraction,
-        compute_dtype: str = "bfloat16",
-        max_tokens: int = MAX_TOKENS,
-        template: str = MEMORY_TEMPLATE,
-        token_budget: int = batching.DEFAULT_TOKEN_BUDGET,
         devices: Sequence[jax.Device] | None = None,
         model_parallel: int | None = None,
     ) -> MemoryEncoder:
@@ -118,13 +111,8 @@ class MemoryEncoder:
 
         Args:
             name_or_folder: a Hugging Face T5 in safetensors, or its hub name.
-            live_proportion: α; the first (1-α)·L layers are loaded, the others are not even read.
-            compute_dtype: "bfloat16" (what the papers store; fast wherever there are bf16 units)
-                or "float32" (within rounding of transformers in float32). See `encoders.inference`.
-            max_tokens: passages are cut to this, EOS included.
-            template: fields {title}, {section}, {text}.
-            token_budget: tokens of one batch on each device, padding included. The default is for
-                CPUs; take 16,384 or more on an accelerator.
+            memory: how passages become memory; the first (1-α)·L layers are loaded, the others are not
+                even read.
             devices: which to use; all local ones if not given. A batch's rows are split over them. See
                 `sharding.named`.
             model_parallel: devices that share one copy of the weights; None for as many as it takes
@@ -132,19 +120,10 @@ class MemoryEncoder:
 
         Raises:
             ModelFolderError: the model cannot be loaded.
-            ValueError: α gives no whole number of layers, or another argument is out of range.
+            EncoderError: α gives no whole number of layers.
         """
-        batching.bucket_lengths(max_tokens)
-        if token_budget < 1:
-            raise ValueError(f"token_budget is {token_budget}, wanted a positive number")
-        folder, config, layers, tensors, print_of = _examine(
-            name_or_folder,
-            live_proportion=live_proportion,
-            compute_dtype=compute_dtype,
-            max_tokens=max_tokens,
-            template=template,
-        )
-        tokenizer = Tokenizer(folder, max_tokens=max_tokens)
+        folder, config, layers, tensors, print_of = _examine(name_or_folder, memory)
+        tokenizer = Tokenizer(folder, max_tokens=memory.max_tokens)
         if tokenizer.size > config.vocab_size:
             raise ModelFolderError(
                 f"{folder} has a tokenizer of {tokenizer.size:,} tokens for an embedding of "
@@ -157,19 +136,19 @@ class MemoryEncoder:
             config,
             lambda name: tensors[name].read(),
             layers=layers,
-            compute_dtype=compute_dtype,
+            compute_dtype=memory.compute_dtype,
             mesh=sharding.mesh_for(
-                config, layers, compute_dtype, devices=devices, model_parallel=model_parallel
+                config, layers, memory.compute_dtype, devices=devices, model_parallel=model_parallel
             ),
         )
         return cls(
             config=config,
             layers=layers,
-            template=PassageTemplate(template),
+            template=PassageTemplate(memory.template),
             print_of=print_of,
             tokenizer=tokenizer,
             run=inference.compile_memory(encoder),
-            token_budget=token_budget * encoder.data_parallel,
+            token_budget=memory.token_budget * encoder.data_parallel,
         )
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
@@ -329,52 +308,28 @@ class MemoryEncoder:
             on_batch(len(batch.passages))
 
 
-def memory_fingerprint(
-    name_or_folder: str | Path,
-    *,
-    live_proportion: Fraction,
-    compute_dtype: str = "bfloat16",
-    max_tokens: int = MAX_TOKENS,
-    template: str = MEMORY_TEMPLATE,
-) -> Fingerprint:
+def memory_fingerprint(name_or_folder: str | Path, memory: MemorySpec) -> Fingerprint:
     """The fingerprint that `MemoryEncoder.load` would have, without loading the model.
 
     Args and Raises: as for `MemoryEncoder.load`.
     """
-    return _examine(
-        name_or_folder,
-        live_proportion=live_proportion,
-        compute_dtype=compute_dtype,
-        max_tokens=max_tokens,
-        template=template,
-    )[-1]
+    return _examine(name_or_folder, memory)[-1]
 
 
 def _examine(
-    name_or_folder: str | Path,
-    *,
-    live_proportion: Fraction,
-    compute_dtype: str,
-    max_tokens: int,
-    template: str,
+    name_or_folder: str | Path, memory: MemorySpec
 ) -> tuple[Path, T5Config, int, dict[str, model_folder.Tensor], Fingerprint]:
     """Folder, config, number of layers, their tensors, and the fingerprint."""
-    require_compute_dtype(compute_dtype)
-    if max_tokens < 2:
-        raise ValueError(f"max_tokens is {max_tokens}, wanted 2 or more: a token and EOS")
-    PassageTemplate(template)
     folder = model_folder.resolve(name_or_folder)
     config = weights.read_config(folder)
-    layers = memory_layers(config.layers, live_proportion)
+    layers = memory_layers(config.layers, memory.live_proportion)
     tensors = weights.find(folder, config, layers)
     description = fingerprint.memory_description(
         config=config,
         layers=layers,
         tensors=tensors,
         tokenizer_files=model_folder.find_tokenizer_files(folder),
-        max_tokens=max_tokens,
-        template=template,
-        compute_dtype=compute_dtype,
+        memory=memory,
     )
     return folder, config, layers, tensors, fingerprint.of(description)
 

@@ -13,6 +13,8 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
 
+from encoders import errors
+
 FEED_FORWARDS = ("gated-gelu", "relu")
 MODEL_TYPES = ("t5", "mt5")
 # Of matrix products.
@@ -40,7 +42,7 @@ class T5Config:
         norm_epsilon: added to the mean square in RMS norm.
 
     Raises:
-        ValueError: a number is not positive, or the feed-forward kind is unknown.
+        EncoderError: a number is not positive, or the feed-forward kind is unknown.
 
     Source: PAPERS: T5.1.1; Raffel et al. 2020, section 2.1; Shazeer 2020 for the gated GELU.
     """
@@ -62,20 +64,20 @@ class T5Config:
         _require_positive_int("relative_buckets", self.relative_buckets)
         if self.relative_buckets % 4:
             # Half for each direction, and half of that for exact distances.
-            raise ValueError(
+            raise errors.EncoderError(
                 f"relative_buckets is {self.relative_buckets}, wanted a multiple of 4, "
                 "as in every published T5"
             )
         _require_positive_int("relative_max_distance", self.relative_max_distance)
         if self.relative_max_distance <= self.relative_buckets // 4:
-            raise ValueError(
+            raise errors.EncoderError(
                 f"relative_max_distance is {self.relative_max_distance}, wanted more than a "
                 f"quarter of relative_buckets, {self.relative_buckets // 4}"
             )
         if not (isinstance(self.norm_epsilon, float) and 0 < self.norm_epsilon < 1):
-            raise ValueError(f"norm_epsilon is {self.norm_epsilon!r}, wanted a float in (0, 1)")
+            raise errors.EncoderError(f"norm_epsilon is {self.norm_epsilon!r}, wanted a float in (0, 1)")
         if self.feed_forward not in FEED_FORWARDS:
-            raise ValueError(
+            raise errors.EncoderError(
                 f"feed_forward is {self.feed_forward!r}, wanted one of {', '.join(FEED_FORWARDS)}"
             )
 
@@ -96,19 +98,19 @@ class T5Config:
         """Reads the dictionary of a Hugging Face config.json.
 
         Raises:
-            ValueError: not a T5 or mT5, a number is missing or no positive integer, or an
+            EncoderError: not a T5 or mT5, a number is missing or no positive integer, or an
                 activation that no published T5.1.1, mT5 or T5 1.0 has.
         """
         kind = raw.get("model_type")
         if kind not in MODEL_TYPES:
-            raise ValueError(
+            raise errors.EncoderError(
                 f"model_type is {kind!r}, wanted one of {', '.join(MODEL_TYPES)}; "
                 "only T5 encoders can be split into memory and live layers here"
             )
         wanted = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads")
         missing = [key for key in wanted if key not in raw]
         if missing:
-            raise ValueError(f"{', '.join(missing)} missing, wanted in every T5 config.json")
+            raise errors.EncoderError(f"{', '.join(missing)} missing, wanted in every T5 config.json")
         return cls(
             vocab_size=raw["vocab_size"],
             d_model=raw["d_model"],
@@ -133,7 +135,7 @@ def require_compute_dtype(compute_dtype: str) -> None:
 
 def _require_positive_int(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is {value!r}, wanted a positive integer")
+        raise errors.EncoderError(f"{name} is {value!r}, wanted a positive integer")
 
 
 def _t5_1_1(layers: int, d_model: int, d_ff: int, heads: int) -> T5Config:
@@ -159,17 +161,17 @@ def parse_live_proportion(text: str | int | Fraction) -> Fraction:
     A decimal is taken exactly as written: 0.333 is 333/1000, not a third.
 
     Raises:
-        ValueError: not such a number, or outside 0..1.
+        EncoderError: not such a number, or outside 0..1.
     """
     written = str(text).strip()
     if not re.fullmatch(r"\d+(/\d+)?|\d*\.\d+", written) or re.search(r"/0+$", written):
-        raise ValueError(
+        raise errors.EncoderError(
             f"live proportion {written!r} is no number, wanted a fraction or a decimal from 0 to 1 "
             "such as 1/3 or 0.25"
         )
     alpha = Fraction(written)
     if alpha > 1:
-        raise ValueError(
+        raise errors.EncoderError(
             f"live proportion {written} is above 1, wanted 0 (all layers precomputed) to 1 (none)"
         )
     return alpha
@@ -186,12 +188,12 @@ def memory_layers(layers: int, live_proportion: Fraction) -> int:
         Layers of the memory encoder: L with α = 0 (MemoryFiD), 0 with α = 1 (FiD).
 
     Raises:
-        ValueError: α is outside 0..1 or gives no whole number of layers.
+        EncoderError: α is outside 0..1 or gives no whole number of layers.
 
     Source: PAPERS: The reader family; LUMEN (de Jong et al. 2023), section 3.
     """
     if not 0 <= live_proportion <= 1:
-        raise ValueError(f"live proportion {_plain(live_proportion)} is not in 0..1")
+        raise errors.EncoderError(f"live proportion {_plain(live_proportion)} is not in 0..1")
     live = live_proportion * layers
     if live.denominator != 1:
         below = math.floor(live)
@@ -199,7 +201,7 @@ def memory_layers(layers: int, live_proportion: Fraction) -> int:
             f"{Fraction(count, layers)} ({count} live layer{'' if count == 1 else 's'})"
             for count in (below, below + 1)
         )
-        raise ValueError(
+        raise errors.EncoderError(
             f"live proportion {_plain(live_proportion)} of {layers} layers is {_plain(live)} "
             f"layers, wanted a whole number; the nearest are {nearest}"
         )

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from encoders import errors
+
 FIELDS = ("title", "section", "text")
 
 # FiD (Izacard & Grave 2021), section 3; LUMEN and GLIMMER keep it.
@@ -25,7 +27,7 @@ class PassageTemplate:
     stays as it is.
 
     Raises:
-        ValueError: unbalanced braces, another field, a conversion or format in a field, or no
+        EncoderError: unbalanced braces, another field, a conversion or format in a field, or no
             {text}.
     """
 
@@ -37,14 +39,14 @@ class PassageTemplate:
         try:
             parsed = list(string.Formatter().parse(self.template))
         except ValueError as error:
-            raise ValueError(f"template {self.template!r}: {error}, {wanted}") from error
+            raise errors.EncoderError(f"template {self.template!r}: {error}, {wanted}") from error
         for _, name, layout, conversion in parsed:
             if name is not None and (name not in FIELDS or layout or conversion):
                 written = name + (f"!{conversion}" if conversion else "")
                 written += f":{layout}" if layout else ""
-                raise ValueError(f"template {self.template!r} has {{{written}}}, {wanted}")
+                raise errors.EncoderError(f"template {self.template!r} has {{{written}}}, {wanted}")
         if "text" not in {name for _, name, _, _ in parsed}:
-            raise ValueError(f"template {self.template!r} has no {{text}}, {wanted}")
+            raise errors.EncoderError(f"template {self.template!r} has no {{text}}, {wanted}")
         parts = tuple((literal, name) for literal, name, _, _ in parsed)
         object.__setattr__(self, "_parts", parts)
 

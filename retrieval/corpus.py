@@ -15,7 +15,10 @@ import pyarrow as pa
 
 from retrieval.index import Index
 from retrieval.memory import MemoryReader
-from storage import canaries, codec_parameters, errors, file_list, files, manifest, memory_files, places
+from storage import canaries, codec_parameters, components, errors, memory_files, remote
+from storage.components import IndexCard, MemoryCard, VectorsCard
+from storage.folder import CorpusFolder
+from storage.manifest import Manifest
 from storage.passage_table import PassageTable
 from storage.vector_array import VectorArray
 
@@ -37,11 +40,15 @@ class SearchResult:
     scores: npt.NDArray[np.float32]
 
 
-def corpus_folder(url: str | Path) -> Path:
-    """The local folder that a path or a file:// URL names, for what writes or checks a corpus."""
-    if places.is_remote(url):
+def local_folder(url: str | Path) -> CorpusFolder:
+    """The local folder that a path or a file:// URL names, for what writes or checks a corpus.
+
+    Raises:
+        CorpusError: it names an object store.
+    """
+    if remote.is_remote(url):
         raise errors.CorpusError(f"corpus {url}: only local corpora can be written, checked and reported on")
-    return places.open_place(url).root
+    return remote.open_folder(url)
 
 
 def open_corpus(url: str | Path, *, retriever: str | None = None, cache: Path | None = None) -> Corpus:
@@ -51,33 +58,36 @@ def open_corpus(url: str | Path, *, retriever: str | None = None, cache: Path | 
         url: a folder, as a path or a file:// URL; or s3://, gs://, http:// or https://.
         retriever: name or folder of the retriever for text queries; default is the one that the
             corpus was built with, where the build found it.
-        cache: where the small files of a remote corpus are kept; see `places.open_place`.
+        cache: where the small files of a remote corpus are kept; see `remote.open_folder`.
 
     Raises:
         CorpusError: no corpus there, an unfinished one, or one of another format.
         DamagedError: the manifest does not match its checksum.
     """
-    return Corpus(places.open_place(url, cache), retriever=retriever)
+    return Corpus(remote.open_folder(url, cache), retriever=retriever)
 
 
 class Corpus:
     """A finished corpus, open for reading. Thread-safe; parts are opened when first used."""
 
-    def __init__(self, place: places.Place | Path, *, retriever: str | None = None) -> None:
-        self._place = places.Place(place) if isinstance(place, Path) else place
-        root = self.root = self._place.root
-        self._place.refresh()
-        self.manifest = manifest.Manifest.read(root)
-        self._place.ensure(self.manifest.passages)
-        self._passages_card = manifest.read_passages(root, self.manifest)
-        self._table = PassageTable(root, self._passages_card.parts, ensure=self._place.ensure)
+    def __init__(self, folder: CorpusFolder, *, retriever: str | None = None) -> None:
+        self.folder = folder
+        # Of the moment of opening: versions and aliases stay as they were then.
+        self.manifest: Manifest = folder.manifest
+        self._passages_card = folder.passages
+        self._table = PassageTable(folder.root, self._passages_card.parts, ensure=folder.ensure)
         if len(self._table) != self._passages_card.passages:
-            raise errors.DamagedError(f"the parts of {root} do not add up to its passages")
+            raise errors.DamagedError(f"the parts of {folder} do not add up to its passages")
         self._retriever_name = retriever
         self._lock = threading.RLock()
         self._retriever: Retriever | None = None
         self._index: Index | None = None
         self._vectors: VectorArray | None = None
+
+    @property
+    def root(self) -> Path:
+        """The local folder, or the cache of a remote one."""
+        return self.folder.root
 
     def __len__(self) -> int:
         """Passages in the corpus."""
@@ -109,27 +119,23 @@ class Corpus:
             raise errors.MismatchError(
                 f"memory version {name} holds {card.layout.grid.passages} passages, the corpus {len(self)}"
             )
-        self._place.ensure(*card.rows)
-        memory_files.check_rows(self.root, card.rows)
-        folder = manifest.memory_folder(name)
         if card.codec_parameters:
-            self._place.ensure(*self._codec_files(card))
-        opened = memory_files.open_files(self._place, folder, card.layout)
-        return MemoryReader(opened, card, check=check)
+            self._ensure_codec(card)
+        return MemoryReader(memory_files.open_files(self.folder, card), card, check=check)
 
-    def _memory_card(self, name: str) -> manifest.MemoryCard:
-        self._place.refresh()
-        if name not in manifest.Manifest.read(self.root).memory:
+    def _memory_card(self, name: str) -> MemoryCard:
+        self.folder.refresh()
+        if name not in self.folder.manifest.versions:
             raise errors.CorpusError(
                 f"memory version {name} has been removed since the corpus was opened; open it again"
             )
-        self._place.ensure(self.manifest.memory[name])
-        return manifest.read_memory(self.root, self.manifest, name)
+        return self.folder.card_at(components.MEMORY, name, self.manifest.of(components.MEMORY)[name])
 
-    def _codec_files(self, card: manifest.MemoryCard) -> list[files.FileEntry]:
-        self._place.ensure(card.files)
-        below = f"{manifest.memory_folder(card.version)}/{codec_parameters.FOLDER}/"
-        return [entry for entry in file_list.read(self.root, card.files) if entry.path.startswith(below)]
+    def _ensure_codec(self, card: MemoryCard) -> None:
+        """Bring the files of a version's trained codec here, where they are not."""
+        below = f"{components.MEMORY.folder(card.version)}/{codec_parameters.FOLDER}/"
+        listed = self.folder.listed(card.files)
+        self.folder.ensure(*(entry for entry in listed if entry.path.startswith(below)))
 
     def check_encoder(self, encoder: MemoryEncoder, version: str | None = None) -> canaries.Difference:
         """Encode the version's canaries again, and compare.
@@ -147,7 +153,7 @@ class Corpus:
         """
         name = self.manifest.version(version)
         card = self._memory_card(name)
-        self._place.ensure(card.canaries.file)
+        self.folder.ensure(card.canaries.file)
         if encoder.fingerprint != card.encoder_fingerprint:
             raise errors.MismatchError(
                 f"memory version {name} was written by encoder {card.encoder_fingerprint[:16]}, "
@@ -167,29 +173,27 @@ class Corpus:
         )
 
     @property
-    def vectors_card(self) -> manifest.VectorsCard:
+    def vectors_card(self) -> VectorsCard:
         """The vectors that searches run on."""
-        fingerprint = next(iter(self.manifest.vectors), None)
-        if fingerprint is None:
-            raise errors.CorpusError(f"the corpus in {self.root} has no vectors")
-        self._place.ensure(self.manifest.vectors[fingerprint])
-        return manifest.read_vectors(self.root, self.manifest, fingerprint)
+        for fingerprint, entry in self.manifest.of(components.VECTORS).items():
+            return self.folder.card_at(components.VECTORS, fingerprint, entry)
+        raise errors.CorpusError(f"the corpus in {self.folder} has no vectors")
 
     @property
-    def index_card(self) -> manifest.IndexCard:
+    def index_card(self) -> IndexCard:
         """The index that searches run on."""
         fingerprint = self.vectors_card.fingerprint
-        if fingerprint not in self.manifest.indexes:
-            raise errors.CorpusError(f"the corpus in {self.root} has no index of its vectors")
-        self._place.ensure(self.manifest.indexes[fingerprint])
-        return manifest.read_index(self.root, self.manifest, fingerprint)
+        indexes = self.manifest.of(components.INDEX)
+        if fingerprint not in indexes:
+            raise errors.CorpusError(f"the corpus in {self.folder} has no index of its vectors")
+        return self.folder.card_at(components.INDEX, fingerprint, indexes[fingerprint])
 
     def vectors(self) -> VectorArray:
         """The retriever's vectors, by passage id."""
         with self._lock:
             if self._vectors is None:
                 card = self.vectors_card
-                store = self._place.store(manifest.vectors_folder(card.fingerprint))
+                store = self.folder.store(components.VECTORS.folder(card.fingerprint))
                 self._vectors = VectorArray(store, card.layout)
             return self._vectors
 
@@ -222,7 +226,7 @@ class Corpus:
         with self._lock:
             if self._index is None:
                 card = self.index_card
-                self._place.ensure(card.file)
+                self.folder.ensure(card.file)
                 self._index = Index.read(self.root, card.file, passages=len(self), dim=card.dim)
             return self._index
 
@@ -257,7 +261,7 @@ class Corpus:
             return self._retriever
 
     def _built_with(self) -> str:
-        path = self.root / manifest.statistics_path(manifest.BUILD)
-        if not path.exists():
+        run = self.folder.run()
+        if run is None or run.retriever is None:
             raise errors.CorpusError("name the retriever: it is not known here where the build found it")
-        return str(files.read_json(path)["retriever"])
+        return run.retriever

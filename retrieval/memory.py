@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from retrieval.buffers import Buffers
 from storage import codec_parameters, codecs, errors, files, ids, shard_files
-from storage.manifest import MemoryCard
+from storage.components import MemoryCard
 from storage.memory_files import MemoryFiles
 from storage.ragged import MemoryArray, RaggedMemory
 from storage.thread_locks import ThreadLock

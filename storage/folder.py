@@ -207,7 +207,7 @@ class CorpusFolder:
         Raises:
             CorpusError: another job is at work.
         """
-        return locks.alone(self.root, f"another job is at work in {self.root}; wait for it, or end it")
+        return locks.one_job(self.root)
 
     # --- statistics
 

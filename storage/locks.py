@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from storage import errors
@@ -62,6 +62,15 @@ def alone(folder: Path, otherwise: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def one_job(folder: Path) -> AbstractContextManager[None]:
+    """One job at a time in a folder.
+
+    Raises:
+        CorpusError: another is at work there.
+    """
+    return alone(folder, f"another job is at work in {folder}; wait for it, or end it")
 
 
 def is_held(folder: Path) -> bool:

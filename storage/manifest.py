@@ -46,6 +46,15 @@ class Manifest:
         return self.cards[component.noun]
 
     @property
+    def built(self) -> dict[str, Any]:
+        """The settings of the build that decide what is built, whose values are their reader's to check.
+
+        Raises:
+            CorpusError: there are none.
+        """
+        return Fields(self.settings, f"{NAME}: settings").object("settings")
+
+    @property
     def versions(self) -> tuple[str, ...]:
         """Names of the memory versions, in the order they were added."""
         return tuple(self.of(components.MEMORY))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from encoders.memory_spec import MemorySpec
 from examples.miniwiki.export import DumpTruth, write_dump
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -48,8 +48,7 @@ def settings(dump: DumpTruth, models: Path) -> Any:
         sources=(f"mediawiki:{dump.path}",),
         retriever=str(models / "gtr"),
         memory_encoder=str(models / "t5"),
-        live_proportion=Fraction(1, 3),
-        compute_dtype="float32",
+        memory=MemorySpec(compute_dtype="float32"),
         shard_passages=64,
         split_bytes=20_000,
     )

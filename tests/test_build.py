@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -155,11 +154,11 @@ def test_a_second_build_finds_nothing_to_do(corpus_copy: Path, settings: Any) ->
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"live_proportion": Fraction(1, 2)}, "memory_encoder.layers = 4, this command has 3"),
-        ({"max_tokens": 100}, "max_tokens = 304, this command has 100"),
+        ({"memory": {"live_proportion": "1/2"}}, "memory_encoder.layers = 4, this command has 3"),
+        ({"memory": {"max_tokens": 100}}, "max_tokens = 304, this command has 100"),
         ({"codec": "float32"}, "settings.codec = bfloat16, this command has float32"),
         ({"passage_words": 150}, "settings.passage_words = 200, this command has 150"),
-        ({"memory_template": "{text}"}, "template"),
+        ({"memory": {"memory_template": "{text}"}}, "template"),
         ({"retriever_template": "{text}"}, "template"),
         ({"vector_dtype": "float16"}, "settings.vector_dtype"),
         ({"retriever_backend": "sentence-transformers"}, "settings.retriever_backend = jax"),
@@ -169,6 +168,8 @@ def test_other_settings_are_refused_by_name(
     corpus_copy: Path, settings: BuildSettings, change: dict[str, Any], named: str
 ) -> None:
     before = content(corpus_copy)
+    if "memory" in change:
+        change = {"memory": settings.memory.changed(change["memory"])}
     with pytest.raises(errors.MismatchError, match="was built with") as caught:
         build(dataclasses.replace(settings, **change), corpus_copy)
     assert named in str(caught.value)

@@ -13,7 +13,7 @@ import pytest
 
 from encoders import compiling
 from encoders.memory_encoder import MemoryEncoder
-from encoders.t5_config import parse_live_proportion
+from encoders.memory_spec import MemorySpec
 from encoders.tokenizing import Tokens
 from examples.miniwiki.export import DumpTruth
 
@@ -85,9 +85,7 @@ def tokens_of(lengths: list[int]) -> Tokens:
 
 
 def test_no_shape_is_compiled_twice(models: Path) -> None:
-    encoder = MemoryEncoder.load(
-        models / "t5", live_proportion=parse_live_proportion("1/3"), compute_dtype="float32", max_tokens=64
-    )
+    encoder = MemoryEncoder.load(models / "t5", MemorySpec(compute_dtype="float32", max_tokens=64))
 
     def encode(lengths: list[int]) -> int:
         tokens = tokens_of(lengths)
@@ -105,11 +103,11 @@ def test_no_shape_is_compiled_twice(models: Path) -> None:
 _PROCESS = """
 import json, sys
 import numpy as np
-from fractions import Fraction
 from encoders.memory_encoder import MemoryEncoder
+from encoders.memory_spec import MemorySpec
 from encoders import compiling
 compiling.LEAST_SECONDS = 0.0
-encoder = MemoryEncoder.load(sys.argv[1], live_proportion=Fraction(1, 3), compute_dtype="float32")
+encoder = MemoryEncoder.load(sys.argv[1], MemorySpec(compute_dtype="float32"))
 tokens = encoder.tokenize(["The river rises in the hills.", "Tea is made of leaves."])
 values = np.empty((len(tokens.ids), encoder.width), np.float32)
 spent = encoder.encode(tokens, values)

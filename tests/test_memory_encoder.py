@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import shutil
@@ -23,6 +24,7 @@ from transformers import AutoTokenizer, T5EncoderModel
 
 from encoders import ModelFolderError, batching, template
 from encoders.memory_encoder import MemoryEncoder, Tokens, memory_fingerprint
+from encoders.memory_spec import MemorySpec
 from encoders.quiet import quiet
 from encoders.tokenizing import Tokenizer
 from storage import codecs
@@ -30,6 +32,7 @@ from tests import small_models
 
 THIRD = Fraction(1, 3)
 MAX_TOKENS = 48
+MEMORY = MemorySpec(live_proportion=THIRD, compute_dtype="float32", max_tokens=MAX_TOKENS, token_budget=192)
 # Of different lengths, one empty, one longer than MAX_TOKENS.
 TEXTS = ["", "Tea", *small_models.TEXTS, " ".join(small_models.TEXTS), small_models.TEXTS[0][:30]]
 
@@ -40,8 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(folder: Path, **changes: Any) -> MemoryEncoder:
-    options = {"live_proportion": THIRD, "compute_dtype": "float32", "max_tokens": MAX_TOKENS}
-    return MemoryEncoder.load(folder, **({"token_budget": 192} | options | changes))
+    return MemoryEncoder.load(folder, dataclasses.replace(MEMORY, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -231,9 +233,9 @@ def test_foreign_ids(encoder: MemoryEncoder) -> None:
     ("change", "message"),
     [
         ({"live_proportion": Fraction(2, 5)}, "the nearest are"),
-        ({"compute_dtype": "float16"}, "compute_dtype is 'float16'"),
-        ({"max_tokens": 1}, "max_tokens is 1"),
-        ({"token_budget": 0}, "token_budget is 0"),
+        ({"compute_dtype": "float16"}, "unknown compute dtype 'float16'"),
+        ({"max_tokens": 1}, "max tokens is 1"),
+        ({"token_budget": 0}, "token budget is 0"),
         ({"template": "{title}"}, "has no {text}"),
     ],
 )
@@ -249,7 +251,7 @@ def test_tokenizer_larger_than_the_embedding(tmp_path: Path) -> None:
 
 
 def test_fingerprint_without_loading(folder: Path, encoder: MemoryEncoder) -> None:
-    made = memory_fingerprint(folder, live_proportion=THIRD, compute_dtype="float32", max_tokens=MAX_TOKENS)
+    made = memory_fingerprint(folder, MEMORY)
     assert made.hex == encoder.fingerprint
     assert made.description == encoder.description
 
@@ -257,9 +259,8 @@ def test_fingerprint_without_loading(folder: Path, encoder: MemoryEncoder) -> No
 def test_import_loads_no_framework(folder: Path) -> None:
     code = (
         "import sys\n"
-        "from fractions import Fraction\n"
         "import encoders, encoders.memory_encoder as m, encoders.retriever, encoders.batching\n"
-        f"m.memory_fingerprint({str(folder)!r}, live_proportion=Fraction(1, 3))\n"
+        f"m.memory_fingerprint({str(folder)!r}, encoders.MemorySpec())\n"
         "heavy = {'jax', 'flax', 'torch', 'transformers', 'tokenizers', 'huggingface_hub'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -509,10 +510,7 @@ def test_batches_are_halved_where_memory_does_not_suffice(
 ) -> None:
     encoder = MemoryEncoder.load(
         models / "t5",
-        live_proportion=Fraction(1, 3),
-        compute_dtype="float32",
-        max_tokens=64,
-        token_budget=512,
+        MemorySpec(compute_dtype="float32", max_tokens=64, token_budget=512),
     )
     tokens = encoder.tokenize(["word " * (1 + i % 25) for i in range(60)])
     wanted = np.empty((len(tokens.ids), encoder.width), np.float32)
@@ -532,7 +530,7 @@ def test_batches_are_halved_where_memory_does_not_suffice(
 
 
 def test_a_row_that_is_too_much_says_so(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = MemoryEncoder.load(models / "t5", live_proportion=Fraction(1, 3), compute_dtype="float32")
+    encoder = MemoryEncoder.load(models / "t5", MemorySpec(compute_dtype="float32"))
     tokens = encoder.tokenize(["some words"] * 5)
     out = np.empty((len(tokens.ids), encoder.width), np.float32)
     monkeypatch.setattr(encoder, "_run", Exhausted(encoder._run, 0, late=True))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from encoders.memory_spec import MemorySpec
 from encoders.reader import open_reader
 from examples.miniwiki import demo, export, readers, retriever, tasks
 from pipeline.components.settings import BuildSettings
@@ -31,9 +32,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sources=(f"mediawiki:{export.write_dump(place).path}",),
         retriever=str(GTR),
         memory_encoder=str(READER),
-        live_proportion=Fraction(readers.LIVE),
+        memory=MemorySpec(live_proportion=Fraction(readers.LIVE), max_tokens=readers.MAX_TOKENS),
         passage_words=readers.PASSAGE_WORDS,
-        max_tokens=readers.MAX_TOKENS,
     )
     build.build(settings, place / "corpus")
     return place

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from encoders.memory_spec import MemorySpec
 from encoders.t5_config import PUBLISHED_SIZES
 from examples.miniwiki.export import DumpTruth
 from pipeline.accounts import prices
@@ -165,22 +166,22 @@ def machines(**changes: Any) -> inputs.Machines:
 @given(passages=passages_of, per=tokens_of, size=st.sampled_from(sorted(PUBLISHED_SIZES)))
 def test_what_always_holds(passages: int, per: float, size: str) -> None:
     counts = inputs.Counts(passages=passages, tokens=passages * per, text_bytes=passages * per * 3)
-    half = inputs.Model(name=size, config=PUBLISHED_SIZES[size], live_proportion=Fraction(1, 2))
-    none = inputs.Model(name=size, config=PUBLISHED_SIZES[size], live_proportion=Fraction(0))
-    one, all_layers = (
-        estimate.estimate(counts, model, "bfloat16", machines(), max_tokens=304) for model in (half, none)
+    half = inputs.Model(
+        name=size, config=PUBLISHED_SIZES[size], memory=MemorySpec(live_proportion=Fraction(1, 2))
     )
+    none = inputs.Model(
+        name=size, config=PUBLISHED_SIZES[size], memory=MemorySpec(live_proportion=Fraction(0))
+    )
+    one, all_layers = (estimate.estimate(counts, model, "bfloat16", machines()) for model in (half, none))
     # Memory is as large whatever α is; twice the layers are twice the FLOPs.
     assert one.bytes == all_layers.bytes
     assert all_layers.memory_flops == pytest.approx(2 * one.memory_flops)
     # Twice the workers halve the time, unless the storage had the last word.
-    more = estimate.estimate(counts, half, "bfloat16", machines(workers=8), max_tokens=304)
+    more = estimate.estimate(counts, half, "bfloat16", machines(workers=8))
     assert more.wall_seconds == pytest.approx(one.wall_seconds / 2)
     assert more.accelerator_hours == pytest.approx(one.accelerator_hours)
     # Too small a disk, and only that, is refused for want of room.
-    exactly = estimate.estimate(counts, half, "bfloat16", machines(free_bytes=one.bytes.peak), max_tokens=304)
-    short = estimate.estimate(
-        counts, half, "bfloat16", machines(free_bytes=one.bytes.peak - 1), max_tokens=304
-    )
+    exactly = estimate.estimate(counts, half, "bfloat16", machines(free_bytes=one.bytes.peak))
+    short = estimate.estimate(counts, half, "bfloat16", machines(free_bytes=one.bytes.peak - 1))
     assert not any("no room" in reason for reason in exactly.refused)
     assert any(f"needs {one.bytes.peak:,}" in reason for reason in short.refused)

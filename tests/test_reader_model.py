@@ -14,6 +14,7 @@ import torch
 from transformers import T5ForConditionalGeneration
 
 from encoders import memory_encoder
+from encoders.memory_spec import MemorySpec
 from encoders.quiet import quiet
 from encoders.reader import folder, losses
 from encoders.reader.config import ReaderConfig, preset
@@ -200,9 +201,7 @@ def test_live_a_runs_beta_alpha_layers(t5_folder: Path, beta: str) -> None:
 
 def test_memory_is_that_of_the_memory_encoder(t5_folder: Path) -> None:
     reader = make(t5_folder, "lumen", live_proportion=Fraction(1, 3))
-    encoder = memory_encoder.MemoryEncoder.load(
-        t5_folder, live_proportion=Fraction(1, 3), compute_dtype="float32", max_tokens=16
-    )
+    encoder = memory_encoder.MemoryEncoder.load(t5_folder, MemorySpec(compute_dtype="float32", max_tokens=16))
     tokens = encoder.tokenize(["Tea is made by pouring hot water.", "Whales returned to the sea."])
     wanted = np.empty((len(tokens.ids), encoder.width), np.float32)
     encoder.encode(tokens, wanted)
@@ -247,7 +246,7 @@ def test_saved_and_opened_again(t5_folder: Path, tmp_path: Path, system: str) ->
     selected = 2 if reader.score is not None else None
     assert np.array_equal(batch.logits(again, selected), batch.logits(reader, selected))
     untouched = memory_encoder.memory_fingerprint(
-        t5_folder, live_proportion=reader.config.live_proportion, compute_dtype="float32"
+        t5_folder, MemorySpec(live_proportion=reader.config.live_proportion, compute_dtype="float32")
     )
     assert settings.memory_fingerprint(tmp_path / "saved").hex == untouched.hex
     with pytest.raises(FileExistsError, match="saved exists"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, T5EncoderModel
 
+from encoders.memory_spec import MemorySpec
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs.build import build
 from retrieval import Corpus, open_corpus
@@ -32,8 +32,7 @@ def real(shared_data: Path, models: Path, tmp_path_factory: pytest.TempPathFacto
         ),
         retriever=str(models / "gtr"),
         memory_encoder=str(models / "t5"),
-        live_proportion=Fraction(1, 3),
-        compute_dtype="float32",
+        memory=MemorySpec(compute_dtype="float32"),
     )
     return open_corpus(build(settings, tmp_path_factory.mktemp("real") / "corpus").root)
 

@@ -124,7 +124,7 @@ def test_names_are_checked(two_versions: Path, other_encoder: Path) -> None:
         with pytest.raises(errors.CorpusError, match="either"):
             ReencodeSettings(**given)
     with pytest.raises(errors.CorpusError, match="live_proportion cannot be changed"):
-        ReencodeSettings(origin="current", codec="int8", live_proportion="1/2")
+        ReencodeSettings(origin="current", codec="int8", memory={"live_proportion": "1/2"})
     with pytest.raises(errors.CorpusError, match="has codec bfloat16 already"):
         reencode(two_versions, origin="current", codec="bfloat16")
 
@@ -531,10 +531,19 @@ def test_gc_leaves_what_an_unfinished_recoding_reads(
     assert verification(two_versions, full=True).ok
 
 
-@pytest.mark.parametrize("given", [{"token_budget": 0}, {"shard_passages": 0}, {"shard_passages": -64}])
-def test_numbers_that_make_no_sense_are_refused_before_anything_is_begun(given: dict[str, int]) -> None:
-    (name,) = given
-    with pytest.raises(errors.CorpusError, match=f"{name} is .*, wanted 1 or more"):
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"memory": {"token_budget": 0}}, "token budget is 0, wanted 1 or more"),
+        ({"memory": {"live_proportion": "2"}}, "live proportion 2 is above 1"),
+        ({"shard_passages": 0}, "shard_passages is 0, wanted 1 or more"),
+        ({"shard_passages": -64}, "shard_passages is -64, wanted 1 or more"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused_before_anything_is_begun(
+    given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
         ReencodeSettings(memory_encoder="m", **given)
 
 

@@ -7,6 +7,7 @@ import shutil
 import struct
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from transformers import T5EncoderModel
 
 from encoders import ModelFolderError, fingerprint, model_folder, weights
 from encoders.memory_encoder import memory_fingerprint
+from encoders.memory_spec import MemorySpec
 from encoders.quiet import quiet
 from tests import small_models
 
@@ -295,10 +297,9 @@ def test_tokenizer_missing(folder: Path) -> None:
 # Fingerprints
 
 
-def memory(folder: Path, **changes: object) -> fingerprint.Fingerprint:
+def memory(folder: Path, **changes: Any) -> fingerprint.Fingerprint:
     """Fingerprint of 2 of the 3 layers."""
-    options: dict[str, object] = {"live_proportion": Fraction(1, 3), "compute_dtype": "float32"}
-    return memory_fingerprint(folder, **(options | changes))  # type: ignore[arg-type]
+    return memory_fingerprint(folder, MemorySpec(**({"compute_dtype": "float32"} | changes)))
 
 
 def test_every_tensor_in_use_is_seen(whole: Path, tmp_path: Path) -> None:

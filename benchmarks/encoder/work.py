@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from encoders.memory_spec import MAX_TOKENS as MAX_TOKENS
 from encoders.t5_config import PUBLISHED_SIZES, T5Config
 from pipeline.accounts import flops
 
-MAX_TOKENS: Final = 304
 Ids = npt.NDArray[np.int32]
 
 

@@ -10,11 +10,12 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from encoders.memory_spec import MAX_TOKENS as MAX_TOKENS
+
 BFLOAT16: Final = np.dtype(ml_dtypes.bfloat16)
 # T5 tokens of 200-word passages of English Wikipedia: most are full, none is longer than the limit.
 MEAN_TOKENS: Final = 272
 SPREAD_TOKENS: Final = 42
-MAX_TOKENS: Final = 304
 # The rows are drawn from a pool: random numbers for all of them would take longer than the benchmark.
 _POOL_ROWS: Final = 4096
 

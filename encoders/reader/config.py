@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any, Final
 
+from encoders.memory_spec import LIVE_PROPORTION
 from encoders.t5_config import T5Config, memory_layers, parse_live_proportion
 
 FID, MEMORY_FID, LUMEN, GLIMMER = "fid", "memory-fid", "lumen", "glimmer"
@@ -167,7 +168,7 @@ def preset(
         live_proportion = fixed
     if system != GLIMMER and rerank_proportion is not None:
         raise ValueError(f"{system} scores no passages and has no β; wanted glimmer")
-    alpha = Fraction(1, 3) if live_proportion is None else live_proportion
+    alpha = LIVE_PROPORTION if live_proportion is None else live_proportion
     if system == GLIMMER and rerank_proportion is None:
         rerank_proportion = Fraction(1, 4)
     return ReaderConfig(

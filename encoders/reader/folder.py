@@ -22,6 +22,7 @@ import numpy as np
 
 from encoders import memory_encoder, model_folder, weights
 from encoders.fingerprint import Fingerprint
+from encoders.memory_spec import MAX_TOKENS, MemorySpec
 from encoders.model_folder import ModelFolderError
 from encoders.reader.config import ReaderConfig
 from encoders.reader.names import (
@@ -32,7 +33,7 @@ from encoders.reader.names import (
     SCORE_WEIGHT,
     extra_shapes,
 )
-from encoders.t5_config import T5Config, require_compute_dtype
+from encoders.t5_config import T5Config
 from encoders.template import MEMORY_TEMPLATE, PassageTemplate
 
 if TYPE_CHECKING:
@@ -53,10 +54,7 @@ class ReaderSettings:
 
     Args:
         config: the model.
-        compute_dtype: "float32" or "bfloat16", as `MemoryEncoder.load` has it.
-        max_tokens: passages are cut to this, EOS included.
-        template: how a passage becomes text; with the two above and the weights, the fingerprint of the
-            memory that the reader reads.
+        compute_dtype, max_tokens, template: as in `MemorySpec`; see `memory`.
         question_template: how a question becomes text, in {text}.
         answer_tokens: the longest answer, EOS included.
         retrieved, selected: k, and m that it reads with; selected is None without a score.
@@ -67,7 +65,7 @@ class ReaderSettings:
 
     config: ReaderConfig
     compute_dtype: str = "bfloat16"
-    max_tokens: int = memory_encoder.MAX_TOKENS
+    max_tokens: int = MAX_TOKENS
     template: str = MEMORY_TEMPLATE
     question_template: str = QUESTION_TEMPLATE
     answer_tokens: int = 32
@@ -75,8 +73,8 @@ class ReaderSettings:
     selected: int | None = None
 
     def __post_init__(self) -> None:
-        require_compute_dtype(self.compute_dtype)
-        for name, least in (("max_tokens", 2), ("answer_tokens", 2), ("retrieved", 1)):
+        _ = self.memory
+        for name, least in (("answer_tokens", 2), ("retrieved", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted {least} or more")
         if self.config.reranks and not (self.selected and 1 <= self.selected <= self.retrieved):
@@ -86,18 +84,22 @@ class ReaderSettings:
             )
         if not self.config.reranks and self.selected is not None:
             raise ValueError(f"{self.config.system} scores no passages and selects none")
-        PassageTemplate(self.template)
         PassageTemplate(self.question_template)
 
-    def memory_fingerprint(self, folder: str | Path) -> Fingerprint:
-        """The fingerprint of the memory that this reader reads, from the weights in `folder`."""
-        return memory_encoder.memory_fingerprint(
-            folder,
+    @property
+    def memory(self) -> MemorySpec:
+        """How passages become the memory that this reader reads. How many are computed at a time is no
+        matter of a reader's."""
+        return MemorySpec(
             live_proportion=self.config.live_proportion,
             compute_dtype=self.compute_dtype,
             max_tokens=self.max_tokens,
             template=self.template,
         )
+
+    def memory_fingerprint(self, folder: str | Path) -> Fingerprint:
+        """The fingerprint of the memory that this reader reads, from the weights in `folder`."""
+        return memory_encoder.memory_fingerprint(folder, self.memory)
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads."""

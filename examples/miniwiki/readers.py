@@ -27,6 +27,7 @@ from safetensors.numpy import save_file
 from transformers import T5Tokenizer
 
 from encoders import weights
+from encoders.memory_spec import MemorySpec
 from encoders.reader import ReaderSettings, folder, preset
 from encoders.reader.config import FIRST, GLIMMER, MEAN
 from encoders.reader.folder import EXTRA_WEIGHTS, SETTINGS
@@ -263,9 +264,8 @@ def reading_corpus(work: Path, gtr: Path, recipe: Recipe, *, seed: int = 0) -> C
         sources=(f"mediawiki:{dump}",),
         retriever=str(gtr),
         memory_encoder=str(initial),
-        live_proportion=Fraction(LIVE),
+        memory=MemorySpec(live_proportion=Fraction(LIVE), max_tokens=MAX_TOKENS),
         passage_words=PASSAGE_WORDS,
-        max_tokens=MAX_TOKENS,
     )
     build.build(settings, work / "corpus")
     return open_corpus(work / "corpus", retriever=str(gtr))

@@ -176,9 +176,7 @@ def _run_bytes(corpus: CorpusFolder, name: str, run: RunStatistics) -> list[int]
 
 
 def _size(part: str, content: str, sizes: list[int], *, version: str = "", codec: str = "") -> Size:
-    return Size(
-        part=part, version=version, codec=codec, content=content, files=len(sizes), bytes=sum(sizes)
-    )
+    return Size(part=part, version=version, codec=codec, content=content, files=len(sizes), bytes=sum(sizes))
 
 
 def _sizes(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+from encoders.memory_spec import MAX_TOKENS
 from encoders.t5_config import PUBLISHED_SIZES, T5Config
 from storage import errors
 
@@ -25,7 +26,7 @@ TERA: Final = 1e12
 HARDWARE: Final = 2
 # GLIMMER, section 4: tokens of the question and of a passage; together one input of the encoder.
 QUESTION_TOKENS: Final = 48
-PASSAGE_TOKENS: Final = 304
+PASSAGE_TOKENS: Final = MAX_TOKENS
 # With 352 tokens an input, FiD's and LUMEN's points of GLIMMER's Figure 2 leave the same remainder for
 # the decoder, 0.8633 TFLOP at XXL: 153 tokens of 14Ld².
 ANSWER_TOKENS: Final = 153

@@ -63,7 +63,7 @@ class RunFold:
         self._computed: Counter[str] = Counter()
         self._lengths: Counter[str] = Counter()
         self._worker_units: Counter[str] = Counter()
-        self._worker_seconds: dict[str, Counter[str]] = defaultdict(Counter)
+        self._worker_seconds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         self._units: Counter[str] = Counter()
         self._shard_bytes = array.array("q")
 

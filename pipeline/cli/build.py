@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,10 @@ from pipeline.cli import options
     "source), dpr (psgs_w100.tsv), wikipedia (Hugging Face Parquet) or jsonl (id, title, text). PATH is a "
     "file, a folder or a glob.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The corpus folder to write.")
+@click.option("--out", required=True, help="The corpus folder to write.")
 @click.option("--retriever", help="GTR-like SentenceTransformer: a folder or a hub name.")
 @click.option("--memory-encoder", help="T5.1.1 with safetensors weights: a folder or a hub name.")
-@click.option(
-    "--live-proportion",
-    metavar="FRACTION",
-    help="Share of the encoder's layers that readers run live, such as 1/3; the rest make the memory.",
-)
+@options.memory()
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -40,11 +35,7 @@ from pipeline.cli import options
     help="How memory is stored: bfloat16 (default), float16, float32; int8 (2x smaller), turbo4 (4x), turbo2 "
     "(7x), pq8x8 or pq16x16 (16x); see docs/format.md.",
 )
-@click.option("--compute-dtype", help="The memory encoder computes in bfloat16 (default) or float32.")
-@click.option("--token-budget", type=int, help="Tokens computed at a time (default 608, for CPUs).")
-@click.option("--max-tokens", type=int, help="Tokens kept of a passage (default 304).")
 @click.option("--passage-words", type=int, help="Words of a passage, at most (default 200).")
-@click.option("--memory-template", help='Text for the encoder (default "title: {title} context: {text}").')
 @click.option("--retriever-template", help='Text for the retriever (default "{title} {text}").')
 @click.option("--vector-dtype", help="Stored vectors: float32 (default) or float16.")
 @click.option(
@@ -57,7 +48,7 @@ from pipeline.cli import options
 @click.option("--max-quarantined", type=float, help="Share of pages that may be unreadable (default 0.01).")
 @options.JSON
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM OPTIONS]")
-def build(out: Path, config: Path | None, as_json: bool, beam_options: tuple[str, ...], **given: Any) -> None:
+def build(out: str, config: Path | None, as_json: bool, beam_options: tuple[str, ...], **given: Any) -> None:
     """Build a corpus, or go on with one that was interrupted.
 
     \b
@@ -69,23 +60,21 @@ def build(out: Path, config: Path | None, as_json: bool, beam_options: tuple[str
     More processes on this machine:
       memcorpus build ... -- --direct_running_mode=multi_processing --direct_num_workers=4
     """
-    from pipeline.accounts import summary as report
+    from pipeline.accounts import facts
     from pipeline.cli import terminal
     from pipeline.components.settings import BuildSettings
     from pipeline.jobs import build as build_module
+    from retrieval.corpus import local_folder
 
     settings = BuildSettings.load(config, {k: v for k, v in given.items() if v not in (None, ())})
-    if sys.stderr.isatty():
-        with terminal.LiveBars() as bars:
-            outcome = build_module.build(settings, out, beam_options=beam_options, observer=bars)
-    else:
-        lines = terminal.LogLines()
-        outcome = build_module.build(settings, out, beam_options=beam_options, observer=lines)
-    summary = report.summary(out)
+    corpus = local_folder(out)
+    with terminal.observer() as observer:
+        outcome = build_module.build(settings, corpus, beam_options=beam_options, observer=observer)
+    summary = facts.summary(facts.read(corpus))
     if as_json:
         print(json.dumps({**summary, "already": outcome.already, "seconds": round(outcome.seconds, 3)}))
         return
     if outcome.already:
-        print(f"{out} was built with these settings already; nothing to do")
+        print(f"{corpus} was built with these settings already; nothing to do")
     terminal.print_summary(summary, options.stdout())
-    print(f"\n{out.resolve()}: {summary['passages']:,} passages, {outcome.seconds:,.1f} s")
+    print(f"\n{corpus.root.resolve()}: {summary['passages']:,} passages, {outcome.seconds:,.1f} s")

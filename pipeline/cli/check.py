@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.cli import options
+
+if TYPE_CHECKING:
+    from storage.folder import CorpusFolder
 
 
 @click.command()
@@ -24,17 +26,17 @@ def verify(corpus: str, full: bool, encoder: str | None, version: str | None, as
     from dataclasses import asdict
 
     from pipeline.cli import terminal
-    from retrieval.corpus import corpus_folder
-    from storage import verify as verification
+    from retrieval.corpus import local_folder
+    from storage.verify import verify_corpus
 
     if version is not None and encoder is None:
         raise click.UsageError("--version is of what --encoder checks; add --encoder")
-    root = corpus_folder(corpus)
+    folder = local_folder(corpus)
     start = time.perf_counter()
-    with terminal.BytesBar(full and sys.stderr.isatty(), root) as bar:
-        result = verification(root, full=full, on_file=lambda entry: bar.advance(entry.bytes))
+    with terminal.BytesBar(full and sys.stderr.isatty(), folder) as bar:
+        result = verify_corpus(folder, full=full, on_file=lambda entry: bar.advance(entry.bytes))
     seconds = time.perf_counter() - start
-    again = None if encoder is None else _check_encoder(root, encoder, version)
+    again = None if encoder is None else _check_encoder(folder, encoder, version)
     if as_json:
         report = asdict(result) | {"ok": result.ok, "full": full}
         print(json.dumps(report if again is None else report | {"encoder": again}))
@@ -55,12 +57,11 @@ def verify(corpus: str, full: bool, encoder: str | None, version: str | None, as
         raise SystemExit(options.FAILED)
 
 
-def _check_encoder(root: Path, name: str, version: str | None) -> dict[str, float]:
+def _check_encoder(folder: CorpusFolder, name: str, version: str | None) -> dict[str, float]:
     from pipeline.jobs import versions
-    from retrieval import open_corpus
+    from retrieval.corpus import Corpus
 
-    opened = open_corpus(root)
-    found = opened.check_encoder(versions.load_encoder(root, name, version), version)
+    found = Corpus(folder).check_encoder(versions.load_encoder(folder, name, version), version)
     return found.to_json()
 
 
@@ -84,10 +85,10 @@ def repair(
     """
     from pipeline.cli import terminal
     from pipeline.jobs import repair as module
-    from retrieval.corpus import corpus_folder
+    from retrieval.corpus import local_folder
 
-    outcome: Any = module.repair(
-        corpus_folder(corpus),
+    outcome = module.repair(
+        local_folder(corpus),
         memory_encoder=memory_encoder,
         retriever=retriever,
         beam_options=beam_options,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from encoders import memory_spec
 from pipeline.cli import options
 from storage import errors
 
@@ -52,10 +53,22 @@ UTILISATION = click.option(
 @click.option("--size", "sizes", multiple=True, help="Published size in place of it; again for more.")
 @click.option("--retriever", help="GTR-like SentenceTransformer (default: counted as GTR-Base).")
 @click.option(
-    "--live-proportion", "alphas", multiple=True, metavar="FRACTION", help="α (default 1/3); again for more."
+    "--live-proportion",
+    "alphas",
+    multiple=True,
+    metavar="FRACTION",
+    default=(str(memory_spec.LIVE_PROPORTION),),
+    show_default=True,
+    help="α; again for more.",
 )
 @click.option("--codec", "codecs", multiple=True, help="Default bfloat16; again for more, or `all`.")
-@click.option("--max-tokens", type=int, default=304, show_default=True, help="Tokens kept of a passage.")
+@click.option(
+    "--max-tokens",
+    type=int,
+    default=memory_spec.MAX_TOKENS,
+    show_default=True,
+    help="Tokens kept of a passage.",
+)
 @click.option(
     "--passage-words", type=int, default=200, show_default=True, help="Words of a passage, at most."
 )
@@ -142,7 +155,6 @@ def plan(
         codecs=list(dict.fromkeys(wanted)),
         machines=machines(rates),
         prices=listed,
-        max_tokens=given["max_tokens"],
         shard_passages=given["shard_passages"],
         retrieved=given["retrieved"],
         selected=given["selected"],
@@ -157,14 +169,11 @@ def plan(
 
 def _models(given: dict[str, Any]) -> Sequence[Model]:
     """Every size or folder with every live proportion."""
-    from fractions import Fraction
-
-    from encoders.t5_config import parse_live_proportion
     from pipeline.accounts import flops
     from pipeline.accounts.plan import from_source as plan_module
     from pipeline.accounts.plan import inputs
 
-    alphas = [parse_live_proportion(text) for text in given["alphas"]] or [Fraction(1, 3)]
+    memories = _memories(given)
     folder, sizes = given["memory_encoder"], given["sizes"]
     if not folder and not sizes:
         raise errors.CorpusError(f"no model given; add --memory-encoder FOLDER, or --size {flops.SIZES}")
@@ -175,17 +184,25 @@ def _models(given: dict[str, Any]) -> Sequence[Model]:
     if folder:
         shapes = {Path(folder).name or folder: plan_module.encoder_shape(folder)} | shapes
     made = [
-        inputs.Model(name=name, config=config, live_proportion=alpha, **retriever)
+        inputs.Model(name=name, config=config, memory=memory, **retriever)
         for name, config in shapes.items()
-        for alpha in alphas
+        for memory in memories
     ]
     for model in made:
         _ = model.layers  # α must give whole layers; said before a long sample is read
     return made
 
 
+def _memories(given: dict[str, Any]) -> list[memory_spec.MemorySpec]:
+    """One for every live proportion."""
+    default = memory_spec.MemorySpec()
+    return [
+        default.changed({"live_proportion": alpha, "max_tokens": given["max_tokens"]})
+        for alpha in given["alphas"]
+    ]
+
+
 def _settings(sources: tuple[str, ...], codec: str, given: dict[str, Any]) -> BuildSettings:
-    from encoders.t5_config import parse_live_proportion
     from pipeline.components.settings import BuildSettings
 
     if not given["memory_encoder"]:
@@ -196,9 +213,8 @@ def _settings(sources: tuple[str, ...], codec: str, given: dict[str, Any]) -> Bu
         sources=sources,
         retriever=given["retriever"] or "",
         memory_encoder=given["memory_encoder"],
-        live_proportion=parse_live_proportion((given["alphas"] or ("1/3",))[0]),
+        memory=_memories(given)[0],
         codec=codec,
-        max_tokens=given["max_tokens"],
         passage_words=given["passage_words"],
         shard_passages=given["shard_passages"],
     )
@@ -281,7 +297,7 @@ def report(
     from pipeline.accounts import prices
     from pipeline.accounts.report import corpus_report
     from pipeline.accounts.show import tables
-    from retrieval.corpus import corpus_folder
+    from retrieval.corpus import local_folder
 
     if html is not None and not html.absolute().parent.is_dir():
         raise errors.CorpusError(f"{html} cannot be written: there is no folder {html.parent}")
@@ -290,7 +306,7 @@ def report(
         live_proportion=parse_live_proportion(live_proportion) if live_proportion else None,
         **given,
     )
-    result = corpus_report.corpus_report(corpus_folder(corpus), chosen)
+    result = corpus_report.corpus_report(local_folder(corpus), chosen)
     if html is not None:
         from pipeline.accounts.show import page
         from storage import files

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import click
 
+from encoders import memory_spec
+
 BAD_INPUT: Final = 2
 FAILED: Final = 1
 
@@ -37,6 +39,51 @@ def where(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_WHERE):
         command = option(command)
     return command
+
+
+def memory(*, otherwise: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of `memory_spec.SETTINGS`; `taken_memory` takes them out again.
+
+    Args:
+        otherwise: what holds where one is not given, in place of the built-in defaults.
+    """
+    default = memory_spec.MemorySpec()
+
+    def told(what: str, value: object) -> str:
+        return f"{what} ({otherwise or f'default {value}'})."
+
+    made = (
+        click.option(
+            "--live-proportion",
+            metavar="FRACTION",
+            help="Share of the encoder's layers that readers run live, such as 1/3; the rest make the memory"
+            + (f" ({otherwise})." if otherwise else "."),
+        ),
+        click.option(
+            "--compute-dtype",
+            help=told("The memory encoder computes in bfloat16 or float32", default.compute_dtype),
+        ),
+        click.option(
+            "--token-budget",
+            type=int,
+            help=told("Tokens computed at a time", f"{default.token_budget}, for CPUs"),
+        ),
+        click.option("--max-tokens", type=int, help=told("Tokens kept of a passage", default.max_tokens)),
+        click.option("--memory-template", help=told("Text for the encoder", f'"{default.template}"')),
+    )
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(made):
+            command = option(command)
+        return command
+
+    return add
+
+
+def taken_memory(given: dict[str, Any]) -> dict[str, Any]:
+    """What was given of the options of `memory`, taken out of all that was given."""
+    taken = {name: given.pop(name) for name in memory_spec.SETTINGS}
+    return {name: value for name, value in taken.items() if value is not None}
 
 
 def stdout() -> Any:

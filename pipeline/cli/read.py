@@ -18,11 +18,11 @@ from storage import errors
 @options.JSON
 def info(corpus: str, as_json: bool) -> None:
     """Show what a corpus is made of: counts, versions, bytes, and the seconds of its build."""
-    from pipeline.accounts import summary as report
+    from pipeline.accounts import facts
     from pipeline.cli import terminal
-    from retrieval.corpus import corpus_folder
+    from retrieval.corpus import local_folder
 
-    summary = report.summary(corpus_folder(corpus))
+    summary = facts.summary(facts.read(local_folder(corpus)))
     if as_json:
         print(json.dumps(summary))
         return

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from rich.console import Console
@@ -21,27 +21,15 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from pipeline.accounts import statistics
-from pipeline.accounts import summary as report
-from pipeline.components import index as index_vectors
-from pipeline.components import vectors as embed_shards
-from pipeline.components.memory import encode as encode_shards
-from pipeline.components.memory import train_codec
-from pipeline.components.passages import number as number_passages
-from pipeline.components.passages import read as read_passages
+from pipeline.components import shards
+from pipeline.components.passages import number, read
 from pipeline.readers.kilt import Scores
-from pipeline.units.progress import Snapshot
+from pipeline.units.progress import Observer, Snapshot
+from pipeline.units.stage import Stage
+from storage.folder import CorpusFolder
 
 # Seconds between two lines of a log.
 LOG_SECONDS: Final = 30.0
-
-TITLES: Final = {
-    read_passages.STAGE: "read passages",
-    number_passages.STAGE: "number passages",
-    train_codec.STAGE: "train codec",
-    encode_shards.STAGE: "encode shards",
-    embed_shards.STAGE: "embed shards",
-    index_vectors.STAGE: "index vectors",
-}
 
 
 def console() -> Console:
@@ -58,25 +46,25 @@ def size(count: float) -> str:
     raise AssertionError
 
 
-def rates(stage: str, snapshot: Snapshot, seconds: float) -> str:
+def rates(stage: Stage[Any], snapshot: Snapshot, seconds: float) -> str:
     """What a stage has done and how fast it goes, in its own units."""
     counts, before = snapshot.counts, snapshot.before
 
     def rate(name: str) -> float:
         return (counts.get(name, 0) - before.get(name, 0)) / max(seconds, 1e-9)
 
-    if stage == read_passages.STAGE:
+    if stage == read.STAGE:
         return (
             f"{rate('pages'):,.0f} pages/s, {size(rate('source_bytes'))}/s, "
             f"{counts.get('pages', 0):,} pages, {counts.get('passages', 0):,} passages"
         )
-    if stage == encode_shards.STAGE:
+    if stage == shards.STAGE:
         return (
             f"{rate('tokens'):,.0f} tokens/s, {rate('passages'):,.1f} passages/s, "
             f"{size(counts.get('memory_bytes', 0))}, {counts.get('passages', 0):,} passages, "
             f"{counts.get('tokens', 0):,} tokens"
         )
-    done = counts.get("numbered" if stage == number_passages.STAGE else "passages", 0)
+    done = counts.get("numbered" if stage == number.STAGE else "passages", 0)
     return f"{done:,} passages"
 
 
@@ -86,29 +74,28 @@ class LogLines:
     def __init__(self) -> None:
         self._started = self._said = 0.0
         self._total = 0
-        self._measure = ""
 
-    def stage_started(self, stage: str, *, measure: str, total: int) -> None:
+    def stage_started(self, stage: Stage[Any], total: int) -> None:
         self._started = self._said = time.monotonic()
-        self._measure, self._total = measure, total
-        self._line(f"{TITLES[stage]} ...")
+        self._total = total
+        self._line(f"{stage.title} ...")
 
-    def stage_polled(self, stage: str, snapshot: Snapshot) -> None:
+    def stage_polled(self, stage: Stage[Any], snapshot: Snapshot) -> None:
         now = time.monotonic()
         if now - self._said > LOG_SECONDS:
             self._said = now
-            done = snapshot.counts.get(self._measure, 0)
-            new = done - snapshot.before.get(self._measure, 0)
+            done = snapshot.counts.get(stage.measure, 0)
+            new = done - snapshot.before.get(stage.measure, 0)
             left = (now - self._started) * (self._total - done) / new if new > 0 else float("inf")
             words = f"{left:,.0f} s left" if left < float("inf") else "time left unknown"
             self._line(
-                f"{TITLES[stage]}: {100 * done / max(1, self._total):.1f} %, "
+                f"{stage.title}: {100 * done / max(1, self._total):.1f} %, "
                 f"{rates(stage, snapshot, now - self._started)}, {words}"
             )
 
-    def stage_finished(self, stage: str, snapshot: Snapshot) -> None:
+    def stage_finished(self, stage: Stage[Any], snapshot: Snapshot) -> None:
         seconds = time.monotonic() - self._started
-        self._line(f"{TITLES[stage]}: done in {seconds:,.1f} s, {rates(stage, snapshot, seconds)}")
+        self._line(f"{stage.title}: done in {seconds:,.1f} s, {rates(stage, snapshot, seconds)}")
 
     @staticmethod
     def _line(text: str) -> None:
@@ -134,7 +121,6 @@ class LiveBars:
         )
         self._task: TaskID | None = None
         self._started = 0.0
-        self._measure = ""
 
     def __enter__(self) -> LiveBars:
         self._progress.start()
@@ -143,29 +129,39 @@ class LiveBars:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def stage_started(self, stage: str, *, measure: str, total: int) -> None:
-        self._started, self._measure = time.monotonic(), measure
-        self._task = self._progress.add_task(TITLES[stage], total=max(1, total), rates="")
+    def stage_started(self, stage: Stage[Any], total: int) -> None:
+        self._started = time.monotonic()
+        self._task = self._progress.add_task(stage.title, total=max(1, total), rates="")
 
-    def stage_polled(self, stage: str, snapshot: Snapshot) -> None:
+    def stage_polled(self, stage: Stage[Any], snapshot: Snapshot) -> None:
         assert self._task is not None
         self._progress.update(
             self._task,
-            completed=snapshot.counts.get(self._measure, 0),
+            completed=snapshot.counts.get(stage.measure, 0),
             rates=rates(stage, snapshot, time.monotonic() - self._started),
         )
 
-    def stage_finished(self, stage: str, snapshot: Snapshot) -> None:
+    def stage_finished(self, stage: Stage[Any], snapshot: Snapshot) -> None:
         self.stage_polled(stage, snapshot)
         assert self._task is not None
         total = self._progress.tasks[self._task].total
         self._progress.update(self._task, completed=total)
 
 
+@contextmanager
+def observer() -> Iterator[Observer]:
+    """Bars where somebody looks on, lines in a log."""
+    if sys.stderr.isatty():
+        with LiveBars() as bars:
+            yield bars
+    else:
+        yield LogLines()
+
+
 class BytesBar:
     """A bar of bytes checked, where somebody looks on."""
 
-    def __init__(self, shown: bool, root: Path) -> None:
+    def __init__(self, shown: bool, corpus: CorpusFolder) -> None:
         self._progress = Progress(
             TextColumn("checking"),
             BarColumn(),
@@ -175,7 +171,7 @@ class BytesBar:
             transient=True,
             disable=not shown,
         )
-        total = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if shown else 0
+        total = corpus.bytes_on_disk() if shown else 0
         self._task = self._progress.add_task("", total=total)
 
     def __enter__(self) -> BytesBar:
@@ -203,7 +199,7 @@ def print_summary(summary: Mapping[str, Any], out: Console) -> None:
     counts = summary["counts"]
     pages = {"pages read": f"{counts['pages']:,}", "= kept": f"{counts['kept']:,}"}
     for name, count in counts.items():
-        if name.startswith(read_passages.DROPPED):
+        if name.startswith(read.DROPPED):
             pages[f"+ {name}"] = f"{count:,}"
     pages["+ quarantined"] = f"{counts['quarantined']:,}"
     pages["passages"] = f"{summary['passages']:,}"
@@ -236,12 +232,21 @@ def print_summary(summary: Mapping[str, Any], out: Console) -> None:
         rest["index, recall@10"] = f"{index['kind']}, {index['recall_at_10']:.4f}"
     out.print()
     out.print(_rows("On the disk", rest))
-    steps = report.seconds_by_step(summary)
+    steps = _seconds_by_step(summary)
     if steps:
         out.print()
         out.print(_rows("Seconds of workers", {step: f"{seconds:,.2f}" for step, seconds in steps.items()}))
     for line in statistics.remarks(summary):
         out.print(line)
+
+
+def _seconds_by_step(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Workers' seconds of a build by what they were spent on, over all stages."""
+    steps: dict[str, float] = {}
+    for stage in summary.get("worker_seconds", {}).values():
+        for step, seconds in stage.items():
+            steps[step] = steps.get(step, 0.0) + seconds
+    return steps
 
 
 def print_versions(versions: Sequence[Mapping[str, Any]], out: Console) -> None:

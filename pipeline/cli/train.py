@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from encoders import memory_spec
 from pipeline.cli import options
 from storage import errors
 
@@ -37,7 +38,11 @@ _TASK = "NAME=FILE"
     help="Task file to choose the best step by; again for more.",
 )
 @click.option("--system", type=click.Choice(("fid", "memory-fid", "lumen", "glimmer")), default="glimmer")
-@click.option("--live-proportion", metavar="FRACTION", help="α of lumen and glimmer.  [default: 1/3]")
+@click.option(
+    "--live-proportion",
+    metavar="FRACTION",
+    help=f"α of lumen and glimmer.  [default: {memory_spec.LIVE_PROPORTION}]",
+)
 @click.option("--rerank-proportion", metavar="FRACTION", help="β of glimmer.  [default: 1/4]")
 @click.option("--pooling", type=click.Choice(("first", "mean")), default="first", help="What glimmer scores.")
 @click.option("-k", "--retrieved", default=20, help="Passages retrieved for a question.")
@@ -66,7 +71,7 @@ _TASK = "NAME=FILE"
 )
 @click.option("--gold", is_flag=True, help="Train with a passage of the provenance among those retrieved.")
 @click.option("--dev-examples", default=2000, help="Of each dev file, at most.")
-@click.option("--max-tokens", default=304, help="Tokens kept of a passage.")
+@click.option("--max-tokens", default=memory_spec.MAX_TOKENS, help="Tokens kept of a passage.")
 @click.option("--question-tokens", default=48, help="Tokens kept of a question.")
 @click.option("--answer-tokens", default=32, help="Tokens of an answer, at most.")
 @click.option("--compute-dtype", type=click.Choice(("bfloat16", "float32")), default="bfloat16")
@@ -121,11 +126,11 @@ def _run_settings(corpus: str, given: dict[str, Any], asked: set[str]) -> RunSet
     frozen = reader.config.system in (LUMEN, MEMORY_FID)
     training = TrainingSettings(
         memory_encoder=given["memory_encoder"] or (FROZEN if frozen else TRAINED),
-        selected=given["training_selected"] or reader.selected,
+        selected=reader.selected if given["training_selected"] is None else given["training_selected"],
         learning_rate=given["learning_rate"],
         warmup=given["warmup"],
         batch=given["batch"],
-        micro_batch=given["micro_batch"] or given["batch"],
+        micro_batch=given["batch"] if given["micro_batch"] is None else given["micro_batch"],
         dropout=given["dropout"],
         distillation=given["distillation"] if reader.config.reranks else 0.0,
         temperature=given["temperature"],

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.cli import options
 from storage import manifest
+
+if TYPE_CHECKING:
+    from storage.folder import CorpusFolder
 
 
 @click.command()
@@ -21,11 +22,7 @@ from storage import manifest
 @click.option("--codec", help="How memory is stored (default: as the corpus was built).")
 @click.option("--as", "name", metavar="NAME", help="A name for the new version.")
 @click.option("--use", "switch", is_flag=True, help="Make it the current version when it is done.")
-@click.option("--live-proportion", metavar="FRACTION", help="As in build; by default as it was built.")
-@click.option("--compute-dtype", help="As in build; by default as it was built.")
-@click.option("--token-budget", type=int, help="As in build; by default as it was built.")
-@click.option("--max-tokens", type=int, help="As in build; by default as it was built.")
-@click.option("--memory-template", help="As in build; by default as it was built.")
+@options.memory(otherwise="by default as the corpus was built")
 @click.option("--shard-passages", type=int, help="Passages a shard (default: sized to model and corpus).")
 @options.where
 @options.JSON
@@ -45,22 +42,20 @@ def reencode(corpus: str, switch: bool, as_json: bool, beam_options: tuple[str, 
     """
     from pipeline.cli import terminal
     from pipeline.jobs import reencode as module
-    from retrieval.corpus import corpus_folder
+    from retrieval.corpus import local_folder
 
-    root = corpus_folder(corpus)
-    settings = module.ReencodeSettings(**given)
-    arguments: dict[str, Any] = {"use": switch, "beam_options": beam_options}
-    if sys.stderr.isatty():
-        with terminal.LiveBars() as bars:
-            outcome, version = module.reencode(root, settings, observer=bars, **arguments)
-    else:
-        outcome, version = module.reencode(root, settings, observer=terminal.LogLines(), **arguments)
+    folder = local_folder(corpus)
+    settings = module.ReencodeSettings(memory=options.taken_memory(given), **given)
+    with terminal.observer() as observer:
+        outcome, version = module.reencode(
+            folder, settings, use=switch, beam_options=beam_options, observer=observer
+        )
     if as_json:
         print(json.dumps({"version": version, "already": outcome.already, "seconds": outcome.seconds}))
         return
     if outcome.already:
-        print(f"version {version} is in {root} already; nothing to encode")
-    _print_versions(root)
+        print(f"version {version} is in {folder} already; nothing to encode")
+    _print_versions(folder)
     print(f"\nversion {version}, {outcome.seconds:,.1f} s")
 
 
@@ -69,22 +64,22 @@ def reencode(corpus: str, switch: bool, as_json: bool, beam_options: tuple[str, 
 @options.JSON
 def versions(corpus: str, as_json: bool) -> None:
     """List the memory versions of a corpus."""
-    from pipeline.jobs import versions as module
-    from retrieval.corpus import corpus_folder
+    from pipeline.accounts import facts
+    from retrieval.corpus import local_folder
 
-    root = corpus_folder(corpus)
+    folder = local_folder(corpus)
     if as_json:
-        for version in module.listed(root):
+        for version in facts.versions(facts.read(folder)):
             print(json.dumps(version))
         return
-    _print_versions(root)
+    _print_versions(folder)
 
 
-def _print_versions(root: Path) -> None:
+def _print_versions(folder: CorpusFolder) -> None:
+    from pipeline.accounts import facts
     from pipeline.cli import terminal
-    from pipeline.jobs import versions as module
 
-    terminal.print_versions(module.listed(root), options.stdout())
+    terminal.print_versions(facts.versions(facts.read(folder)), options.stdout())
 
 
 @click.command()
@@ -99,16 +94,16 @@ def use(corpus: str, version: str | None, back: bool, alias: str, forget: bool) 
     Readers that are open stay with the version they opened.
     """
     from pipeline.jobs import versions as module
-    from retrieval.corpus import corpus_folder
+    from retrieval.corpus import local_folder
 
     if sum((version is not None, back, forget)) != 1:
         raise click.UsageError("give a VERSION, or --back, or --forget")
-    root = corpus_folder(corpus)
+    folder = local_folder(corpus)
     if forget:
-        module.forget(root, alias)
+        module.forget(folder, alias)
         print(f"{alias} is no name of a version any more")
         return
-    print(f"{alias} is version {module.use(root, version, alias=alias)}")
+    print(f"{alias} is version {module.use(folder, version, alias=alias)}")
 
 
 @click.command()
@@ -120,9 +115,9 @@ def use(corpus: str, version: str | None, back: bool, alias: str, forget: bool) 
 def diff(corpus: str, first: str, second: str, sample: int, as_json: bool) -> None:
     """Measure how far version SECOND is from version FIRST."""
     from pipeline.jobs import versions as module
-    from retrieval.corpus import corpus_folder
+    from retrieval.corpus import local_folder
 
-    found = module.diff(corpus_folder(corpus), first, second, sample=sample)
+    found = module.diff(local_folder(corpus), first, second, sample=sample)
     if as_json:
         print(json.dumps(found))
         return
@@ -147,12 +142,10 @@ def gc(corpus: str, yes: bool, unfinished: bool, as_json: bool) -> None:
     What a reader on this machine has open stays, and so does what an alias names.
     """
     from pipeline.jobs import versions as module
-    from retrieval.corpus import corpus_folder
+    from retrieval.corpus import local_folder
 
-    root = corpus_folder(corpus)
-    items = (
-        module.collect(root, unfinished=unfinished) if yes else module.garbage(root, unfinished=unfinished)
-    )
+    folder = local_folder(corpus)
+    items = (module.collect if yes else module.garbage)(folder, unfinished=unfinished)
     if as_json:
         print(json.dumps({"removed": yes, "items": [asdict(item) for item in items]}))
         return

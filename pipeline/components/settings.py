@@ -6,17 +6,15 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
-from encoders import batching, template
+from encoders import memory_spec, template
+from encoders.memory_spec import MemorySpec
 from encoders.retriever import BACKENDS
-from encoders.t5_config import COMPUTE_DTYPES, parse_live_proportion
 from pipeline.text import passages
 from storage import codecs, errors, vector_array
 
-MAX_TOKENS: Final = 304
 SPLIT_BYTES: Final = 32 << 20
 MAX_QUARANTINED: Final = 0.01
 ALL_DEVICES: Final = "all"
@@ -25,7 +23,12 @@ _DEVICES: Final = re.compile(r"[a-z]+|[a-z]+:\d+")
 # Settings that `BuildSettings.deciding` leaves out.
 _UNDECIDING: Final = (
     *("sources", "retriever", "memory_encoder", "max_quarantined", "shard_timeout"),
-    *("device", "model_parallel"),
+    *("device", "model_parallel", "memory"),
+)
+# The order in which every corpus has the first of them.
+_FIRST: Final = (
+    *("live_proportion", "codec", "compute_dtype", "token_budget", "max_tokens", "passage_words"),
+    "memory_template",
 )
 
 
@@ -39,14 +42,10 @@ class BuildSettings:
         retriever_backend: what runs it, of `encoders.retriever.BACKENDS`; None: jax if it can, which depends
             on the model alone.
         memory_encoder: name or folder of a T5.1.1 model.
-        live_proportion: α, the share of the encoder's layers that readers run live (LUMEN, section 3).
+        memory: what makes memory of a passage, beside the encoder.
         codec: how memory is stored.
-        compute_dtype: of the memory encoder's matrix products.
-        token_budget: tokens the memory encoder computes at a time, padding included; 16,384 or more suits
-            an accelerator. It decides rounding, so it is one of the build's settings.
-        max_tokens: tokens kept of a passage; 304 holds 200 words of English (GLIMMER, section 4).
         passage_words: words of a passage, at most.
-        memory_template, retriever_template: a passage's text as each model reads it.
+        retriever_template: a passage's text as the retriever reads it.
         vector_dtype: of the stored vectors.
         shard_passages: passages a shard; None: sized by the corpus and the model.
         split_bytes: bytes on the disk of a source that one worker reads at a time.
@@ -61,13 +60,9 @@ class BuildSettings:
     sources: tuple[str, ...]
     retriever: str
     memory_encoder: str
-    live_proportion: Fraction
+    memory: MemorySpec
     codec: str = codecs.BFLOAT16.name
-    compute_dtype: str = "bfloat16"
-    token_budget: int = batching.DEFAULT_TOKEN_BUDGET
-    max_tokens: int = MAX_TOKENS
     passage_words: int = passages.PASSAGE_WORDS
-    memory_template: str = template.MEMORY_TEMPLATE
     retriever_template: str = template.RETRIEVER_TEMPLATE
     vector_dtype: str = "float32"
     retriever_backend: str | None = None
@@ -82,12 +77,9 @@ class BuildSettings:
         if not self.sources:
             raise errors.CorpusError("no source given; add --source FORMAT:PATH")
         codecs.by_name(self.codec)
-        _one_of("compute dtype", self.compute_dtype, COMPUTE_DTYPES)
         _one_of("vector dtype", self.vector_dtype, vector_array.DTYPES)
         if self.retriever_backend is not None:
             _one_of("retriever backend", self.retriever_backend, BACKENDS)
-        _at_least("token budget", self.token_budget, 1)
-        _at_least("max tokens", self.max_tokens, 1)
         _at_least("passage words", self.passage_words, 1)
         _at_least("split bytes", self.split_bytes, 1)
         if not 0 <= self.max_quarantined <= 1:
@@ -101,8 +93,7 @@ class BuildSettings:
                 f"shard passages is {self.shard_passages}, wanted a multiple of {rows}, "
                 "the rows of a chunk of vectors"
             )
-        for text in (self.memory_template, self.retriever_template):
-            template.PassageTemplate(text)
+        template.PassageTemplate(self.retriever_template)
 
     @classmethod
     def load(cls, config: Path | None, given: Mapping[str, Any]) -> BuildSettings:
@@ -117,14 +108,15 @@ class BuildSettings:
                 values = tomllib.loads(config.read_text("utf-8"))
             except (OSError, ValueError) as e:
                 raise errors.CorpusError(f"settings file {config} cannot be read: {e}") from e
-        known = [field.name for field in fields(cls)]
+        own = [field for field in fields(cls) if field.name != "memory"]
+        known = [*(field.name for field in own), *memory_spec.SETTINGS]
         if unknown := sorted(set(values) - set(known)):
             raise errors.CorpusError(
                 f"settings file {config} has unknown key {unknown[0]!r}; known are {', '.join(known)}"
             )
         values |= given
         for required in ("sources", "retriever", "memory_encoder", "live_proportion"):
-            if not values.get(required):
+            if values.get(required) in (None, "", [], ()):
                 option = "source" if required == "sources" else required.replace("_", "-")
                 raise errors.CorpusError(f"no {option} given; add --{option}, or {required} to --config")
         if isinstance(values["sources"], str):
@@ -132,19 +124,23 @@ class BuildSettings:
         if not isinstance(values["sources"], list | tuple):
             raise errors.CorpusError(f"setting sources is {values['sources']!r}, wanted a list of strings")
         values["sources"] = tuple(values["sources"])
-        for field in fields(cls):
+        for field in own:
             if field.name in values:
                 _check_type(field.name, str(field.type), values[field.name])
-        values["live_proportion"] = parse_live_proportion(str(values["live_proportion"]))
-        return cls(**values)
+        memory = MemorySpec().changed(values)
+        return cls(
+            memory=memory,
+            **{name: value for name, value in values.items() if name not in memory_spec.SETTINGS},
+        )
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide what is built, as JSON. Models and sources go by digest instead."""
-        return {
-            field.name: str(value) if isinstance(value := getattr(self, field.name), Fraction) else value
-            for field in fields(self)
-            if field.name not in _UNDECIDING
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        found = {name: value for name, value in found.items() if name not in _UNDECIDING}
+        found |= {
+            name: value for name, value in self.memory.to_json().items() if name in memory_spec.SETTINGS
         }
+        return {name: found.pop(name) for name in _FIRST} | found
 
 
 def check_devices(device: str, model_parallel: int | None) -> None:
@@ -177,7 +173,6 @@ def _check_type(name: str, annotation: str, value: Any) -> None:
         "int | None": (int, type(None)),
         "str | None": (str, type(None)),
         "tuple[str, ...]": (tuple,),
-        "Fraction": (str, int, float),
     }
     if not isinstance(value, wanted[annotation]) or isinstance(value, bool):
         raise errors.CorpusError(f"setting {name} is {value!r}, wanted {annotation}")

@@ -23,6 +23,7 @@ from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
 from storage import components, errors, file_list, passage_table, vector_array, zarr_arrays
 from storage.components import Component, VectorsCard
+from storage.fields import Fields
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
 from storage.receipts import Counts, Receipt
@@ -39,6 +40,8 @@ class EmbeddedCounts(Counts):
     vector_bytes: int = 0
 
 
+# The setting that says what runs the retriever.
+BACKEND: Final = "retriever_backend"
 STAGE: Final = Stage(name="vectors", title="embed shards", counts=EmbeddedCounts, measure="passages")
 
 
@@ -193,17 +196,17 @@ def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
     shards = {int(found[1]): path for path in damaged if (found := _SHARD.fullmatch(path))}
     if not shards:
         return
-    built = corpus.manifest.settings["settings"]
-    require_batching(built)
+    require_batching(corpus.manifest.built)
+    built = Fields(corpus.manifest.built, "the build's settings")
     job = EmbedShards(
         corpus=corpus,
         parts=corpus.passages.parts,
         retriever=RetrieverModel(
             name=remaking.model("retriever", ""),
             fingerprint=card.encoder_fingerprint,
-            template=str(built["retriever_template"]),
+            template=built.text("retriever_template"),
             # Corpora of before there was a choice were built with this one.
-            backend=str(built.get("retriever_backend", SENTENCE_TRANSFORMERS)),
+            backend=built.text(BACKEND) if BACKEND in built else SENTENCE_TRANSFORMERS,
         ),
         folder=remaking.staged(folder),
         layout=card.layout,

@@ -24,6 +24,7 @@ from pipeline.jobs import job
 from pipeline.jobs.commit import commit
 from pipeline.text import passages, sources
 from pipeline.units import progress
+from pipeline.units.same import require_same
 from pipeline.units.stages import Stages
 from retrieval.index import EXACT_LIMIT
 from storage import codecs, costs, errors, files, manifest, memory_store, run_statistics, vector_array
@@ -188,10 +189,10 @@ def _already_built(corpus: CorpusFolder, identity: Mapping[str, Any]) -> bool:
     now = identity["settings"]
     built["settings"] = {
         "retriever_backend": now["retriever_backend"],
-        **built["settings"],
+        **found.built,
         memory_spec.BATCHING: now[memory_spec.BATCHING],
     }
-    job.require_same(corpus, built, identity, "was built")
+    require_same(corpus, built, identity, "was built")
     return True
 
 
@@ -207,7 +208,7 @@ def _check_folder(corpus: CorpusFolder, identity: Mapping[str, Any]) -> bool:
                 "wanted one that is new, empty, or a corpus; nothing was changed"
             )
         return False
-    job.require_same(corpus, plan, identity, "was begun")
+    require_same(corpus, plan, identity, "was begun")
     return True
 
 
@@ -362,7 +363,7 @@ def _commit(
 
 
 def _check_budget(work: WorkFolder, counts: ReadCounts, settings: BuildSettings, splits: int) -> None:
-    """Give up where so many pages are unreadable that something else must be wrong, or there is no passage."""
+    """Give up where so many pages are unreadable that something else must be wrong, or nothing is left."""
     share = settings.max_quarantined
     allowed = max(FREE_QUARANTINED, int(share * counts.pages)) if share else 0
     if counts.quarantined > allowed:

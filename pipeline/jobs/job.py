@@ -1,14 +1,11 @@
-"""What every job on a corpus needs: its outcome, names that are ours, a plan that must agree."""
+"""What every job on a corpus needs: its outcome, names that are ours, what is unfinished."""
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from encoders import fingerprint
 from pipeline.units import work
 from storage import errors
 from storage.folder import CorpusFolder
@@ -51,26 +48,3 @@ def unfinished(corpus: CorpusFolder) -> str | None:
 def location(model: str) -> str:
     """Where a model can be found again: a hub name as it is, a folder in full."""
     return str(Path(model).resolve()) if Path(model).is_dir() else model
-
-
-def require_same(corpus: CorpusFolder, found: Mapping[str, Any], wanted: Mapping[str, Any], how: str) -> None:
-    """Name the first thing in which what was planned differs from what is asked for now."""
-    different = fingerprint.differences(found, wanted)
-    if not different:
-        return
-    key = different[0]
-    here: Any = found
-    now: Any = wanted
-    for name in key.split("."):
-        here = here.get(name) if isinstance(here, Mapping) else None
-        now = now.get(name) if isinstance(now, Mapping) else None
-    more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
-    raise errors.MismatchError(
-        f"{corpus} {how} with {key} = {_short(here)}, this command has {_short(now)}{more}; "
-        "use the same, or another folder"
-    )
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -23,6 +23,7 @@ from pipeline.units import progress
 from pipeline.units.stages import Stages
 from storage import codecs, components, costs, errors, manifest, memory_store
 from storage.components import memory as memory_component
+from storage.fields import Fields
 from storage.folder import CorpusFolder
 from storage.shards import ShardGrid, choose_shard_passages
 
@@ -204,12 +205,12 @@ def _open(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
 
 
 def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
-    built = corpus.manifest.settings["settings"]
+    built = corpus.manifest.built
     assert settings.memory_encoder is not None
     memory = _wanted_by(settings.memory_encoder, MemorySpec.from_json(built)).changed(settings.memory)
     encoder = memory_fingerprint(settings.memory_encoder, memory)
     width = weights.read_config(model_folder.resolve(settings.memory_encoder)).d_model
-    codec = codecs.by_name(settings.codec or str(built["codec"]))
+    codec = codecs.by_name(settings.codec or Fields(built, "the build's settings").text("codec"))
     layout = _layout(corpus, width, memory.max_tokens, codec, settings.shard_passages)
     plan = MemoryPlan.of(encoder=encoder, memory=memory, layout=layout)
     model = encode.MemoryModel(

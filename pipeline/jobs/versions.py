@@ -138,7 +138,8 @@ def garbage(corpus: CorpusFolder, *, unfinished: bool = False) -> list[Garbage]:
         # What is being recoded is read until that is finished.
         origin = (corpus.work.read_plan() or {}).get("origin")
         named |= set() if origin is None else {version_name(str(origin))}
-    result = [_garbage(corpus, "version", memory.folder(name)) for name in found.versions if name not in named]
+    unnamed = [name for name in found.versions if name not in named]
+    result = [_garbage(corpus, "version", memory.folder(name)) for name in unnamed]
     for component in components.TABLE:
         if component.single:
             continue

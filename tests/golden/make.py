@@ -9,11 +9,11 @@ import hashlib
 import json
 import shutil
 import tempfile
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from encoders.memory_spec import MemorySpec
 from examples.miniwiki.export import write_dump
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs import reencode
@@ -68,7 +68,7 @@ def main() -> None:
             sources=(f"mediawiki:{dump.path}",),
             retriever=str(folder / "gtr"),
             memory_encoder=str(folder / "t5"),
-            live_proportion=Fraction(1, 3),
+            memory=MemorySpec(),
             shard_passages=64,
             split_bytes=5_000,
         )

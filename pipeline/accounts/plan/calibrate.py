@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from pipeline.accounts.plan.inputs import Rates
 from pipeline.accounts.plan.sample import Sample
-from pipeline.components import vectors as embed_shards
 from pipeline.components.settings import BuildSettings
+from pipeline.components.shards import render
 from retrieval import index
 from storage import passage_table, vector_array
 from storage.shards import ShardGrid
@@ -83,7 +83,7 @@ def calibrate(sample: Sample, settings: BuildSettings, *, passages: float) -> Ra
     (retriever, encoder), loading = _timed(lambda: _load(settings))
 
     def embed(part: pa.Table) -> Any:
-        texts = embed_shards.render(settings.retriever_template, part)
+        texts = render(settings.retriever_template, part)
         return retriever.encode(texts, dtype=settings.vector_dtype)
 
     def encode(tokens: Tokens) -> None:
@@ -92,7 +92,7 @@ def calibrate(sample: Sample, settings: BuildSettings, *, passages: float) -> Ra
 
     # A first look at the speed decides how many passages are worth it; a first run also compiles.
     few = table.slice(0, _FIRST_PASSAGES)
-    tokens = encoder.tokenize(embed_shards.render(settings.memory_template, few))
+    tokens = encoder.tokenize(render(settings.memory.template, few))
     embed(few.slice(0, 32))
     _, first = _timed(lambda: encode(tokens))
     _, again = _timed(lambda: encode(tokens))
@@ -102,7 +102,7 @@ def calibrate(sample: Sample, settings: BuildSettings, *, passages: float) -> Ra
 
     # Medians, since others may use the machine for a moment.
     vectors, embedding = _embed_all(embed, table)
-    rendered = embed_shards.render(settings.memory_template, table)
+    rendered = render(settings.memory.template, table)
     tokens, tokenizing = _timed(lambda: encoder.tokenize(rendered))
     _, cold = _timed(lambda: encode(tokens))
     warm = statistics.median(_timed(lambda: encode(tokens))[1] for _ in range(_RUNS))
@@ -165,11 +165,7 @@ def _load(settings: BuildSettings) -> tuple[Retriever, MemoryEncoder]:
     retriever = Retriever.load(settings.retriever, backend=settings.retriever_backend, device=settings.device)
     return retriever, MemoryEncoder.load(
         settings.memory_encoder,
-        live_proportion=settings.live_proportion,
-        compute_dtype=settings.compute_dtype,
-        token_budget=settings.token_budget,
-        max_tokens=settings.max_tokens,
-        template=settings.memory_template,
+        settings.memory,
         devices=sharding.named(settings.device),
         model_parallel=settings.model_parallel,
     )

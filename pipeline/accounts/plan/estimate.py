@@ -83,7 +83,6 @@ def estimate(
     codec_name: str,
     machines: Machines,
     *,
-    max_tokens: int,
     shard_passages: int | None = None,
     exact_limit: int = index_module.EXACT_LIMIT,
 ) -> Estimate:
@@ -93,7 +92,6 @@ def estimate(
         counts: what there is to encode.
         model, codec_name: how.
         machines: on what, and into which storage.
-        max_tokens: of a passage.
         shard_passages: None: as a build sizes them.
         exact_limit: see `retrieval.index`.
 
@@ -102,14 +100,11 @@ def estimate(
         ValueError: α gives no whole number of layers.
     """
     layers = model.layers
-    memory, _ = layouts(
-        round(counts.passages), model, codec_name, max_tokens=max_tokens, shard_passages=shard_passages
-    )
+    memory, _ = layouts(round(counts.passages), model, codec_name, shard_passages=shard_passages)
     size = corpus_bytes(
         counts,
         model,
         codec_name,
-        max_tokens=max_tokens,
         shard_passages=shard_passages,
         exact_limit=exact_limit,
     )
@@ -138,7 +133,7 @@ def estimate(
         price = hours * machines.device.price_per_hour + machines.storage.writes(size.files)
     return Estimate(
         model=model.name,
-        live_proportion=model.live_proportion,
+        live_proportion=model.memory.live_proportion,
         codec=codec_name,
         layers=model.config.layers,
         memory_layers=layers,
@@ -165,15 +160,12 @@ def corpus_bytes(
     model: Model,
     codec_name: str,
     *,
-    max_tokens: int,
     shard_passages: int | None = None,
     exact_limit: int = index_module.EXACT_LIMIT,
 ) -> costs.CorpusBytes:
     """Bytes of the corpus alone; arguments as for `estimate`."""
     passages = round(counts.passages)
-    memory, vectors = layouts(
-        passages, model, codec_name, max_tokens=max_tokens, shard_passages=shard_passages
-    )
+    memory, vectors = layouts(passages, model, codec_name, shard_passages=shard_passages)
     plan = index_module.choose(passages, model.dim, exact_limit=exact_limit)
     return costs.corpus_bytes(
         memory=memory,
@@ -187,7 +179,7 @@ def corpus_bytes(
 
 
 def layouts(
-    passages: int, model: Model, codec_name: str, *, max_tokens: int, shard_passages: int | None = None
+    passages: int, model: Model, codec_name: str, *, shard_passages: int | None = None
 ) -> tuple[MemoryLayout, VectorLayout]:
     """The arrays that a build of so many passages would write, sized as it sizes them."""
     codec = codecs.by_name(codec_name)
@@ -196,11 +188,13 @@ def layouts(
         shard_passages=shard_passages
         or shards.choose_shard_passages(
             passages=passages,
-            max_tokens=max_tokens,
+            max_tokens=model.memory.max_tokens,
             token_bytes=codec.token_bytes(model.config.d_model),
         ),
     )
-    memory = MemoryLayout(grid=grid, width=model.config.d_model, max_tokens=max_tokens, codec=codec)
+    memory = MemoryLayout(
+        grid=grid, width=model.config.d_model, max_tokens=model.memory.max_tokens, codec=codec
+    )
     return memory, VectorLayout(grid=grid, dim=model.dim, dtype=model.vector_dtype)
 
 
@@ -210,7 +204,7 @@ def worker_ram(model: Model, memory: MemoryLayout) -> int:
     The retriever's weights and the embedding are float32, the memory layers in the type they compute in.
     """
     config = model.config
-    weights = model.layers * flops.layer_weights(config) * _WEIGHT_BYTES[model.compute_dtype]
+    weights = model.layers * flops.layer_weights(config) * _WEIGHT_BYTES[model.memory.compute_dtype]
     weights += 4 * config.vocab_size * config.d_model
     weights += 4 * flops.encoder_weights(model.retriever, model.retriever.layers)
     rows = memory.grid.shard_passages * memory.max_tokens

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from encoders import model_folder, weights
 from encoders.retriever import retriever_config, retriever_dim
 from encoders.t5_config import T5Config
+from encoders.template import PassageTemplate
 from encoders.tokenizing import Tokenizer
 from pipeline.accounts.plan import estimate, inputs, sample
 from pipeline.accounts.plan.calibrate import passage_parquet
-from pipeline.components import vectors as embed_shards
 from storage import costs, errors
+from storage.components.passages import PART_BYTES
 
 if TYPE_CHECKING:
     from pipeline.components.settings import BuildSettings
@@ -26,10 +27,9 @@ def model_of(settings: BuildSettings) -> inputs.Model:
     return inputs.Model(
         name=Path(settings.memory_encoder).name or settings.memory_encoder,
         config=encoder_shape(settings.memory_encoder),
-        live_proportion=settings.live_proportion,
+        memory=settings.memory,
         **retriever_shape(settings.retriever),
         vector_dtype=settings.vector_dtype,
-        compute_dtype=settings.compute_dtype,
     )
 
 
@@ -45,8 +45,10 @@ def retriever_shape(name_or_folder: str) -> dict[str, Any]:
 
 def count_source(taken: sample.Sample, splits: int, settings: BuildSettings) -> inputs.Counts:
     """As `count`, with the tokenizer and the template of a build."""
-    tokenizer = Tokenizer(model_folder.resolve(settings.memory_encoder), max_tokens=settings.max_tokens)
-    return count(taken, splits, tokenizer=tokenizer, template=settings.memory_template)
+    tokenizer = Tokenizer(
+        model_folder.resolve(settings.memory_encoder), max_tokens=settings.memory.max_tokens
+    )
+    return count(taken, splits, tokenizer=tokenizer, template=settings.memory.template)
 
 
 def basis(taken: sample.Sample, settings: BuildSettings) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: 
         tokenizer: of the memory encoder, with its limit.
         template: a passage's text as the memory encoder reads it.
     """
-    texts = [text for page in taken.pages for text in embed_shards.render_rows(template, page.rows)]
+    texts = [text for page in taken.pages for text in PassageTemplate(template).render_rows(page.rows)]
     lengths = tokenizer(texts).lengths.tolist() if texts else []
     tokens: dict[int, int] = {}
     for page in taken.pages:
@@ -104,7 +106,7 @@ def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: 
         passages=max(1.0, taken.total(page_passages)),
         tokens=max(1.0, taken.total(page_tokens)),
         text_bytes=text_bytes,
-        passage_bytes=text_bytes * ratio + parts * costs.PART_BYTES,
+        passage_bytes=text_bytes * ratio + parts * PART_BYTES,
         parts=parts,
         spread={
             "pages": 0.0 if taken.scale == 1 else taken.spread(lambda _: 1.0),
@@ -122,7 +124,6 @@ def corpus_bytes(splits: Sequence[sources.Split], settings: BuildSettings) -> co
         count_source(taken, len(splits), settings),
         model_of(settings),
         settings.codec,
-        max_tokens=settings.max_tokens,
         shard_passages=settings.shard_passages,
     )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Final
 
+from encoders.memory_spec import MemorySpec
 from encoders.t5_config import T5Config, memory_layers
 from pipeline.accounts import flops
 from pipeline.accounts.prices import Device, Storage
@@ -51,20 +51,19 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """A memory encoder and a retriever, by their shapes."""
+    """A memory encoder and a retriever by their shapes, and what makes the memory."""
 
     name: str
     config: T5Config
-    live_proportion: Fraction
+    memory: MemorySpec
     retriever: T5Config = flops.GTR_BASE
     dim: int = flops.GTR_DIM
     vector_dtype: str = "float32"
-    compute_dtype: str = "bfloat16"
 
     @property
     def layers(self) -> int:
         """Layers of the memory encoder."""
-        return memory_layers(self.config.layers, self.live_proportion)
+        return memory_layers(self.config.layers, self.memory.live_proportion)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

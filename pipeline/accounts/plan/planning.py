@@ -24,9 +24,9 @@ class Asked:
 
     Attributes:
         counts: what there is to encode; `basis` says in words where they come from.
-        models: sizes and live proportions, `codecs` their memory's forms: each with each.
+        models: sizes and live proportions, `codecs` their memory's forms: each with each. The counts were
+            made with the token limit that they share.
         machines: on what and into which storage.
-        max_tokens: of a passage.
         retrieved, selected: passages a question retrieves, and GLIMMER keeps.
         months: for how long the memory is kept.
         serving_device: where questions are answered, if not on the build's device.
@@ -38,7 +38,6 @@ class Asked:
     codecs: Sequence[str]
     machines: Machines
     prices: prices.Prices
-    max_tokens: int
     shard_passages: int | None = None
     retrieved: int = 25
     selected: int = 5
@@ -67,7 +66,6 @@ def plan_report(asked: Asked) -> dict[str, Any]:
                 model,
                 codec,
                 asked.machines,
-                max_tokens=asked.max_tokens,
                 shard_passages=asked.shard_passages,
             )
             months = {name: row_.month(row.bytes.total) for name, row_ in asked.prices.storage.items()}
@@ -78,7 +76,7 @@ def plan_report(asked: Asked) -> dict[str, Any]:
         "schema": SCHEMA,
         "basis": asked.basis,
         "counts": counts | {"tokens_per_passage": asked.counts.tokens / asked.counts.passages},
-        "max_tokens": asked.max_tokens,
+        "max_tokens": asked.models[0].memory.max_tokens,
         "machines": _machines(asked.machines),
         "ways": rows,
         "prices_by_name": list(asked.prices.storage),
@@ -110,7 +108,7 @@ def _serving(
     row: estimate.Estimate, model: Model, asked: Asked, device: prices.Device
 ) -> dict[str, Any] | None:
     """Questions and break-even of a way; None with α = 1, which leaves nothing to read."""
-    if model.live_proportion >= 1:
+    if model.memory.live_proportion >= 1:
         return None
     readers = [
         flops.Reader(
@@ -119,8 +117,8 @@ def _serving(
             width=model.config.d_model,
             retrieved=asked.retrieved,
             selected=min(asked.selected, asked.retrieved),
-            live_proportion=model.live_proportion,
-            input_tokens=flops.QUESTION_TOKENS + asked.max_tokens,
+            live_proportion=model.memory.live_proportion,
+            input_tokens=flops.QUESTION_TOKENS + model.memory.max_tokens,
         )
         for name in flops.READERS
     ]
@@ -134,7 +132,7 @@ def _serving(
         token_bytes=row.token_bytes,
         memory_bytes=row.bytes.memory,
         hours=hours,
-        live_proportion=model.live_proportion,
+        live_proportion=model.memory.live_proportion,
         files=row.bytes.files,
     )
     site = serving.Site(

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any, Final
 
+from encoders.memory_spec import MemorySpec
 from encoders.t5_config import PUBLISHED_SIZES, T5Config
 from pipeline.accounts import facts, flops, prices
 from pipeline.accounts import statistics as spent
@@ -156,13 +157,13 @@ def _against_plan(known: facts.Facts) -> list[dict[str, Any]]:
     # The build planned one version; others came later.
     memory = components.MEMORY.noun
     rows = [size for size in known.sizes if size.part != memory or size.version == build.version]
-    compared = []
+    compared: list[dict[str, Any]] = []
     for component in components.TABLE:
         part = component.noun
         true = sum(row.bytes for row in rows if row.part == part and row.content != facts.LISTS)
         compared.append({"part": part, "planned": planned[part], "bytes": true})
     true = sum(row.bytes for row in rows)
-    overhead = true - sum(int(row["bytes"]) for row in compared)
+    overhead = true - sum(row["bytes"] for row in compared)
     compared.append({"part": "overhead", "planned": planned["overhead"], "bytes": overhead})
     compared.append({"part": "total", "planned": planned["total"], "bytes": true})
     return compared
@@ -266,7 +267,7 @@ def _serving(
 ) -> dict[str, Any]:
     alpha = options.live_proportion
     if alpha is None:
-        alpha = Fraction(str(corpus.manifest.settings.get("settings", {}).get("live_proportion", "1/3")))
+        alpha = MemorySpec.from_json(corpus.manifest.built).live_proportion
     stored = current["memory_layers"] or 0
     # With α = 1 nothing is stored; `Beforehand` refuses it below.
     layers = max(1, round(stored / (1 - alpha))) if alpha < 1 else 1
@@ -300,12 +301,14 @@ def _codecs(current: Mapping[str, Any], passages: int, storage: prices.Storage) 
     """This corpus's passages at every codec and published size: bytes of the memory, dollars a month."""
     counts = inputs.Counts(passages=passages, tokens=current["tokens"], text_bytes=0)
     own = T5Config(vocab_size=1, d_model=current["width"], d_kv=1, d_ff=1, layers=1, heads=1)
+    # Bytes are the same whatever α is.
+    memory = MemorySpec(max_tokens=current["max_tokens"])
     rows = []
     for name, config in {f"this (d = {current['width']})": own, **PUBLISHED_SIZES}.items():
         for codec in estimate.codec_names():
-            model = inputs.Model(name=name, config=config, live_proportion=Fraction(0))
+            model = inputs.Model(name=name, config=config, memory=memory)
             try:
-                size = estimate.corpus_bytes(counts, model, codec, max_tokens=current["max_tokens"])
+                size = estimate.corpus_bytes(counts, model, codec)
             except errors.CorpusError:
                 continue  # a codec that does not take this width
             rows.append(

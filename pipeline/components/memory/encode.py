@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from encoders.t5_config import parse_live_proportion
+from encoders.memory_spec import MemorySpec
 from pipeline.components import shards
 from pipeline.components.shards import STAGE, ShardCounts, render
 from pipeline.components.vectors import EmbedShards, require_planned
@@ -35,7 +34,7 @@ _CANARIES: Final = ".canaries"
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryModel:
-    """Which memory encoder, where it runs, and how it reads a passage.
+    """Which memory encoder, how it makes memory of a passage, and where it runs.
 
     `fingerprint` is what the plan saw of it; `device` as in `encoders.sharding.named`, `model_parallel` as in
     `encoders.sharding.mesh_for`.
@@ -43,26 +42,9 @@ class MemoryModel:
 
     name: str
     fingerprint: str
-    template: str
-    live_proportion: Fraction
-    compute_dtype: str
-    token_budget: int
-    max_tokens: int
+    memory: MemorySpec
     device: str = "all"
     model_parallel: int | None = None
-
-    @classmethod
-    def of(cls, name: str, fingerprint: str, settings: Mapping[str, Any]) -> MemoryModel:
-        """From the settings that a version's card keeps; see `memory_version.ENCODING`."""
-        return cls(
-            name=name,
-            fingerprint=fingerprint,
-            template=str(settings["memory_template"]),
-            live_proportion=parse_live_proportion(str(settings["live_proportion"])),
-            compute_dtype=str(settings["compute_dtype"]),
-            token_budget=int(settings["token_budget"]),
-            max_tokens=int(settings["max_tokens"]),
-        )
 
 
 @work.Once
@@ -72,11 +54,7 @@ def load_encoder(model: MemoryModel) -> MemoryEncoder:
 
     encoder = MemoryEncoder.load(
         model.name,
-        live_proportion=model.live_proportion,
-        compute_dtype=model.compute_dtype,
-        token_budget=model.token_budget,
-        max_tokens=model.max_tokens,
-        template=model.template,
+        model.memory,
         devices=sharding.named(model.device),
         model_parallel=model.model_parallel,
     )
@@ -211,7 +189,7 @@ class EncodeShards:
             canaries.require_same(
                 kept,
                 again.astype(dtype),
-                compute_dtype=self.encoder.compute_dtype,
+                compute_dtype=self.encoder.memory.compute_dtype,
                 what=f"shard {unit} was encoded by another worker, or before the job was interrupted",
             )
             break
@@ -232,7 +210,7 @@ class EncodeShards:
         with meter.time("reading"):
             table = self._table.read(*self.memory.grid.bounds(unit))
         with meter.time("tokenizing"):
-            return Passages(table=table, tokens=encoder.tokenize(render(self.encoder.template, table)))
+            return Passages(table=table, tokens=encoder.tokenize(render(self.encoder.memory.template, table)))
 
     def compute(self, unit: int, prepared: Passages, meter: Meter) -> Memory:
         first, stop = self.memory.grid.bounds(unit)

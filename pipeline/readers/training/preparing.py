@@ -15,9 +15,9 @@ from encoders.reader.training import FROZEN, TrainingSettings
 from pipeline.readers import questions
 from pipeline.readers.collate import Collator
 from pipeline.readers.questions import Task
-from pipeline.units import stages as jobs
+from pipeline.units.same import require_same
 from retrieval.corpus import Corpus
-from storage import errors, files
+from storage import components, errors, files
 
 PLAN = "train.json"
 # Task names become columns and parts of file names.
@@ -144,7 +144,7 @@ def prepare(settings: RunSettings, corpus: Corpus) -> Parts:
             path.name: fingerprint.digest_file(path)
             for path in model_folder.find_tokenizer_files(opened.path)
         },
-        "passages": corpus.manifest.passages.crc32,
+        "passages": corpus.manifest.of(components.PASSAGES)[""].crc32,
         "vectors": corpus.vectors_card.fingerprint,
     }
     return Parts(opened=opened, train=train, dev=dev, collate=collate, plan=plan)
@@ -160,7 +160,7 @@ def require_folder(out: Path, plan: Mapping[str, Any]) -> None:
     if out.exists() and not out.is_dir():
         raise errors.CorpusError(f"{out} is a file; give a folder for the run")
     if (out / PLAN).exists():
-        jobs.require_same(out, files.read_json(out / PLAN), plan, "was begun")
+        require_same(out, files.read_json(out / PLAN), plan, "was begun")
         return
     held = (
         [path for path in out.iterdir() if not path.name.endswith(files.PARTIAL_SUFFIX)]

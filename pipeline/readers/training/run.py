@@ -23,9 +23,8 @@ from pipeline.readers.training import preparing
 from pipeline.readers.training.checkpoints import Checkpoints, Curve, read_curve
 from pipeline.readers.training.preparing import Parts
 from pipeline.readers.training.preparing import RunSettings as RunSettings
-from pipeline.units import stages as jobs
 from retrieval.corpus import Corpus
-from storage import files
+from storage import files, locks
 
 METRICS, DEV, READER = "metrics.csv", "dev.csv", "reader"
 CHECKPOINTS, RETRIEVED, BEST = "checkpoints", "retrieved", "best-"
@@ -83,7 +82,7 @@ def train(
     parts = preparing.prepare(settings, corpus)
     preparing.require_folder(out, parts.plan)
     out.mkdir(parents=True, exist_ok=True)
-    with jobs.lock(out):
+    with locks.one_job(out):
         preparing.require_folder(out, parts.plan)
         if not (out / preparing.PLAN).exists():
             files.write_json(out / preparing.PLAN, dict(parts.plan))

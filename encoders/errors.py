@@ -1,0 +1,11 @@
+"""What this package refuses: input of the user's that no encoder could work with, in one line.
+
+An error of a caller's, such as arrays whose shapes do not go together, is no refusal: it is a bug, and
+stays the builtin exception that Python has for it.
+"""
+
+from __future__ import annotations
+
+
+class EncoderError(ValueError):
+    """A setting, a model or a text that cannot be used: the thing, its value, the rule, the remedy."""
