@@ -18,13 +18,15 @@ from pathlib import Path
 from benchmarks.store.report import columns
 from encoders.reader import open_reader
 from examples.miniwiki import demo, export, readers, retriever, tasks
+from pipeline.accounts import facts
 from pipeline.components.settings import BuildSettings
-from pipeline.jobs import build, reencode, versions
+from pipeline.jobs import build, reencode
 from pipeline.jobs.reencode import ReencodeSettings
 from pipeline.readers import answers, kilt, questions
 from retrieval import open_corpus
 from retrieval.corpus import Corpus
 from storage import manifest
+from storage.folder import CorpusFolder
 
 PLAIN = "bfloat16"
 DEFAULT = ("int8", "turbo4", "turbo2", "pq4x8", "pq8x8", "pq16x8")
@@ -39,11 +41,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="memcorpus-answers-") as place:
         root = make(Path(place), options.reader, options.invented)
         asked = load(Path(place), open_corpus(root), options.reader)
+        corpus = CorpusFolder(root)
         stored = {PLAIN: manifest.CURRENT}
         for codec in options.codecs:
-            _, stored[codec] = reencode.reencode(root, ReencodeSettings(origin=manifest.CURRENT, codec=codec))
+            _, stored[codec] = reencode.reencode(
+                corpus, ReencodeSettings(origin=manifest.CURRENT, codec=codec)
+            )
         found = {codec: right(root, options.reader, asked, name) for codec, name in stored.items()}
-        listed = {row["codec"]: row for row in versions.listed(root)}
+        listed = {row["codec"]: row for row in facts.versions(facts.read(corpus))}
         rows = [["codec", "bytes a token", "smaller", *tasks.TASKS, "mean", "same", "right alone"]]
         for codec, (scores, said) in found.items():
             size = listed[codec]["bytes"] / listed[codec]["tokens"]
@@ -86,7 +91,7 @@ def make(place: Path, reader: Path, invented: int) -> Path:
             memory=settings.memory,
             passage_words=readers.PASSAGE_WORDS,
         ),
-        place / "corpus",
+        CorpusFolder(place / "corpus"),
     )
     return place / "corpus"
 

@@ -30,6 +30,7 @@ from pipeline.jobs import build
 from pipeline.readers.answers import STORE, TEXT, QuestionAnswerer
 from retrieval import open_corpus
 from retrieval.corpus import Corpus
+from storage.folder import CorpusFolder
 
 ALPHA, BETA = Fraction(1, 3), Fraction(1, 4)
 KEPT = 5  # one passage of so many
@@ -92,7 +93,7 @@ def make(place: Path, size: str, articles: int) -> tuple[Corpus, Path]:
             memory_encoder=str(reader),
             memory=settings.memory,
         ),
-        place / "corpus",
+        CorpusFolder(place / "corpus"),
     )
     return open_corpus(place / "corpus", retriever=str(gtr)), reader
 

@@ -56,7 +56,6 @@ class CanaryCard:
             dtype=found.text("dtype"),
             file=files.FileEntry.from_json(found.object("file")),
         )
-        found.done()
         if card.dtype not in _DTYPES or len(card.tokens) != len(card.passage_ids) or not card.tokens:
             raise errors.CorpusError(
                 f"{where}: canaries of type {card.dtype!r:.40} with {card.tokens!s:.200} tokens make no sense"

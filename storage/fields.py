@@ -2,7 +2,7 @@
 
 Python is generous: `int` takes 10.9 and True, `str` takes None, `float` takes "nan". A card that was read so
 would claim what nobody wrote. Here a whole number is a whole number, and whatever is not is an error that
-names the file, the field, the value and what was wanted.
+names the file, the field, the value and what was wanted. Fields that are not asked for do no harm.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ class Fields:
             raise errors.CorpusError(f"{where} is {_short(value)}, wanted an object")
         self._value: dict[str, Any] = value
         self._where = where
-        self._read: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
         return name in self._value
@@ -40,7 +39,6 @@ class Fields:
     def _get(self, name: str) -> Any:
         if name not in self._value:
             raise errors.CorpusError(f"{self._where} lacks field {name!r}")
-        self._read.add(name)
         return self._value[name]
 
     def _fail(self, name: str, wanted: str) -> errors.CorpusError:
@@ -142,13 +140,6 @@ class Fields:
         if not all(right(item) for item in value.values()):
             raise self._fail(name, f"an object of {wanted}")
         return dict(value)
-
-    def done(self) -> None:
-        """Refuse what was not read: a newer release wrote it, and it may change what the rest means."""
-        if unknown := sorted(set(self._value) - self._read):
-            raise errors.CorpusError(
-                f"{self._where} has unknown field {_short(unknown[0])}; use a newer memcorpus"
-            )
 
 
 def _is_integer(value: Any) -> bool:

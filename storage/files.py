@@ -52,9 +52,7 @@ class FileEntry:
 
     @classmethod
     def from_json(cls, value: Any) -> FileEntry:
-        entry = cls.from_fields(found := fields.Fields(value, "a file entry"))
-        found.done()
-        return entry
+        return cls.from_fields(fields.Fields(value, "a file entry"))
 
     @classmethod
     def from_fields(cls, found: fields.Fields) -> FileEntry:

@@ -95,7 +95,7 @@ class CorpusFolder:
         """The card of a component that the manifest names, checked against its entry there.
 
         Raises:
-            CorpusError: the manifest names none such; a field is missing, wrong or unknown.
+            CorpusError: the manifest names none such; a field is missing or wrong.
             DamagedError: the file is not as it was written.
             MismatchError: it is another component's card.
         """

@@ -77,7 +77,7 @@ class Manifest:
         """Read strictly.
 
         Raises:
-            CorpusError: another format, a field that is missing, wrong or unknown, a component's name that
+            CorpusError: another format, a field that is missing or wrong, a component's name that
                 is no plain name.
         """
         if value.get("format") != FORMAT or isinstance(value["format"], bool):
@@ -93,7 +93,6 @@ class Manifest:
             cards={c.noun: c.read_entries(fields.object(c.field)) for c in components.TABLE},
             aliases=fields.texts_by_name("aliases"),
         )
-        fields.done()
         for component in components.TABLE:
             for name in () if component.single else found.of(component):
                 # They name folders, which are read, and removed.

@@ -100,7 +100,7 @@ class MemoryLayout:
     @classmethod
     def from_json(cls, value: Any, where: str) -> MemoryLayout:
         found = fields.Fields(value, where)
-        layout = cls(
+        return cls(
             grid=ShardGrid(
                 passages=found.integer("passages"), shard_passages=found.integer("shard_passages", least=1)
             ),
@@ -109,8 +109,6 @@ class MemoryLayout:
             chunk_rows=found.integer("chunk_rows", least=1),
             codec=codecs.from_json(found.object("codec")),
         )
-        found.done()
-        return layout
 
 
 def create(folder: Path, layout: MemoryLayout) -> list[Path]:

@@ -58,13 +58,11 @@ class Part:
     @classmethod
     def from_json(cls, value: Any) -> Part:
         found = fields.Fields(value, "a part of the passages")
-        part = cls(
+        return cls(
             file=files.FileEntry.from_fields(found),
             first_passage_id=found.integer("first_passage_id"),
             rows=found.integer("rows"),
         )
-        found.done()
-        return part
 
 
 def part_name(number: int) -> str:

@@ -67,7 +67,7 @@ class Counts:
         """Read strictly.
 
         Raises:
-            CorpusError: a count is missing, unknown, or no whole number of 0 or more.
+            CorpusError: a count is missing, or no whole number of 0 or more.
         """
         fields = Fields(value, where)
         found: dict[str, Any] = {}
@@ -78,7 +78,6 @@ class Counts:
                 found[f.name] = {name.removeprefix(prefix): fields.integer(name) for name in names}
             elif f.name in fields or f.name not in cls.optional:
                 found[f.name] = fields.integer(f.name)
-        fields.done()
         return cls(**found)
 
 
@@ -130,7 +129,7 @@ def read(path: Path, counts: type[C]) -> Receipt[C]:
     """
     where = f"receipt {path}"
     fields = Fields(files.read_json(path), where)
-    receipt = Receipt(
+    return Receipt(
         unit=fields.integer("unit"),
         files=fields.each("files", files.FileEntry.from_json),
         counts=counts.from_json(fields.object("counts"), f"{where}: counts"),
@@ -141,8 +140,6 @@ def read(path: Path, counts: type[C]) -> Receipt[C]:
         waited=fields.numbers_by_name("waited") if "waited" in fields else {},
         events=fields.integers_by_name("events") if "events" in fields else {},
     )
-    fields.done()
-    return receipt
 
 
 def _texts(value: Any, where: str) -> dict[str, str]:

@@ -118,14 +118,13 @@ class RunStatistics:
         """Read strictly.
 
         Raises:
-            CorpusError: a field is of another type, out of range, or unknown; `units` is missing.
+            CorpusError: a field is of another type or out of range; `units` is missing.
         """
         fields = Fields(value, where)
         found: dict[str, Any] = {"units": FileEntry.from_json(fields.object("units"))}
         for name, read in _READERS.items():
             if name in fields:
                 found[name] = read(fields, name)
-        fields.done()
         return cls(**found)
 
 
@@ -140,15 +139,12 @@ def _workers(fields: Fields, name: str) -> dict[str, WorkerStatistics]:
     for worker in fields.object(name):
         one = workers.nested(worker)
         found[worker] = WorkerStatistics(units=one.integer("units"), seconds=one.numbers_by_name("seconds"))
-        one.done()
     return found
 
 
 def _shard_bytes(fields: Fields, name: str) -> ShardBytes:
     sizes = fields.nested(name)
-    found = ShardBytes(**{part: sizes.integer(part) for part in ("least", "median", "most")})
-    sizes.done()
-    return found
+    return ShardBytes(**{part: sizes.integer(part) for part in ("least", "median", "most")})
 
 
 def _histogram(fields: Fields, name: str) -> tuple[tuple[int, int], ...]:

@@ -59,9 +59,7 @@ class VectorLayout:
         grid = ShardGrid(
             passages=found.integer("passages"), shard_passages=found.integer("shard_passages", least=1)
         )
-        layout = cls(grid=grid, dim=found.integer("dim", least=1), dtype=found.text("dtype"))
-        found.done()
-        return layout
+        return cls(grid=grid, dim=found.integer("dim", least=1), dtype=found.text("dtype"))
 
 
 def create(folder: Path, layout: VectorLayout) -> Path:

@@ -57,9 +57,9 @@ def settings(dump: DumpTruth, models: Path) -> Any:
 @pytest.fixture(scope="session")
 def corpus(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A built corpus, for reading."""
-    from pipeline.jobs.build import build
+    from tests.jobs import build
 
-    return build(settings, tmp_path_factory.mktemp("built") / "corpus").root
+    return build(settings, tmp_path_factory.mktemp("built") / "corpus").corpus.root
 
 
 @pytest.fixture

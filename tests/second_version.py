@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.jobs import reencode
 from pipeline.jobs.reencode import ReencodeSettings
+from tests import jobs
 
 
 def add_version(root: Path, codec_name: str, *, alias: str | None = None) -> str:
     """Recode the current version and return the new one's name; without an alias nothing points to it."""
     settings = ReencodeSettings(origin="current", codec=codec_name, name=alias)
-    return reencode.reencode(root, settings)[1]
+    return jobs.reencode(root, settings)[1]

@@ -16,13 +16,13 @@ from transformers import AutoTokenizer, T5EncoderModel
 from encoders import batching
 from examples.miniwiki.export import DumpTruth
 from pipeline.components.settings import BuildSettings
-from pipeline.jobs.build import build
 from pipeline.text import articles, passages, sources
 from pipeline.units import runner
-from pipeline.units import stages as jobs
+from pipeline.units.stage import Stage
 from retrieval import open_corpus
-from storage import errors, files, manifest, shard_files
-from storage import verify as verification
+from storage import errors, files, locks, manifest, shard_files
+from tests.jobs import build
+from tests.jobs import verify as verification
 
 
 def content(root: Path) -> dict[str, bytes]:
@@ -198,8 +198,6 @@ def test_interrupted_anywhere_it_ends_with_the_same_bytes(
     corpus: Path, settings: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fails before each write of the work in turn, from the first on, and goes on."""
-    from storage import receipts
-
     original = files.finish_partial
     written = 0
     out = tmp_path / "corpus"
@@ -227,21 +225,20 @@ def test_interrupted_anywhere_it_ends_with_the_same_bytes(
                 monkeypatch.setattr(files, "finish_partial", original)
                 build(settings, out)
     assert interruptions >= 10
-    assert receipts.read_if_whole(out / "work", out) is None
     assert content(out) == content(corpus)
 
 
 def test_what_a_resume_finds_damaged_is_done_again(
     corpus: Path, settings: BuildSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.jobs import commit
+    from pipeline.jobs import build as build_module
 
     out = tmp_path / "corpus"
 
     def stop(*_: object, **__: object) -> None:
         raise Stop
 
-    monkeypatch.setattr(commit, "commit", stop)
+    monkeypatch.setattr(build_module, "commit", stop)
     with pytest.raises(Stop):
         build(settings, out)
     monkeypatch.undo()
@@ -282,7 +279,7 @@ def test_a_resume_with_other_settings_is_refused(
     with monkeypatch.context() as patch:
         patch.setattr(batching, "VERSION", batching.VERSION + 1)
         with pytest.raises(errors.MismatchError, match=r"was begun with settings\.batching = 1"):
-            build(settings, out)
+            build(dataclasses.replace(settings, memory=settings.memory.changed({})), out)
 
 
 def test_a_killed_worker_ends_the_job(
@@ -297,11 +294,11 @@ def test_a_killed_worker_ends_the_job(
     killed = []
 
     class Killer:
-        def stage_started(self, stage: str, *, measure: str, total: int) -> None: ...
-        def stage_finished(self, stage: str, snapshot: progress.Snapshot) -> None: ...
-        def stage_polled(self, stage: str, snapshot: progress.Snapshot) -> None:
+        def stage_started(self, stage: Stage[Any], total: int) -> None: ...
+        def stage_finished(self, stage: Stage[Any], snapshot: progress.Snapshot) -> None: ...
+        def stage_polled(self, stage: Stage[Any], snapshot: progress.Snapshot) -> None:
             workers = runner._DeathWatch._workers()
-            if stage == "shards" and workers and not killed:
+            if stage.name == "shards" and workers and not killed:
                 killed.append(workers[0].pid)
                 os.kill(workers[0].pid, signal.SIGKILL)
 
@@ -315,7 +312,7 @@ def test_a_killed_worker_ends_the_job(
 
 
 def test_one_build_at_a_time(settings: BuildSettings, tmp_path: Path) -> None:
-    with jobs.lock(tmp_path), pytest.raises(errors.CorpusError, match="another job is at work"):
+    with locks.one_job(tmp_path), pytest.raises(errors.CorpusError, match="another job is at work"):
         build(settings, tmp_path)
 
 
@@ -418,11 +415,11 @@ def test_a_source_that_changes_while_it_is_read_is_refused(
     copy = Path(shutil.copy(dump.path, tmp_path / "dump.xml.bz2"))
 
     class Touch:
-        def stage_started(self, stage: str, *, measure: str, total: int) -> None:
+        def stage_started(self, stage: Stage[Any], total: int) -> None:
             copy.touch()
 
-        def stage_polled(self, stage: str, snapshot: progress.Snapshot) -> None: ...
-        def stage_finished(self, stage: str, snapshot: progress.Snapshot) -> None: ...
+        def stage_polled(self, stage: Stage[Any], snapshot: progress.Snapshot) -> None: ...
+        def stage_finished(self, stage: Stage[Any], snapshot: progress.Snapshot) -> None: ...
 
     with pytest.raises(errors.MismatchError, match="was changed while it was read"):
         build(

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from examples.miniwiki.export import DumpTruth
-from pipeline.accounts import statistics
+from pipeline.components import shards
 from retrieval import open_corpus
 from tests.commands import Command, refused
 
@@ -254,8 +254,8 @@ def test_the_second_shard_compiles_nothing(models: Path, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     units = pq.read_table(out / "statistics/build-units.parquet").to_pylist()
     first, second = (dict(unit["events"]) for unit in units if unit["stage"] == "shards")
-    assert first[statistics.COMPILED] > 2
-    assert (second[statistics.COMPILED], second[statistics.LOADED]) == (0, 0)
+    assert first[shards.COMPILED] > 2
+    assert (second[shards.COMPILED], second[shards.LOADED]) == (0, 0)
 
 
 def test_a_shard_that_takes_too_long_ends_the_build(dump: DumpTruth, models: Path, tmp_path: Path) -> None:

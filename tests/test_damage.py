@@ -16,7 +16,7 @@ import pytest
 
 from retrieval import open_corpus
 from storage import errors
-from storage import verify as verification
+from tests.jobs import verify as verification
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.jobs import versions
 from retrieval import open_corpus
-from storage import verify as verification
+from tests import jobs
 from tests.golden.make import FOLDER, expectations
+from tests.jobs import verify as verification
 
 FORMATS = sorted(path.stem for path in FOLDER.glob("format-*.json"))
 
@@ -43,9 +43,9 @@ def test_a_golden_corpus_is_read(name: str) -> None:
 
 def test_what_works_on_a_new_corpus_works_on_it(tmp_path: Path) -> None:
     root = Path(shutil.copytree(FOLDER / FORMATS[0], tmp_path / "corpus"))
-    listed = versions.listed(root)
-    versions.use(root, listed[1]["version"])
-    versions.forget(root, listed[2]["aliases"][0])
-    assert len(versions.collect(root)) == 1
+    listed = jobs.listed(root)
+    jobs.use(root, listed[1]["version"])
+    jobs.forget(root, listed[2]["aliases"][0])
+    assert len(jobs.collect(root)) == 1
     assert verification(root, full=True).ok
-    assert versions.diff(root, "current", "previous")["relative_error"] < 0.01
+    assert jobs.diff(root, "current", "previous")["relative_error"] < 0.01

@@ -24,10 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.jobs import versions
 from retrieval import open_corpus
 from storage import errors, file_list, files, manifest
-from storage import verify as verification
+from tests import jobs
+from tests.jobs import verify as verification
 
 # Of address space: what is allocated beyond it raises MemoryError, which no read may.
 ALLOWED_BYTES: Final = 3 << 30
@@ -50,7 +50,7 @@ class Forger:
     def card(self, component: str) -> Path:
         """Of passages, vectors, index or memory."""
         if component == "passages":
-            return self.root / manifest.PASSAGES_CARD
+            return self.root / "passages/passages.json"
         name = {"vectors": "vectors.json", "index": "index.json", "memory": "memory.json"}[component]
         (path,) = self.root.glob(f"{component}/*/{name}")
         return path
@@ -317,7 +317,7 @@ def test_gc_removes_nothing_outside(forger: Forger, name: str) -> None:
         forger.manifest, lambda value: value["memory"].update({name: next(iter(value["memory"].values()))})
     )
     with pytest.raises(errors.CorpusError, match="no plain name"):
-        versions.collect(forger.root)
+        jobs.collect(forger.root)
     assert precious.is_dir()
     assert any(forger.root.glob("memory/*/memory.json"))
 

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.jobs import reencode, repair, versions
 from pipeline.jobs.reencode import ReencodeSettings
-from pipeline.units import work
 from retrieval import open_corpus
-from storage import errors, manifest
-from storage import verify as verification
+from storage import components, errors, manifest
+from storage.folder import CorpusFolder
+from tests import jobs
+from tests.jobs import verify as verification
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("MEMCORPUS_KILLS", "60"))
@@ -30,33 +30,33 @@ CODECS = ("turbo4", "turbo2", "float16", "float32")
 
 
 def recoded(root: Path, codec: str) -> str:
-    return reencode.reencode(root, ReencodeSettings(origin="base", codec=codec, name=codec))[1]
+    return jobs.reencode(root, ReencodeSettings(origin="base", codec=codec, name=codec))[1]
 
 
 @pytest.fixture(scope="module")
 def versioned(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every version there will be, written without an interruption."""
     root = Path(shutil.copytree(corpus, tmp_path_factory.mktemp("versioned") / "corpus"))
-    versions.use(root, "current", alias="base")
+    jobs.use(root, "current", alias="base")
     for codec in CODECS:
         recoded(root, codec)
     return root
 
 
 def files_of(root: Path, version: str) -> dict[str, bytes]:
-    folder = root / manifest.memory_folder(version)
+    folder = root / components.MEMORY.folder(version)
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def damage(root: Path, rng: random.Random) -> str:
     """Flip a byte of a recoded version, if there is one. Returns which version."""
-    found = manifest.Manifest.read(root)
+    found = jobs.manifest(root)
     base = found.version("base")
-    others = [name for name in found.memory if name != base]
+    others = [name for name in found.versions if name != base]
     if not others:
         return ""
     version = rng.choice(others)
-    path = rng.choice(sorted((root / manifest.memory_folder(version)).glob("values/c/*/0/0")))
+    path = rng.choice(sorted((root / components.MEMORY.folder(version)).glob("values/c/*/0/0")))
     data = bytearray(path.read_bytes())
     data[rng.randrange(len(data))] ^= 0x10
     # Not in place: what a reader has checked once it does not check again.
@@ -71,13 +71,15 @@ def read_for_ever(root: Path, versioned: Path, fetched: Any, wrong: Any) -> None
     whole = open_corpus(versioned)
     # Rows as they are stored: what they decode to may differ in the last bit with how many there are.
     everything = range(len(whole))
-    truth = {name: list(whole.memory(name).fetch(everything, decode=False)) for name in whole.manifest.memory}
+    truth = {
+        name: list(whole.memory(name).fetch(everything, decode=False)) for name in whole.manifest.versions
+    }
     rng = np.random.default_rng(os.getpid())
     pinned = open_corpus(root).memory("base")
     while True:
         try:
             corpus = open_corpus(root)
-            reader = corpus.memory(str(rng.choice([*corpus.manifest.memory, "current"])))
+            reader = corpus.memory(str(rng.choice([*corpus.manifest.versions, "current"])))
             for _ in range(5):
                 ids = rng.integers(0, reader.passages, 6)
                 for one in (reader, pinned):
@@ -95,10 +97,10 @@ def read_for_ever(root: Path, versioned: Path, fetched: Any, wrong: Any) -> None
 
 def remove(root: Path, codec: str) -> None:
     """Take a version's names away, and collect it."""
-    versions.use(root, "base")
-    for alias in set(manifest.Manifest.read(root).aliases) & {codec, manifest.PREVIOUS}:
-        versions.forget(root, alias)
-    versions.collect(root)
+    jobs.use(root, "base")
+    for alias in set(jobs.manifest(root).aliases) & {codec, manifest.PREVIOUS}:
+        jobs.forget(root, alias)
+    jobs.collect(root)
 
 
 def act(kind: str, root: Path, codec: str, seed: int) -> None:
@@ -110,18 +112,18 @@ def act(kind: str, root: Path, codec: str, seed: int) -> None:
         if kind == "recode":
             recoded(root, codec)
         elif kind == "use":
-            versions.use(root, rng.choice(list(manifest.Manifest.read(root).memory)))
+            jobs.use(root, rng.choice(list(jobs.manifest(root).memory)))
         elif kind == "gc":
             remove(root, codec)
         else:
-            repair.repair(root)
+            jobs.repair(root)
 
 
 def test_no_reader_ever_sees_a_torn_version(versioned: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(versioned, tmp_path / "corpus"))
     whole = open_corpus(versioned)
     names = {alias: whole.manifest.version(alias) for alias in ("base", *CODECS)}
-    expected = {name: files_of(versioned, name) for name in whole.manifest.memory}
+    expected = {name: files_of(versioned, name) for name in whole.manifest.versions}
     passages = {p: p.read_bytes() for p in (root / "passages").iterdir()}
 
     # Forked from a clean process that has everything imported: a hundredth of a second each.
@@ -158,21 +160,19 @@ def test_no_reader_ever_sees_a_torn_version(versioned: Path, tmp_path: Path) -> 
             durations[kind] = 0.7 * durations[kind] + 0.3 * (time.monotonic() - began)
         counts[kind] += killed
         kills += killed
-        found = manifest.Manifest.read(root)
+        found = jobs.manifest(root)
         assert found.version("base") == names["base"]
         # What was damaged is repaired, so that nothing is but what the next step does.
         if kind == "repair":
-            assert repair.repair(root).left == []
+            assert jobs.repair(root).left == []
         assert verification(root, full=False).ok
-        for name in found.memory:
+        for name in found.versions:
             assert files_of(root, name) == expected[name], (kind, name)
-        if killed and kind == "recode":
-            # It goes on where it was, or is there.
-            planned = work.folder(root) / work.PLAN
-            if planned.exists():
-                done += 1
-                recoded(root, codec)
-                assert files_of(root, names[codec]) == expected[names[codec]]
+        # It goes on where it was, or is there.
+        if killed and kind == "recode" and CorpusFolder(root).work.has_plan():
+            done += 1
+            recoded(root, codec)
+            assert files_of(root, names[codec]) == expected[names[codec]]
         assert wrong.empty(), wrong.get()
     for reader in readers:
         assert reader.is_alive()

@@ -18,6 +18,7 @@ from pipeline.readers import questions
 from pipeline.readers.answers import QuestionAnswerer
 from retrieval import open_corpus
 from retrieval.corpus import Corpus
+from storage.folder import CorpusFolder
 
 READER = demo.MODELS / readers.GLIMMER_NAME
 GTR = demo.MODELS / retriever.GTR_NAME
@@ -35,7 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         memory=MemorySpec(live_proportion=Fraction(readers.LIVE), max_tokens=readers.MAX_TOKENS),
         passage_words=readers.PASSAGE_WORDS,
     )
-    build.build(settings, place / "corpus")
+    build.build(settings, CorpusFolder(place / "corpus"))
     return place
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -13,8 +14,16 @@ from typing import Any
 import pytest
 
 from pipeline.accounts import statistics
-from pipeline.units import overlap, runner, work
+from pipeline.units import meter, overlap, runner, work
+from pipeline.units.meter import Meter
+from pipeline.units.stage import Stage
 from storage import receipts
+from storage.files import FileEntry
+from storage.folder import CorpusFolder
+from storage.receipts import Counts
+from storage.run_statistics import RunStatistics
+
+STAGE = Stage(name="shards", title="encode shards", counts=Counts, measure="passages")
 
 
 @dataclass
@@ -24,39 +33,39 @@ class Recorded:
     root: Path
     hooks: dict[tuple[str, int], Callable[[], None]] = field(default_factory=dict)
     limit_seconds: float | None = 30.0
-    stage: str = "shards"
+    stage: Stage[Counts] = STAGE
     log: list[tuple[str, int]] = field(default_factory=list)
     alive: int = 0
     most_alive: int = 0
 
     def __post_init__(self) -> None:
-        work.folder(self.root).mkdir(exist_ok=True)
+        self.corpus = CorpusFolder(self.root)
 
     def _do(self, phase: str, unit: int) -> None:
         self.log.append((phase, unit))
         self.hooks.get((phase, unit), lambda: None)()
 
-    def prepare(self, unit: int, meter: work.Meter) -> int:
+    def prepare(self, unit: int, meter: Meter) -> int:
         self._do("prepare", unit)
         return unit
 
-    def compute(self, unit: int, prepared: int, meter: work.Meter) -> int:
+    def compute(self, unit: int, prepared: int, meter: Meter) -> int:
         assert prepared == unit
         self.alive += 1
         self.most_alive = max(self.most_alive, self.alive)
         self._do("compute", unit)
         return unit
 
-    def finish(self, unit: int, computed: int, meter: work.Meter) -> receipts.Receipt:
+    def finish(self, unit: int, computed: int, meter: Meter) -> receipts.Receipt[Counts]:
         assert computed == unit
         self._do("finish", unit)
         self.alive -= 1
         return receipts.Receipt(
-            unit=unit, files=(), counts={}, seconds={}, worker="w", waited=dict(meter.waited)
+            unit=unit, files=(), counts=Counts(), seconds={}, worker="w", waited=dict(meter.waited)
         )
 
     def done(self) -> list[int]:
-        return [int(p.stem) for p in sorted((work.folder(self.root) / self.stage).glob("*.json"))]
+        return [int(p.stem) for p in sorted((self.root / "work/shards").glob("*.json"))]
 
 
 def test_the_next_is_read_and_the_last_is_written_while_one_is_computed(tmp_path: Path) -> None:
@@ -89,7 +98,8 @@ def test_waits_are_told_of_those_who_waited(tmp_path: Path) -> None:
     overlap.run_units(job, range(4))
     waited: dict[str, float] = {}
     for unit in range(4):
-        for who, seconds in receipts.Receipt.read(work.receipt_path(tmp_path, "shards", unit)).waited.items():
+        path = job.corpus.work.receipt_path("shards", unit)
+        for who, seconds in receipts.read(path, Counts).waited.items():
             waited[who] = waited.get(who, 0.0) + seconds
     assert waited["encoder for writer"] > 0.15
     assert waited["encoder for writer"] > 3 * waited["writer for encoder"]
@@ -106,9 +116,10 @@ def test_a_failure_is_the_units_own_and_loses_nothing_that_is_done(tmp_path: Pat
     with pytest.raises(OSError, match="the disk is gone"):
         overlap.run_units(job, range(6))
     assert job.done() == [0, 1]
-    assert [p.name for p in (work.folder(tmp_path) / "shards").glob("*.error")] == ["000002.error"]
-    assert str(work.first_error(tmp_path, "shards")) == "shards 2: the disk is gone"
-    assert not list((work.folder(tmp_path) / "progress").iterdir())
+    assert [p.name for p in (tmp_path / "work/shards").glob("*.error")] == ["000002.error"]
+    assert str(work.first_error(job.corpus.work, "shards")) == "shards 2: the disk is gone"
+    shown = meter.read_progress(job.corpus.work, "shards")
+    assert (shown.units, shown.counts) == (2, {})
     job.hooks.clear()
     job.log.clear()
     overlap.run_units(job, range(6))
@@ -124,7 +135,7 @@ def test_what_hangs_is_said_to_have_timed_out(tmp_path: Path) -> None:
         overlap.run_units(job, range(3))
     release.set()
     assert job.done() == [0]
-    left = json.loads((work.folder(tmp_path) / "shards/000001.error").read_text())
+    left = json.loads((tmp_path / "work/shards/000001.error").read_text())
     assert left["kind"] == "failed"
     assert "timed out after 0.3 s" in left["message"]
     assert "memory" not in left["message"]
@@ -147,9 +158,10 @@ def test_groups_hold_every_unit_once_and_leave_none_idle(tmp_path: Path) -> None
 
 
 def test_the_bottleneck_is_the_busiest() -> None:
-    found = {
-        "worker_seconds": {"shards": {"reading": 1.0, "encoding": 6.0, "embedding": 3.0, "writing": 2.0}},
-        "worker_waited": {
+    found = RunStatistics(
+        units=FileEntry(path="statistics/build-units.parquet", bytes=0, crc32=0),
+        worker_seconds={"shards": {"reading": 1.0, "encoding": 6.0, "embedding": 3.0, "writing": 2.0}},
+        worker_waited={
             "shards": {
                 "input for encoder": 9.0,
                 "encoder for input": 0.5,
@@ -157,19 +169,20 @@ def test_the_bottleneck_is_the_busiest() -> None:
                 "writer for encoder": 8.0,
             }
         },
-    }
+    )
     line = statistics.bottleneck(found, "shards")
     assert line == "the encoder, at work 90% of the time; waiting: the writer 80%, the input 90%"
-    assert statistics.bottleneck({"worker_seconds": found["worker_seconds"]}, "shards") is None
+    assert statistics.bottleneck(dataclasses.replace(found, worker_waited={}), "shards") is None
 
 
 def test_a_phase_that_never_waited_is_no_bottleneck() -> None:
     # Of a single shard: it is read at once, and then there is nothing more to read.
-    found = {
-        "worker_seconds": {"shards": {"reading": 0.1, "tokenizing": 0.1, "encoding": 9.0, "writing": 0.4}},
-        "worker_waited": {
+    found = RunStatistics(
+        units=FileEntry(path="statistics/build-units.parquet", bytes=0, crc32=0),
+        worker_seconds={"shards": {"reading": 0.1, "tokenizing": 0.1, "encoding": 9.0, "writing": 0.4}},
+        worker_waited={
             "shards": {"input for encoder": 0.0, "encoder for input": 1.0, "writer for encoder": 9.6}
         },
-    }
+    )
     line = statistics.bottleneck(found, "shards")
     assert line == "the encoder, at work 90% of the time; waiting: the writer 96%, the input 98%"

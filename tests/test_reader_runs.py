@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.jobs.reencode import ReencodeSettings, reencode
+from pipeline.jobs.reencode import ReencodeSettings
 from pipeline.readers import questions
 from pipeline.readers.answers import QuestionAnswerer
 from pipeline.readers.kilt import read_examples
@@ -24,6 +24,7 @@ from pipeline.readers.training.checkpoints import read_curve
 from retrieval import open_corpus
 from storage import errors
 from tests.commands import Command, refused
+from tests.jobs import reencode
 from tests.small_models import make_t5_folder
 
 ROOT = Path(__file__).parents[1]

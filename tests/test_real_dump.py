@@ -12,8 +12,8 @@ from transformers import AutoTokenizer, T5EncoderModel
 
 from encoders.memory_spec import MemorySpec
 from pipeline.components.settings import BuildSettings
-from pipeline.jobs.build import build
 from retrieval import Corpus, open_corpus
+from tests.jobs import build
 
 # What no passage of prose holds, and markup that was not understood does.
 LEFTOVER = re.compile(
@@ -34,7 +34,7 @@ def real(shared_data: Path, models: Path, tmp_path_factory: pytest.TempPathFacto
         memory_encoder=str(models / "t5"),
         memory=MemorySpec(compute_dtype="float32"),
     )
-    return open_corpus(build(settings, tmp_path_factory.mktemp("real") / "corpus").root)
+    return open_corpus(build(settings, tmp_path_factory.mktemp("real") / "corpus").corpus.root)
 
 
 def test_every_page_is_accounted_for(real: Corpus) -> None:

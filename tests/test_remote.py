@@ -12,7 +12,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from retrieval import open_corpus
-from storage import errors, manifest, places
+from storage import errors, remote
+from tests import jobs
 
 BUCKET = "memory-corpora"
 
@@ -25,7 +26,7 @@ def bucket(corpus: Path) -> Iterator[Any]:
     server.start()
     host, port = server.get_host_and_port()
     for name, value in (
-        (places.S3_ENDPOINT, f"http://{host}:{port}"),
+        (remote.S3_ENDPOINT, f"http://{host}:{port}"),
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
         ("AWS_DEFAULT_REGION", "us-east-1"),
@@ -68,7 +69,7 @@ def test_everything_is_as_in_the_folder(bucket: Any, corpus: Path, models: Path,
 
 
 def test_what_is_damaged_there_raises(bucket: Any, corpus: Path, tmp_path: Path) -> None:
-    version = manifest.Manifest.read(corpus).version(None)
+    version = jobs.manifest(corpus).version(None)
     key = f"wiki/memory/{version}/values/c/0/0/0"
     whole = (corpus / key.removeprefix("wiki/")).read_bytes()
     try:
@@ -103,8 +104,8 @@ def test_what_cannot_be_opened_says_why(bucket: Any, tmp_path: Path, monkeypatch
         open_corpus(f"s3://{BUCKET}/elsewhere", cache=tmp_path)
     with pytest.raises(errors.CorpusError, match="known are local paths, file://, s3://"):
         open_corpus("ftp://x/y", cache=tmp_path)
-    from retrieval.corpus import corpus_folder
+    from retrieval.corpus import local_folder
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(errors.CorpusError, match="only local corpora"):
-        corpus_folder(f"s3://{BUCKET}/wiki")
+        local_folder(f"s3://{BUCKET}/wiki")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html.parser
 import json
 import os
@@ -16,16 +17,23 @@ import jsonschema
 import numpy as np
 import pytest
 
-from pipeline.accounts import prices, statistics
-from pipeline.accounts.report import built, corpus_report
+from pipeline.accounts import facts, prices
+from pipeline.accounts.report import corpus_report
 from pipeline.accounts.show import page, plots, words
+from pipeline.components import shards
 from retrieval import open_corpus
-from storage import file_list, files, manifest
+from storage import components, file_list, files, run_statistics
+from storage.folder import CorpusFolder
+from tests import jobs
 from tests.commands import Command
 from tests.second_version import add_version
 from tests.test_cli import refused
 
 ROOT = Path(__file__).parents[1]
+
+
+def report_of(root: Path, options: corpus_report.Options) -> dict[str, Any]:
+    return corpus_report.corpus_report(CorpusFolder(root), options)
 
 
 def disk_usage(root: Path) -> int:
@@ -49,7 +57,7 @@ def two(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def second(two: Path) -> str:
     """The second version's name."""
-    return list(manifest.Manifest.read(two).memory)[1]
+    return list(jobs.manifest(two).memory)[1]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +78,7 @@ def test_the_parts_are_what_du_says_to_the_byte(corpus: Path, two: Path, report:
             "offsets and checksums": ["offsets/c/0/0", "checksums/c/0/0"],
             "canaries": ["canaries.npy"],
         }
-        if row["part"] == "memory" and row["content"] != built.LISTS:
+        if row["part"] == "memory" and row["content"] != facts.LISTS:
             folder = two / "memory" / row["version"]
             found = [path for pattern in patterns[row["content"]] for path in folder.glob(pattern)]
             sizes = [path.stat().st_size for path in found]
@@ -118,14 +126,14 @@ def test_a_version_of_its_own_statistics(two: Path, tmp_path: Path, second: str)
     """Found by their name; the build's stay the first version's."""
     root = tmp_path / "corpus"
     shutil.copytree(two, root)
-    path = root / manifest.statistics_path(second)
+    path = root / run_statistics.path_of(second)
     value = files.read_json(path) | {
         "finished": "2099-01-01T00:00:00Z",
         "worker_seconds": {"shards": {"encoding": 2.0, "writing": 1.0}},
         "stage_seconds": {"shards": 4.0},
     }
     files.write_json(path, value)
-    found = corpus_report.corpus_report(root, corpus_report.Options(prices=prices.read()))
+    found = report_of(root, corpus_report.Options(prices=prices.read()))
     assert found["bytes"] == disk_usage(root)
     assert [run["run"] for run in found["time"]] == sorted(
         ["build", second], key=lambda run: (run != "build", run)
@@ -255,23 +263,18 @@ def test_a_million_files_are_summed_by_column(corpus: Path, tmp_path: Path) -> N
     """A version's list as long as that of XXL over Wikipedia: summed by column."""
     root = tmp_path / "corpus"
     shutil.copytree(corpus, root)
-    found = manifest.Manifest.read(root)
-    (version,) = found.memory
-    folder = manifest.memory_folder(version)
-    card = manifest.read_memory(root, found, version)
-    entries = (
-        files.FileEntry(path=f"{folder}/values/c/{shard}/0/0", bytes=shard + 1, crc32=shard)
-        for shard in range(1_000_000)
-    )
-    file_list.write(root / card.files.path, entries)
-    value = card.to_json() | {"files": files.entry_of(root, root / card.files.path).to_json()}
-    files.write_json(root / folder / "memory.json", value)
-    entry = files.entry_of(root, root / folder / "memory.json")
-    manifest.Manifest(
-        **{name: getattr(found, name) for name in found.__slots__ if name != "memory"},
-        memory={version: entry},
-    ).write(root)
-    report = corpus_report.corpus_report(root, corpus_report.Options(prices=prices.read()))
+    folder = CorpusFolder(root)
+    (version,) = folder.manifest.versions
+    card = folder.memory(version)
+    values = f"{components.MEMORY.folder(version)}/values/c"
+    path = folder.path(card.files.path)
+    writer = file_list.Writer(path)
+    for shard in range(1_000_000):
+        writer.add(files.FileEntry(path=f"{values}/{shard}/0/0", bytes=shard + 1, crc32=shard))
+    writer.close()
+    entry = folder.write_card(components.MEMORY, dataclasses.replace(card, files=folder.entry(path)))
+    folder.write_manifest(folder.manifest.with_cards(components.MEMORY, {version: entry}))
+    report = report_of(root, corpus_report.Options(prices=prices.read()))
     sizes = report["versions"][0]["bytes_by_content"]
     assert sizes["values"] == 1_000_000 * 1_000_001 // 2
 
@@ -280,12 +283,13 @@ def test_a_report_opens_no_array(corpus: Path) -> None:
     code = (
         "import sys\n"
         "from pathlib import Path\n"
+        "from storage.folder import CorpusFolder\n"
         "from pipeline.accounts import prices\n"
         "from pipeline.accounts.report import corpus_report\n"
         "from pipeline.accounts.show import tables\n"
         "from rich.console import Console\n"
         "options = corpus_report.Options(prices=prices.read())\n"
-        "found = corpus_report.corpus_report(Path(sys.argv[1]), options)\n"
+        "found = corpus_report.corpus_report(CorpusFolder(Path(sys.argv[1])), options)\n"
         "tables.print_report(found, Console(file=open('/dev/null', 'w')))\n"
         "print(sorted({'jax', 'torch', 'apache_beam', 'matplotlib', 'transformers'} & set(sys.modules)))\n"
     )
@@ -296,9 +300,9 @@ def test_a_report_opens_no_array(corpus: Path) -> None:
 
 
 def test_damaged_statistics_leave_the_rest(corpus_copy: Path) -> None:
-    path = corpus_copy / manifest.statistics_path(manifest.BUILD)
+    path = corpus_copy / run_statistics.path_of(run_statistics.BUILD)
     path.write_bytes(path.read_bytes()[:-9])
-    found = corpus_report.corpus_report(corpus_copy, corpus_report.Options(prices=prices.read()))
+    found = report_of(corpus_copy, corpus_report.Options(prices=prices.read()))
     assert found["time"] == []
     assert found["planned"] == []
     assert found["versions"][0]["tokens_histogram"] == []
@@ -306,13 +310,13 @@ def test_damaged_statistics_leave_the_rest(corpus_copy: Path) -> None:
 
 
 def test_lengths_are_counted_in_bars() -> None:
-    counts = statistics.length_counts(np.array([1, 16, 17, 304, 303, 289, 288]), 304)
-    bars = dict(map(tuple, statistics.histogram(counts)))
+    counts = shards.length_counts(np.array([1, 16, 17, 304, 303, 289, 288]), 304)
+    bars = {int(upper): n for upper, n in counts["lengths"].items()}
     assert list(bars) == list(range(16, 305, 16))
     assert {upper: n for upper, n in bars.items() if n} == {16: 2, 32: 1, 288: 1, 304: 3}
     assert (counts["tokens_min"], counts["tokens_max"]) == (1, 304)
     # The last bar ends at the limit, whatever that is.
-    assert list(dict(map(tuple, statistics.histogram(statistics.length_counts(np.array([3]), 20)))))[-1] == 20
+    assert list(shards.length_counts(np.array([3]), 20)["lengths"])[-1] == "20"
 
 
 def test_bad_questions(command: Command, corpus: Path, tmp_path: Path) -> None:

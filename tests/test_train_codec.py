@@ -13,17 +13,17 @@ import zarr
 from pipeline.components.memory import train_codec
 from pipeline.components.memory import version as memory_version
 from pipeline.components.settings import BuildSettings
-from pipeline.jobs import commit
-from pipeline.jobs.build import build
-from pipeline.units import work
+from pipeline.jobs import build as build_module
+from pipeline.units.meter import Meter
 from retrieval import open_corpus
-from storage import codec_parameters, codecs, errors, manifest
-from storage import verify as verification
+from storage import codec_parameters, codecs, components, errors, manifest
+from tests.jobs import build
+from tests.jobs import verify as verification
 from tests.test_build import content
 
 
 def built(settings: BuildSettings, folder: Path, codec: str) -> Path:
-    return build(dataclasses.replace(settings, codec=codec), folder).root
+    return build(dataclasses.replace(settings, codec=codec), folder).corpus.root
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_memory_is_near_to_what_was_computed(
     # The parameters are files of the version like any other.
     assert verification(root, full=True).ok
     for key, digest in reader.card.codec_parameters.items():
-        folder = root / manifest.memory_folder(reader.version)
+        folder = root / components.MEMORY.folder(reader.version)
         array: Any = zarr.open_array(folder / "codec" / key, mode="r")[:]
         assert codec_parameters.digests({key: array}) == {key: digest}
 
@@ -84,12 +84,16 @@ def test_interrupted_it_trains_once_and_ends_with_the_same_bytes(
     trained = []
     original = train_codec.TrainCodec.run
 
-    def run(self: Any, unit: int, meter: work.Meter) -> Any:
+    def run(self: Any, unit: int, meter: Meter) -> Any:
         trained.append(unit)
         return original(self, unit, meter)
 
     monkeypatch.setattr(train_codec.TrainCodec, "run", run)
-    for module, name in ((codec_parameters, "write"), (memory_version, "commit"), (commit, "commit")):
+    for module, name in (
+        (codec_parameters, "write"),
+        (memory_version.CommitMemory, "finish"),
+        (build_module, "commit"),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, stop)
             with pytest.raises((Stop, RuntimeError)):
@@ -117,7 +121,7 @@ def test_shards_go_with_the_parameters_they_were_coded_with(
     with monkeypatch.context() as patch:
         patch.setattr(type(codecs.by_name("pq8x8")), "train", other)
         with patch.context() as inner:
-            inner.setattr(commit, "commit", lambda *_, **__: (_ for _ in ()).throw(Stop))
+            inner.setattr(build_module, "commit", lambda *_, **__: (_ for _ in ()).throw(Stop))
             with pytest.raises(Stop):
                 built(settings, out, "pq8x8")
     (receipt,) = (out / "work/codec").glob("*.json")

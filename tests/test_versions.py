@@ -13,20 +13,19 @@ import numpy as np
 import pytest
 
 from encoders import batching
-from pipeline.components.memory import version as memory_version
 from pipeline.jobs import reencode as module
 from pipeline.jobs import versions
 from pipeline.jobs.reencode import ReencodeSettings
-from pipeline.units import work
 from retrieval import open_corpus
-from storage import errors, files, manifest
-from storage import verify as verification
-from tests import small_models
+from storage import components, errors, files, manifest, work_folder
+from storage.folder import CorpusFolder
+from tests import jobs, small_models
 from tests.commands import Command
+from tests.jobs import verify as verification
 
 
 def reencode(root: Path, *, use: bool = False, **given: Any) -> str:
-    return module.reencode(root, ReencodeSettings(**given), use=use)[1]
+    return jobs.reencode(root, ReencodeSettings(**given), use=use)[1]
 
 
 @pytest.fixture(scope="session")
@@ -61,12 +60,14 @@ def content(root: Path, below: str = "") -> dict[str, bytes]:
 def test_a_new_version_is_what_a_build_with_that_encoder_gives(
     two_versions: Path, corpus: Path, other_encoder: Path, settings: Any, tmp_path: Path
 ) -> None:
-    from pipeline.jobs.build import build
+    from tests.jobs import build
 
-    direct = build(dataclasses.replace(settings, memory_encoder=str(other_encoder)), tmp_path / "direct").root
-    found = manifest.Manifest.read(two_versions)
-    (first, second) = found.memory
-    assert manifest.Manifest.read(direct).memory[second] == found.memory[second]
+    direct = build(
+        dataclasses.replace(settings, memory_encoder=str(other_encoder)), tmp_path / "direct"
+    ).corpus.root
+    found = jobs.manifest(two_versions)
+    (first, second) = found.versions
+    assert jobs.manifest(direct).of(components.MEMORY)[second] == found.of(components.MEMORY)[second]
     assert content(two_versions, f"memory/{second}") == content(direct, "memory")
     # What was there before is untouched, and current.
     before, after = content(corpus), content(two_versions)
@@ -74,23 +75,23 @@ def test_a_new_version_is_what_a_build_with_that_encoder_gives(
     assert found.aliases == {"current": first, "second": second}
     assert verification(two_versions, full=True).ok
     assert verification(two_versions, full=True).strays == []
-    assert not (two_versions / manifest.WORK).exists()
+    assert not (two_versions / work_folder.NAME).exists()
 
 
 def test_again_it_finds_nothing_to_do(two_versions: Path, other_encoder: Path) -> None:
     before = content(two_versions)
-    outcome, version = module.reencode(two_versions, ReencodeSettings(memory_encoder=str(other_encoder)))
+    outcome, version = jobs.reencode(two_versions, ReencodeSettings(memory_encoder=str(other_encoder)))
     assert outcome.already
     assert content(two_versions) == before
     reencode(two_versions, memory_encoder=str(other_encoder), name="third")
-    assert manifest.Manifest.read(two_versions).version("third") == version
+    assert jobs.manifest(two_versions).version("third") == version
 
 
 def test_readers_follow_current_when_they_open_and_stay_with_theirs(two_versions: Path) -> None:
     opened = open_corpus(two_versions)
     old = opened.memory()
     one = np.array(old.fetch([5, 9]).values)
-    versions.use(two_versions, "second")
+    jobs.use(two_versions, "second")
     assert np.array_equal(opened.memory().fetch([5, 9]).values, one)
     new = open_corpus(two_versions).memory()
     assert new.version == opened.manifest.version("second")
@@ -100,8 +101,8 @@ def test_readers_follow_current_when_they_open_and_stay_with_theirs(two_versions
     with pytest.raises(errors.MismatchError, match="re-encode"):
         new.require_encoder(old.card.encoder_fingerprint)
     # And back, as often as one likes.
-    assert versions.use(two_versions, None) == old.version
-    assert versions.use(two_versions, None) == new.version
+    assert jobs.use(two_versions, None) == old.version
+    assert jobs.use(two_versions, None) == new.version
     assert open_corpus(two_versions).memory().version == new.version
 
 
@@ -111,15 +112,15 @@ def test_names_are_checked(two_versions: Path, other_encoder: Path) -> None:
             ReencodeSettings(memory_encoder="m", name=name)
         if name != "current":
             with pytest.raises(errors.CorpusError, match="not allowed"):
-                versions.use(two_versions, "second", alias=name)
+                jobs.use(two_versions, "second", alias=name)
     with pytest.raises(errors.CorpusError, match=r"is version .* already"):
         reencode(two_versions, origin="current", codec="float16", name="second")
     with pytest.raises(errors.CorpusError, match=r"known: .*second"):
-        versions.use(two_versions, "third")
+        jobs.use(two_versions, "third")
     with pytest.raises(errors.CorpusError, match=r"no version of .* was current before"):
-        versions.use(two_versions, None)
+        jobs.use(two_versions, None)
     with pytest.raises(errors.CorpusError, match="those that can: second"):
-        versions.forget(two_versions, "current")
+        jobs.forget(two_versions, "current")
     for given in ({}, {"memory_encoder": "a", "origin": "b"}):
         with pytest.raises(errors.CorpusError, match="either"):
             ReencodeSettings(**given)
@@ -142,7 +143,9 @@ def test_recoding_needs_no_encoder(two_versions: Path, tmp_path: Path) -> None:
     off = np.linalg.norm(values - np.asarray(b.values, np.float32), axis=1)
     assert (off <= small.coder.error_bound(values) * 1.001).all()
     assert 0 < small.card.quality["relative_error"] < 0.2
-    assert small.card.counts == origin.card.counts | {"memory_bytes": small.card.counts["memory_bytes"]}
+    assert small.card.counts == dataclasses.replace(
+        origin.card.counts, memory_bytes=small.card.counts.memory_bytes
+    )
     # The same coder, directly.
     np.testing.assert_array_equal(
         np.asarray(small.fetch(ids, decode=False).values), small.coder.encode(np.asarray(a.values))
@@ -153,11 +156,11 @@ def test_recoding_needs_no_encoder(two_versions: Path, tmp_path: Path) -> None:
     wide = open_corpus(two_versions).memory("wide")
     np.testing.assert_array_equal(np.asarray(wide.fetch(ids).values), values)
     assert wide.card.quality["relative_error"] == 0
-    assert version in versions.listed(two_versions)[2]["version"]
+    assert version in jobs.listed(two_versions)[2]["version"]
 
 
 def test_difference_of_two_versions(two_versions: Path) -> None:
-    found = versions.diff(two_versions, "current", "second", sample=30)
+    found = jobs.diff(two_versions, "current", "second", sample=30)
     corpus = open_corpus(two_versions)
     ids = np.unique(np.linspace(0, len(corpus) - 1, 30).astype(int))
     a = np.asarray(corpus.memory().fetch(ids).values, np.float64)
@@ -167,42 +170,42 @@ def test_difference_of_two_versions(two_versions: Path) -> None:
     cosines = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     assert found["cosine"] == pytest.approx(cosines.mean())
     assert not found["same_encoder"]
-    same = versions.diff(two_versions, "second", "second")
+    same = jobs.diff(two_versions, "second", "second")
     assert (same["relative_error"], same["largest"]) == (0, 0)
     assert same["cosine"] == pytest.approx(1)
 
 
 def test_gc_takes_what_no_name_points_at_and_nobody_reads(two_versions: Path) -> None:
-    assert versions.garbage(two_versions) == []
+    assert jobs.garbage(two_versions) == []
     opened = open_corpus(two_versions)
     reader = opened.memory("second")
-    versions.forget(two_versions, "second")
-    (item,) = versions.garbage(two_versions)
+    jobs.forget(two_versions, "second")
+    (item,) = jobs.garbage(two_versions)
     assert (item.kind, item.held) == ("version", True)
     assert item.bytes == versions.version_bytes(two_versions, reader.card) + (
         (two_versions / item.path / "memory.json").stat().st_size
     )
-    assert versions.collect(two_versions) == []
+    assert jobs.collect(two_versions) == []
     assert len(reader.fetch([3])) == 1
     del reader
-    (item,) = versions.garbage(two_versions)
+    (item,) = jobs.garbage(two_versions)
     assert not item.held
-    assert versions.collect(two_versions) == [item]
+    assert jobs.collect(two_versions) == [item]
     assert not (two_versions / item.path).exists()
-    assert list(manifest.Manifest.read(two_versions).memory) == [opened.manifest.version(None)]
+    assert list(jobs.manifest(two_versions).memory) == [opened.manifest.version(None)]
     with pytest.raises(errors.CorpusError, match="open it again"):
         opened.memory("second")
     assert verification(two_versions, full=True).ok
-    assert versions.collect(two_versions) == []
+    assert jobs.collect(two_versions) == []
 
 
 def test_strays_go_and_the_named_stay(two_versions: Path) -> None:
     (two_versions / "memory/0123456789abcdef/values").mkdir(parents=True)
     (two_versions / "memory/0123456789abcdef/values/x").write_bytes(b"12345")
     before = content(two_versions)
-    (item,) = versions.garbage(two_versions)
+    (item,) = jobs.garbage(two_versions)
     assert (item.kind, item.bytes) == ("stray", 5)
-    versions.collect(two_versions)
+    jobs.collect(two_versions)
     del before["memory/0123456789abcdef/values/x"]
     assert content(two_versions) == before
 
@@ -222,7 +225,7 @@ def stop_in_the_middle(monkeypatch: pytest.MonkeyPatch, root: Path, settings: Re
     with monkeypatch.context() as patch:
         patch.setattr(files, "finish_partial", stopping)
         with pytest.raises((Stop, RuntimeError)):
-            module.reencode(root, settings)
+            jobs.reencode(root, settings)
 
 
 def test_interrupted_and_resumed(
@@ -230,18 +233,18 @@ def test_interrupted_and_resumed(
 ) -> None:
     settings = ReencodeSettings(memory_encoder=str(other_encoder), codec="float16", name="half")
     straight = Path(shutil.copytree(two_versions, tmp_path / "straight"))
-    module.reencode(straight, settings)
+    jobs.reencode(straight, settings)
     stop_in_the_middle(monkeypatch, two_versions, settings)
     # Readers see nothing of it, and other jobs keep off.
-    assert len(manifest.Manifest.read(two_versions).memory) == 2
+    assert len(jobs.manifest(two_versions).versions) == 2
     assert verification(two_versions, full=True).ok
     with pytest.raises(errors.MismatchError, match="is unfinished"):
         reencode(two_versions, origin="current", codec="float32")
-    assert versions.collect(two_versions) == []
-    done = list(work.folder(two_versions).glob("shards/*.json"))
+    assert jobs.collect(two_versions) == []
+    done = list((two_versions / "work").glob("shards/*.json"))
     assert done
     stamp = done[0].stat().st_mtime_ns
-    module.reencode(two_versions, settings)
+    jobs.reencode(two_versions, settings)
     assert content(two_versions) == content(straight)
     assert stamp > 0
 
@@ -252,8 +255,8 @@ def test_unfinished_work_can_be_dropped(
     before = content(two_versions)
     settings = ReencodeSettings(memory_encoder=str(other_encoder), codec="float16")
     stop_in_the_middle(monkeypatch, two_versions, settings)
-    assert {item.kind for item in versions.garbage(two_versions, unfinished=True)} == {"unfinished"}
-    versions.collect(two_versions, unfinished=True)
+    assert {item.kind for item in jobs.garbage(two_versions, unfinished=True)} == {"unfinished"}
+    jobs.collect(two_versions, unfinished=True)
     assert content(two_versions) == before
 
 
@@ -265,7 +268,7 @@ def test_a_machine_that_computes_otherwise_is_noticed(
     from pipeline.components.memory import encode as encode_shards
 
     corpus = open_corpus(two_versions)
-    encoder = versions.load_encoder(two_versions, None, "second")
+    encoder = jobs.load_encoder(two_versions, None, "second")
     assert corpus.check_encoder(encoder, "second").relative_error < 1e-4
     with pytest.raises(errors.MismatchError, match="was written by encoder"):
         corpus.check_encoder(encoder, "current")
@@ -282,7 +285,7 @@ def test_a_machine_that_computes_otherwise_is_noticed(
     with pytest.raises(errors.MismatchError, match="not what this encoder gives now"):
         corpus.check_encoder(encoder, "second")
     with pytest.raises(errors.CorpusError, match="before the job was interrupted"):
-        module.reencode(two_versions, settings)
+        jobs.reencode(two_versions, settings)
 
 
 def test_the_commands(two_versions: Path, command: Command, other_encoder: Path) -> None:
@@ -357,7 +360,7 @@ def test_what_cannot_be_repaired_is_said_and_left(
     # The shard's passages cannot be read, so it is left as it was found.
     assert "values/c/1/0/0" in out
     assert values.read_bytes() in (whole[:-1], whole)
-    assert not (two_versions / manifest.WORK).exists()
+    assert not (two_versions / work_folder.NAME).exists()
 
 
 def test_a_repair_that_comes_out_different_is_not_put_in_place(
@@ -365,7 +368,6 @@ def test_a_repair_that_comes_out_different_is_not_put_in_place(
 ) -> None:
     from encoders.memory_encoder import MemoryEncoder
     from pipeline.components.memory import encode as encode_shards
-    from pipeline.jobs import repair
 
     path = next(two_versions.glob("memory/*/values/c/1/0/0"))
     path.write_bytes(path.read_bytes()[:-1])
@@ -379,7 +381,7 @@ def test_a_repair_that_comes_out_different_is_not_put_in_place(
 
     monkeypatch.setattr(MemoryEncoder, "encode", slightly_off)
     encode_shards.load_encoder.forget()
-    outcome = repair.repair(two_versions)
+    outcome = jobs.repair(two_versions)
     assert outcome.repaired == []
     assert "another file" in outcome.left[0]
     assert path.read_bytes() == damaged
@@ -400,8 +402,8 @@ def test_a_version_whose_job_was_killed_after_its_commit_is_no_unfinished_one(
             reencode(two_versions, origin="current", codec="float32", name="wide")
     # It is there, and only its work/ is left over.
     before = content(two_versions, "memory")
-    assert [item.path for item in versions.garbage(two_versions)] == ["work"]
-    assert len(versions.collect(two_versions, unfinished=True)) == 1
+    assert [item.path for item in jobs.garbage(two_versions)] == ["work"]
+    assert len(jobs.collect(two_versions, unfinished=True)) == 1
     assert content(two_versions, "memory") == before
     assert verification(two_versions, full=True).ok
     assert verification(two_versions, full=False).strays == []
@@ -411,7 +413,7 @@ def test_a_version_whose_job_was_killed_after_its_commit_is_no_unfinished_one(
 def test_work_of_a_finished_version_is_in_nobodys_way(
     two_versions: Path, monkeypatch: pytest.MonkeyPatch, job: str
 ) -> None:
-    from pipeline.jobs.repair import repair
+    from tests.jobs import repair
 
     with monkeypatch.context() as patch:
         patch.setattr(module.commit, "remove_work", lambda root: None)
@@ -436,15 +438,16 @@ def damage_shard(root: Path, version: str, shard: int) -> None:
 
 def test_repair_of_a_recoded_version_and_of_its_origin(two_versions: Path) -> None:
     """Whatever their names: the origin comes first."""
-    from pipeline.jobs.repair import repair
+    from tests.jobs import repair
 
     codecs = ("float16", "float32", "turbo4", "turbo2")
     recoded = [reencode(two_versions, origin="second", codec=name, name=name) for name in codecs]
     chained = reencode(two_versions, origin="turbo4", codec="bfloat16", name="chained")
-    found = manifest.Manifest.read(two_versions)
+    found = jobs.manifest(two_versions)
     origin = found.version("second")
     # As if the origin had been removed, and encoded again.
-    dataclasses.replace(found, memory=dict(reversed(found.memory.items()))).write(two_versions)
+    entries = dict(reversed(found.of(components.MEMORY).items()))
+    CorpusFolder(two_versions).write_manifest(found.with_cards(components.MEMORY, entries))
     before = content(two_versions)
     assert open_corpus(two_versions).memory("chained").card.quality["relative_error"] < 0.2
     for version in (origin, *recoded, chained):
@@ -457,7 +460,7 @@ def test_repair_of_a_recoded_version_and_of_its_origin(two_versions: Path) -> No
 def test_what_repair_cannot_put_in_place_it_says(
     two_versions: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for version in manifest.Manifest.read(two_versions).memory:
+    for version in jobs.manifest(two_versions).memory:
         damage_shard(two_versions, version, 1)
     real = Path.replace
 
@@ -480,12 +483,12 @@ def test_what_killed_writers_leave_is_cleared_away(
     stop_in_the_middle(monkeypatch, two_versions, settings)
     (part, *_) = (two_versions / f"memory/{versions.jobs.unfinished(two_versions)}").glob("values/c/*/0/0")
     part.with_name("0.01234567.partial").write_bytes(b"1" * 1000)
-    module.reencode(two_versions, settings)
+    jobs.reencode(two_versions, settings)
     assert verification(two_versions, full=True).strays == []
     # And of jobs that are not run again.
     (two_versions / "corpus.json.01234567.partial").write_bytes(b"{")
     part.with_name("0.89abcdef.partial").write_bytes(b"12")
-    assert [(item.kind, item.bytes) for item in versions.collect(two_versions)] == [
+    assert [(item.kind, item.bytes) for item in jobs.collect(two_versions)] == [
         ("stray", 1),
         ("stray", 2),
     ]
@@ -493,12 +496,12 @@ def test_what_killed_writers_leave_is_cleared_away(
 
 
 def test_seconds_are_those_of_the_version_that_took_them(two_versions: Path, command: Command) -> None:
-    (first, second) = versions.listed(two_versions)
+    (first, second) = jobs.listed(two_versions)
     assert first["seconds"] != second["seconds"]
-    versions.use(two_versions, "second")
-    versions.forget(two_versions, "previous")
-    versions.collect(two_versions)
-    (left,) = versions.listed(two_versions)
+    jobs.use(two_versions, "second")
+    jobs.forget(two_versions, "previous")
+    jobs.collect(two_versions)
+    (left,) = jobs.listed(two_versions)
     assert (left["version"], left["seconds"]) == (second["version"], second["seconds"])
     # Nothing else asks for the version that the corpus was built with.
     assert command("info", two_versions)[0] == 0
@@ -511,7 +514,7 @@ def test_the_encoder_of_a_version_recoded_to_a_finer_type_is_known_again(two_ver
     reencode(two_versions, origin="wide", codec="float16", name="half")
     corpus = open_corpus(two_versions)
     for name in ("wide", "half"):
-        found = corpus.check_encoder(versions.load_encoder(two_versions, None, "second"), name)
+        found = corpus.check_encoder(jobs.load_encoder(two_versions, None, "second"), name)
         assert found.relative_error < 1e-4, name
         assert corpus.memory(name).card.canaries.dtype == "bfloat16"
 
@@ -519,15 +522,15 @@ def test_the_encoder_of_a_version_recoded_to_a_finer_type_is_known_again(two_ver
 def test_gc_leaves_what_an_unfinished_recoding_reads(
     two_versions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    origin = manifest.Manifest.read(two_versions).version("second")
-    versions.forget(two_versions, "second")
+    origin = jobs.manifest(two_versions).version("second")
+    jobs.forget(two_versions, "second")
     settings = ReencodeSettings(origin=origin, codec="float16", name="half")
     stop_in_the_middle(monkeypatch, two_versions, settings)
-    assert versions.garbage(two_versions) == []
+    assert jobs.garbage(two_versions) == []
     # Dropped, it needs nothing any more.
-    kept = {item.path for item in versions.garbage(two_versions, unfinished=True)}
+    kept = {item.path for item in jobs.garbage(two_versions, unfinished=True)}
     assert f"memory/{origin}" in kept
-    module.reencode(two_versions, settings)
+    jobs.reencode(two_versions, settings)
     assert verification(two_versions, full=True).ok
 
 
@@ -549,21 +552,24 @@ def test_numbers_that_make_no_sense_are_refused_before_anything_is_begun(
 
 def with_batching(root: Path, version: int | None) -> None:
     """Make a corpus look as if its numbers had been computed in batches of another version; None: of none."""
-    found = manifest.Manifest.read(root)
-    settings = {**found.settings["settings"], "batching": version}
+    corpus = CorpusFolder(root)
+    found = corpus.manifest
+    settings = {**found.built, "batching": version}
     entries = {}
-    for name in found.memory:
-        card = manifest.read_memory(root, found, name)
+    for name in found.versions:
+        card = corpus.memory(name)
         kept = {**card.settings, "batching": version}
         if version is None:
             del kept["batching"]
         changed = dataclasses.replace(card, settings=kept)
-        path = f"{manifest.memory_folder(name)}/memory.json"
-        entries[name] = memory_version.write_card(root, path, changed)
+        entries[name] = corpus.write_card(components.MEMORY, changed)
     if version is None:
         # Such a corpus is from before there was a choice of what runs the retriever, too.
         del settings["batching"], settings["retriever_backend"]
-    dataclasses.replace(found, settings={**found.settings, "settings": settings}, memory=entries).write(root)
+    changed_settings = {**found.settings, "settings": settings}
+    corpus.write_manifest(
+        dataclasses.replace(found, settings=changed_settings).with_cards(components.MEMORY, entries)
+    )
 
 
 def test_batches_are_part_of_a_plan(
@@ -574,14 +580,14 @@ def test_batches_are_part_of_a_plan(
     with monkeypatch.context() as patch:
         patch.setattr(batching, "VERSION", batching.VERSION + 1)
         with pytest.raises(errors.MismatchError, match=r"unfinished in .* differs .* in settings\.batching"):
-            module.reencode(two_versions, settings)
-    version = module.reencode(two_versions, settings)[1]
-    card = manifest.read_memory(two_versions, manifest.Manifest.read(two_versions), version)
+            jobs.reencode(two_versions, settings)
+    version = jobs.reencode(two_versions, settings)[1]
+    card = CorpusFolder(two_versions).memory(version)
     assert card.settings["batching"] == batching.VERSION
 
 
 def test_repair_makes_nothing_in_other_batches(two_versions: Path) -> None:
-    from pipeline.jobs.repair import repair
+    from tests.jobs import repair
 
     with_batching(two_versions, batching.VERSION + 1)
     for pattern in ("memory/*/values/c/1/0/0", "vectors/*/c/2/0"):
@@ -595,8 +601,7 @@ def test_repair_makes_nothing_in_other_batches(two_versions: Path) -> None:
 
 def test_corpora_of_before_batches_were_numbered(two_versions: Path, settings: Any) -> None:
     """Repaired where the bytes come out the same, and left as they are by the command that built them."""
-    from pipeline.jobs.build import build
-    from pipeline.jobs.repair import repair
+    from tests.jobs import build, repair
 
     # Their vectors are sentence-transformers'; these are jax's, so only memory can be repaired here.
     with_batching(two_versions, None)
@@ -605,7 +610,7 @@ def test_corpora_of_before_batches_were_numbered(two_versions: Path, settings: A
     path.write_bytes(path.read_bytes()[:-1])
     assert repair(two_versions).left == []
     assert content(two_versions) == before
-    assert versions.listed(two_versions)
+    assert jobs.listed(two_versions)
     assert build(settings, two_versions).already
     with pytest.raises(errors.MismatchError, match=r"settings\.codec = bfloat16"):
         build(dataclasses.replace(settings, codec="int8"), two_versions)

@@ -16,7 +16,7 @@ from benchmarks.store import limits, ours, page_cache, peers, reading, report, w
 from benchmarks.store.contender import Contender
 from benchmarks.store.reading import Setting
 from benchmarks.store.truth import Truth
-from storage import codecs, manifest
+from storage import codecs
 
 # What Python modules the distributions bring, where the name is another.
 _MODULES: Final = {"pylance": "lance"}
@@ -125,7 +125,7 @@ def _contenders(
 ) -> tuple[list[Contender], dict[str, str]]:
     """Those that were asked for and whose packages are here, and why others are not."""
     truth = coded[ours.BASE_CODEC].truth
-    base = root / manifest.memory_folder(ours.BASE_CODEC)
+    base = root / ours.version_folder(ours.BASE_CODEC)
     made: list[Contender] = [
         kind(truth) for kind in (limits.Memmap, limits.MemmapAhead, limits.Pread) if _wanted(kind.name, only)
     ]
@@ -160,7 +160,7 @@ def _written(
         print(f"decoding with NumPy, bytes of the values\n{report.rates_table(decoded)}\n")
     disk = {c.name: asdict(writing.disk_use(c)) for c in contenders}
     print(f"on the disk\n{report.disk_table(disk)}\n")
-    counted = writing.count_files(root / manifest.memory_folder(ours.BASE_CODEC), base)
+    counted = writing.count_files(root / ours.version_folder(ours.BASE_CODEC), base)
     print(
         f"files: {counted.files} here, {counted.files_per_shard:g} for each of {counted.shards} shards; "
         f"at width {writing.XXL_WIDTH:,} shards of {counted.xxl_shard_passages} passages, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from storage import (
     canaries,
     codec_parameters,
     codecs,
+    components,
     file_list,
     files,
     manifest,
@@ -24,6 +26,8 @@ from storage import (
     passage_table,
 )
 from storage.codecs import pq
+from storage.components import MemoryCard, MemoryCounts, PassagesCard
+from storage.folder import CorpusFolder
 from storage.memory_store import MemoryLayout
 from storage.shards import ShardGrid, choose_shard_passages
 
@@ -112,10 +116,11 @@ class Coded:
         return offsets, buffer
 
 
-def write_version(root: Path, coded: Coded) -> files.FileEntry:
-    """Write a memory version named after its codec; returns its card's entry for the manifest."""
+def write_version(corpus: CorpusFolder, coded: Coded) -> tuple[str, files.FileEntry]:
+    """Write a memory version; returns its name, and its card's entry for the manifest."""
     layout, codec = coded.layout, coded.codec
-    folder = root / manifest.memory_folder(codec.name)
+    fingerprint = _fingerprint(codec.name)
+    folder = corpus.path(version_folder(codec.name))
     paths = memory_store.create(folder, layout)
     paths += codec_parameters.write(folder, codec, coded.parameters)
     rows = []
@@ -125,28 +130,47 @@ def write_version(root: Path, coded: Coded) -> files.FileEntry:
         paths.append(written.path)
         rows.append(written.rows)
     joined = memory_store.join(folder, layout, lambda: rows)
-    listed = folder / file_list.NAME
-    file_list.write(listed, [files.entry_of(root, path) for path in paths])
-    card = manifest.MemoryCard(
-        version=codec.name,
-        fingerprint="0" * 64,
+    listed = file_list.Writer(folder / file_list.NAME)
+    for path in paths:
+        listed.add(corpus.entry(path))
+    listed.close()
+    tokens = int(coded.truth.starts[-1])
+    card = MemoryCard(
+        version=fingerprint[:16],
+        fingerprint=fingerprint,
         encoder_fingerprint="0" * 64,
         encoder={},
         settings={},
         origin=None,
         layout=layout,
         codec_parameters=codec_parameters.digests(coded.parameters),
-        counts={"tokens": int(coded.truth.starts[-1])},
-        rows=tuple(files.entry_of(root, path) for path in joined),
-        canaries=_canaries(root, folder, coded),
-        quality={},
-        files=files.entry_of(root, listed),
+        counts=MemoryCounts(
+            tokens=tokens,
+            memory_bytes=tokens * layout.row_bytes,
+            passages_cut=0,
+            tokens_cut=0,
+            tokens_min=int(coded.truth.lengths.min()),
+            tokens_max=int(coded.truth.lengths.max()),
+        ),
+        rows=tuple(map(corpus.entry, joined)),
+        canaries=_canaries(corpus, folder, coded),
+        quality={"relative_error": 0.0, "cosine": 1.0, "largest": 0.0},
+        files=corpus.entry(folder / file_list.NAME),
     )
-    files.write_json(folder / "memory.json", card.to_json())
-    return files.entry_of(root, folder / "memory.json")
+    return card.version, corpus.write_card(components.MEMORY, card)
 
 
-def _canaries(root: Path, folder: Path, coded: Coded) -> canaries.CanaryCard:
+def _fingerprint(codec: str) -> str:
+    """By which a codec's version is named."""
+    return hashlib.sha256(codec.encode()).hexdigest()
+
+
+def version_folder(codec: str) -> str:
+    """Of a codec's version, below the corpus."""
+    return components.MEMORY.folder(_fingerprint(codec))
+
+
+def _canaries(corpus: CorpusFolder, folder: Path, coded: Coded) -> canaries.CanaryCard:
     ids = canaries.choose(coded.truth.passages)
     path = folder / canaries.FILE
     canaries.write(path, coded.values(np.array(ids)))
@@ -155,7 +179,7 @@ def _canaries(root: Path, folder: Path, coded: Coded) -> canaries.CanaryCard:
         passage_ids=tuple(ids),
         tokens=tokens,
         dtype=coded.codec.dtype.name,
-        file=files.entry_of(root, path),
+        file=corpus.entry(path),
     )
 
 
@@ -166,25 +190,34 @@ def write_corpus(root: Path, truth: Truth, wanted: Iterable[Coded]) -> None:
     passage_table.write_part(part, passage_table.SCHEMA, _passages(truth.passages))
     quarantine = part.with_name("quarantine.jsonl")
     quarantine.touch()
-    table = passage_table.Part(file=files.entry_of(root, part), first_passage_id=0, rows=truth.passages)
-    card = manifest.PassagesCard(
+    corpus = CorpusFolder(root)
+    table = passage_table.Part(file=corpus.entry(part), first_passage_id=0, rows=truth.passages)
+    card = PassagesCard(
         passages=truth.passages,
         words=truth.passages,
         splitter={},
         counts={},
         parts=(table,),
-        quarantine=files.entry_of(root, quarantine),
+        quarantine=corpus.entry(quarantine),
     )
-    files.write_json(root / manifest.PASSAGES_CARD, card.to_json())
-    manifest.Manifest(
-        settings={},
-        sources=(),
-        passages=files.entry_of(root, root / manifest.PASSAGES_CARD),
-        vectors={},
-        indexes={},
-        memory={coded.codec.name: write_version(root, coded) for coded in wanted},
-        aliases={manifest.CURRENT: BASE_CODEC},
-    ).write(root)
+    versions = {coded.codec.name: write_version(corpus, coded) for coded in wanted}
+    corpus.write_manifest(
+        manifest.Manifest(
+            settings={},
+            sources=(),
+            cards={
+                components.PASSAGES.noun: {"": corpus.write_card(components.PASSAGES, card)},
+                components.VECTORS.noun: {},
+                components.INDEX.noun: {},
+                components.MEMORY.noun: dict(versions.values()),
+            },
+            # A version is asked for by the name of its codec.
+            aliases={
+                manifest.CURRENT: versions[BASE_CODEC][0],
+                **{codec: version for codec, (version, _) in versions.items()},
+            },
+        )
+    )
 
 
 def _passages(count: int) -> Iterator[pa.RecordBatch]:
@@ -215,7 +248,7 @@ class Memcorpus(Contender):
         self.checked = {"always": "passages", "once": "passages, once", "never": "nothing"}[check]
         self.dtype = self._reader.dtype
         self.comparable = not coded.random
-        self.paths = (corpus.root / manifest.memory_folder(coded.codec.name),)
+        self.paths = (corpus.root / version_folder(coded.codec.name),)
         self.row_bytes = coded.layout.row_bytes
 
     @property
@@ -241,6 +274,6 @@ def checks(codec: str) -> tuple[str, ...]:
 def contenders(root: Path, coded: Mapping[str, Coded]) -> Iterator[Memcorpus]:
     """Every codec in the corpus, in every way that `checks` names."""
     corpus = open_corpus(root)
-    for name in corpus.manifest.memory:
+    for name, of_codec in coded.items():
         for check in checks(name):
-            yield Memcorpus(corpus, coded[name], check)
+            yield Memcorpus(corpus, of_codec, check)

@@ -42,6 +42,7 @@ from pipeline.jobs import build
 from pipeline.readers.training import run
 from retrieval import open_corpus
 from retrieval.corpus import Corpus
+from storage.folder import CorpusFolder
 
 Values = npt.NDArray[np.floating[Any]]
 
@@ -267,7 +268,7 @@ def reading_corpus(work: Path, gtr: Path, recipe: Recipe, *, seed: int = 0) -> C
         memory=MemorySpec(live_proportion=Fraction(LIVE), max_tokens=MAX_TOKENS),
         passage_words=PASSAGE_WORDS,
     )
-    build.build(settings, work / "corpus")
+    build.build(settings, CorpusFolder(work / "corpus"))
     return open_corpus(work / "corpus", retriever=str(gtr))
 
 

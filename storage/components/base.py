@@ -40,7 +40,7 @@ class Card(Protocol):
         """Read strictly; `where` names the file in errors.
 
         Raises:
-            CorpusError: a field is missing, of another type, out of range, or unknown.
+            CorpusError: a field is missing, of another type, or out of range.
         """
 
     @property

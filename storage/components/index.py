@@ -46,7 +46,7 @@ class IndexCard:
     def from_json(cls, value: Any, where: str) -> IndexCard:
         fields = Fields(value, where)
         parameters = fields.nested("parameters")
-        card = cls(
+        return cls(
             fingerprint=fields.hexadecimal("fingerprint", DIGEST),
             kind=fields.text("kind"),
             parameters={name: parameters.integer(name) for name in ("lists", "probes")},
@@ -56,9 +56,6 @@ class IndexCard:
             recall_queries=fields.integer("recall_queries"),
             file=FileEntry.from_json(fields.object("file")),
         )
-        parameters.done()
-        fields.done()
-        return card
 
     @property
     def name(self) -> str:

@@ -40,9 +40,7 @@ class MemoryCounts:
 
     @classmethod
     def from_json(cls, fields: Fields) -> MemoryCounts:
-        counts = cls(**{name: fields.integer(name) for name in cls.__slots__})
-        fields.done()
-        return counts
+        return cls(**{name: fields.integer(name) for name in cls.__slots__})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,8 +109,6 @@ class MemoryCard:
             },
             files=FileEntry.from_json(fields.object("files")),
         )
-        quality.done()
-        fields.done()
         if version_name(card.fingerprint) != card.version:
             raise errors.CorpusError(
                 f"{where}: version {card.version} is not how fingerprint {card.fingerprint} begins"

@@ -45,7 +45,7 @@ class PassagesCard:
     @classmethod
     def from_json(cls, value: Any, where: str) -> PassagesCard:
         fields = Fields(value, where)
-        card = cls(
+        return cls(
             passages=fields.integer("passages"),
             words=fields.integer("words"),
             splitter=fields.object("splitter"),
@@ -53,8 +53,6 @@ class PassagesCard:
             parts=fields.each("parts", Part.from_json),
             quarantine=FileEntry.from_json(fields.object("quarantine")),
         )
-        fields.done()
-        return card
 
     @property
     def name(self) -> str:

@@ -41,15 +41,13 @@ class VectorsCard:
     @classmethod
     def from_json(cls, value: Any, where: str) -> VectorsCard:
         fields = Fields(value, where)
-        card = cls(
+        return cls(
             fingerprint=fields.hexadecimal("fingerprint", DIGEST),
             encoder_fingerprint=fields.hexadecimal("encoder_fingerprint", DIGEST),
             encoder=fields.object("encoder"),
             layout=VectorLayout.from_json(fields.object("layout"), f"{where}: layout"),
             files=FileEntry.from_json(fields.object("files")),
         )
-        fields.done()
-        return card
 
     @property
     def name(self) -> str:

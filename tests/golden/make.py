@@ -16,12 +16,11 @@ import numpy as np
 from encoders.memory_spec import MemorySpec
 from examples.miniwiki.export import write_dump
 from pipeline.components.settings import BuildSettings
-from pipeline.jobs import reencode
-from pipeline.jobs.build import build
 from pipeline.jobs.reencode import ReencodeSettings
 from retrieval import Corpus, open_corpus
 from storage import manifest
-from tests import small_models
+from tests import jobs, small_models
+from tests.jobs import build
 
 FOLDER = Path(__file__).parent
 CODECS = ("int8", "turbo4", "pq4x4")
@@ -31,7 +30,7 @@ def expectations(corpus: Corpus) -> dict[str, object]:
     """What a reader must find, as digests and plain numbers."""
     everything = list(range(len(corpus)))
     memory = {}
-    for name in corpus.manifest.memory:
+    for name in corpus.manifest.versions:
         reader = corpus.memory(name)
         fetched = reader.fetch(everything)
         raw = reader.fetch(everything, decode=False)
@@ -72,9 +71,9 @@ def main() -> None:
             shard_passages=64,
             split_bytes=5_000,
         )
-        root = build(settings, folder / "corpus").root
+        root = build(settings, folder / "corpus").corpus.root
         for codec in CODECS:
-            reencode.reencode(root, ReencodeSettings(origin="current", codec=codec, name=codec))
+            jobs.reencode(root, ReencodeSettings(origin="current", codec=codec, name=codec))
         shutil.copytree(root, out)
     expected = expectations(open_corpus(out))
     (FOLDER / f"format-{manifest.FORMAT}.json").write_text(json.dumps(expected, indent=1) + "\n")

@@ -1,0 +1,66 @@
+"""Jobs on a corpus as commands run them: each opens the folder anew, and knows nothing of the one before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.accounts import facts
+from pipeline.components.settings import BuildSettings
+from pipeline.jobs import build as build_module
+from pipeline.jobs import reencode as reencode_module
+from pipeline.jobs import repair as repair_module
+from pipeline.jobs import versions
+from pipeline.jobs.job import Outcome
+from pipeline.jobs.reencode import ReencodeSettings
+from storage import verify as verify_module
+from storage.folder import CorpusFolder
+from storage.manifest import Manifest
+
+
+def build(settings: BuildSettings, out: Path, **arguments: Any) -> Outcome:
+    return build_module.build(settings, CorpusFolder(out), **arguments)
+
+
+def reencode(root: Path, settings: ReencodeSettings, **arguments: Any) -> tuple[Outcome, str]:
+    return reencode_module.reencode(CorpusFolder(root), settings, **arguments)
+
+
+def repair(root: Path, **arguments: Any) -> repair_module.Repaired:
+    return repair_module.repair(CorpusFolder(root), **arguments)
+
+
+def verify(root: Path, **arguments: Any) -> verify_module.Verification:
+    return verify_module.verify_corpus(CorpusFolder(root), **arguments)
+
+
+def use(root: Path, version: str | None, **arguments: Any) -> str:
+    return versions.use(CorpusFolder(root), version, **arguments)
+
+
+def forget(root: Path, alias: str) -> None:
+    versions.forget(CorpusFolder(root), alias)
+
+
+def diff(root: Path, first: str, second: str, **arguments: Any) -> dict[str, Any]:
+    return versions.diff(CorpusFolder(root), first, second, **arguments)
+
+
+def garbage(root: Path, **arguments: Any) -> list[versions.Garbage]:
+    return versions.garbage(CorpusFolder(root), **arguments)
+
+
+def collect(root: Path, **arguments: Any) -> list[versions.Garbage]:
+    return versions.collect(CorpusFolder(root), **arguments)
+
+
+def load_encoder(root: Path, name: str | None, version: str | None) -> Any:
+    return versions.load_encoder(CorpusFolder(root), name, version)
+
+
+def listed(root: Path) -> list[dict[str, Any]]:
+    return facts.versions(facts.read(CorpusFolder(root)))
+
+
+def manifest(root: Path) -> Manifest:
+    return CorpusFolder(root).manifest
