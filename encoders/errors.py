@@ -9,3 +9,15 @@ from __future__ import annotations
 
 class EncoderError(ValueError):
     """A setting, a model or a text that cannot be used: the thing, its value, the rule, the remedy."""
+
+
+class UnstorableError(EncoderError, OverflowError):
+    """A number that the type it is to be stored in cannot hold, or one that is not finite."""
+
+
+class DivergedError(FloatingPointError):
+    """A loss or a gradient that is not finite: training failed, and has nothing to go on with."""
+
+
+class DeviceMemoryError(MemoryError):
+    """The device has too little memory for a batch of one row. No refusal: another machine may have it."""

@@ -11,7 +11,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
 
 from encoders import model_folder
 from encoders.memory_spec import MemorySpec
@@ -19,6 +22,10 @@ from encoders.t5_config import T5Config
 
 # Raise when the encoder's own arithmetic changes by more than rounding.
 ARITHMETIC = 1
+# The bits of the exponent of each type of weights.
+_EXPONENTS: Final[Mapping[str, tuple[str, int]]] = MappingProxyType(
+    {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,9 @@ def digest_tensors(tensors: Mapping[str, model_folder.Tensor]) -> str:
     """SHA-256 over name, dtype, shape and bytes of each tensor, sorted by name.
 
     Independent of the files they are spread over, and of their names there.
+
+    Raises:
+        ModelFolderError: as `require_finite`, on the way.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -95,8 +105,32 @@ def digest_tensors(tensors: Mapping[str, model_folder.Tensor]) -> str:
         head = json.dumps([name, tensor.dtype, list(tensor.shape)], separators=(",", ":"))
         digest.update(head.encode("ascii") + b"\n")
         for chunk in tensor.chunks():
+            _require_finite(tensor, chunk)
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def require_finite(tensors: Mapping[str, model_folder.Tensor]) -> None:
+    """Refuse weights of which nothing but NaN could come.
+
+    Raises:
+        ModelFolderError: a tensor has a value that is not finite.
+    """
+    for tensor in tensors.values():
+        for chunk in tensor.chunks():
+            _require_finite(tensor, chunk)
+
+
+def _require_finite(tensor: model_folder.Tensor, chunk: bytes) -> None:
+    """The bits of the exponent are all set in NaN and infinity alone."""
+    if tensor.dtype not in _EXPONENTS:
+        return
+    kind, exponent = _EXPONENTS[tensor.dtype]
+    if ((np.frombuffer(chunk, kind) & exponent) == exponent).any():
+        raise model_folder.ModelFolderError(
+            f"{tensor.path}: {tensor.name} has values that are NaN or infinite, wanted finite weights; were "
+            "they saved whole, or did their training diverge?"
+        )
 
 
 def digest_file(path: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from encoders import batching, model_folder, weights
+from encoders import batching, errors, model_folder, weights
 from encoders.model_folder import ModelFolderError
 from encoders.t5_config import T5Config
 from encoders.tokenizing import Tokenizer
@@ -34,7 +34,7 @@ def unfit(description: Description) -> str | None:
     modules: Sequence[Mapping[str, Any]] = description["modules"]
     try:
         T5Config.from_hugging_face(modules[0]["config"]["config.json"])
-    except ValueError as error:
+    except errors.EncoderError as error:
         return str(error)
     if modules[0]["config"]["sentence_bert_config.json"].get("do_lower_case"):
         return "it lowers the case of texts"

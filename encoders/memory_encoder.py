@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from encoders import batching, compiling, fingerprint, model_folder, weights
+from encoders import batching, compiling, errors, fingerprint, model_folder, weights
 from encoders.fingerprint import Fingerprint
 from encoders.memory_spec import MemorySpec
 from encoders.model_folder import ModelFolderError
@@ -53,10 +53,6 @@ class Spent:
     compiled: int
     loaded: int
     halved: int
-
-
-class DeviceMemoryError(MemoryError):
-    """The device has too little memory for a batch of one row."""
 
 
 class MemoryEncoder:
@@ -188,8 +184,8 @@ class MemoryEncoder:
 
         Raises:
             ValueError: `out` has another shape or dtype, or an id is not in the vocabulary.
-            OverflowError: a value is beyond `out`'s dtype or the coder (trained T5s have values that float16
-                cannot hold), or not finite. What was written by then is to be discarded.
+            UnstorableError: a value is beyond `out`'s dtype or the coder (trained T5s have values that
+                float16 cannot hold), or not finite. What was written by then is to be discarded.
             DeviceMemoryError: one row is too much for the device.
         """
         self._check(tokens, out, coder)
@@ -248,7 +244,7 @@ class MemoryEncoder:
         elif self._ahead:
             self._ahead = 0
         else:
-            raise DeviceMemoryError(
+            raise errors.DeviceMemoryError(
                 f"the device has too little memory for one row of {batch.length:,} tokens of this encoder; "
                 "take a larger one, or end what else uses it"
             ) from error
@@ -297,7 +293,7 @@ class MemoryEncoder:
         for row, passage in enumerate(batch.passages):
             # Written so that NaN fails too.
             if not peaks[row] <= largest:
-                raise OverflowError(
+                raise errors.UnstorableError(
                     f"passage {passage} has a memory value of magnitude {peaks[row]:.6g}, "
                     f"{name} holds up to {largest:.6g}; "
                     + ("store bfloat16 or float32" if np.isfinite(peaks[row]) else "are the weights whole?")

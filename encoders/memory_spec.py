@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from encoders import batching, errors
-from encoders.t5_config import COMPUTE_DTYPES, parse_live_proportion
+from encoders.t5_config import COMPUTE_DTYPES, parse_live_proportion, require_whole
 from encoders.template import MEMORY_TEMPLATE, PassageTemplate
 
 # α of LUMEN and GLIMMER where none is named (PAPERS: The reader family).
@@ -76,11 +76,8 @@ class MemorySpec:
             raise errors.EncoderError(
                 f"unknown compute dtype {self.compute_dtype!r}; known are {', '.join(COMPUTE_DTYPES)}"
             )
-        for name, least in (("token_budget", 1), ("max_tokens", LEAST_TOKENS)):
-            if getattr(self, name) < least:
-                raise errors.EncoderError(
-                    f"{name.replace('_', ' ')} is {getattr(self, name)}, wanted {least} or more"
-                )
+        require_whole("token budget", self.token_budget, 1)
+        require_whole("max tokens", self.max_tokens, LEAST_TOKENS)
         PassageTemplate(self.template)
 
     def to_json(self) -> dict[str, Any]:

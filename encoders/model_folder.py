@@ -18,6 +18,8 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from encoders import errors
+
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 TOKENIZER_FILES = (
@@ -45,7 +47,7 @@ _DTYPES: Mapping[str, np.dtype[Any]] = {
 _MAX_HEADER_BYTES = 100_000_000  # the safetensors library's own limit
 
 
-class ModelFolderError(ValueError):
+class ModelFolderError(errors.EncoderError):
     """A model folder that cannot be used. One line: thing, value, rule, remedy."""
 
 

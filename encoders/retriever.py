@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from encoders import fingerprint, gtr, model_folder
+from encoders import errors, fingerprint, gtr, model_folder
 from encoders.fingerprint import Fingerprint
 from encoders.model_folder import ModelFolderError
 from encoders.quiet import quiet
@@ -105,7 +105,7 @@ class Retriever:
             raise ValueError(f"batch_size is {batch_size}, wanted a positive number")
         chosen = backend or _default_backend(print_of.description)
         if chosen not in BACKENDS:
-            raise ValueError(f"backend is {backend!r}, wanted one of {', '.join(BACKENDS)}")
+            raise errors.EncoderError(f"backend is {backend!r}, wanted one of {', '.join(BACKENDS)}")
         tower: _Tower
         if chosen == JAX:
             tower = gtr.Tower(folder, print_of.description, max_tokens=max_tokens, devices=device)
@@ -135,7 +135,7 @@ class Retriever:
 
         Raises:
             ValueError: dtype is none of these.
-            OverflowError: a vector is not finite in dtype.
+            UnstorableError: a vector is not finite in dtype.
         """
         kind = np.dtype(dtype)
         if kind.name not in VECTOR_DTYPES:
@@ -146,7 +146,7 @@ class Retriever:
                 vectors[rows] = batch
             whole = np.isfinite(vectors[rows]).all(axis=1)
             if not whole.all():
-                raise OverflowError(
+                raise errors.UnstorableError(
                     f"text {rows[int(np.argmin(whole))]} has a vector that {kind} cannot hold; "
                     "take float32, and check that the weights are whole"
                 )
@@ -237,7 +237,7 @@ def retriever_config(name_or_folder: str | Path) -> T5Config:
     described = _examine(name_or_folder, MAX_TOKENS)[-1].description["modules"][0]
     try:
         return T5Config.from_hugging_face(described["config"]["config.json"])
-    except ValueError as error:
+    except errors.EncoderError as error:
         raise ModelFolderError(f"{name_or_folder}: {error}") from error
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from encoders import weights
+from encoders import errors, weights
 from encoders.t5_config import T5Config
 
 DATA: Final = "data"
@@ -158,7 +158,7 @@ def named(name: str) -> list[jax.Device]:
             ("gpu:1"), counted among those that this process sees.
 
     Raises:
-        ValueError: there is none of this name.
+        EncoderError: there is none of this name.
     """
     if name == ALL:
         return list(jax.local_devices())
@@ -168,7 +168,7 @@ def named(name: str) -> list[jax.Device]:
         return [found[int(number)]] if number else found
     except (RuntimeError, ValueError, IndexError) as error:
         seen = ", ".join(f"{device.platform}:{at}" for at, device in enumerate(jax.local_devices()))
-        raise ValueError(f"there is no device {name!r} here; jax sees {seen}") from error
+        raise errors.EncoderError(f"there is no device {name!r} here; jax sees {seen}") from error
 
 
 def mesh_for(
@@ -188,7 +188,7 @@ def mesh_for(
             the weights, 1 where a device does not tell how much it has (CPUs).
 
     Raises:
-        ValueError: the heads, d_ff or the devices cannot be divided by model_parallel, or no number will do.
+        EncoderError: model_parallel does not divide the heads, d_ff and the devices, or no number will do.
     """
     given = list(jax.local_devices() if devices is None else devices)
     if not given:
@@ -196,7 +196,7 @@ def mesh_for(
     if model_parallel is None:
         model_parallel = _least_that_fits(config, layers, compute_dtype, given)
     if model_parallel < 1 or not _divides(model_parallel, config, len(given)):
-        raise ValueError(
+        raise errors.EncoderError(
             f"model_parallel is {model_parallel}, wanted a divisor of {config.heads} heads, of d_ff "
             f"{config.d_ff:,} and of {len(given)} devices"
         )
@@ -214,7 +214,7 @@ def _least_that_fits(config: T5Config, layers: int, compute_dtype: str, devices:
         needed = weight_bytes(config, layers, compute_dtype, model_parallel=count)
         if needed <= WEIGHTS_SHARE * memory:
             return count
-    raise ValueError(
+    raise errors.EncoderError(
         f"the weights take {needed / 2**30:.1f} GiB on each of {counts[-1]} devices, wanted at most "
         f"{WEIGHTS_SHARE:.0%} of their {memory / 2**30:.1f} GiB; take more devices, or bfloat16"
     )

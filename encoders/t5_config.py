@@ -133,6 +133,14 @@ def require_compute_dtype(compute_dtype: str) -> None:
         raise ValueError(f"compute_dtype is {compute_dtype!r}, wanted one of {', '.join(COMPUTE_DTYPES)}")
 
 
+def require_whole(name: str, value: object, least: int) -> None:
+    """Raises:
+    EncoderError: it is no whole number, or less than `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise errors.EncoderError(f"{name} is {value!r}, wanted {least} or more")
+
+
 def _require_positive_int(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise errors.EncoderError(f"{name} is {value!r}, wanted a positive integer")

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from encoders import model_folder
+from encoders import errors, model_folder
 from encoders.model_folder import ModelFolderError
 from encoders.t5_config import T5Config
 
@@ -36,7 +36,7 @@ def read_config(folder: Path) -> T5Config:
     raw = model_folder.read_json(folder / "config.json")
     try:
         return T5Config.from_hugging_face(raw)
-    except ValueError as error:
+    except errors.EncoderError as error:
         raise ModelFolderError(f"{folder / 'config.json'}: {error}") from error
 
 

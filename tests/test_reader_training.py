@@ -223,7 +223,7 @@ def test_a_loss_that_is_not_finite_changes_nothing(t5_folder: Path) -> None:
     reader.decoder.head[...] *= np.inf
     trainer = Trainer(reader, settings(selected=None))
     before = weights_of(trainer.reader)
-    with pytest.raises(FloatingPointError, match="at step 0; take a smaller learning rate"):
+    with pytest.raises(FloatingPointError, match=r"at step 0; are the weights whole\?"):
         trainer.step(examples())
     after = weights_of(trainer.reader)
     assert all(np.array_equal(before[name], after[name], equal_nan=True) for name in before)

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any, Final
 
+from encoders import errors
 from encoders.memory_spec import LIVE_PROPORTION
-from encoders.t5_config import T5Config, memory_layers, parse_live_proportion
+from encoders.t5_config import T5Config, memory_layers, parse_live_proportion, require_whole
 
 FID, MEMORY_FID, LUMEN, GLIMMER = "fid", "memory-fid", "lumen", "glimmer"
 SYSTEMS: Final = (FID, MEMORY_FID, LUMEN, GLIMMER)
@@ -42,7 +43,7 @@ class ReaderConfig:
         question_tokens: questions are cut to this, EOS included.
 
     Raises:
-        ValueError: α·L or β·α·L is no whole number of layers, or another value is out of range.
+        EncoderError: α·L or β·α·L is no whole number of layers, or another value is out of range.
 
     Source: GLIMMER (de Jong et al. 2023), sections 2 and 3; LUMEN (de Jong et al. 2023), section 3.
     """
@@ -56,28 +57,27 @@ class ReaderConfig:
     question_tokens: int = QUESTION_TOKENS
 
     def __post_init__(self) -> None:
-        if self.decoder_layers < 1:
-            raise ValueError(f"decoder_layers is {self.decoder_layers}, wanted 1 or more")
-        if self.question_tokens < 2:
-            raise ValueError(f"question_tokens is {self.question_tokens}, wanted 2 or more: a token and EOS")
+        require_whole("decoder_layers", self.decoder_layers, 1)
+        # A token and EOS.
+        require_whole("question_tokens", self.question_tokens, 2)
         if self.question_encoder not in QUESTION_ENCODERS:
-            raise ValueError(
+            raise errors.EncoderError(
                 f"question_encoder is {self.question_encoder!r}, wanted {' or '.join(QUESTION_ENCODERS)}"
             )
         if self.pooling not in POOLINGS:
-            raise ValueError(f"pooling is {self.pooling!r}, wanted {' or '.join(POOLINGS)}")
+            raise errors.EncoderError(f"pooling is {self.pooling!r}, wanted {' or '.join(POOLINGS)}")
         if self.rerank_proportion is not None:
             if not 0 <= self.rerank_proportion <= 1:
-                raise ValueError(f"rerank proportion {self.rerank_proportion} is not in 0..1")
+                raise errors.EncoderError(f"rerank proportion {self.rerank_proportion} is not in 0..1")
             scored = self.rerank_proportion * self.live_layers
             if scored.denominator != 1:
-                raise ValueError(
+                raise errors.EncoderError(
                     f"rerank proportion {self.rerank_proportion} of {self.live_layers} live layers is "
                     f"{scored} layers, wanted a whole number; such as "
                     + " or ".join(str(Fraction(n, self.live_layers)) for n in range(self.live_layers + 1))
                 )
         if self.question_encoder == SEPARATE and not self.memory_layers:
-            raise ValueError("α = 1 leaves no layers to a separate question encoder; wanted shared")
+            raise errors.EncoderError("α = 1 leaves no layers to a separate question encoder; wanted shared")
 
     @property
     def memory_layers(self) -> int:
@@ -118,7 +118,7 @@ class ReaderConfig:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> ReaderConfig:
         """Raises:
-        ValueError: a field is missing, unknown, or out of range.
+        EncoderError: a field is missing, unknown, or out of range.
         """
         values = dict(raw)
         system = values.pop("system", None)
@@ -129,9 +129,11 @@ class ReaderConfig:
                 values["rerank_proportion"] = parse_live_proportion(values["rerank_proportion"])
             config = cls(**values)
         except (KeyError, TypeError) as error:
-            raise ValueError(f"no reader's settings: {error}") from error
+            raise errors.EncoderError(f"no reader's settings: {error}") from error
         if system != config.system:
-            raise ValueError(f"system is {system!r}, the settings beside it are those of {config.system!r}")
+            raise errors.EncoderError(
+                f"system is {system!r}, the settings beside it are those of {config.system!r}"
+            )
         return config
 
 
@@ -155,19 +157,21 @@ def preset(
         pooling: of GLIMMER's score.
 
     Raises:
-        ValueError: an unknown system, or a proportion that the system has not.
+        EncoderError: an unknown system, or a proportion that the system has not.
 
     Source: PAPERS: The reader family.
     """
     if system not in SYSTEMS:
-        raise ValueError(f"system is {system!r}, wanted one of {', '.join(SYSTEMS)}")
+        raise errors.EncoderError(f"system is {system!r}, wanted one of {', '.join(SYSTEMS)}")
     if system in (FID, MEMORY_FID):
         fixed = Fraction(1 if system == FID else 0)
         if live_proportion not in (None, fixed):
-            raise ValueError(f"{system} has α = {fixed}, not {live_proportion}; wanted lumen or glimmer")
+            raise errors.EncoderError(
+                f"{system} has α = {fixed}, not {live_proportion}; wanted lumen or glimmer"
+            )
         live_proportion = fixed
     if system != GLIMMER and rerank_proportion is not None:
-        raise ValueError(f"{system} scores no passages and has no β; wanted glimmer")
+        raise errors.EncoderError(f"{system} scores no passages and has no β; wanted glimmer")
     alpha = LIVE_PROPORTION if live_proportion is None else live_proportion
     if system == GLIMMER and rerank_proportion is None:
         rerank_proportion = Fraction(1, 4)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from encoders import memory_encoder, model_folder, weights
+from encoders import errors, memory_encoder, model_folder, weights
 from encoders.fingerprint import Fingerprint
 from encoders.memory_spec import MAX_TOKENS, MemorySpec
 from encoders.model_folder import ModelFolderError
@@ -33,7 +33,7 @@ from encoders.reader.names import (
     SCORE_WEIGHT,
     extra_shapes,
 )
-from encoders.t5_config import T5Config
+from encoders.t5_config import T5Config, require_whole
 from encoders.template import MEMORY_TEMPLATE, PassageTemplate
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ReaderSettings:
         retrieved, selected: k, and m that it reads with; selected is None without a score.
 
     Raises:
-        ValueError: one is out of range.
+        EncoderError: one is out of range.
     """
 
     config: ReaderConfig
@@ -75,15 +75,16 @@ class ReaderSettings:
     def __post_init__(self) -> None:
         _ = self.memory
         for name, least in (("answer_tokens", 2), ("retrieved", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}, wanted {least} or more")
-        if self.config.reranks and not (self.selected and 1 <= self.selected <= self.retrieved):
-            raise ValueError(
+            require_whole(name, getattr(self, name), least)
+        if self.selected is not None:
+            require_whole("selected", self.selected, 1)
+        if self.config.reranks and not (self.selected and self.selected <= self.retrieved):
+            raise errors.EncoderError(
                 f"{self.selected} passages selected of {self.retrieved} retrieved: wanted 1 or more, and no "
                 "more than are retrieved"
             )
         if not self.config.reranks and self.selected is not None:
-            raise ValueError(f"{self.config.system} scores no passages and selects none")
+            raise errors.EncoderError(f"{self.config.system} scores no passages and selects none")
         PassageTemplate(self.question_template)
 
     @property
@@ -109,15 +110,15 @@ class ReaderSettings:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> ReaderSettings:
         """Raises:
-        ValueError: a field is missing, unknown, or out of range.
+        EncoderError: a field is missing, unknown, or out of range.
         """
         values = dict(raw)
         if values.pop("format", None) != FORMAT:
-            raise ValueError(f"format is {raw.get('format')!r}, wanted {FORMAT}")
+            raise errors.EncoderError(f"format is {raw.get('format')!r}, wanted {FORMAT}")
         try:
             return cls(config=ReaderConfig.from_json(values.pop("reader")), **values)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"no reader's settings: {error}") from error
+            raise errors.EncoderError(f"no reader's settings: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +148,7 @@ def open_reader(name_or_folder: str | Path) -> ReaderFolder:
         )
     try:
         settings = ReaderSettings.from_json(model_folder.read_json(path / SETTINGS))
-    except ValueError as error:
+    except errors.EncoderError as error:
         raise ModelFolderError(f"{path / SETTINGS}: {error}") from error
     config = settings.config
     found = _t5_tensors(path, config)
@@ -260,18 +261,22 @@ def _t5_tensors(path: Path, config: ReaderConfig) -> dict[str, Callable[[], np.n
     stored = model_folder.find_tensors(path)
     found = {name: tensor.read for name, tensor in encoder.items()}
     for name, wanted in weights.decoder_shapes(shape, layers).items():
-        if name == weights.HEAD:
-            head = stored.get(name, encoder[weights.EMBEDDING])
-            found[name] = _scaled(head) if _scales_outputs(path) else head.read
-            continue
-        if name not in stored or stored[name].shape != wanted:
-            there = f"shape {list(stored[name].shape)}" if name in stored else "none"
+        tied = name == weights.HEAD and _ties_head(path)
+        tensor = stored.get(name, encoder[weights.EMBEDDING] if tied else None)
+        if tensor is None or tensor.shape != wanted:
+            there = "is missing" if tensor is None else f"has shape {list(tensor.shape)}"
             raise ModelFolderError(
-                f"{path}: {name} has {there}, wanted {list(wanted)} as config.json says; a reader needs "
-                "a T5 with its decoder (T5ForConditionalGeneration)"
+                f"{path}: {name} {there}, wanted {list(wanted)} as config.json says; a reader needs a T5 "
+                "with its decoder and its head (T5ForConditionalGeneration)"
             )
-        found[name] = stored[name].read
+        scaled = name == weights.HEAD and _scales_outputs(path)
+        found[name] = _scaled(tensor) if scaled else tensor.read
     return found
+
+
+def _ties_head(path: Path) -> bool:
+    """Whether this T5 may have its embedding for a head: as transformers, where config.json is mute."""
+    return bool(model_folder.read_json(path / "config.json").get("tie_word_embeddings", True))
 
 
 def _scales_outputs(path: Path) -> bool:

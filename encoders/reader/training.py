@@ -15,6 +15,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from encoders import errors
 from encoders.reader import losses
 from encoders.reader.dropout import Dropout
 from encoders.reader.examples import Examples
@@ -42,7 +43,7 @@ class TrainingSettings:
         seed: of dropout and of the order of questions.
 
     Raises:
-        ValueError: one is out of range.
+        EncoderError: one is out of range.
 
     Source: PAPERS: Training.
     """
@@ -60,21 +61,21 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         if self.memory_encoder not in MEMORY_ENCODERS:
-            raise ValueError(
+            raise errors.EncoderError(
                 f"memory_encoder is {self.memory_encoder!r}, wanted {' or '.join(MEMORY_ENCODERS)}"
             )
         if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}, wanted a positive number")
+            raise errors.EncoderError(f"learning_rate is {self.learning_rate}, wanted a positive number")
         if self.warmup < 0:
-            raise ValueError(f"warmup is {self.warmup}, wanted 0 or more steps")
+            raise errors.EncoderError(f"warmup is {self.warmup}, wanted 0 or more steps")
         if self.batch < 1 or self.micro_batch < 1 or self.batch % self.micro_batch:
-            raise ValueError(
+            raise errors.EncoderError(
                 f"a batch of {self.batch} is no whole number of micro-batches of {self.micro_batch}"
             )
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}, wanted 0 or more and below 1")
+            raise errors.EncoderError(f"dropout is {self.dropout}, wanted 0 or more and below 1")
         if not self.distillation >= 0 or not self.temperature > 0:
-            raise ValueError(
+            raise errors.EncoderError(
                 f"distillation has weight {self.distillation} and temperature {self.temperature}, wanted a "
                 "weight of 0 or more and a positive temperature"
             )
@@ -99,17 +100,17 @@ class Trainer:
         devices: the batch is split over them; all local ones if not given.
 
     Raises:
-        ValueError: a micro-batch is not divisible by the devices, or m does not go with the reader.
+        EncoderError: a micro-batch is not divisible by the devices, or m does not go with the reader.
     """
 
     def __init__(
         self, reader: Reader, settings: TrainingSettings, *, devices: Sequence[jax.Device] | None = None
     ) -> None:
         if reader.score is None and settings.selected is not None:
-            raise ValueError(f"{settings.selected} passages selected by a reader that scores none")
+            raise errors.EncoderError(f"{settings.selected} passages selected by a reader that scores none")
         devices = list(devices or jax.local_devices())
         if settings.micro_batch % len(devices):
-            raise ValueError(
+            raise errors.EncoderError(
                 f"a micro-batch of {settings.micro_batch} is no multiple of {len(devices)} devices"
             )
         self.settings = settings
@@ -144,7 +145,7 @@ class Trainer:
 
         Raises:
             ValueError: another number of questions.
-            FloatingPointError: the loss is not finite; the state is as before the step.
+            DivergedError: the loss is not finite; the state is as before the step.
         """
         settings = self.settings
         if examples.size != settings.batch:
@@ -169,9 +170,11 @@ class Trainer:
             totals += np.asarray(parts)
         norm = float(self._norm(gradients))
         if not np.isfinite([*totals, norm]).all():
-            raise FloatingPointError(
-                f"the loss is {totals[0]} and its gradient's norm {norm} at step {int(self.state.step)}; "
-                "take a smaller learning rate"
+            step = int(self.state.step)
+            raise errors.DivergedError(
+                f"the loss is {totals[0]} and its gradient's norm {norm} at step {step}; "
+                # Before the first step nothing has learned anything.
+                + ("take a smaller learning rate" if step else "are the weights whole?")
             )
         self.state = self._update(self.state, gradients)
         return {

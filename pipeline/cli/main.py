@@ -10,12 +10,12 @@ import click
 
 from encoders import compiling
 from pipeline.cli import answer, build, check, costs, evaluate, options, read, train, versions
-from pipeline.units import cores, quiet, work
-from storage import errors
+from pipeline.units import cores, failures, quiet
 
 
 def main() -> None:
-    """Run a command; plain errors on one line, status 2 for bad input and 1 for what failed."""
+    """Run a command; plain errors on one line, status 2 for bad input and 1 for what failed; a bug, status 1,
+    with its traceback."""
     quiet.quieten()
     cores.share()
     status = run()
@@ -32,6 +32,7 @@ def run() -> int:
         # Click's own errors (unknown options, missing arguments) end with status 2 as well.
         cli(standalone_mode=False)
     except click.ClickException as e:
+        _trace(e)
         e.show()
         return options.BAD_INPUT
     except (click.Abort, KeyboardInterrupt):
@@ -39,24 +40,24 @@ def run() -> int:
         return 130
     except SystemExit as e:
         return int(e.code or 0)
-    except errors.DamagedError as e:
-        _say(str(e))
-        return options.FAILED
     except BrokenPipeError:
         return options.FAILED
     except Exception as e:
-        if work.is_refusal(e) and not work.is_disk_full(e):
-            _say(str(e))
-            return options.BAD_INPUT
-        if isinstance(e, RuntimeError | OSError):
-            _say(work.message(e))
-            if os.environ.get("MEMCORPUS_DEBUG"):
-                traceback.print_exc()
+        kind = failures.kind(e)
+        if kind == failures.BUG:
+            traceback.print_exception(e)
+            _say(f"unexpected {failures.message(e)}; please report it with the lines above")
             return options.FAILED
-        traceback.print_exception(e)
-        _say(f"unexpected {type(e).__name__}; please report it with the lines above")
-        return options.FAILED
+        _trace(e)
+        _say(failures.message(e))
+        return options.BAD_INPUT if kind == failures.REFUSED else options.FAILED
     return 0
+
+
+def _trace(error: Exception) -> None:
+    """Show where an error of any kind was raised, to who asks for it."""
+    if os.environ.get("MEMCORPUS_DEBUG"):
+        traceback.print_exception(error)
 
 
 def _say(text: str) -> None:

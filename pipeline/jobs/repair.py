@@ -15,7 +15,7 @@ from pipeline.components import index, vectors
 from pipeline.components.base import Remaking
 from pipeline.components.memory import version as memory
 from pipeline.jobs import job
-from pipeline.units import progress, work
+from pipeline.units import failures, progress
 from pipeline.units.stages import Stages
 from storage import components, errors
 from storage.components import Component
@@ -105,6 +105,8 @@ def _remake(remaking: Remaking, damaged: Iterable[FileEntry]) -> None:
             # One kind of damage that cannot be repaired must not keep others from being.
             try:
                 remake(remaking, name, own)
-            except (ValueError, OSError, RuntimeError) as e:
+            except Exception as e:
+                if failures.kind(e) == failures.BUG:
+                    raise
                 for path in own:
-                    remaking.give_up(path, work.message(e))
+                    remaking.give_up(path, failures.message(e))

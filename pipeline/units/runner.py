@@ -23,7 +23,7 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms import environments
 
-from pipeline.units import overlap, work, worker
+from pipeline.units import failures, overlap, work, worker
 from storage import errors
 
 LOCAL_RUNNERS: Final = ("DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
@@ -48,7 +48,7 @@ GROUPS_A_WORKER: Final = 4
 LIKELY_WORKERS: Final = 64
 
 
-class WorkerDied(RuntimeError):
+class WorkerDied(failures.Failed):
     """A worker process ended before the job did: killed, or out of memory."""
 
 

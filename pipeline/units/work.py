@@ -6,7 +6,6 @@ renamed into place whole, their bytes depend on the plan alone, and the receipt 
 
 from __future__ import annotations
 
-import errno
 import functools
 import json
 import threading
@@ -15,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from pipeline.units import failures
 from pipeline.units.meter import Meter, board, worker_name
 from pipeline.units.stage import Stage
-from storage import errors, work_folder
+from storage import work_folder
 from storage.folder import CorpusFolder
 from storage.receipts import Receipt
 from storage.work_folder import WorkFolder
@@ -26,10 +26,6 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 PACKAGES: Final = ("pipeline", "encoders", "storage", "retrieval")
-
-
-class UnitFailed(RuntimeError):
-    """A unit of work failed, in whatever process it ran; the message is that process's own."""
 
 
 class Once(Generic[K, T]):
@@ -120,47 +116,10 @@ def leave_error(job: Job, unit: int, error: Exception) -> None:
 
 def _leave_error(path: Path, error: Exception) -> None:
     try:
-        path.write_text(json.dumps({"kind": _kind(error), "message": message(error)}))
+        path.write_text(json.dumps(failures.to_json(error)))
     except OSError:
         # The disk is full, say: then the runner's own words must do.
         return
-
-
-def is_disk_full(error: Exception) -> bool:
-    """TensorStore says it in words, everything else by number."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
-
-
-def _kind(error: Exception) -> str:
-    if is_disk_full(error):
-        return "failed"
-    if isinstance(error, errors.DamagedError):
-        return "damaged"
-    return "refused" if is_refusal(error) else "failed"
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Was bad input refused by this project's own code? A ValueError out of a library is a fault."""
-    if isinstance(error, errors.CorpusError):
-        return True
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    raised_in = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__", ""))
-    return isinstance(error, ValueError) and raised_in.split(".")[0] in PACKAGES
-
-
-def message(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, UnitFailed):
-        return text
-    if is_disk_full(error):
-        return f"no space left on the disk; what is done is kept: free some and run the same again ({text})"
-    if is_refusal(error) or isinstance(error, OSError | errors.CorpusError):
-        return text
-    return f"{type(error).__name__}: {text}"
 
 
 def first_error(work: WorkFolder, stage: str) -> Exception | None:
@@ -170,9 +129,5 @@ def first_error(work: WorkFolder, stage: str) -> Exception | None:
             left = json.loads(path.read_text())
         except (OSError, ValueError):
             continue
-        if left["kind"] == "refused":
-            return errors.CorpusError(left["message"])
-        if left["kind"] == "damaged":
-            return errors.DamagedError(left["message"])
-        return UnitFailed(f"{stage} {unit}: {left['message']}")
+        return failures.from_json(left, f"{stage} {unit}")
     return None

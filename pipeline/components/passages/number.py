@@ -13,7 +13,7 @@ from typing import Final
 from pipeline.components.passages import read
 from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
-from storage import components, ids, passage_table
+from storage import components, errors, ids, passage_table
 from storage.folder import CorpusFolder
 from storage.receipts import Counts, Receipt
 from storage.work_folder import WorkFolder
@@ -73,7 +73,7 @@ class NumberPassages:
         with meter.time("numbering"):
             rows = passage_table.number_part(source, target, part["first_passage_id"])
         if rows != part["rows"]:
-            raise RuntimeError(f"{source} has {rows} passages, its receipt says {part['rows']}")
+            raise errors.DamagedError(f"{source} has {rows} passages, its receipt says {part['rows']}")
         meter.count("numbered", rows)
         return Receipt(
             unit=unit,

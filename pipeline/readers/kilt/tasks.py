@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from storage import files
+from storage import errors, files
 
 
-class KiltError(ValueError):
+class KiltError(errors.CorpusError):
     """A task or prediction file, or two of them together, that cannot be used; it says where and why."""
 
 

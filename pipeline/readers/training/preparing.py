@@ -44,7 +44,7 @@ class RunSettings:
         gold: train with a passage of the provenance among those retrieved; see `questions.with_gold`.
 
     Raises:
-        ValueError: one is out of range.
+        CorpusError: one is out of range.
     """
 
     corpus: str
@@ -63,15 +63,17 @@ class RunSettings:
     def __post_init__(self) -> None:
         for name in ("steps", "every", "dev_examples"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, wanted 1 or more")
+                raise errors.CorpusError(f"{name} is {getattr(self, name)}, wanted 1 or more")
         for name in (*self.train, *self.dev):
             if not _NAME.fullmatch(name):
-                raise ValueError(f"task {name!r}: wanted a name of letters, digits, and _ . - behind them")
+                raise errors.CorpusError(
+                    f"task {name!r}: wanted a name of letters, digits, and _ . - behind them"
+                )
         if not self.train:
-            raise ValueError("there is nothing to train on; give a task file")
+            raise errors.CorpusError("there is nothing to train on; give a task file")
         _require_selected(self.training.selected, self.reader)
         if self.memory is not None and self.training.memory_encoder != FROZEN:
-            raise ValueError(
+            raise errors.CorpusError(
                 "memory is fetched from a store only under a frozen memory encoder: with a trained one the "
                 "store would be stale after the first step"
             )
@@ -80,7 +82,7 @@ class RunSettings:
 def _require_selected(selected: int | None, reader: ReaderSettings) -> None:
     """Refuse an m of training that the reader cannot select."""
     if (selected is None) != (reader.selected is None) or not 1 <= (selected or 1) <= reader.retrieved:
-        raise ValueError(
+        raise errors.CorpusError(
             f"training selects {selected} passages of {reader.retrieved}: wanted 1 or more and no more than "
             "are retrieved, and None for a reader that scores none"
         )
@@ -127,6 +129,8 @@ def prepare(settings: RunSettings, corpus: Corpus) -> Parts:
     store = None if settings.memory is None else corpus.memory(settings.memory)
     collate = Collator(corpus, settings.reader, opened.path, memory=store)
     extra = opened.path / reader_folder.EXTRA_WEIGHTS
+    if extra.is_file():
+        fingerprint.require_finite(model_folder.find_file_tensors(extra))
     plan = {
         "reader": settings.reader.to_json(),
         "training": asdict(settings.training),

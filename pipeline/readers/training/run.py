@@ -76,7 +76,7 @@ def train(
 
     Raises:
         MismatchError: `out` holds a run with other settings, tasks or weights.
-        FloatingPointError: the loss is not finite.
+        DivergedError: the loss is not finite.
     """
     started = time.monotonic()
     parts = preparing.prepare(settings, corpus)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from pipeline.text.articles import Article, Page
+from storage import errors
 
 _MODULES = {
     "mediawiki": "pipeline.text.sources.mediawiki",
@@ -28,7 +29,7 @@ _MODULES = {
 FORMATS = tuple(_MODULES)
 
 
-class SourceError(ValueError):
+class SourceError(errors.CorpusError):
     """A source that cannot be read as what it was given for; the message says where and why."""
 
 
