@@ -43,6 +43,15 @@ class CorpusFolder:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["root"])  # type: ignore[misc]
 
+    def require_folder(self) -> None:
+        """
+        Raises:
+            CorpusError: a file is where the folder, or one above it, is or would be.
+        """
+        existing = next(path for path in (self.root, *self.root.resolve().parents) if path.exists())
+        if not existing.is_dir():
+            raise errors.CorpusError(f"output {existing} is a file, wanted a folder that is new or empty")
+
     # --- the manifest
 
     def is_finished(self) -> bool:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from retrieval.memory import MemoryReader
 from storage import codec_parameters, codecs, errors, files, memory_store, zarr_arrays
 from storage.canaries import CanaryCard
-from storage.manifest import MemoryCard
+from storage.components import MemoryCard, MemoryCounts
 from storage.memory_files import MemoryFiles
 from storage.memory_store import MemoryLayout
 from storage.shards import ShardGrid
@@ -66,7 +66,9 @@ def reader(folder: Path, layout: MemoryLayout, *, check: str = "once") -> Memory
         encoder={},
         layout=layout,
         codec_parameters=codec_parameters.digests(coder_of(layout).parameters),
-        counts={},
+        counts=MemoryCounts(
+            tokens=1, memory_bytes=1, passages_cut=0, tokens_cut=0, tokens_min=1, tokens_max=1
+        ),
         settings={},
         origin=None,
         rows=(entry, entry),

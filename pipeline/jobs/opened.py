@@ -1,0 +1,108 @@
+"""What a build is made of, opened: sources and models, fingerprinted before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from encoders import fingerprint, memory_spec, model_folder, weights
+from encoders.memory_encoder import memory_fingerprint
+from encoders.retriever import default_backend, retriever_dim, retriever_fingerprint
+from pipeline.components import vectors
+from pipeline.components.memory import encode
+from pipeline.components.settings import BuildSettings
+from pipeline.text import passages, sources
+from storage import errors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """Sources and models of a build.
+
+    Attributes:
+        identity: the plan of the build: what decides it, by which a rerun must agree.
+        stamps: of the sources' files, which tell that one was changed while it was read.
+        dim, width: of the vectors, and of the memory.
+    """
+
+    sources: tuple[sources.Source, ...]
+    retriever: fingerprint.Fingerprint
+    memory_encoder: fingerprint.Fingerprint
+    retriever_model: vectors.RetrieverModel
+    memory_model: encode.MemoryModel
+    dim: int
+    width: int
+    identity: dict[str, Any]
+    stamps: tuple[tuple[int, int], ...]
+
+    @property
+    def paths(self) -> list[str]:
+        """The sources' files."""
+        return [str(file) for source in self.sources for file in source.files]
+
+    def require_unchanged(self) -> None:
+        """Refuse to put sources' digests beside passages of other bytes."""
+        for path, stamp in zip(self.paths, self.stamps, strict=True):
+            if not Path(path).is_file() or _stamp(Path(path)) != stamp:
+                raise errors.MismatchError(
+                    f"source {path} was changed while it was read; build from a copy that stays as it is, "
+                    "in another folder"
+                )
+
+
+def open_inputs(settings: BuildSettings) -> Opened:
+    """Open what a build names.
+
+    Raises:
+        CorpusError: a source or a model that cannot be read, or is none.
+    """
+    opened = tuple(sources.open_source(spec) for spec in settings.sources)
+    stamps = tuple(_stamp(file) for source in opened for file in source.files)
+    encoder = memory_fingerprint(settings.memory_encoder, settings.memory)
+    retriever = retriever_fingerprint(settings.retriever)
+    # Named in the plan, so that an interrupted build goes on with the same.
+    backend = settings.retriever_backend or default_backend(settings.retriever)
+    return Opened(
+        sources=opened,
+        stamps=stamps,
+        retriever=retriever,
+        memory_encoder=encoder,
+        retriever_model=vectors.RetrieverModel(
+            name=settings.retriever,
+            fingerprint=retriever.hex,
+            template=settings.retriever_template,
+            backend=backend,
+            device=settings.device,
+        ),
+        memory_model=encode.MemoryModel(
+            name=settings.memory_encoder,
+            fingerprint=encoder.hex,
+            memory=settings.memory,
+            device=settings.device,
+            model_parallel=settings.model_parallel,
+        ),
+        dim=retriever_dim(settings.retriever),
+        width=weights.read_config(model_folder.resolve(settings.memory_encoder)).d_model,
+        identity={
+            "settings": settings.deciding()
+            | {
+                "splitter": passages.VERSION,
+                "retriever_backend": backend,
+                memory_spec.BATCHING: settings.memory.batching,
+            },
+            "sources": [{"format": s.format, "files": [_described(f) for f in s.files]} for s in opened],
+            "retriever": retriever.description,
+            "memory_encoder": encoder.description,
+        },
+    )
+
+
+def _described(file: Path) -> dict[str, Any]:
+    return {"name": file.name, "bytes": file.stat().st_size, "sha256": fingerprint.digest_file(file)}
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    """Size and time of change, which tell that a file is not the one that was digested."""
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns
