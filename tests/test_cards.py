@@ -1,4 +1,4 @@
-"""Cards and manifest are read strictly: a field of another type, or out of range, is an error that says so."""
+"""Cards and manifest are read strictly: a field of another type, or out of range, is a plain error."""
 
 from __future__ import annotations
 

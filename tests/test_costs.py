@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from retrieval import index
 from storage import codecs, costs, memory_store, vector_array
+from storage.components import memory as memory_component
+from storage.components import vectors as vectors_component
 from storage.memory_store import MemoryLayout
 from storage.shards import ShardGrid
 from storage.vector_array import VectorLayout
@@ -48,10 +50,13 @@ def test_arrays_take_the_bytes_foretold(
         )
         tokens += int(offsets[-1])
     memory_store.join(folder / "memory", memory, lambda: rows)
-    assert costs.vectors_bytes(vectors) == size(folder / "vectors")
+    assert vectors_component.foretold_bytes(vectors) == size(folder / "vectors")
     # Off by how full the last chunk of each shard happens to be, half a chunk at most.
     chunk = memory.chunk_rows * memory.row_bytes + 4
-    assert abs(costs.memory_bytes(memory, tokens) - size(folder / "memory")) <= grid.shards * chunk / 2 + 1
+    assert (
+        abs(memory_component.array_bytes(memory, tokens) - size(folder / "memory"))
+        <= grid.shards * chunk / 2 + 1
+    )
 
 
 def test_xxl_wikipedia_by_hand() -> None:
@@ -68,7 +73,7 @@ def test_xxl_wikipedia_by_hand() -> None:
     by_hand += 281_250 * (304 * 16 + 4)  # the shards' indexes
     # Offsets and checksums, one file each with an index of 16 bytes a shard.
     by_hand += 281_250 * (129 * 4 + 4 + 16) + 4 + 281_250 * (128 * 4 + 4 + 16) + 4
-    assert costs.memory_bytes(memory, tokens) == pytest.approx(by_hand, rel=1e-12)
+    assert memory_component.array_bytes(memory, tokens) == pytest.approx(by_hand, rel=1e-12)
     assert by_hand == pytest.approx(78.30e12, rel=1e-3)
 
 
@@ -76,7 +81,7 @@ def test_xxl_wikipedia_by_hand() -> None:
 def test_bytes_grow_with_the_codec(codec: str) -> None:
     grid = ShardGrid(passages=1000, shard_passages=64)
     memory = MemoryLayout(grid=grid, width=64, max_tokens=304, codec=codecs.by_name(codec))
-    values = costs.memory_bytes(memory, 200_000) / (200_000 * codecs.by_name(codec).token_bytes(64))
+    values = memory_component.array_bytes(memory, 200_000) / (200_000 * codecs.by_name(codec).token_bytes(64))
     assert 1 < values < 1.04
 
 
@@ -87,13 +92,13 @@ def test_the_index_takes_the_bytes_foretold(tmp_path: Path, kind: str, passages:
     made.train(vectors)
     made.add(vectors)
     faiss.write_index(made, str(tmp_path / "index"))
-    plan = index.IndexPlan(kind=kind, lists=0 if kind == "Flat" else 64, probes=16)
+    plan = index.IndexShape(kind=kind, lists=0 if kind == "Flat" else 64, probes=16)
     assert plan.file_bytes(passages, dim) == pytest.approx((tmp_path / "index").stat().st_size, abs=400)
 
 
 def test_a_product_quantized_index_takes_the_bytes_that_one_took() -> None:
     """FAISS wrote 2,390,139 bytes for 30,000 vectors of 128; training one takes too long for a test."""
-    plan = index.IndexPlan(kind="OPQ64,IVF64,PQ64", lists=64, probes=16)
+    plan = index.IndexShape(kind="OPQ64,IVF64,PQ64", lists=64, probes=16)
     assert plan.file_bytes(30_000, 128) == pytest.approx(2_390_139, abs=400)
 
 

@@ -62,7 +62,7 @@ def test_larger_corpora_get_inverted_lists_with_recall_measured(tmp_path: Path) 
 def test_minus_one_never_leaks(tmp_path: Path, kind: str) -> None:
     array, vectors = make(tmp_path / "v", 12000, dim=16)
     path = tmp_path / "index.faiss"
-    index.build(array, index.IndexPlan(kind=kind, lists=64, probes=1), path)
+    index.build(array, index.IndexShape(kind=kind, lists=64, probes=1), path)
     raw = faiss.read_index(str(path))
     assert (raw.search(vectors[:5], 3000)[1] == -1).any()  # FAISS itself runs out of candidates
     ids, _ = index.Index(raw).search(vectors[:5], 3000)

@@ -57,19 +57,19 @@ def two(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def second(two: Path) -> str:
     """The second version's name."""
-    return list(jobs.manifest(two).memory)[1]
+    return jobs.manifest(two).versions[1]
 
 
 @pytest.fixture(scope="module")
 def report(two: Path) -> dict[str, Any]:
-    return corpus_report.corpus_report(two, corpus_report.Options(prices=prices.read()))
+    return report_of(two, corpus_report.Options(prices=prices.read()))
 
 
 def test_the_parts_are_what_du_says_to_the_byte(corpus: Path, two: Path, report: dict[str, Any]) -> None:
     assert report["bytes"] == sum(row["bytes"] for row in report["parts"]) == disk_usage(two)
     assert report["files"] == sum(1 for path in two.rglob("*") if path.is_file())
     assert sum(report["bytes_by_part"].values()) == report["bytes"]
-    one = corpus_report.corpus_report(corpus, corpus_report.Options(prices=prices.read()))
+    one = report_of(corpus, corpus_report.Options(prices=prices.read()))
     assert one["bytes"] == disk_usage(corpus) < report["bytes"]
     # Each row is the files it names.
     for row in report["parts"]:

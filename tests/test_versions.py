@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from encoders import batching
-from pipeline.jobs import reencode as module
-from pipeline.jobs import versions
+from pipeline.jobs import job
 from pipeline.jobs.reencode import ReencodeSettings
 from retrieval import open_corpus
 from storage import components, errors, files, manifest, work_folder
 from storage.folder import CorpusFolder
+from storage.work_folder import WorkFolder
 from tests import jobs, small_models
 from tests.commands import Command
 from tests.jobs import verify as verification
@@ -182,9 +182,7 @@ def test_gc_takes_what_no_name_points_at_and_nobody_reads(two_versions: Path) ->
     jobs.forget(two_versions, "second")
     (item,) = jobs.garbage(two_versions)
     assert (item.kind, item.held) == ("version", True)
-    assert item.bytes == versions.version_bytes(two_versions, reader.card) + (
-        (two_versions / item.path / "memory.json").stat().st_size
-    )
+    assert item.bytes == jobs.listed(two_versions)[1]["bytes"]
     assert jobs.collect(two_versions) == []
     assert len(reader.fetch([3])) == 1
     del reader
@@ -192,7 +190,7 @@ def test_gc_takes_what_no_name_points_at_and_nobody_reads(two_versions: Path) ->
     assert not item.held
     assert jobs.collect(two_versions) == [item]
     assert not (two_versions / item.path).exists()
-    assert list(jobs.manifest(two_versions).memory) == [opened.manifest.version(None)]
+    assert list(jobs.manifest(two_versions).versions) == [opened.manifest.version(None)]
     with pytest.raises(errors.CorpusError, match="open it again"):
         opened.memory("second")
     assert verification(two_versions, full=True).ok
@@ -393,11 +391,11 @@ def test_a_version_whose_job_was_killed_after_its_commit_is_no_unfinished_one(
     class Stop(BaseException):
         pass
 
-    def stopping(root: Path) -> None:
+    def stopping(work: WorkFolder) -> None:
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.commit, "remove_work", stopping)
+        patch.setattr(WorkFolder, "remove", stopping)
         with pytest.raises(Stop):
             reencode(two_versions, origin="current", codec="float32", name="wide")
     # It is there, and only its work/ is left over.
@@ -416,7 +414,7 @@ def test_work_of_a_finished_version_is_in_nobodys_way(
     from tests.jobs import repair
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.commit, "remove_work", lambda root: None)
+        patch.setattr(WorkFolder, "remove", lambda work: None)
         reencode(two_versions, origin="current", codec="float32", name="wide")
     assert (two_versions / "work/plan.json").exists()
     if job == "reencode":
@@ -460,7 +458,7 @@ def test_repair_of_a_recoded_version_and_of_its_origin(two_versions: Path) -> No
 def test_what_repair_cannot_put_in_place_it_says(
     two_versions: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for version in jobs.manifest(two_versions).memory:
+    for version in jobs.manifest(two_versions).versions:
         damage_shard(two_versions, version, 1)
     real = Path.replace
 
@@ -481,7 +479,9 @@ def test_what_killed_writers_leave_is_cleared_away(
 ) -> None:
     settings = ReencodeSettings(memory_encoder=str(other_encoder), codec="float16", name="half")
     stop_in_the_middle(monkeypatch, two_versions, settings)
-    (part, *_) = (two_versions / f"memory/{versions.jobs.unfinished(two_versions)}").glob("values/c/*/0/0")
+    (part, *_) = (two_versions / f"memory/{job.unfinished(CorpusFolder(two_versions))}").glob(
+        "values/c/*/0/0"
+    )
     part.with_name("0.01234567.partial").write_bytes(b"1" * 1000)
     jobs.reencode(two_versions, settings)
     assert verification(two_versions, full=True).strays == []
