@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from pipeline.jobs.reencode import ReencodeSettings
 from pipeline.readers import questions
@@ -23,6 +24,7 @@ from pipeline.readers.kilt.tasks import Output
 from pipeline.readers.training.checkpoints import read_curve
 from retrieval import open_corpus
 from storage import errors
+from tests import small_models
 from tests.commands import Command, refused
 from tests.jobs import reencode
 from tests.small_models import make_t5_folder
@@ -166,6 +168,8 @@ def test_a_run_of_other_settings_is_refused_by_name(
         ({"retrieved": 100_000}, ["100000 passages cannot be retrieved"]),
         ({"selected": 5}, ["5 passages selected of 4"]),
         ({"training_selected": 5}, ["training selects 5 passages of 4"]),
+        ({"training_selected": 0}, ["training selects 0 passages of 4"]),
+        ({"micro_batch": 0}, ["no whole number of micro-batches of 0"]),
         ({"live_proportion": "1/2"}, ["0.5 of 3 layers", "1/3"]),
         ({"rerank_proportion": "1/4"}, ["rerank proportion 1/4", "0 or 1"]),
         ({"system": "fid"}, ["fid scores no passages"]),
@@ -185,6 +189,48 @@ def test_bad_input_creates_nothing(
     words: list[str],
 ) -> None:
     refused(command, arguments(corpus, t5, task, tmp_path / "run", **changes), *words)
+    assert not (tmp_path / "run").exists()
+
+
+HEAD = "lm_head.weight"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        (
+            HEAD,
+            lambda head: head[:32].clone(),
+            [f"{HEAD} has shape [32, 32], wanted [", "as config.json says"],
+        ),
+        (HEAD, lambda head: head[:, :8].clone(), [f"{HEAD} has shape ["]),
+        (HEAD, None, [f"{HEAD} is missing, wanted ["]),
+        ("encoder.block.0.layer.1.DenseReluDense.wo.weight", "nan", ["wo.weight has values that are NaN"]),
+        ("encoder.block.2.layer.1.layer_norm.weight", "inf", ["layer_norm.weight has values that are NaN"]),
+        ("decoder.final_layer_norm.weight", "-inf", ["decoder.final_layer_norm.weight has values"]),
+    ],
+)
+def test_weights_that_cannot_be_trained_create_nothing(
+    command: Command,
+    corpus: Path,
+    t5: Path,
+    task: Path,
+    tmp_path: Path,
+    name: str,
+    change: Any,
+    words: list[str],
+) -> None:
+    model = Path(shutil.copytree(t5, tmp_path / "t5"))
+    small_models.edit_json(model / "config.json", tie_word_embeddings=False)
+    tensors = load_file(model / "model.safetensors")
+    if isinstance(change, str):
+        tensors[name].view(-1)[-1] = float(change)
+    elif change is None:
+        del tensors[name]
+    else:
+        tensors[name] = change(tensors[name])
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+    refused(command, arguments(corpus, model, task, tmp_path / "run"), *words)
     assert not (tmp_path / "run").exists()
 
 

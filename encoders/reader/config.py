@@ -177,7 +177,7 @@ def preset(
         rerank_proportion = Fraction(1, 4)
     return ReaderConfig(
         t5=t5,
-        decoder_layers=decoder_layers or t5.layers,
+        decoder_layers=t5.layers if decoder_layers is None else decoder_layers,
         live_proportion=alpha,
         rerank_proportion=rerank_proportion,
         question_encoder=SEPARATE if system == LUMEN and alpha < 1 else SHARED,

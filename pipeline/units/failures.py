@@ -54,8 +54,9 @@ def message(error: BaseException) -> str:
         return text
     if is_disk_full(error):
         return f"no space left on the disk; what is done is kept: free some and run the same again ({text})"
-    # Some have no text of their own.
-    return text if text and kind(error) != BUG else f"{type(error).__name__}: {text}"
+    if text and kind(error) != BUG:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def to_json(error: BaseException) -> dict[str, str]:

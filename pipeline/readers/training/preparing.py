@@ -81,7 +81,9 @@ class RunSettings:
 
 def _require_selected(selected: int | None, reader: ReaderSettings) -> None:
     """Refuse an m of training that the reader cannot select."""
-    if (selected is None) != (reader.selected is None) or not 1 <= (selected or 1) <= reader.retrieved:
+    if (selected is None) != (reader.selected is None) or (
+        selected is not None and not 1 <= selected <= reader.retrieved
+    ):
         raise errors.CorpusError(
             f"training selects {selected} passages of {reader.retrieved}: wanted 1 or more and no more than "
             "are retrieved, and None for a reader that scores none"
