@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from storage.components import IndexCard, MemoryCard, VectorsCard
 from storage.folder import CorpusFolder
 from storage.manifest import Manifest
 from storage.passage_table import PassageTable
+from storage.thread_locks import ThreadLock
 from storage.vector_array import VectorArray
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Corpus:
         if len(self._table) != self._passages_card.passages:
             raise errors.DamagedError(f"the parts of {folder} do not add up to its passages")
         self._retriever_name = retriever
-        self._lock = threading.RLock()
+        self._lock = ThreadLock()
         self._retriever: Retriever | None = None
         self._index: Index | None = None
         self._vectors: VectorArray | None = None

@@ -6,7 +6,7 @@ Vectors are added in order of passage id, so an index row is a passage id and no
 from __future__ import annotations
 
 import math
-import threading
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storage import errors, files
+from storage.thread_locks import ThreadLock
 from storage.vector_array import VectorArray
 
 # Up to here every search looks at every vector: 600 MB at 768 dimensions, tens of milliseconds.
@@ -29,7 +30,18 @@ RECALL_QUERIES: Final = 1000
 TRAINING_POINTS: Final = 64
 CODE_BYTES: Final = 64
 # FAISS keeps the limit that is set while an index is read for the whole process.
-_READING: Final = threading.Lock()
+_READING: Final = ThreadLock()
+_NO_LIMIT: Final[int] = faiss.get_deserialization_vector_byte_limit()
+
+
+def _after_fork() -> None:
+    """FAISS has OpenMP's threads, which a forked process does not: it would wait for them for ever."""
+    faiss.omp_set_num_threads(1)
+    # Another thread may just have been reading an index.
+    faiss.set_deserialization_vector_byte_limit(_NO_LIMIT)
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,14 +151,13 @@ def _read(path: Path, size: int) -> Any:
     # In the index's own folder, where none is: lists that lie in another file are refused.
     flags = faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR
     with _READING:
-        before = faiss.get_deserialization_vector_byte_limit()
         faiss.set_deserialization_vector_byte_limit(size)
         try:
             return faiss.read_index(str(path), flags)
         except (RuntimeError, MemoryError) as e:
             raise errors.DamagedError(f"{path} is no index that FAISS can read: {e!s:.300}") from e
         finally:
-            faiss.set_deserialization_vector_byte_limit(before)
+            faiss.set_deserialization_vector_byte_limit(_NO_LIMIT)
 
 
 class Index:

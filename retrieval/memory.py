@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -50,7 +49,8 @@ class MemoryReader:
             opened: the version's files.
             card: what it is.
             check: when a passage's bytes are compared with their CRC-32C: "once", the first time
-                that this reader reads them; "always"; or "never".
+                that this reader reads them from where they lie; "always"; or "never". What comes from an
+                object store is another copy each time, so there "once" is once for each.
         """
         if check not in CHECKS:
             raise errors.CorpusError(f"check is {check!r}, wanted one of {', '.join(CHECKS)}")
@@ -62,18 +62,27 @@ class MemoryReader:
         self.dtype = card.layout.codec.dtype
         self._files = opened
         self._check = check
+        # Does what was right the last time it was read need no second look?
+        self._remembers = check == "once" and not opened.transfers
         # A byte a passage, for the shards that were read from.
         self._checked: dict[int, bytearray] = {}
         self._buffers = Buffers()
         self._pools = _Pools()
+        self._coder: codecs.Coder | None = None
+        self._loading = ThreadLock()
 
-    @functools.cached_property
+    @property
     def coder(self) -> codecs.Coder:
         """What decodes stored rows: the codec with this version's parameters, read when first used."""
-        layout = self.card.layout
-        return codec_parameters.read(
-            self._files.folder, layout.codec, layout.width, self.card.codec_parameters
-        )
+        # No `functools.cached_property`: until Python 3.12 that has one lock for all readers, which a
+        # forked process inherits as it is.
+        if self._coder is None:
+            layout = self.card.layout
+            with self._loading:
+                self._coder = self._coder or codec_parameters.read(
+                    self._files.folder, layout.codec, layout.width, self.card.codec_parameters
+                )
+        return self._coder
 
     def fetch(
         self,
@@ -218,7 +227,7 @@ class MemoryReader:
 
     def _trusted(self, shard: int, local: int) -> bool:
         """May the passage's bytes be returned without a look at their checksum?"""
-        if self._check == "once":
+        if self._remembers:
             return shard in self._checked and bool(self._checked[shard][local])
         return self._check == "never"
 
@@ -314,7 +323,8 @@ class MemoryReader:
         for _, local, _, _, target, is_whole in run:
             if is_whole and not self._trusted(shard, local):
                 self._files.check(shard, local, target)
-                self._checked_in(shard)[local] = 1
+                if self._remembers:
+                    self._checked_in(shard)[local] = 1
 
     def _checked_in(self, shard: int) -> bytearray:
         return self._checked.setdefault(shard, bytearray(self.card.layout.grid.shard_passages))

@@ -120,23 +120,28 @@ def read(root: Path, card: CanaryCard, *, width: int) -> npt.NDArray[Any]:
 
     Raises:
         DamagedError: the file is not as it was written.
+        UnreadableError: it cannot be read.
     """
     if wrong := files.damage(root, card.file):
         raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
     logical, stored = _DTYPES[card.dtype]
     shape = (sum(card.tokens), width)
-    with files.inside(root, card.file.path).open("rb") as file:
-        # Compared before anything is allocated: the header may claim what it likes.
-        try:
+    try:
+        with files.inside(root, card.file.path).open("rb") as file:
+            # Compared before anything is allocated: the header may claim what it likes.
             version = np.lib.format.read_magic(file)
             header = np.lib.format.read_array_header_1_0(file) if version == (1, 0) else None
-        except ValueError as e:
-            raise errors.CorpusError(f"{card.file.path} is no .npy file: {e}") from e
-        size = shape[0] * width * stored.itemsize
-        if header != (shape, False, stored) or card.file.bytes != file.tell() + size:
-            raise errors.CorpusError(f"{card.file.path} holds {header}, wanted {stored} {shape}")
-        values: npt.NDArray[Any] = np.frombuffer(file.read(), stored).reshape(shape).view(logical)
-        return values
+            size = shape[0] * width * stored.itemsize
+            if header != (shape, False, stored) or card.file.bytes != file.tell() + size:
+                raise errors.CorpusError(f"{card.file.path} holds {header}, wanted {stored} {shape}")
+            values: npt.NDArray[Any] = np.frombuffer(file.read(), stored).reshape(shape).view(logical)
+            return values
+    except errors.CorpusError:
+        raise
+    except ValueError as e:
+        raise errors.CorpusError(f"{card.file.path} is no .npy file: {e}") from e
+    except OSError as e:
+        raise errors.from_os(card.file.path, e) from e
 
 
 def difference(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Difference:

@@ -14,10 +14,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from storage import codecs, errors, files, zarr_arrays
+from storage import codecs, descriptors, errors, files, shard_files, zarr_arrays
 
 FOLDER: Final = "codec"
-_CRC_BYTES: Final = 4
 
 
 def digests(parameters: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
@@ -51,7 +50,7 @@ def write(folder: Path, codec: codecs.Codec, parameters: Mapping[str, npt.NDArra
         path.parent.mkdir(parents=True, exist_ok=True)
         # A chunk as Zarr stores it: the values, and their CRC-32C.
         data = array.tobytes()
-        files.write_atomic(path, data + files.crc32c(data).to_bytes(_CRC_BYTES, "little"))
+        files.write_atomic(path, data + files.crc32c(data).to_bytes(shard_files.CRC_BYTES, "little"))
         paths.append(path)
     return paths
 
@@ -69,19 +68,23 @@ def load(folder: Path, codec: codecs.Codec, width: int) -> dict[str, npt.NDArray
     """The parameters in a version's folder, whatever they are.
 
     Raises:
-        DamagedError: one is missing, or does not have the size that codec and width ask for.
+        DamagedError: one is missing, does not have the size that codec and width ask for, or does not match
+            its checksum.
+        UnreadableError: one cannot be read.
     """
     parameters = {}
     for name, (shape, dtype) in sorted(codec.parameter_shapes(width).items()):
-        array = folder / FOLDER / name
-        path = zarr_arrays.shard_path(array, 0, len(shape))
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise errors.CorpusError(f"{path} is a link out of the corpus folder")
+        path = zarr_arrays.shard_path(folder / FOLDER / name, 0, len(shape))
+        size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        file = descriptors.OpenFile(path, folder.resolve())
         # Before anything is allocated: a card may claim any width.
-        wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize + _CRC_BYTES
-        if not path.is_file() or path.stat().st_size != wanted:
-            raise errors.DamagedError(f"{path} is missing or does not have {wanted:,} bytes")
-        parameters[name] = zarr_arrays.Array(array, shape=shape, dtype=dtype.name).read((...,))
+        if file.size != size + shard_files.CRC_BYTES:
+            raise errors.DamagedError(
+                f"{path} has {file.size:,} bytes, wanted {size + shard_files.CRC_BYTES:,}"
+            )
+        # A file of one chunk is read as it is: TensorStore could not in a forked process.
+        data = shard_files.read_chunk(file.descriptor, 0, size, path)
+        parameters[name] = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(shape)
     return parameters
 
 

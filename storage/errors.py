@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from typing import Final
+
 
 class CorpusError(ValueError):
     """Something asked of a corpus, or found in its folder, that cannot be used as it is."""
@@ -9,6 +12,19 @@ class CorpusError(ValueError):
 
 class DamagedError(CorpusError):
     """Stored bytes that do not match their checksum. Nothing read from them is returned."""
+
+
+class UnreadableError(OSError):
+    """Stored bytes that could not be read this time: no permission, a bad sector, no file left to open, no
+    network. It says nothing about what is stored there, so nothing may be repaired or done again for it.
+
+    An OSError, as what it is raised from is, and no CorpusError: whoever catches that one takes what is
+    stored for wrong.
+    """
+
+    def __init__(self, message: str, number: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = number
 
 
 class MismatchError(CorpusError):
@@ -23,3 +39,25 @@ class UnknownPassageError(CorpusError, LookupError):
         last = "the corpus holds none" if passages == 0 else f"the corpus holds 0 to {passages - 1}"
         super().__init__(f"unknown passage id{'s' if len(ids) > 1 else ''} {shown}: {last}")
         self.ids = ids
+
+
+# What the system says where no file is, or something else in its place: then bytes are lost.
+_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO})
+_REMEDIES: Final = {
+    errno.EACCES: "let this user read it",
+    errno.EPERM: "let this user read it",
+    errno.EMFILE: "this process may open no more files: raise `ulimit -n`",
+    errno.ENFILE: "this machine may open no more files: raise fs.file-max",
+}
+
+
+def from_os(what: object, error: OSError) -> DamagedError | UnreadableError:
+    """What the system's refusal to open or read a stored file means, to be raised from it."""
+    if isinstance(error, UnreadableError):
+        return error
+    if error.errno in _GONE:
+        return DamagedError(f"{what} is missing, or no file: {error.strerror}; run `memcorpus verify`")
+    remedy = _REMEDIES.get(
+        error.errno or 0, "it may be whole: look after the disk or the network, and try again"
+    )
+    return UnreadableError(f"{what} cannot be read: {error.strerror or error}; {remedy}", error.errno)

@@ -59,4 +59,6 @@ def read(path: Path, entry: files.FileEntry) -> Iterator[files.FileEntry]:
                 for row in batch.to_pylist():
                     yield files.FileEntry(**row)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as e:
+        if isinstance(e, OSError) and e.errno is not None:  # Arrow's own of what it reads have no number
+            raise errors.from_os(entry.path, e) from e
         raise errors.CorpusError(f"{entry.path} is no list of files: {e}") from e

@@ -110,6 +110,9 @@ def damage(root: Path, entry: FileEntry, *, full: bool = True) -> str | None:
     """What is wrong with a stored file, in words, or None.
 
     With `full` False only presence and size are looked at.
+
+    Raises:
+        UnreadableError: nobody can say: a bad sector, a folder that may not be read.
     """
     path = inside(root, entry.path)
     try:
@@ -120,8 +123,10 @@ def damage(root: Path, entry: FileEntry, *, full: bool = True) -> str | None:
             return f"{entry.path} has {size:,} bytes, wanted {entry.bytes:,}"
         if full and (found := measure(path).crc32) != entry.crc32:
             return f"{entry.path} has CRC-32 {found:08x}, wanted {entry.crc32:08x}"
-    except OSError as e:  # a bad sector, a folder that may not be read
-        return f"{entry.path} cannot be read: {e.strerror}"
+    except FileNotFoundError:  # since it was looked for
+        return f"{entry.path} is missing"
+    except OSError as e:
+        raise errors.from_os(path, e) from e
     return None
 
 
@@ -194,13 +199,22 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Somebody else may have written the file, checksum and all: what our own writer would not write is
     a CorpusError, before much memory is spent on it.
+
+    Raises:
+        FileNotFoundError: there is none; what that means the caller knows.
+        UnreadableError: it cannot be read now.
     """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_JSON_BYTES:
-        raise errors.CorpusError(
-            f"{path} is no file of up to {MAX_JSON_BYTES:,} bytes; manifests and cards are"
-        )
-    data = path.read_bytes()
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_JSON_BYTES:
+            raise errors.CorpusError(
+                f"{path} is no file of up to {MAX_JSON_BYTES:,} bytes; manifests and cards are"
+            )
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as e:
+        raise errors.from_os(path, e) from e
     found = _CHECK.search(data)
     if found is None:
         raise errors.DamagedError(f"{path} does not end with its checksum; it is damaged or not ours")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Final
 
 from storage import errors
 
@@ -22,10 +24,11 @@ class Hold:
         """
         Raises:
             CorpusError: the folder is being removed, or is gone.
+            UnreadableError: it cannot be opened.
         """
         try:
-            self._descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as e:
+            self._descriptor = _open(folder)
+        except FileNotFoundError as e:
             raise errors.CorpusError(f"{folder} cannot be opened: {e.strerror}; was it removed?") from e
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -42,14 +45,43 @@ class Hold:
             os.close(descriptor)
 
 
+# By device and inode, while somebody has it: the readers of a version share a descriptor.
+_HELD: Final[weakref.WeakValueDictionary[tuple[int, int], Hold]] = weakref.WeakValueDictionary()
+
+
+def hold(folder: Path) -> Hold:
+    """A shared lock on a folder, for as long as anybody has what this returns; one for all of this process.
+
+    Raises:
+        As `Hold`.
+    """
+    try:
+        status = folder.stat()
+    except OSError:
+        return Hold(folder)  # which says why not
+    key = status.st_dev, status.st_ino
+    held = _HELD.get(key)
+    return held if held is not None else _HELD.setdefault(key, Hold(folder))
+
+
+def _open(folder: Path) -> int:
+    try:
+        return os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as e:
+        raise errors.from_os(folder, e) from e
+
+
 @contextmanager
 def alone(folder: Path, otherwise: str) -> Iterator[None]:
     """Hold a folder exclusively.
 
     Raises:
         CorpusError: with the words of `otherwise`, where somebody else holds it.
+        UnreadableError: it cannot be opened.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = _open(folder)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,49 +13,18 @@ from typing import Final
 
 import numpy as np
 
-from storage import components, errors, files, locks, memory_store, remote, shard_files, zarr_arrays
+from storage import components, descriptors, errors, files, locks, memory_store, remote, shard_files, zarr_arrays
 from storage.components import MemoryCard
 from storage.folder import CorpusFolder
 from storage.memory_store import MemoryLayout
 from storage.thread_locks import ThreadLock
 
-# Shards whose values are held open: a file descriptor each, of the 1,024 that a process usually has.
-OPEN_SHARDS: Final = 256
 # Shards whose rows are remembered: 8 bytes a passage and half a kilobyte a shard.
 KNOWN_PASSAGES: Final = 1 << 25
 _NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 
 # Rows of a shard, from and to, and where they go.
 Span = tuple[int, int, memoryview]
-
-
-class _File:
-    """A file open for reading, closed when nobody holds it any more."""
-
-    __slots__ = ("descriptor", "path")
-
-    def __init__(self, path: Path, folder: Path) -> None:
-        self.path = path
-        try:
-            # Without waiting: somebody may have put a pipe here. Of files it changes nothing.
-            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as e:
-            raise errors.DamagedError(f"{path} cannot be opened: {e.strerror}") from e
-        # Asked of what was opened, so that no link can be put in its place in between.
-        try:
-            opened = Path(os.readlink(f"/proc/self/fd/{self.descriptor}"))
-        except OSError:  # no /proc
-            opened = path.resolve()
-        if not opened.is_relative_to(folder):
-            raise errors.CorpusError(f"{path} is a link out of the corpus folder")
-
-    @property
-    def size(self) -> int:
-        return os.fstat(self.descriptor).st_size
-
-    def __del__(self) -> None:
-        if (descriptor := getattr(self, "descriptor", None)) is not None:
-            os.close(descriptor)
 
 
 class Rows:
@@ -70,7 +39,14 @@ class Rows:
 
 
 class MemoryFiles:
-    """Reads the rows of passages of one version. Thread-safe."""
+    """Reads the rows of passages of one version. Thread-safe.
+
+    Attributes:
+        transfers: does each read bring the bytes from elsewhere, so that what was right the last time may be
+            wrong this time? Not on a local disk: they stay where they were checked.
+    """
+
+    transfers = False
 
     def __init__(self, folder: Path, layout: MemoryLayout) -> None:
         """Open `offsets` and `checksums`, and hold the version's folder against its removal.
@@ -78,47 +54,67 @@ class MemoryFiles:
         Raises:
             CorpusError: the version is being removed.
             DamagedError: a file is missing, or is not as long as the layout says.
+            UnreadableError: a file cannot be opened.
         """
         self.layout = layout
         self.folder = folder.resolve()
-        self._hold = locks.Hold(folder)
-        per_shard, shards = layout.grid.shard_passages, layout.grid.shards
-        self._offsets_bytes, self._checksums_bytes = (per_shard + 1) * 4, per_shard * 4
-        self._offsets = self._open_rows(memory_store.OFFSETS, self._offsets_bytes, shards)
-        self._checksums = self._open_rows(memory_store.CHECKSUMS, self._checksums_bytes, shards)
+        self._hold = locks.hold(folder)
+        # By name of the array: which file it was when it was opened first.
+        self._identities: dict[str, tuple[int, int, int]] = {}
+        # Open files: of `offsets` and `checksums` by name of the array, of values by shard.
+        self._arrays = descriptors.Home()
+        self._values = descriptors.Home()
         self._rows: dict[int, Rows] = {}
-        self._most_rows = max(1, KNOWN_PASSAGES // (per_shard + 64))
-        self._values: dict[int, _File] = {}
+        self._most_rows = max(1, KNOWN_PASSAGES // (layout.grid.shard_passages + 64))
         self._lock = ThreadLock()
         self._gap = memoryview(bytearray(shard_files.CRC_BYTES))
+        for name in (memory_store.OFFSETS, memory_store.CHECKSUMS):
+            self._array(name)
 
-    def _open_rows(self, name: str, chunk_bytes: int, shards: int) -> _File:
-        file = _File(zarr_arrays.shard_path(self.folder / name, 0, 2), self.folder)
-        wanted = shard_files.file_bytes(shards, chunk_bytes=chunk_bytes, total=max(shards, 1))
-        if file.size != wanted:
-            raise errors.DamagedError(f"{file.path} has {file.size:,} bytes, wanted {wanted:,}")
+    def _array(self, name: str) -> descriptors.OpenFile:
+        """`offsets` or `checksums`, open."""
+        known: descriptors.OpenFile | None = self._arrays.get(name)
+        if known is None:
+            return descriptors.OPEN.open(self._arrays, name, partial(self._open_array, name))
+        known.used = descriptors.tick()
+        return known
+
+    def _open_array(self, name: str) -> descriptors.OpenFile:
+        file = descriptors.OpenFile(zarr_arrays.shard_path(self.folder / name, 0, 2), self.folder)
+        status = os.fstat(file.descriptor)
+        shards = self.layout.grid.shards
+        wanted = shard_files.file_bytes(shards, chunk_bytes=self._chunk_bytes(name), total=max(shards, 1))
+        if status.st_size != wanted:
+            raise errors.DamagedError(f"{file.path} has {status.st_size:,} bytes, wanted {wanted:,}")
+        # It is closed and opened again as descriptors run short. What has come in its place meanwhile may be
+        # another version's, whole by its own checksums, and was never compared with the card.
+        identity = (status.st_dev, status.st_ino, status.st_mtime_ns)
+        if self._identities.setdefault(name, identity) != identity:
+            raise errors.CorpusError(f"{file.path} was replaced while it was read; open the corpus again")
         return file
+
+    def _chunk_bytes(self, name: str) -> int:
+        per_shard = self.layout.grid.shard_passages
+        return (per_shard + 1 if name == memory_store.OFFSETS else per_shard) * 4
 
     def rows(self, shard: int) -> Rows:
         """Where a shard's passages lie.
 
         Raises:
             DamagedError: what is stored does not match its checksum, or makes no sense.
+            UnreadableError: it cannot be read.
         """
         # Reading a dict needs no lock in Python, and this is asked for every passage.
         known = self._rows.get(shard)
         if known is not None:
             return known
-        offsets = shard_files.read_chunk(
-            self._offsets.descriptor, shard, self._offsets_bytes, self._offsets.path
-        )
-        checksums = shard_files.read_chunk(
-            self._checksums.descriptor, shard, self._checksums_bytes, self._checksums.path
+        offsets, checksums = (
+            self._row(name, shard) for name in (memory_store.OFFSETS, memory_store.CHECKSUMS)
         )
         ascending = np.frombuffer(offsets, "<u4").astype(np.int64)
         lengths = np.diff(ascending)
         if ascending[0] != 0 or lengths.min() < 0 or lengths.max() > self.layout.max_tokens:
-            raise errors.DamagedError(f"offsets of shard {shard} in {self._offsets.path} make no sense")
+            raise errors.DamagedError(f"offsets of shard {shard} in {self.folder} make no sense")
         rows = Rows(offsets, checksums)
         with self._lock:
             while len(self._rows) >= self._most_rows:
@@ -126,36 +122,42 @@ class MemoryFiles:
             self._rows[shard] = rows
         return rows
 
+    def _row(self, name: str, shard: int) -> bytes:
+        file = self._array(name)
+        return shard_files.read_chunk(file.descriptor, shard, self._chunk_bytes(name), file.path)
+
     def tokens(self, passage: int) -> int:
         """Tokens of a passage."""
         shard, local = divmod(passage, self.layout.grid.shard_passages)
         starts = self.rows(shard).starts
         return int(starts[local + 1] - starts[local])
 
-    def _values_of(self, shard: int) -> _File:
-        """A shard's values, open. Whoever holds it can read, also when it is no longer kept here."""
-        known = self._values.get(shard)
-        if known is not None:
-            return known
-        file = _File(zarr_arrays.shard_path(self.folder / memory_store.VALUES, shard, 3), self.folder)
+    def _values_of(self, shard: int) -> descriptors.OpenFile:
+        """A shard's values, open."""
+        known: descriptors.OpenFile | None = self._values.get(shard)
+        if known is None:
+            return descriptors.OPEN.open(self._values, shard, partial(self._open_values, shard))
+        known.used = descriptors.tick()
+        return known
+
+    def _open_values(self, shard: int) -> descriptors.OpenFile:
         layout = self.layout
+        path = zarr_arrays.shard_path(self.folder / memory_store.VALUES, shard, 3)
+        file = descriptors.OpenFile(path, self.folder)
         stored = -(-self.rows(shard).starts[-1] // layout.chunk_rows)
         wanted = shard_files.file_bytes(stored, chunk_bytes=layout.chunk_bytes, total=layout.chunks)
         if file.size != wanted:
             raise errors.DamagedError(f"{file.path} has {file.size:,} bytes, wanted {wanted:,}")
-        with self._lock:
-            # The one that was opened first goes: a random reader has no use for a better rule.
-            while len(self._values) >= OPEN_SHARDS:
-                del self._values[next(iter(self._values))]
-            return self._values.setdefault(shard, file)
+        return file
 
     def read(self, shard: int, spans: list[Span], *, nowait: bool) -> None:
         """Fill spans of rows that follow each other in a shard.
 
         Raises:
             BlockingIOError: with `nowait`, where something is not in the page cache.
-            OSError: with `nowait`, on file systems that cannot tell.
+            OSError: with `nowait`, on file systems that cannot tell; read without it, which says more.
             DamagedError: the file ends before.
+            UnreadableError: without `nowait`, it cannot be read.
         """
         file = self._values_of(shard)
         layout = self.layout
@@ -179,6 +181,10 @@ class MemoryFiles:
             shard_files.read_into(file.descriptor, pieces, start, _NOWAIT if nowait else 0)
         except EOFError as e:
             raise errors.DamagedError(f"{file.path} ends before its chunks do; run `memcorpus verify`") from e
+        except OSError as e:
+            if nowait:
+                raise
+            raise errors.from_os(file.path, e) from e
 
     def most_pieces(self, row: int, stop: int) -> int:
         """Pieces that a span may take."""
@@ -201,10 +207,11 @@ class MemoryFiles:
 class RemoteMemoryFiles(MemoryFiles):
     """The same with values in an object store: one request for a run of passages."""
 
-    def __init__(self, corpus: CorpusFolder, folder: str, layout: MemoryLayout) -> None:
+    transfers = True
+
+    def __init__(self, corpus: remote.RemoteFolder, folder: str, layout: MemoryLayout) -> None:
         super().__init__(corpus.path(folder), layout)
-        assert corpus.values is not None
-        self._store = corpus.values
+        self._url, self._store = corpus.url, corpus.values
         self._name = folder
 
     def read(self, shard: int, spans: list[Span], *, nowait: bool) -> None:
@@ -216,9 +223,9 @@ class RemoteMemoryFiles(MemoryFiles):
         position_of = partial(shard_files.row_start, row_bytes=row_bytes, chunk_rows=chunk_rows)
         start = position_of(spans[0][0])
         stop = position_of(spans[-1][1] - 1) + row_bytes
-        data = remote.read(self._store, name, slice(start, stop), "the corpus")
+        data = remote.read(self._store, name, slice(start, stop), self._url)
         if data is None or len(data) != stop - start:
-            raise errors.DamagedError(f"{name} is missing, or ends before its chunks do")
+            raise errors.DamagedError(f"{self._url}/{name} is missing, or ends before its chunks do")
         for row, last, target in spans:
             at = 0
             while row < last:
@@ -242,6 +249,6 @@ def open_files(corpus: CorpusFolder, card: MemoryCard) -> MemoryFiles:
         corpus.ensure(entry)
         corpus.require_whole(entry)
     folder = components.MEMORY.folder(card.version)
-    if corpus.values is not None:
+    if isinstance(corpus, remote.RemoteFolder):
         return RemoteMemoryFiles(corpus, folder, card.layout)
     return MemoryFiles(corpus.path(folder), card.layout)

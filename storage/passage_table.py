@@ -6,8 +6,7 @@ Columns: passage_id int64, passage_key 16 bytes, page_id string, title string, s
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage import errors, fields, files, ids
+from storage import descriptors, errors, fields, files, ids
+from storage.thread_locks import ThreadLock
 
 SCHEMA: Final = pa.schema(
     [
@@ -36,7 +36,7 @@ SCHEMA: Final = pa.schema(
 UNNUMBERED: Final = pa.schema([field for field in SCHEMA if field.name != "passage_id"])
 # Rows read and decoded together: about 1 MiB of text.
 ROW_GROUP: Final = 1024
-# Parts a reader keeps open.
+# Parts a reader keeps open: each has its footer in memory, and a file of `descriptors`' budget.
 OPEN_PARTS: Final = 32
 
 
@@ -99,8 +99,49 @@ def number_part(source: Path, target: Path, first_passage_id: int) -> int:
     return write_part(target, SCHEMA, numbered())
 
 
+class _OpenPart(descriptors.Kept):
+    """A part that is open, and the first row of each of its row groups."""
+
+    __slots__ = ("file", "firsts")
+
+    def __init__(self, part: Part, path: Path) -> None:
+        """
+        Raises:
+            DamagedError: it is no Parquet file, or not of these rows.
+            UnreadableError: it cannot be opened.
+        """
+        super().__init__()
+        try:
+            self.file = pq.ParquetFile(path, page_checksum_verification=True)
+        except (OSError, pa.ArrowException) as e:
+            raise _failure(part, e) from e
+        groups = [self.file.metadata.row_group(g).num_rows for g in range(self.file.num_row_groups)]
+        self.firsts: npt.NDArray[np.int64] = np.array(ids.first_ids(groups), np.int64)
+        if self.firsts[-1] != part.rows or not self.file.schema_arrow.equals(SCHEMA):
+            raise errors.DamagedError(
+                f"{part.file.path} has {self.firsts[-1]} rows of {len(self.file.schema_arrow)} columns, "
+                f"wanted {part.rows} of {SCHEMA.names}"
+            )
+        # A few bytes of Parquet can stand for any number of equal rows, and a group is read whole.
+        if max(groups) > ROW_GROUP:
+            raise errors.CorpusError(
+                f"{part.file.path} has a row group of {max(groups):,} rows, wanted up to {ROW_GROUP:,}"
+            )
+
+    def __del__(self) -> None:
+        if (file := getattr(self, "file", None)) is not None:
+            file.close()
+
+
+def _failure(part: Part, error: OSError | pa.ArrowException) -> errors.DamagedError | errors.UnreadableError:
+    """Arrow raises OSError of bytes that make no sense too, but then without the system's number."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return errors.from_os(part.file.path, error)
+    return errors.DamagedError(f"{part.file.path} is no Parquet file, or was changed: {error}")
+
+
 class PassageTable:
-    """Reads passages by id. A part's checksum is verified when a process first opens it."""
+    """Reads passages by id. A part's checksum is verified when a process first opens it. Thread-safe."""
 
     def __init__(
         self,
@@ -124,18 +165,24 @@ class PassageTable:
         self._ensure = ensure
         self.parts = tuple(parts)
         self._firsts = np.array(wanted, np.int64)
-        self._open: OrderedDict[int, tuple[pq.ParquetFile, npt.NDArray[np.int64]]] = OrderedDict()
+        self._open = descriptors.Home()
+        self._owner = os.getpid()
         self._checked: set[int] = set()
-        self._lock = threading.Lock()
+        self._lock = ThreadLock()
 
     def __len__(self) -> int:
         return int(self._firsts[-1])
 
-    def _part(self, number: int) -> tuple[pq.ParquetFile, npt.NDArray[np.int64]]:
-        """The open file of a part, and the first row of each of its row groups. Under the lock."""
-        if number in self._open:
-            self._open.move_to_end(number)
-            return self._open[number]
+    def _part(self, number: int) -> _OpenPart:
+        """A part, open. Under the lock."""
+        if self._owner != os.getpid():
+            # Forked, maybe while another thread was in the middle of one of these.
+            self._open.clear()
+            self._owner = os.getpid()
+        known: _OpenPart | None = self._open.get(number)
+        if known is not None:
+            known.used = descriptors.tick()
+            return known
         part = self.parts[number]
         if number not in self._checked:
             if self._ensure is not None:
@@ -144,26 +191,10 @@ class PassageTable:
                 raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
             self._checked.add(number)
         path = files.inside(self.root, part.file.path)
-        try:
-            file = pq.ParquetFile(path, page_checksum_verification=True)
-        except (OSError, pa.ArrowException) as e:
-            raise errors.DamagedError(f"{part.file.path} is no Parquet file: {e}") from e
-        groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
-        firsts = np.array(ids.first_ids(groups), np.int64)
-        if firsts[-1] != part.rows or not file.schema_arrow.equals(SCHEMA):
-            raise errors.DamagedError(
-                f"{part.file.path} has {firsts[-1]} rows of {len(file.schema_arrow)} columns, "
-                f"wanted {part.rows} of {SCHEMA.names}"
-            )
-        # A few bytes of Parquet can stand for any number of equal rows, and a group is read whole.
-        if max(groups) > ROW_GROUP:
-            raise errors.CorpusError(
-                f"{part.file.path} has a row group of {max(groups):,} rows, wanted up to {ROW_GROUP:,}"
-            )
-        self._open[number] = file, firsts
-        while len(self._open) > OPEN_PARTS:
-            self._open.popitem(last=False)[1][0].close()
-        return file, firsts
+        while len(self._open) >= OPEN_PARTS:
+            oldest = min(self._open, key=lambda number: self._open[number].used)
+            del self._open[oldest]
+        return descriptors.OPEN.open(self._open, number, lambda: _OpenPart(part, path))
 
     def take(self, wanted: npt.ArrayLike) -> pa.Table:
         """Passages by id, in the order asked, duplicates allowed.
@@ -171,6 +202,7 @@ class PassageTable:
         Raises:
             UnknownPassageError: naming ids that are not there.
             DamagedError: a part's bytes do not match its checksum.
+            UnreadableError: a part cannot be read.
         """
         rows = ids.as_ids(wanted, len(self))
         if rows.size == 0:
@@ -184,17 +216,14 @@ class PassageTable:
         for number in np.unique(part_of):
             local = unique[part_of == number] - self._firsts[number]
             with self._lock:
-                file, groups = self._part(int(number))
-                group_of = np.searchsorted(groups, local, side="right") - 1
+                part = self._part(int(number))
+                group_of = np.searchsorted(part.firsts, local, side="right") - 1
                 for group in np.unique(group_of):
-                    table = self._read_group(number, file, int(group))
-                    yield table.take(pa.array(local[group_of == group] - groups[group]))
-
-    def _read_group(self, number: int, file: pq.ParquetFile, group: int) -> pa.Table:
-        try:
-            return file.read_row_group(group)
-        except (OSError, pa.ArrowException) as e:  # changed since its checksum was verified
-            raise errors.DamagedError(f"{self.parts[number].file.path} cannot be read: {e}") from e
+                    try:
+                        table = part.file.read_row_group(int(group))
+                    except (OSError, pa.ArrowException) as e:  # changed since its checksum was verified
+                        raise _failure(self.parts[number], e) from e
+                    yield table.take(pa.array(local[group_of == group] - part.firsts[group]))
 
     def read(self, first: int, stop: int) -> pa.Table:
         """Passages first to stop."""

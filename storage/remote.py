@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import tensorstore as ts
 
-from storage import errors, files, manifest
+from storage import errors, files, manifest, tensorstore_use
 from storage.folder import CorpusFolder
 
 # TensorStore's drivers, by the scheme of a URL.
@@ -38,6 +38,7 @@ class RemoteFolder(CorpusFolder):
         super().__init__(cache or home / "memcorpus" / name)
         self.root.mkdir(parents=True, exist_ok=True)
         self._spec = _spec(self.url)
+        tensorstore_use.begin(self.url)
         try:
             self._store = ts.KvStore.open(self._spec).result()
         except ValueError as e:
@@ -83,7 +84,7 @@ class RemoteFolder(CorpusFolder):
         return {**self._spec, "path": f"{self._spec['path']}{folder}/"}
 
     @property
-    def values(self) -> ts.KvStore | None:
+    def values(self) -> ts.KvStore:
         return self._store
 
     def _read(self, name: str, part: slice | None = None) -> bytes | None:
@@ -94,15 +95,17 @@ def read(store: ts.KvStore, name: str, part: slice | None, url: str) -> bytes | 
     """Bytes of an object, or None where it is not there.
 
     Raises:
-        OSError: the store cannot be reached, or refuses.
+        UnreadableError: the store cannot be reached, or refuses.
+        DamagedError: the object ends before.
+        CorpusError: in a process that was forked since the store was opened.
     """
     if part is not None and part.start == part.stop:
         part = None
+    tensorstore_use.begin(f"{url}/{name}")
     try:
         result = store.read(name, byte_range=part).result()
     except ValueError as e:
-        # TensorStore's word for all that goes wrong, from no network to no permission.
-        raise OSError(f"{url}/{name} cannot be read: {e}") from e
+        raise tensorstore_use.failure(f"{url}/{name}", e, tensorstore_use.OF_BYTES) from e
     return None if result.state == "missing" else bytes(result.value)
 
 

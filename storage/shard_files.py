@@ -175,12 +175,17 @@ def read_chunk(descriptor: int, chunk: int, chunk_bytes: int, path: Path) -> byt
 
     Raises:
         DamagedError: it is not there, or does not match its CRC-32C.
+        UnreadableError: it cannot be read.
     """
-    data = os.pread(descriptor, chunk_bytes + CRC_BYTES, chunk_start(chunk, chunk_bytes))
-    body = data[:chunk_bytes]
-    if len(data) != chunk_bytes + CRC_BYTES or files.crc32c(body) != int.from_bytes(
-        data[chunk_bytes:], "little"
-    ):
+    data = bytearray(chunk_bytes + CRC_BYTES)
+    try:
+        read_into(descriptor, [memoryview(data)], chunk_start(chunk, chunk_bytes))
+    except EOFError as e:
+        raise errors.DamagedError(f"{path} ends before its chunk {chunk}; run `memcorpus verify`") from e
+    except OSError as e:
+        raise errors.from_os(path, e) from e
+    body = bytes(memoryview(data)[:chunk_bytes])
+    if files.crc32c(body) != int.from_bytes(data[chunk_bytes:], "little"):
         raise errors.DamagedError(
             f"chunk {chunk} of {path} does not match its checksum; run `memcorpus verify`"
         )

@@ -96,10 +96,14 @@ class WorkFolder:
         return self.side_files(stage, _ERROR)
 
     def read_if_whole(self, stage: str, unit: int, counts: type[C]) -> Receipt[C] | None:
-        """The receipt of a unit that is done, its files checked byte by byte; None if it must be redone."""
+        """The receipt of a unit that is done, its files checked byte by byte; None if it must be redone.
+
+        Raises:
+            UnreadableError: nobody can say, and what is there may be whole.
+        """
         try:
             receipt = receipts.read(self.receipt_path(stage, unit), counts)
-        except (OSError, errors.CorpusError):
+        except (FileNotFoundError, errors.CorpusError):
             return None
         if any(files.damage(self.root, entry) for entry in receipt.files):
             return None

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
 
-from storage import errors
+from storage import errors, tensorstore_use
 
 METADATA: Final = "zarr.json"
 _CHECKED_BYTES: Final[list[dict[str, Any]]] = [
@@ -23,6 +23,7 @@ _CHECKED_BYTES: Final[list[dict[str, Any]]] = [
 
 
 def _open(store: Path | dict[str, Any], **options: Any) -> Any:
+    tensorstore_use.begin(store if isinstance(store, Path) else store["path"])
     spec = {
         "driver": "zarr3",
         "kvstore": {"driver": "file", "path": f"{store.resolve()}/"} if isinstance(store, Path) else store,
@@ -101,7 +102,7 @@ def _require_plain_files(folder: Path) -> None:
                     elif not entry.is_file(follow_symlinks=False):
                         raise errors.CorpusError(f"{entry.path} is a link, or no file; arrays have none")
         except OSError as e:
-            raise errors.DamagedError(f"{folder} cannot be read: {e.strerror}") from e
+            raise errors.from_os(folder, e) from e
 
 
 class Array:
@@ -129,7 +130,7 @@ class Array:
                 context={"cache_pool": {"total_bytes_limit": cache_bytes}},
             )
         except ValueError as e:
-            raise errors.DamagedError(f"{self.folder} cannot be opened as a Zarr array: {e}") from e
+            raise tensorstore_use.failure(f"Zarr array {self.folder}", e, tensorstore_use.OF_ARRAYS) from e
         if tuple(self._array.shape) != shape or self._array.dtype.name != dtype:
             raise errors.DamagedError(
                 f"{self.folder} is {self._array.dtype.name} {tuple(self._array.shape)}, "
@@ -141,9 +142,12 @@ class Array:
 
         Raises:
             DamagedError: a chunk does not match its checksum, or is missing.
+            UnreadableError: it cannot be read.
+            CorpusError: in a process that was forked since.
         """
+        tensorstore_use.begin(self.folder)
         try:
             result: npt.NDArray[Any] = self._array[region].read().result()
         except ValueError as e:
-            raise errors.DamagedError(f"reading {self.folder} failed; run `memcorpus verify`: {e}") from e
+            raise tensorstore_use.failure(self.folder, e, tensorstore_use.OF_ARRAYS) from e
         return result

@@ -151,7 +151,7 @@ def test_zeros_are_stored_and_a_missing_shard_is_no_zeros(tmp_path: Path) -> Non
     memory_store.join(tmp_path, layout, lambda: [written.rows])
     assert not reader(tmp_path, layout).fetch([3]).values.any()
     written.path.unlink()
-    with pytest.raises(errors.DamagedError, match="cannot be opened"):
+    with pytest.raises(errors.DamagedError, match="is missing"):
         reader(tmp_path, layout).fetch([3])
 
 
@@ -222,7 +222,7 @@ def test_wrong_shapes_are_refused(tmp_path: Path) -> None:
 def test_reader_keeps_a_bounded_number_of_shards_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.memory_files.OPEN_SHARDS", 2)
+    monkeypatch.setattr("storage.descriptors.MOST", 2)
     monkeypatch.setattr("storage.memory_files.KNOWN_PASSAGES", 2 * (8 + 64))
     layout = layout_of(64)
     memory = write(tmp_path, layout, np.full(64, 3))
@@ -273,7 +273,7 @@ def test_a_card_that_claims_an_absurd_width(tmp_path: Path) -> None:
     layout = layout_of(8, codec=codecs.by_name("pq3x3"))
     write(tmp_path, layout, np.full(8, 3))
     sums = codec_parameters.digests(coder_of(layout).parameters)
-    with pytest.raises(errors.DamagedError, match=r"does not have 48,000,000,000,004 bytes"):
+    with pytest.raises(errors.DamagedError, match=r"100 bytes, wanted 48,000,000,000,004"):
         codec_parameters.read(tmp_path, layout.codec, 3 * 10**12, sums)
     with pytest.raises(errors.CorpusError, match=r"has codec parameters \[\]"):
         codec_parameters.read(tmp_path, layout.codec, 6, {})

@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 
 from retrieval import open_corpus
-from storage import errors, remote
+from storage import errors
 from tests import jobs
-
-BUCKET = "memory-corpora"
+from tests.object_store import BUCKET, serving
 
 
 @pytest.fixture(scope="module")
 def bucket(corpus: Path) -> Iterator[Any]:
-    """The corpus, uploaded below `wiki/`."""
-    patch = pytest.MonkeyPatch()
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in (
-        (remote.S3_ENDPOINT, f"http://{host}:{port}"),
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-    ):
-        patch.setenv(name, value)
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
-    client.create_bucket(Bucket=BUCKET)
-    for path in corpus.rglob("*"):
-        if path.is_file():
-            client.upload_file(str(path), BUCKET, f"wiki/{path.relative_to(corpus).as_posix()}")
-    yield client
-    server.stop()
-    patch.undo()
+    with serving(corpus) as client:
+        yield client
 
 
 def test_everything_is_as_in_the_folder(bucket: Any, corpus: Path, models: Path, tmp_path: Path) -> None:
@@ -97,6 +76,66 @@ def test_what_is_damaged_there_raises(bucket: Any, corpus: Path, tmp_path: Path)
     cached = tmp_path / "passages" / part.name
     cached.write_bytes(cached.read_bytes()[:-1] + b"x")
     assert open_corpus(f"s3://{BUCKET}/wiki", cache=tmp_path).passages([0]).num_rows == 1
+
+
+def _flip(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+CHANGES: dict[str, Callable[[bytes, bytes], bytes]] = {
+    "a byte flipped": lambda mine, other: _flip(mine, 3),
+    "another shard's bytes": lambda mine, other: other,
+    "cut off": lambda mine, other: mine[:40],
+    "zeros": lambda mine, other: bytes(len(mine)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_there_between_two_fetches_raises(
+    bucket: Any, corpus: Path, tmp_path: Path, change: str
+) -> None:
+    """Each transfer is checked: that the last one was right says nothing of this one."""
+    version = jobs.manifest(corpus).version(None)
+    names = [f"memory/{version}/values/c/{shard}/0/0" for shard in (0, 1)]
+    mine, other = ((corpus / name).read_bytes() for name in names)
+    opened = open_corpus(f"s3://{BUCKET}/wiki", cache=tmp_path)
+    right = open_corpus(corpus).memory().fetch([0])
+    once, never = opened.memory(), opened.memory(check="never")
+    tokens = slice(0, 2)
+    for _ in range(2):
+        np.testing.assert_array_equal(once.fetch([0]).values, right.values)
+        np.testing.assert_array_equal(once.fetch([0], tokens=tokens).values, right.values[tokens])
+        np.testing.assert_array_equal(never.fetch([0]).values, right.values)
+    try:
+        bucket.put_object(Bucket=BUCKET, Key=f"wiki/{names[0]}", Body=CHANGES[change](mine, other))
+        for part in (None, tokens, slice(1, None)):
+            with pytest.raises(errors.DamagedError):
+                once.fetch([0], tokens=part)
+            with pytest.raises(errors.DamagedError):
+                list(once.batches([[0]], tokens=part))
+        if change != "cut off":
+            # What is wrong is there to be found: only the check keeps it from the caller.
+            assert not np.array_equal(never.fetch([0]).values, right.values)
+    finally:
+        bucket.put_object(Bucket=BUCKET, Key=f"wiki/{names[0]}", Body=mine)
+    np.testing.assert_array_equal(once.fetch([0]).values, right.values)
+
+
+def test_vectors_that_change_there_raise(bucket: Any, corpus: Path, tmp_path: Path) -> None:
+    (path,) = corpus.glob("vectors/*/c/0/0")
+    name = path.relative_to(corpus).as_posix()
+    mine = (corpus / name).read_bytes()
+    vectors = open_corpus(f"s3://{BUCKET}/wiki", cache=tmp_path).vectors()
+    right = open_corpus(corpus).vectors().read(0, 5)
+    for _ in range(2):
+        np.testing.assert_array_equal(vectors.read(0, 5), right)
+    try:
+        bucket.put_object(Bucket=BUCKET, Key=f"wiki/{name}", Body=_flip(mine, 3))
+        with pytest.raises(errors.DamagedError):
+            vectors.read(0, 5)
+    finally:
+        bucket.put_object(Bucket=BUCKET, Key=f"wiki/{name}", Body=mine)
+    np.testing.assert_array_equal(vectors.read(0, 5), right)
 
 
 def test_what_cannot_be_opened_says_why(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
