@@ -31,13 +31,13 @@ def require_as_near(
 ) -> None:
     """Two codings of the same values: where another code was taken, it is as near."""
     exact = values.astype(np.float64)
-    errors = [
-        np.linalg.norm(coder.decoded(rows).astype(np.float64) - exact, axis=1) for rows in (one, other)
-    ]
+    errors = [np.linalg.norm(coder.decoded(rows).astype(np.float64) - exact, axis=1) for rows in (one, other)]
     np.testing.assert_allclose(errors[0], errors[1], rtol=0.02, atol=1e-6 * np.abs(exact).max())
 
 
-def require_same_values(coder: codecs.Coder, got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
+def require_same_values(
+    coder: codecs.Coder, got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]
+) -> None:
     """Two decodings [rows, width] of the same codes: only turbo's are sums, and those differ by rounding."""
     assert got.dtype == expected.dtype == coder.codec.dtype
     if coder.codec.kind != "turbo":
