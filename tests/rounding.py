@@ -1,4 +1,4 @@
-"""What two programs owe each other that compute the same numbers: not the same bits, but the same roundings."""
+"""What two programs owe each other that compute the same: not the same bits, but the same roundings."""
 
 from __future__ import annotations
 
