@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.units import accelerators, worker
+from pipeline.units import accelerators, launcher, worker
 
 ROOT = Path(__file__).parents[1]
 TWO = """GPU 0: NVIDIA H200 (UUID: GPU-1a)
@@ -65,6 +65,7 @@ def asked(number: int, workers: int, folder: Path, listed: str | None, **environ
             "PYTHONPATH": str(ROOT),
             "WORKER_ID": f"worker_{number}",
             accelerators.WORKERS: str(workers),
+            launcher.VARIABLE: launcher.named(),
             **environment,
         },
         check=True,

@@ -9,18 +9,19 @@ import traceback
 import click
 
 from encoders import compiling
-from pipeline.cli import answer, build, check, costs, evaluate, options, read, train, versions
+from pipeline.cli import answer, build, check, costs, evaluate, options, read, streams, train, versions
 from pipeline.units import cores, failures, quiet
 
 
 def main() -> None:
     """Run a command; plain errors on one line, status 2 for bad input and 1 for what failed; a bug, status 1,
     with its traceback."""
+    streams.settle()
     quiet.quieten()
     cores.share()
     status = run()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    if not streams.flush():  # what a command that failed had printed; `run` has told of any other
+        status = status or options.FAILED
     compiling.remove_own()
     # Beam's threads outlive a job whose worker was killed, and would keep the process for ever.
     os._exit(status)
@@ -31,6 +32,8 @@ def run() -> int:
     try:
         # Click's own errors (unknown options, missing arguments) end with status 2 as well.
         cli(standalone_mode=False)
+        # Here, where it is told if what was printed last finds no room.
+        sys.stdout.flush()
     except click.ClickException as e:
         _trace(e)
         e.show()

@@ -7,10 +7,9 @@ import re
 import shlex
 import sys
 import threading
-import time
 from typing import Final
 
-from pipeline.units import accelerators
+from pipeline.units import accelerators, launcher
 
 MODULE: Final = "pipeline.units.worker"
 # The number of a worker, as Beam tells it.
@@ -18,24 +17,18 @@ _NAMED: Final = re.compile(r"worker_(\d+)")
 # exec: no shell stays between, so that a killed worker is seen as killed. -P: the current
 # directory stays off the path, where a folder of the user's could bear one of our packages' names.
 _COMMAND: Final = f"exec {shlex.quote(sys.executable)} -P -m {MODULE}"
-POLL_SECONDS: Final = 0.5
 
 
 def command(workers: int) -> str:
-    """The shell's command for each of so many workers."""
-    return f"{accelerators.WORKERS}={workers} {_COMMAND}"
-
-
-def end_with(launcher: int) -> None:
-    """End this process when its parent is no longer `launcher`; it would work on for nobody."""
-    while os.getppid() == launcher:
-        time.sleep(POLL_SECONDS)
-    os._exit(1)
+    """The shell's command for each of so many workers of this process."""
+    return f"{accelerators.WORKERS}={workers} {launcher.VARIABLE}={launcher.named()} {_COMMAND}"
 
 
 def main() -> None:
     """Run Beam's worker until the launcher is done with it."""
-    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+    # Before anything else: what comes next takes seconds, and may wait for a launcher that is gone.
+    name = os.environ[launcher.VARIABLE]
+    threading.Thread(target=launcher.end_with, args=(name,), daemon=True).start()
     from pipeline.units import cores, quiet
 
     quiet.quieten()
