@@ -43,6 +43,7 @@ def stripped(text: str) -> str:
 @settings(max_examples=400, deadline=None)
 @given(st.one_of(TEXT, ANY).map(stripped))
 @example("a \u0301b")
+@example("a\t \u0301")
 @example("\u0600 1")
 def test_words_are_whole_clusters_and_cover_the_text(text: str) -> None:
     spans = word_spans(text)
@@ -118,7 +119,7 @@ def test_a_long_word_stays_one() -> None:
 
 def test_white_space_is_pythons() -> None:
     every = [chr(code) for code in range(0x110000)]
-    assert all((characters.classes(one) in " \n") == one.isspace() for one in every)
+    assert all((characters.classes(one) in " \t\n") == one.isspace() for one in every)
 
 
 # Each was quadratic, or may be: a megabyte must not take hours.

@@ -25,7 +25,8 @@ _TRAILING = r"[\p{Extender}\p{LB=CJ}\p{LB=NS}]"
 
 # The letter of each class, and what is in it and in none above it.
 _CLASSES = (
-    ("\n", r"[\t-\r\x1c-\x1f\x85\u2028\u2029]"),  # white space that no sign can stand upon
+    ("\n", r"\n"),
+    ("\t", r"[\t-\r\x1c-\x1f\x85\u2028\u2029]"),  # other white space that no sign can stand upon
     (" ", r"\s"),
     ("P", r"\p{GCB=Prepend}"),  # signs that stand before the letter they belong to
     ("k", r"[\p{InSC=Invisible_Stacker}\p{InSC=Virama}]"),  # signs that bind the next letter too
@@ -50,7 +51,7 @@ _CLASSES = (
 )
 _PATTERNS = tuple((name, regex.compile(pattern, regex.V1 | regex.DOTALL)) for name, pattern in _CLASSES)
 # Classes of text whose words are runs between blanks.
-_SPACED = frozenset("apwcqogx \n")
+_SPACED = frozenset("apwcqogx \t\n")
 _SAMPLE = 64
 
 

@@ -35,21 +35,23 @@ _RUN = re.compile(r"\S+")
 
 # Over classes. Every alternative takes a cluster at least and looks no further than a few characters
 # ahead: so the time grows with the text, and a slice between two words has the words that it was cut from.
-_SIGNS = r"[mk]*+"
+# Signs upon a letter; some of them bind the next letter too.
+_BOUND = r"k++m*+[aijrstv]?+"
+_SIGNS = rf"m*+(?:{_BOUND}m*+)*+"
 # A blank with a sign upon it is a letter, and no place for a cut.
-_BEARING = r"[ ]++(?=[mk])"
-_ENDING = rf"[ed](?:[edwcqmk]|{_BEARING})*+"
-_TAIL = rf"(?:[pxwcqmk]|{_BEARING})*+(?:{_ENDING})?+"
+_BEARING = r"[ \t]++(?<= )(?=[mk])"
+_ENDING = rf"[ed](?:[edwcqm]|{_BOUND}|{_BEARING})*+"
+_TAIL = rf"(?:[pxwcqm]|{_BOUND}|{_BEARING})*+(?:{_ENDING})?+"
 _IDEOGRAPH = rf"[ij]{_SIGNS}(?:j{_SIGNS}){{0,3}}+"
-# A vowel that is written before its consonant stays with it, and so does a consonant below another.
-_SYLLABLE = rf"v{{0,3}}[srv](?:m|k++m*+s?+)*+(?:r{_SIGNS}){{0,3}}+"
+# A vowel that is written before its consonant stays with it.
+_SYLLABLE = rf"v{{0,3}}[srv]{_SIGNS}(?:r{_SIGNS}){{0,3}}+"
 _UNSPACED = rf"(?:{_IDEOGRAPH}){{1,{IDEOGRAPHS}}}+|(?:{_SYLLABLE}){{1,{SYLLABLES}}}+|(?:t{_SIGNS}){{1,8}}+"
-_PREFIXED = rf"P++(?:[^P \n]|[ ]++(?=[^ \n]))?+{_SIGNS}"
+_PREFIXED = rf"P++(?:[^P \t\n]|[ \t]++(?=[^ \t\n]))?+{_SIGNS}"
 # What opens stands with an unspaced letter that follows, and else with whatever it is among.
 _LONE = r"[og](?![og]{0,3}[ijsvrt])"
 _SPACED = (
-    rf"(?:[apxwcmk]|{_LONE}|q(?![ogq]{{0,3}}[ijsvrt])|{_PREFIXED})"
-    rf"(?:[apxwcqmk]++|{_LONE}|{_PREFIXED}|{_BEARING})*+"
+    rf"(?:[apxwcm]|{_BOUND}|{_LONE}|q(?![ogq]{{0,3}}[ijsvrt])|{_PREFIXED})"
+    rf"(?:[apxwcqm]++|{_BOUND}|{_LONE}|{_PREFIXED}|{_BEARING})*+"
 )
 _WORD = re.compile(rf"{_SPACED}(?:{_ENDING})?+|[ogq]{{0,4}}+(?:{_UNSPACED}){_TAIL}|{_ENDING}|[ogq]")
 # The last portion takes what is left, so that no mark of punctuation stands alone.
