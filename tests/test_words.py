@@ -84,6 +84,7 @@ def test_a_slice_between_two_words_has_the_words_it_was_cut_from(text: str, data
         # Three syllables of scripts without blanks, with all their signs; a vowel waits for its consonant.
         ("ประเทศไทย", "ประ เทศไท ย"),
         ("ស្រុកខ្មែរ។នេះ", "ស្រុកខ្មែ រ។ នេះ"),
+        ("ကြောင်းရှိသည်။မြန်မာ", "ကြောင်းရှိ သည်။ မြန်မာ"),
         ("ꦲꦏ꧀ꦱꦫꦗꦮ꧉ꦧꦱ", "ꦲꦏ꧀ꦱꦫ ꦗꦮ꧉ ꦧꦱ"),
         ("བོད་ཀྱི་སྐད་ཡིག།", "བོད་ ཀྱི་ སྐད་ ཡིག།"),
         # No word begins with a mark of length or repetition, or a small kana.

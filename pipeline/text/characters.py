@@ -19,7 +19,7 @@ _IDEOGRAPH = (
     rf"&&{_LETTER}]"
 )
 # Line_Break knows the scripts whose lines break within runs: by a dictionary (SA) or between syllables.
-_SYLLABLE = rf"[[\p{{LB=SA}}\p{{LB=AK}}\p{{LB=AP}}\p{{LB=AS}}]&&[{_LETTER}\p{{M}}]]"
+_SYLLABLE = rf"[[\p{{LB=SA}}\p{{LB=AK}}\p{{LB=AP}}\p{{LB=AS}}]&&{_LETTER}]"
 # What no line begins with: marks of length and repetition, small kana.
 _TRAILING = r"[\p{Extender}\p{LB=CJ}\p{LB=NS}]"
 
@@ -30,7 +30,8 @@ _CLASSES = (
     (" ", r"\s"),
     ("P", r"\p{GCB=Prepend}"),  # signs that stand before the letter they belong to
     ("k", r"[\p{InSC=Invisible_Stacker}\p{InSC=Virama}]"),  # signs that bind the next letter too
-    ("m", r"[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}]"),  # other signs upon the letter before
+    # Other signs of the letter before: Unicode's clusters leave out some Burmese vowels and tones.
+    ("m", r"[\p{GCB=Extend}\p{GCB=SpacingMark}\p{GCB=ZWJ}\p{M}]"),
     ("j", rf"[{_IDEOGRAPH}&&{_TRAILING}]"),
     ("i", _IDEOGRAPH),
     ("v", r"\p{Logical_Order_Exception}"),  # vowels before their consonant
