@@ -7,6 +7,8 @@ import csv
 import gzip
 import io
 import json
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -344,15 +346,118 @@ def test_dpr_is_really_split(tmp_path: Path) -> None:
 
 def test_dpr_rows_that_are_quarantined(tmp_path: Path) -> None:
     file = tmp_path / "psgs.tsv"
-    file.write_bytes(b'id\ttext\ttitle\n1\ta\n2\ta\tb\tc\n\ta\tb\n3\t"a"x\tb\n4\tok\tb\n')
+    file.write_bytes(b'id\ttext\ttitle\n1\ta\n2\ta\tb\tc\n\ta\tb\n3\t"a\n4\tok\tb\n')
     *bad, good = read(f"dpr:{file}")
     assert [page.reason for page in bad if isinstance(page, Quarantined)] == [
         "row has 2 fields, wanted 3",
         "row has 4 fields, wanted 3",
         "row has no id",
-        "row is not read: '\t' expected after '\"'",
+        "row has 2 fields, wanted 3",
     ]
     assert isinstance(good, Article)
+
+
+# Quotes of a file that was written without quoting, with the text and title that they are part of.
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [('"Hello', "A"), ("he said", "B"), ('the end"', "C")],
+        [('"a" is a letter', "A"), ("x", '"Heroes" (song)')],
+        [('5" nail', "A"), ('a 6" nail', "B")],
+        [('He said: "go', '"A'), ('and "stay" too', "B"), ("x", 'B"')],
+        [('"' * 3, '"'), ("x", '""')],
+        [('"', "A"), ("x", "B")],
+    ],
+)
+@pytest.mark.parametrize("ids", ["{}", "doc-{}", "wiki{}_0"])
+def test_dpr_quotes_that_are_text(tmp_path: Path, rows: list[tuple[str, str]], ids: str) -> None:
+    file = tmp_path / "psgs.tsv"
+    lines = [f"{ids.format(number)}\t{text}\t{title}\n" for number, (text, title) in enumerate(rows, 98)]
+    file.write_text("id\ttext\ttitle\n" + "".join(lines))
+    for split_bytes in (1, 20, BIG):
+        pages = read(f"dpr:{file}", split_bytes)
+        assert [page.page_id for page in pages if isinstance(page, Article)] == [
+            ids.format(number) for number in range(98, 98 + len(rows))
+        ]
+    found = [(page.sections[0].text, page.title) for page in pages if isinstance(page, Article)]
+    assert found[0][0] == rows[0][0]
+    assert [text.strip('"') for text, _ in found] == [text.strip('"') for text, _ in rows]
+
+
+PLAIN = st.text('ab" é', min_size=1, max_size=8).map(str.strip).filter(bool)
+QUOTED = st.text('ab"\t\n é', max_size=12).map(lambda text: "a" + text + "b")
+
+
+@HYPOTHESIS
+@given(
+    rows=st.lists(st.tuples(st.sampled_from(["text", "csv", "bad"]), PLAIN, QUOTED, QUOTED), max_size=20),
+    split_bytes=st.integers(1, 80),
+)
+def test_every_dpr_row_is_counted(
+    rows: list[tuple[str, str, str, str]], split_bytes: int, tmp_path: Path
+) -> None:
+    """Rows that the csv module wrote, rows whose quotes are text, rows with a field less, in any order."""
+    file = tmp_path / "psgs.tsv"
+    written = ["id\ttext\ttitle\n"]
+    expected: list[tuple[str, str] | None] = []
+    for number, (kind, plain_text, text, title) in enumerate(rows):
+        if kind == "csv":
+            line = io.StringIO()
+            csv.writer(line, delimiter="\t", lineterminator="\n").writerow([str(number), text, title])
+            written.append(line.getvalue())
+            expected.append((re.sub(r"[ \t]*\n\s*", "\n", text), " ".join(title.split())))
+        elif kind == "text":
+            # An odd quote at the field's start, and even ones within.
+            written.append(f'{number}\t"{plain_text.replace(chr(34), chr(39))} "x" y\tT\n')
+            expected.append((f'"{plain_text.replace(chr(34), chr(39))} "x" y', "T"))
+        else:
+            written.append(f"{number}\tonly a text\n")
+            expected.append(None)
+    file.write_text("".join(written))
+    pages = read(f"dpr:{file}", split_bytes)
+    found = [(p.sections[0].text, p.title) if isinstance(p, Article) else None for p in pages]
+    assert found == expected
+
+
+@HYPOTHESIS
+@given(text=st.text('12a"\t\n\r', max_size=60), split_bytes=st.integers(1, 40), ended=st.booleans())
+def test_any_dpr_file_is_the_same_in_any_splits(
+    text: str, split_bytes: int, ended: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "psgs.tsv"
+    file.write_bytes(b"id\ttext\ttitle\n" + text.encode() + (b"\n" if ended else b""))
+
+    def outcome(size: int) -> tuple[list[Page], str]:
+        pages = []
+        try:
+            for split in sources.open_source(f"dpr:{file}").splits(size):
+                for page in sources.read_split(split):
+                    pages.append(page)  # noqa: PERF402
+        except SourceError as error:
+            return pages, str(error)
+        return pages, ""
+
+    pages, error = outcome(BIG)
+    assert outcome(split_bytes) == (pages, error)
+    lines_read = [line for line in file.read_bytes().split(b"\n")[1:] if line.strip(b"\r")]
+    if not error:
+        assert len(pages) <= len(lines_read)
+    elif file.read_bytes().endswith(b"\n"):
+        # It ends in an open quote, behind which no line is a row.
+        assert "inside the quoted field" in error
+        assert lines_read[-1].count(b"\t") != 2
+
+
+def test_dpr_quotes_are_read_in_linear_time(tmp_path: Path) -> None:
+    file = tmp_path / "psgs.tsv"
+    for rows in (['x\t"a\tb'] + ["x"] * 20_000, ['1\t"a\tb'] * 10_000, ['x\t"a', "", ""] * 7_000):
+        file.write_text("\n".join(["id\ttext\ttitle", *rows, "y\tb\tc", ""]))
+        started = time.process_time()
+        pages = read(f"dpr:{file}", 1_000)
+        assert time.process_time() - started < 10
+        assert pages[-1] == Article(
+            page_id="y", title="c", sections=(Section(path=(), text="b"),), split=False
+        )
 
 
 def test_dpr_cut_off_anywhere(tmp_path: Path) -> None:

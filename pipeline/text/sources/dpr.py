@@ -1,27 +1,24 @@
 """DPR's `psgs_w100.tsv`: 21 M passages of 100 words, which stay the passages they are.
 
-Tab-separated `id`, `text`, `title` with a header, quoted as Python's csv module writes it. A quoted
-field may hold newlines, so a split begins at a newline with an even number of quotes before it;
-finding it reads the file once. A .gz or .bz2 file is one split.
+Tab-separated `id`, `text`, `title` with a header; `tsv_rows` says what a row is. A quoted field may
+hold newlines, so that where rows begin is found by reading the file once. A .gz or .bz2 file is one
+split.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.text.articles import EMPTY, Article, Dropped, Page, Quarantined, Section
-from pipeline.text.sources import base, kinds, lines, plain
+from pipeline.text.sources import base, kinds, lines, plain, tsv_rows
 from pipeline.text.sources.base import Meter, Source, SourceError, Split
 
 FORMAT = "dpr"
 PATTERNS = ("*.tsv", "*.tsv.gz", "*.tsv.bz2")
 
 HEADER = ("id", "text", "title")
-_READ_BYTES = 4 << 20
-_MAX_FIELD_CHARS = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -61,24 +58,10 @@ def _starts(file: Path, split_bytes: int) -> list[int]:
     if kinds.compression(kinds.head_of(file)) is not None:
         return starts
     size = file.stat().st_size
-    quotes = position = 0
-    with file.open("rb") as stream:
-        while block := stream.read(_READ_BYTES):
-            counted = 0  # bytes of the block whose quotes are in `quotes`
-            while (target := starts[-1] + split_bytes) <= position + len(block):
-                # A row starts after a newline, so the newline lies at target - 1 or later.
-                newline = block.find(b"\n", max(counted, target - 1 - position))
-                while newline >= 0:
-                    quotes += block.count(b'"', counted, newline)
-                    counted = newline
-                    if quotes % 2 == 0:
-                        break
-                    newline = block.find(b"\n", newline + 1)
-                if newline < 0 or position + newline + 1 >= size:
-                    break
-                starts.append(position + newline + 1)
-            quotes += block.count(b'"', counted)
-            position += len(block)
+    whole = Split(format=FORMAT, path=str(file), start=0, stop=size, size_bytes=size)
+    for row in tsv_rows.rows_of(lines.read_lines(whole, Meter(size)), len(HEADER), to_end=True):
+        if (start := row.lines[0].start) - starts[-1] >= split_bytes:
+            starts.append(start)
     return starts
 
 
@@ -89,26 +72,33 @@ def read(split: Split, meter: Meter) -> Iterator[Page]:
         SourceError: the last row is cut off: a quote is open, or the file ends without a newline
             (a title that was cut cannot be told from a short one).
     """
-    # Process-wide, and only ever larger: the default of 128 KiB is less than a row may have.
-    csv.field_size_limit(max(csv.field_size_limit(), _MAX_FIELD_CHARS))
-    rows = csv.reader(_text(split, meter), delimiter="\t", strict=True)
     header = split.start == 0
-    while True:
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if "unexpected end" in str(error):
-                raise SourceError(
-                    f"{split.path} is cut off: it ends inside a quoted field; finish its download"
-                ) from error
-            yield Quarantined(page_id="", title="", reason=f"row is not read: {error}")
-            continue
+    to_end = split.stop >= Path(split.path).stat().st_size
+    for row in tsv_rows.rows_of(lines.read_lines(split, meter), len(HEADER), to_end=to_end):
+        _require_whole(split, row)
         if header:
             header = False
-        elif row:
-            yield _page(row)
+        elif len(row.lines) > 1 or (row.lines[0].data or b"").strip(b"\r"):
+            yield _page(tsv_rows.fields_of(row, len(HEADER)))
+
+
+def _require_whole(split: Split, row: tsv_rows.Row) -> None:
+    first, last = row.lines[0], row.lines[-1]
+    if first.data is None:
+        raise SourceError(
+            f"{split.path}: the line at byte {first.start:,} is longer than "
+            f"{lines.MAX_LINE_BYTES:,} bytes; is it a DPR file?"
+        )
+    if not last.ended:
+        raise SourceError(
+            f"{split.path} is cut off: its last line, at byte {last.start:,}, has no newline; "
+            "finish its download, or end the file with a newline if it is whole"
+        )
+    if row.open:
+        raise SourceError(
+            f"{split.path} is cut off: it ends inside the quoted field of the row at byte "
+            f"{first.start:,}; finish its download"
+        )
 
 
 def _page(row: list[str]) -> Page:
@@ -124,20 +114,3 @@ def _page(row: list[str]) -> Page:
         return Dropped(reason=EMPTY)
     section = Section(path=(), text=text)
     return Article(page_id=page_id, title=title, sections=(section,), split=False)
-
-
-def _text(split: Split, meter: Meter) -> Iterator[str]:
-    for line in lines.read_lines(split, meter):
-        if line.data is None:
-            raise SourceError(
-                f"{split.path}: the line at byte {line.start:,} is longer than "
-                f"{lines.MAX_LINE_BYTES:,} bytes; is it a DPR file?"
-            )
-        if not line.ended:
-            raise SourceError(
-                f"{split.path} is cut off: its last line, at byte {line.start:,}, has no newline; "
-                "finish its download, or end the file with a newline if it is whole"
-            )
-        # The csv module takes a carriage return outside quotes for a row's end, and writes it unquoted.
-        text = line.data.decode("utf-8", "replace").removesuffix("\r").replace("\r", " ")
-        yield (text.removeprefix("\ufeff") if line.start == 0 else text) + "\n"
