@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, Unpack
 
-    from encoders.model_folder import ModelFolderError as ModelFolderError
+    from encoders.errors import EncoderError as EncoderError
     from memcorpus.keywords import BuildKeywords, PlanKeywords
     from pipeline.readers.answered import Answered as Answered
     from pipeline.readers.answers import QuestionAnswerer
@@ -44,11 +44,11 @@ __all__ = [
     "Corpus",
     "CorpusError",
     "DamagedError",
+    "EncoderError",
     "HiddenPackageError",
     "MemoryReader",
     "MismatchError",
     "MissingLibraryError",
-    "ModelFolderError",
     "RaggedMemory",
     "SearchResult",
     "UnknownPassageError",
@@ -67,9 +67,9 @@ _MODULES = {
     "Corpus": "retrieval.corpus",
     "CorpusError": "storage.errors",
     "DamagedError": "storage.errors",
+    "EncoderError": "encoders.errors",
     "MemoryReader": "retrieval.memory",
     "MismatchError": "storage.errors",
-    "ModelFolderError": "encoders.model_folder",
     "RaggedMemory": "storage.ragged",
     "SearchResult": "retrieval.corpus",
     "UnknownPassageError": "storage.errors",
@@ -138,7 +138,7 @@ def open_reader(
         batch: questions at a time.
 
     Raises:
-        ModelFolderError: the folder holds no reader.
+        EncoderError: the folder holds no reader.
         MismatchError: the memory was written by another encoder than the reader's own.
         CorpusError: another argument is out of range.
         HiddenPackageError, MissingLibraryError: something that it needs cannot be imported.
@@ -204,7 +204,7 @@ def build(
     Raises:
         CorpusError: bad input; what was in `out` is untouched.
         DamagedError: something that an earlier stage wrote has changed.
-        ModelFolderError: a model's folder cannot be used.
+        EncoderError: a model's folder, or a setting of the memory, cannot be used.
         RuntimeError: a worker process was killed; the same call goes on from there.
         HiddenPackageError, MissingLibraryError: something that it needs cannot be imported.
     """
@@ -213,9 +213,10 @@ def build(
     with packages.importing(packages.EVERYTHING):
         from pipeline.components.settings import BuildSettings
         from pipeline.jobs import build as jobs
+        from retrieval import corpus
     given = {name: str(value) if name == "live_proportion" else value for name, value in settings.items()}
     loaded = BuildSettings.load(None if config is None else Path(config), given)
-    jobs.build(loaded, Path(out), beam_options=beam_options, observer=observer)
+    jobs.build(loaded, corpus.local_folder(out), beam_options=beam_options, observer=observer)
     return open(out, retriever=loaded.retriever)
 
 
@@ -232,7 +233,7 @@ def plan(**asked: Unpack[PlanKeywords]) -> dict[str, Any]:
 
     Raises:
         CorpusError: an unknown codec, device or storage class, numbers that fit no corpus, no such source.
-        ValueError: α gives no whole number of layers, or a model's folder cannot be used.
+        EncoderError: α gives no whole number of layers, or a model's folder cannot be used.
         HiddenPackageError, MissingLibraryError: something that it needs cannot be imported.
     """
     with packages.importing(packages.EVERYTHING):

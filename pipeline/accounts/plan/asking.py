@@ -101,7 +101,7 @@ def plan(settings: PlanSettings) -> dict[str, Any]:
     Raises:
         CorpusError: an unknown codec, device or storage class, numbers that fit no corpus, a source that is
             not there or damaged.
-        ValueError: α gives no whole number of layers, or a model's folder holds none.
+        EncoderError: α gives no whole number of layers, or a model's folder holds none.
     """
     listed = prices.read(settings.price_file)
     # All that can be refused at once is, before a long sample is read.
