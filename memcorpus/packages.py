@@ -83,17 +83,15 @@ def importing(names: Sequence[str], extra: str = "build") -> Iterator[None]:
 
 
 def _place(name: str) -> str | None:
-    """The folder or file that `import name` takes, or has taken; None if there is none."""
+    """The folder or file that `import name` takes, or has taken; None if there is no package of the name."""
     try:
         spec = importlib.util.find_spec(name)
     except ValueError:  # a module that somebody made by hand
         return str(getattr(sys.modules[name], "__file__", None) or f"a module {name!r} without a file")
-    if spec is None:
+    # Folders without an `__init__.py` have no origin. Python takes them only where it finds nothing else.
+    if spec is None or spec.origin is None:
         return None
-    if spec.submodule_search_locations is None:
-        return spec.origin or f"a module {name!r} without a file"
-    # Of a package the folder; without an `__init__.py` it may be several.
-    return next(iter(spec.submodule_search_locations), None)
+    return os.path.dirname(spec.origin) if spec.submodule_search_locations is not None else spec.origin
 
 
 def _remedy(found: str) -> str:
