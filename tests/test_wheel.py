@@ -1,4 +1,4 @@
-"""The wheel: exactly four folders, and it works installed, from another directory, with worker processes."""
+"""The wheel: exactly five folders, and it works installed, from another directory, with worker processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from examples.miniwiki.export import DumpTruth
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = {"pipeline", "encoders", "storage", "retrieval"}
+PACKAGES = {"memcorpus", "pipeline", "encoders", "storage", "retrieval"}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.whl"))
 
 
-def test_the_wheel_holds_four_folders(wheel: Path) -> None:
+def test_the_wheel_holds_five_folders(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     top = {name.split("/")[0] for name in names}
@@ -70,8 +70,10 @@ def test_the_wheel_builds_a_corpus_from_another_directory(
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    where = run("-c", "import pipeline, encoders, storage, retrieval; print(pipeline.__file__)")
-    assert where.startswith(str(site))
+    where = run("-c", "import memcorpus, pipeline; print(memcorpus.__file__, pipeline.__file__, sep='\\n')")
+    assert [path.startswith(str(site)) for path in where.splitlines()] == [True, True]
+    version = run("-c", "import memcorpus; print(memcorpus.__version__)").strip()
+    assert run("-m", "memcorpus", "--version").split()[-1] == version
     out = run(
         *("-m", "pipeline", "build", "--json", "--source", f"mediawiki:{dump.path}", "--out", "corpus"),
         *("--retriever", str(models / "gtr"), "--memory-encoder", str(models / "t5")),

@@ -13,7 +13,7 @@ from pipeline.cli import options
 from storage import errors
 
 if TYPE_CHECKING:
-    from pipeline.readers.answers import Answered
+    from pipeline.readers.answered import Answered
     from retrieval.corpus import Corpus
 
 _PATH = click.Path(path_type=Path)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from encoders import memory_spec
 from pipeline.cli import options
 from storage import errors
-
-if TYPE_CHECKING:
-    from pipeline.accounts.plan.inputs import Counts, Machines, Model, Rates
-    from pipeline.components.settings import BuildSettings
 
 PRICES = click.option(
     "--prices",
@@ -54,7 +49,7 @@ UTILISATION = click.option(
 @click.option("--retriever", help="GTR-like SentenceTransformer (default: counted as GTR-Base).")
 @click.option(
     "--live-proportion",
-    "alphas",
+    "live_proportions",
     multiple=True,
     metavar="FRACTION",
     default=(str(memory_spec.LIVE_PROPORTION),),
@@ -88,18 +83,7 @@ UTILISATION = click.option(
 @MONTHS
 @PRICES
 @options.JSON
-def plan(
-    sources: tuple[str, ...],
-    sample: float | None,
-    passages: float | None,
-    tokens_per_passage: float | None,
-    text_bytes: float | None,
-    out: Path | None,
-    calibrate: bool | None,
-    as_json: bool,
-    price_file: Path | None,
-    **given: Any,
-) -> None:
+def plan(as_json: bool, **given: Any) -> None:
     """Say what a corpus would take, before anything is built.
 
     \b
@@ -111,150 +95,15 @@ def plan(
       memcorpus plan --passages 36e6 --tokens-per-passage 265 --size xxl --codec all \\
           --device h100 --workers 64 --storage s3-standard
     """
-    from pipeline.accounts import prices
-    from pipeline.accounts.plan import estimate, inputs, planning
-    from pipeline.accounts.plan import from_source as plan_module
+    from pipeline.accounts.plan import asking
     from pipeline.accounts.show import tables
 
-    listed = prices.read(price_file)
-    models = _models(given)
-    names = estimate.codec_names()
-    wanted = [
-        name for one in given["codecs"] or ("bfloat16",) for name in (names if one == "all" else (one,))
-    ]
-    for name in wanted:  # before a long sample is read
-        planning.check_codec(name)
-    device = listed.device(given["device"]) if given["device"] else None
-    storage = listed.storage_class(given["storage"])
-    free = plan_module.free_bytes(out)[1] if out is not None else None
-    if bool(sources) == (passages is not None):
-        raise errors.CorpusError("give either --source FORMAT:PATH, or --passages and --tokens-per-passage")
-
-    def machines(rates: Rates | None) -> Machines:
-        return inputs.Machines(
-            workers=given["workers"],
-            storage=storage,
-            device=device,
-            utilisation=given["utilisation"],
-            rates=rates,
-            free_bytes=free,
-        )
-
-    rates = None
-    if sources:
-        measure = calibrate if calibrate is not None else device is None and bool(given["retriever"])
-        if device is None and not measure:
-            machines(None)  # says what is missing
-        counts, basis, rates = _from_source(_settings(sources, wanted[0], given), sample, measure)
-    else:
-        counts, basis = _given(passages, tokens_per_passage, text_bytes)
-    asked = planning.Asked(
-        counts=counts,
-        basis=basis,
-        models=models,
-        codecs=list(dict.fromkeys(wanted)),
-        machines=machines(rates),
-        prices=listed,
-        shard_passages=given["shard_passages"],
-        retrieved=given["retrieved"],
-        selected=given["selected"],
-        months=given["months"],
-    )
-    result = planning.plan_report(asked)
+    asked = {name: value for name, value in given.items() if value not in (None, ())}
+    result = asking.plan(asking.PlanSettings.load(asked))
     if as_json:
         print(json.dumps(result))
         return
     tables.print_plan(result, _wide())
-
-
-def _models(given: dict[str, Any]) -> Sequence[Model]:
-    """Every size or folder with every live proportion."""
-    from pipeline.accounts import flops
-    from pipeline.accounts.plan import from_source as plan_module
-    from pipeline.accounts.plan import inputs
-
-    memories = _memories(given)
-    folder, sizes = given["memory_encoder"], given["sizes"]
-    if not folder and not sizes:
-        raise errors.CorpusError(f"no model given; add --memory-encoder FOLDER, or --size {flops.SIZES}")
-    retriever = {}
-    if given["retriever"]:
-        retriever = plan_module.retriever_shape(given["retriever"])
-    shapes = {name: flops.size(name) for name in sizes}
-    if folder:
-        shapes = {Path(folder).name or folder: plan_module.encoder_shape(folder)} | shapes
-    made = [
-        inputs.Model(name=name, config=config, memory=memory, **retriever)
-        for name, config in shapes.items()
-        for memory in memories
-    ]
-    for model in made:
-        _ = model.layers  # α must give whole layers; said before a long sample is read
-    return made
-
-
-def _memories(given: dict[str, Any]) -> list[memory_spec.MemorySpec]:
-    """One for every live proportion."""
-    default = memory_spec.MemorySpec()
-    return [
-        default.changed({"live_proportion": alpha, "max_tokens": given["max_tokens"]})
-        for alpha in given["alphas"]
-    ]
-
-
-def _settings(sources: tuple[str, ...], codec: str, given: dict[str, Any]) -> BuildSettings:
-    from pipeline.components.settings import BuildSettings
-
-    if not given["memory_encoder"]:
-        raise errors.CorpusError(
-            "tokens of a source are counted by the memory encoder's tokenizer; add --memory-encoder"
-        )
-    return BuildSettings(
-        sources=sources,
-        retriever=given["retriever"] or "",
-        memory_encoder=given["memory_encoder"],
-        memory=_memories(given)[0],
-        codec=codec,
-        passage_words=given["passage_words"],
-        shard_passages=given["shard_passages"],
-    )
-
-
-def _from_source(
-    settings: BuildSettings, share: float | None, measure: bool
-) -> tuple[Counts, dict[str, Any], Rates | None]:
-    """Counts of the sources from a sample, where they come from in words, and rates if wanted."""
-    from pipeline.accounts.plan import calibrate as calibration
-    from pipeline.accounts.plan import from_source as plan_module
-    from pipeline.accounts.plan import sample as sampling
-    from pipeline.text import sources as sources_module
-
-    if share is not None and not 0 < share <= 1:
-        raise errors.CorpusError(f"sample is {share}, wanted a share above 0 and up to 1")
-    splits = [
-        split
-        for spec in settings.sources
-        for split in sources_module.open_source(spec).splits(settings.split_bytes)
-    ]
-    # A share that was asked for is kept to, however few pages it is.
-    bounds = sampling.Bounds() if share is None else sampling.Bounds(share=share, least=1, most=None)
-    taken = sampling.sample_source(splits, settings.passage_words, bounds)
-    counts = plan_module.count_source(taken, len(splits), settings)
-    rates = calibration.calibrate(taken, settings, passages=counts.passages) if measure else None
-    return counts, plan_module.basis(taken, settings), rates
-
-
-def _given(
-    passages: float | None, tokens_per_passage: float | None, text_bytes: float | None
-) -> tuple[Counts, dict[str, Any]]:
-    from pipeline.accounts.plan import inputs
-
-    if passages is None or tokens_per_passage is None:
-        raise errors.CorpusError("--passages goes with --tokens-per-passage; give both")
-    tokens = passages * tokens_per_passage
-    text = inputs.BYTES_PER_TOKEN * tokens if text_bytes is None else text_bytes
-    counts = inputs.Counts(passages=passages, tokens=tokens, text_bytes=text)
-    return counts, {"kind": "counts", "words": "counts as given"}
 
 
 def _wide() -> Any:

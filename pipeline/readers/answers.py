@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from encoders.reader import answering
 from encoders.reader import folder as reader_folder
 from encoders.reader.model import Reader
+from pipeline.readers.answered import Answered, Read
 from pipeline.readers.collate import Collator
 from pipeline.readers.kilt import Prediction
 from pipeline.readers.kilt.tasks import Example, Provenance
@@ -21,30 +21,6 @@ from storage import errors
 # Where the memory of passages comes from.
 STORE, TEXT = "store", "text"
 SOURCES = (STORE, TEXT)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Read:
-    """One passage that was retrieved for a question.
-
-    Attributes:
-        passage_id: in the corpus.
-        score: the reader's, or None if it scores none.
-        read: whether the decoder saw it.
-    """
-
-    passage_id: int
-    score: float | None
-    read: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answered:
-    """An answer, its log-probability, and the passages in the order they were retrieved."""
-
-    text: str
-    log_probability: float
-    passages: tuple[Read, ...]
 
 
 class QuestionAnswerer:

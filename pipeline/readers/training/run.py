@@ -17,6 +17,7 @@ from encoders.reader.examples import Examples
 from encoders.reader.model import Reader
 from encoders.reader.training import Trainer
 from pipeline.readers import answers, questions
+from pipeline.readers.answered import Answered
 from pipeline.readers.kilt import KiltError, evaluate
 from pipeline.readers.questions import Task
 from pipeline.readers.training import preparing
@@ -193,7 +194,7 @@ class _Run:
         found: dict[str, float] = {}
         rows = self.settings.training.micro_batch
         for task in self.dev:
-            answered: list[answers.Answered] = []
+            answered: list[Answered] = []
             for start in range(0, len(task), rows):
                 asked = [example.input for example in task.examples[start : start + rows]]
                 answered += answers.read_batch(

@@ -1,0 +1,241 @@
+"""memcorpus: the offline memory pipeline for retrieval-augmented readers.
+
+    import memcorpus
+
+    corpus = memcorpus.open("corpus")
+    found = corpus.search(["Where does the Danube end?"], k=20)
+    memory = corpus.memory().fetch(found.passage_ids[0])
+
+This is the public face of the packages `pipeline`, `encoders`, `retrieval` and `storage`. Importing it loads
+none of them: each is loaded when something of it is first used, and so are numpy, jax and Beam.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from memcorpus import packages
+from memcorpus.packages import HiddenPackageError as HiddenPackageError
+from memcorpus.packages import MissingLibraryError as MissingLibraryError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Any, Unpack
+
+    from encoders.errors import EncoderError as EncoderError
+    from memcorpus.keywords import BuildKeywords, PlanKeywords
+    from pipeline.readers.answered import Answered as Answered
+    from pipeline.readers.answers import QuestionAnswerer
+    from pipeline.units.progress import Observer
+    from retrieval.corpus import Corpus as Corpus
+    from retrieval.corpus import SearchResult as SearchResult
+    from retrieval.memory import MemoryReader as MemoryReader
+    from storage.errors import CorpusError as CorpusError
+    from storage.errors import DamagedError as DamagedError
+    from storage.errors import MismatchError as MismatchError
+    from storage.errors import UnknownPassageError as UnknownPassageError
+    from storage.ragged import RaggedMemory as RaggedMemory
+
+    __version__: str
+
+__all__ = [
+    "Answered",
+    "Corpus",
+    "CorpusError",
+    "DamagedError",
+    "EncoderError",
+    "HiddenPackageError",
+    "MemoryReader",
+    "MismatchError",
+    "MissingLibraryError",
+    "RaggedMemory",
+    "SearchResult",
+    "UnknownPassageError",
+    "__version__",
+    "answer",
+    "build",
+    "open",
+    "open_reader",
+    "plan",
+]
+
+# Where the names are that are loaded when they are first asked for; the installation without extras has all
+# of them.
+_MODULES = {
+    "Answered": "pipeline.readers.answered",
+    "Corpus": "retrieval.corpus",
+    "CorpusError": "storage.errors",
+    "DamagedError": "storage.errors",
+    "EncoderError": "encoders.errors",
+    "MemoryReader": "retrieval.memory",
+    "MismatchError": "storage.errors",
+    "RaggedMemory": "storage.ragged",
+    "SearchResult": "retrieval.corpus",
+    "UnknownPassageError": "storage.errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    if name == "__version__":
+        import importlib.metadata
+
+        value: object = importlib.metadata.version("memcorpus")
+    elif name in _MODULES:
+        module = _MODULES[name]
+        with packages.importing((*packages.READING, module.partition(".")[0])):
+            value = getattr(importlib.import_module(module), name)
+    else:
+        raise AttributeError(f"module 'memcorpus' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def open(url: str | Path, *, retriever: str | None = None, cache: Path | None = None) -> Corpus:
+    """Open a finished corpus, to search it and to fetch passages and memory by id.
+
+    Args:
+        url: a folder, as a path or a file:// URL; or s3://, gs://, http:// or https://.
+        retriever: name or folder of the retriever for text queries; None: the one that the corpus was built
+            with, where the build found it.
+        cache: where the small files of a remote corpus are kept; None: `~/.cache/memcorpus`.
+
+    Raises:
+        CorpusError: no corpus there, an unfinished one, or one of another format.
+        DamagedError: the manifest does not match its checksum.
+        HiddenPackageError: a foreign package or folder hides one of memcorpus's own.
+    """
+    with packages.importing(packages.READING):
+        from retrieval import corpus
+    return corpus.open_corpus(url, retriever=retriever, cache=cache)
+
+
+def open_reader(
+    corpus: Corpus | str | Path,
+    reader: str | Path,
+    *,
+    source: str | None = None,
+    version: str | None = None,
+    retrieved: int | None = None,
+    selected: int | None = None,
+    batch: int = 8,
+) -> QuestionAnswerer:
+    """A trained reader with a corpus to read, for many questions: its `answer(questions)` yields answers.
+
+    Args:
+        corpus: open, or where it lies.
+        reader: a folder that `memcorpus train` wrote.
+        source: "store", memory is fetched by id, or "text", passages are encoded live; None: the store, and
+            text for FiD, which has no memory.
+        version: of the memory; None: the corpus's current one.
+        retrieved, selected: passages retrieved and, with GLIMMER, selected of them; None: as it was trained.
+        batch: questions at a time.
+
+    Raises:
+        EncoderError: the folder holds no reader.
+        MismatchError: the memory was written by another encoder than the reader's own.
+        CorpusError: another argument is out of range.
+        HiddenPackageError, MissingLibraryError: something that it needs cannot be imported.
+    """
+    with packages.importing(packages.EVERYTHING):
+        from pipeline.readers import answers
+        from retrieval import corpus as corpora
+    opened = corpus if isinstance(corpus, corpora.Corpus) else corpora.open_corpus(corpus)
+    return answers.QuestionAnswerer(
+        opened, reader, source=source, version=version, retrieved=retrieved, selected=selected, batch=batch
+    )
+
+
+def answer(
+    corpus: Corpus | str | Path,
+    questions: str | Sequence[str],
+    *,
+    reader: str | Path,
+    source: str | None = None,
+    version: str | None = None,
+    retrieved: int | None = None,
+    selected: int | None = None,
+) -> list[Answered]:
+    """Answers to questions, in their order: text, log-probability, and the passages that were read.
+
+    The reader is loaded and compiled for this call alone; who asks again and again keeps an `open_reader`.
+
+    Args:
+        corpus: open, or where it lies.
+        questions: any number; a single text counts as one.
+        reader: a folder that `memcorpus train` wrote.
+        source, version, retrieved, selected: see `open_reader`.
+
+    Raises:
+        As `open_reader`.
+    """
+    asked = [questions] if isinstance(questions, str) else list(questions)
+    batch = max(1, min(8, len(asked)))
+    opened = open_reader(
+        corpus, reader, source=source, version=version, retrieved=retrieved, selected=selected, batch=batch
+    )
+    return list(opened.answer(asked))
+
+
+def build(
+    out: str | Path,
+    *,
+    config: str | Path | None = None,
+    beam_options: Sequence[str] = (),
+    observer: Observer | None = None,
+    **settings: Unpack[BuildKeywords],
+) -> Corpus:
+    """Build a corpus, or go on with one that was interrupted, and open it.
+
+    Args:
+        out: the corpus folder; new, empty, or that of an earlier run of the same build.
+        config: a TOML file of settings; those that are given here win.
+        beam_options: Beam's own options.
+        observer: shown the progress; None: nobody.
+        settings: `sources`, `retriever`, `memory_encoder`, `live_proportion`, and what
+            `pipeline.components.settings.BuildSettings` says more.
+
+    Raises:
+        CorpusError: bad input; what was in `out` is untouched.
+        DamagedError: something that an earlier stage wrote has changed.
+        EncoderError: a model's folder, or a setting of the memory, cannot be used.
+        RuntimeError: a worker process was killed; the same call goes on from there.
+        HiddenPackageError, MissingLibraryError: something that it needs cannot be imported.
+    """
+    from pathlib import Path
+
+    with packages.importing(packages.EVERYTHING):
+        from pipeline.components.settings import BuildSettings
+        from pipeline.jobs import build as jobs
+        from retrieval import corpus
+    given = {name: str(value) if name == "live_proportion" else value for name, value in settings.items()}
+    loaded = BuildSettings.load(None if config is None else Path(config), given)
+    jobs.build(loaded, corpus.local_folder(out), beam_options=beam_options, observer=observer)
+    return open(out, retriever=loaded.retriever)
+
+
+def plan(**asked: Unpack[PlanKeywords]) -> dict[str, Any]:
+    """What a corpus would take, before anything is built: bytes, FLOPs, hours, prices, what a question costs.
+
+    Args:
+        asked: `sources`, or `passages` and `tokens_per_passage`; `memory_encoder` or `sizes`; `device`, or a
+            `retriever` to measure this machine with; and what `pipeline.accounts.plan.asking.PlanSettings`
+            says more.
+
+    Returns:
+        What `memcorpus plan --json` prints; docs/plan.schema.json has its shape.
+
+    Raises:
+        CorpusError: an unknown codec, device or storage class, numbers that fit no corpus, no such source.
+        EncoderError: α gives no whole number of layers, or a model's folder cannot be used.
+        HiddenPackageError, MissingLibraryError: something that it needs cannot be imported.
+    """
+    with packages.importing(packages.EVERYTHING):
+        from pipeline.accounts.plan import asking
+    return asking.plan(asking.PlanSettings.load(asked))
