@@ -44,7 +44,7 @@ def forker(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="session")
 def build_command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Of a corpus of a few shards, whose models have two shapes to compile: 16 tokens, in many rows or few."""
+    """Of a corpus of a few shards. All its batches have 16 tokens: little is to be compiled."""
     from tests import small_models
 
     folder = tmp_path_factory.mktemp("sources")

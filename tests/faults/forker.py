@@ -2,24 +2,33 @@
 
 It is started with the shim preloaded, has no thread but the allocator's when it forks, and speaks JSON lines:
 
-    {"command": [...], "folder": ..., "fault": {...} or null, "log": ..., "out": ..., "err": ..., "seconds": ...}
+    {"command": [...], "folder": ..., "fault": {...} or null, "log", "out", "err": paths, "seconds": ...}
 
-runs `memcorpus COMMAND` with faults below a folder, stdout and stderr in files, and answers {"status": ...}, negative
-for a signal and null where it took longer than it may. With the fault "stop" it answers {"stopped": true}
+runs `memcorpus COMMAND` with faults below a folder, stdout and stderr in files, and answers {"status": ...},
+negative for a signal and null where it took longer than it may. With the fault "stop" it answers {"stopped": true}
 whenever the process stops, and goes on with it when it gets a line.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from tests.faults import shim
+
+
+_MODULES: Final = (
+    *("apache_beam.runners.portability.fn_api_runner.fn_runner", "jax", "pyarrow.parquet", "transformers"),
+    *("encoders.retriever", "pipeline.accounts.summary", "pipeline.cli.main", "pipeline.cli.terminal"),
+    *("pipeline.jobs.build", "pipeline.jobs.repair"),
+)
 
 
 def _load() -> None:
@@ -28,17 +37,8 @@ def _load() -> None:
 
     quiet.quieten()
     cores.share()
-    import apache_beam.runners.portability.fn_api_runner.fn_runner
-    import jax
-    import pyarrow.parquet
-    import transformers
-
-    import encoders.retriever
-    import pipeline.accounts.summary
-    import pipeline.cli.main
-    import pipeline.cli.terminal
-    import pipeline.jobs.build
-    import pipeline.jobs.repair  # noqa: F401
+    for name in _MODULES:
+        importlib.import_module(name)
 
 
 def _run(request: dict[str, Any]) -> None:
@@ -90,7 +90,7 @@ def _answer(**value: Any) -> None:
 def main() -> None:
     """Serve until stdin ends."""
     _load()
-    threads = [open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task")]
+    threads = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
     _answer(threads=threads)
     while line := sys.stdin.readline():
         request = json.loads(line)

@@ -191,6 +191,7 @@ def chosen(forker: Forker, scene: Scene, root: Path) -> list[Fault]:
             numbers = list(range(1, calls[call] + 1))
             rng.shuffle(numbers)
             queues.append([Fault(calls=(call,), kind=kind, first=n) for n in numbers])
+    rng.shuffle(queues)
     faults = []
     while any(queues):
         faults += [queue.pop() for queue in queues if queue]
