@@ -91,16 +91,10 @@ def build(vectors: VectorArray, shape: IndexShape, path: Path) -> float:
 
 
 def _write(index: Any, path: Path) -> None:
-    """Write an index whole, or leave nothing of it."""
-    partial = files.partial_path(path)
-    try:
-        # Not by FAISS's own writer, which does not tell where a full disk did not take the file's end.
-        with partial.open("xb") as file:
-            faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
-        files.finish_partial(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    """Write an index whole or not at all."""
+    # Not by FAISS's own writer, which does not tell where a full disk did not take the file's end.
+    with files.aside(path) as partial, partial.open("xb") as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
 
 
 def recall(index: Index, vectors: VectorArray) -> float:

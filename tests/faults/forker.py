@@ -5,8 +5,8 @@ It is started with the shim preloaded, has no thread but the allocator's when it
     {"command": [...], "folder": ..., "fault": {...} or null, "log", "out", "err": paths, "seconds": ...}
 
 runs `memcorpus COMMAND` with faults below a folder, stdout and stderr in files, and answers {"status": ...},
-negative for a signal and null where it took longer than it may. With the fault "stop" it answers {"stopped": true}
-whenever the process stops, and goes on with it when it gets a line.
+negative for a signal and null where it took longer than it may. With the fault "stop" it answers
+{"stopped": true} whenever the process stops, and goes on with it when it gets a line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from types import FrameType
 from typing import Any, Final
 
 from tests.faults import shim
-
 
 _MODULES: Final = (
     *("apache_beam.runners.portability.fn_api_runner.fn_runner", "jax", "pyarrow.parquet", "transformers"),
