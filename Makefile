@@ -7,7 +7,7 @@ DEMO := demo
 # Extra arguments for pytest, such as ARGS="-k store -x".
 ARGS ?=
 
-.PHONY: demo test test-slow lint bench wheel constraints clean
+.PHONY: demo test test-slow test-faults lint bench wheel constraints clean
 
 $(VENV)/build.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -28,11 +28,15 @@ demo: $(VENV)/build.stamp
 	$(BIN)/python -m examples.miniwiki demo $(DEMO)
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow and not faults' $(ARGS)
 
 # Minutes long: random kills, flips of every file, the peak of memory at 20,000 articles.
 test-slow: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# Minutes long: failing calls, power cuts, full disks; a line a class at the end. MEMCORPUS_FAULTS=all tries every call.
+test-faults: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -98,10 +98,15 @@ def build(vectors: VectorArray, shape: IndexShape, path: Path) -> float:
         raise errors.CorpusError(f"the index took {index.ntotal} vectors, wanted {count}")
     if shape.probes:
         faiss.extract_index_ivf(index).nprobe = shape.probes
-    partial = files.partial_path(path)
-    faiss.write_index(index, str(partial))
-    files.finish_partial(partial, path)
+    _write(index, path)
     return recall(Index(index), vectors)
+
+
+def _write(index: Any, path: Path) -> None:
+    """Write an index whole or not at all."""
+    # Not by FAISS's own writer, which does not tell where a full disk did not take the file's end.
+    with files.aside(path) as partial, partial.open("xb") as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
 
 
 def recall(index: Index, vectors: VectorArray) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -26,9 +27,9 @@ class Writer:
     """Writes a list whole or not at all; entries are taken as they come, a batch in memory at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._partial = files.partial_path(path)
-        self._writer = pq.ParquetWriter(self._partial, _SCHEMA, compression="zstd")
+        self._open = ExitStack()
+        partial = self._open.enter_context(files.aside(path))
+        self._writer = self._open.enter_context(pq.ParquetWriter(partial, _SCHEMA, compression="zstd"))
         self._batch: list[files.FileEntry] = []
 
     def add(self, entry: files.FileEntry) -> None:
@@ -38,15 +39,16 @@ class Writer:
 
     def _flush(self) -> None:
         columns = {name: [getattr(entry, name) for entry in self._batch] for name in _SCHEMA.names}
-        self._writer.write_table(pa.table(columns, schema=_SCHEMA))
+        with self._open.pop_all() as opened:  # if it fails, what is written is taken away
+            self._writer.write_table(pa.table(columns, schema=_SCHEMA))
+            self._open = opened.pop_all()
         self._batch.clear()
 
     def close(self) -> None:
         """All is added: put the list in place."""
         if self._batch:
             self._flush()
-        self._writer.close()
-        files.finish_partial(self._partial, self._path)
+        self._open.close()
 
 
 def read(path: Path, entry: files.FileEntry) -> Iterator[files.FileEntry]:

@@ -14,6 +14,7 @@ import stat
 import uuid
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -174,15 +175,26 @@ def finish_partial(partial: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`, whole or not at all."""
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """A name to write a file under. It is in place, whole, when the block ends, and gone if that fails.
+
+    Write by Python's own files, or by a library that raises where the disk is full: NumPy's `save` and
+    FAISS's files do not look whether the last bytes were taken.
+    """
     partial = partial_path(path)
     try:
-        partial.write_bytes(data)
+        yield partial
         finish_partial(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, whole or not at all."""
+    with aside(path) as partial:
+        partial.write_bytes(data)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -71,17 +71,14 @@ def part_name(number: int) -> str:
 
 def write_part(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
     """Write one part, whole or not at all, a row group at a time. Returns its rows."""
-    partial = files.partial_path(path)
     rows = 0
-    try:
-        with pq.ParquetWriter(partial, schema, compression="zstd", write_page_checksum=True) as writer:
-            for batch in batches:
-                writer.write_batch(batch, row_group_size=ROW_GROUP)
-                rows += batch.num_rows
-        files.finish_partial(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with (
+        files.aside(path) as partial,
+        pq.ParquetWriter(partial, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for batch in batches:
+            writer.write_batch(batch, row_group_size=ROW_GROUP)
+            rows += batch.num_rows
     return rows
 
 

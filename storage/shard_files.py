@@ -64,28 +64,23 @@ def write(path: Path, chunks: Iterable[Any], *, chunk_bytes: int, total: int) ->
         OSError: the disk is full, say; nothing is left of the file, and an older one is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = files.partial_path(path)
     size = value = 0
-    try:
-        # One thread sums what the other writes: each alone takes as long as a fast disk.
-        with (
-            partial.open("xb", buffering=0) as file,
-            ThreadPoolExecutor(1, thread_name_prefix="shard-write") as writer,
-        ):
-            writing: Future[None] | None = None
-            for block in _blocks(chunks, chunk_bytes, total):
-                if writing is not None:
-                    writing.result()
-                writing = writer.submit(_write_all, file.fileno(), block.copy())
-                for piece in block:
-                    value = zlib.crc32(piece, value)
-                    size += len(piece)
+    # One thread sums what the other writes: each alone takes as long as a fast disk.
+    with (
+        files.aside(path) as partial,
+        partial.open("xb", buffering=0) as file,
+        ThreadPoolExecutor(1, thread_name_prefix="shard-write") as writer,
+    ):
+        writing: Future[None] | None = None
+        for block in _blocks(chunks, chunk_bytes, total):
             if writing is not None:
                 writing.result()
-        files.finish_partial(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+            writing = writer.submit(_write_all, file.fileno(), block.copy())
+            for piece in block:
+                value = zlib.crc32(piece, value)
+                size += len(piece)
+        if writing is not None:
+            writing.result()
     return files.Measured(bytes=size, crc32=value)
 
 

@@ -1,0 +1,1 @@
+"""Faults of the machine, put into real commands: see docs/operations.md, "make test-faults"."""
