@@ -106,7 +106,8 @@ def _write(index: Any, path: Path) -> None:
     """Write an index whole or not at all."""
     # Not by FAISS's own writer, which does not tell where a full disk did not take the file's end.
     with files.aside(path) as partial, partial.open("xb") as file:
-        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+        writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined] # not in its stubs
+        faiss.write_index(index, writer)
 
 
 def recall(index: Index, vectors: VectorArray) -> float:

@@ -13,7 +13,17 @@ from typing import Final
 
 import numpy as np
 
-from storage import components, descriptors, errors, files, locks, memory_store, remote, shard_files, zarr_arrays
+from storage import (
+    components,
+    descriptors,
+    errors,
+    files,
+    locks,
+    memory_store,
+    remote,
+    shard_files,
+    zarr_arrays,
+)
 from storage.components import MemoryCard
 from storage.folder import CorpusFolder
 from storage.memory_store import MemoryLayout

@@ -118,7 +118,7 @@ class Array:
     ) -> None:
         """Open and compare with what the manifest says, so that a swapped array is refused.
 
-        `folder` is a local one, or TensorStore's name for one (`places.Place.store`).
+        `folder` is a local one, or TensorStore's name for one (`CorpusFolder.store`).
         """
         self.folder = folder if isinstance(folder, Path) else folder["path"]
         if isinstance(folder, Path) or folder["driver"] == "file":
