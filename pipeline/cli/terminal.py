@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from pipeline.accounts import statistics
+from pipeline.accounts.show import words
 from pipeline.components import shards
 from pipeline.components.passages import number, read
 from pipeline.readers.kilt import Scores
@@ -37,15 +38,6 @@ def console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def size(count: float) -> str:
-    """Bytes for people: 1.5 MiB."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1024
-    raise AssertionError
-
-
 def rates(stage: Stage[Any], snapshot: Snapshot, seconds: float) -> str:
     """What a stage has done and how fast it goes, in its own units."""
     counts, before = snapshot.counts, snapshot.before
@@ -55,13 +47,13 @@ def rates(stage: Stage[Any], snapshot: Snapshot, seconds: float) -> str:
 
     if stage == read.STAGE:
         return (
-            f"{rate('pages'):,.0f} pages/s, {size(rate('source_bytes'))}/s, "
+            f"{rate('pages'):,.0f} pages/s, {words.size(rate('source_bytes'))}/s, "
             f"{counts.get('pages', 0):,} pages, {counts.get('passages', 0):,} passages"
         )
     if stage == shards.STAGE:
         return (
             f"{rate('tokens'):,.0f} tokens/s, {rate('passages'):,.1f} passages/s, "
-            f"{size(counts.get('memory_bytes', 0))}, {counts.get('passages', 0):,} passages, "
+            f"{words.size(counts.get('memory_bytes', 0))}, {counts.get('passages', 0):,} passages, "
             f"{counts.get('tokens', 0):,} tokens"
         )
     done = counts.get("numbered" if stage == number.STAGE else "passages", 0)
@@ -221,11 +213,12 @@ def print_summary(summary: Mapping[str, Any], out: Console) -> None:
                     "layers, width": f"{memory['layers']}, {memory['width']}",
                     "codec, computed in": f"{memory['codec']}, {memory['compute_dtype']}",
                     "shards": f"{memory['shards']:,} of {memory['shard_passages']:,} passages",
-                    "bytes, a token": f"{size(memory['bytes'])}, {memory['bytes'] / tokens['tokens']:,.1f}",
+                    "bytes, a token": f"{words.size(memory['bytes'])}, "
+                    f"{memory['bytes'] / tokens['tokens']:,.1f}",
                 },
             )
         )
-    rest = {f"{part} bytes": size(count) for part, count in summary["bytes"].items()}
+    rest = {f"{part} bytes": words.size(count) for part, count in summary["bytes"].items()}
     for vectors in summary["vectors"].values():
         rest["vectors"] = f"{vectors['dim']} x {vectors['dtype']}"
     for index in summary["index"].values():
@@ -262,7 +255,7 @@ def print_versions(versions: Sequence[Mapping[str, Any]], out: Console) -> None:
             ", ".join(version["aliases"]),
             version["codec"],
             (version["origin"] or "")[:8],
-            size(version["bytes"]),
+            words.size(version["bytes"]),
             f"{version['quality']['relative_error']:.2g}",
         )
     out.print(table)

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from encoders import batching
 from encoders.memory_spec import BATCHING
 from pipeline.components.shards import ShardCounts
-from pipeline.units.runner import AnyJob
 from pipeline.units.stage import Stage
-from pipeline.units.stages import Stages
 from storage import errors, files, work_folder
 from storage.components import Component
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
 from storage.receipts import Receipt
+
+if TYPE_CHECKING:
+    from pipeline.units.runner import AnyJob
+    from pipeline.units.stages import Stages
 
 # Where things are made again before they are put in place.
 STAGED: Final = f"{work_folder.NAME}/repair"

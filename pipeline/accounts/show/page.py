@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from pipeline.accounts import statistics
 from pipeline.accounts.show import plots, words
-from pipeline.accounts.show.tables import STAGES
+from pipeline.components.table import TITLES
 
 
 def render(report: Mapping[str, Any]) -> str:
@@ -30,7 +30,7 @@ def render(report: Mapping[str, Any]) -> str:
         report=report,
         current=next((v for v in report["versions"] if v["current"]), None),
         even=even,
-        stages=STAGES,
+        stages=TITLES,
         # matplotlib has escaped the text in them.
         plots={name: Markup(svg) for name, svg in plots.plots(report).items()},
     )

@@ -15,8 +15,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipeline.accounts import facts
 from pipeline.accounts.show import words
-from pipeline.accounts.show.tables import STAGES
+from pipeline.components.table import TITLES
 
 # Colours that stand for the page's: no other part of a plot has them.
 INK: Final = "#010203"
@@ -101,7 +102,7 @@ def _parts(report: Mapping[str, Any]) -> Figure:
         name = row["part"]
         if name == "memory":
             name = f"memory {row['version'][:8]}\n{row['codec']}"
-        elif name in ("manifest", "statistics"):
+        elif name in (facts.MANIFEST, facts.TIMES):
             name = "manifest, times"
         sums[name] = sums.get(name, 0) + row["bytes"]
     figure, axes = _axes(0.7 + 0.36 * len(sums))
@@ -152,7 +153,7 @@ def _codecs(report: Mapping[str, Any]) -> Figure | None:
 def _time(report: Mapping[str, Any]) -> Figure | None:
     """Seconds of workers by stage, stacked by step."""
     bars = [
-        (STAGES.get(stage, stage) + (f"\n{run['run'][:8]}" if len(report["time"]) > 1 else ""), steps)
+        (TITLES.get(stage, stage) + (f"\n{run['run'][:8]}" if len(report["time"]) > 1 else ""), steps)
         for run in report["time"]
         for stage, steps in run["worker_seconds"].items()
         if steps

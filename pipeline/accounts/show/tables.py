@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from pipeline.accounts import statistics
 from pipeline.accounts.show import words
-
-# Stages as people name them; the keys are those of the statistics.
-STAGES: Final = {
-    "splits": "read passages",
-    "parts": "number passages",
-    "codec": "train codec",
-    "shards": "encode shards",
-    "index": "index vectors",
-}
+from pipeline.components.table import TITLES
 
 
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, note: str = "") -> Table:
@@ -275,7 +267,7 @@ def print_time(run: Mapping[str, Any], out: Console) -> None:
     for stage, steps in run["worker_seconds"].items():
         wall = run["stage_seconds"].get(stage)
         spent = ", ".join(f"{step} {seconds:,.1f}" for step, seconds in steps.items())
-        rows.append([STAGES.get(stage, stage), words.duration(wall), spent])
+        rows.append([TITLES.get(stage, stage), words.duration(wall), spent])
     encoded = run["encoded"]
     workers = len(run["workers"])
     note = f"{workers:,} worker{'' if workers == 1 else 's'} on {run['cpus'] or '?'} CPUs"

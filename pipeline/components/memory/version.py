@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from pipeline.components.memory import encode, train_codec
 from pipeline.components.memory.encode import EncodeShards, MemoryModel
 from pipeline.components.memory.recode import RecodeShards
 from pipeline.components.shards import STAGE, ShardCounts
-from pipeline.units.stages import Stages
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
 from storage import (
@@ -35,6 +34,9 @@ from storage.components.memory import version_name
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
 from storage.receipts import Receipt
+
+if TYPE_CHECKING:
+    from pipeline.units.stages import Stages
 
 
 @dataclass(frozen=True, kw_only=True)
