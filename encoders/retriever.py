@@ -21,8 +21,8 @@ import numpy.typing as npt
 from encoders import errors, fingerprint, gtr, model_folder
 from encoders.fingerprint import Fingerprint
 from encoders.model_folder import ModelFolderError
-from encoders.quiet import quiet
 from encoders.t5_config import T5Config
+from encoders.transformers_output import silenced
 
 # GTR's longest input (Ni et al. 2022, section 3).
 MAX_TOKENS = 512
@@ -159,7 +159,7 @@ class _SentenceTransformers:
     """The model as sentence-transformers runs it, texts of similar length together."""
 
     def __init__(self, folder: Path, max_tokens: int, *, batch_size: int, device: str) -> None:
-        with quiet():
+        with silenced():
             import torch
             from sentence_transformers import SentenceTransformer
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from encoders import model_folder
 from encoders.model_folder import ModelFolderError
-from encoders.quiet import quiet
+from encoders.transformers_output import silenced
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Tokenizer:
         from transformers import AutoTokenizer
 
         self.max_tokens = max_tokens
-        with quiet():
+        with silenced():
             try:
                 self._tokenizer: Any = AutoTokenizer.from_pretrained(
                     str(folder), local_files_only=True, trust_remote_code=False

@@ -18,7 +18,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from encoders.quiet import quiet
+from encoders.transformers_output import silenced
 
 TEXTS = (
     "Glasgow is a city on the River Clyde in the west central Lowlands of Scotland.",
@@ -73,7 +73,7 @@ def make_tokenizer(
     (path / "spiece.model").unlink()
     pieces = [(processor.id_to_piece(i), processor.get_score(i)) for i in range(len(processor))]
     pieces += [(f"<extra_id_{i}>", 0.0) for i in reversed(range(extra_ids))]
-    with quiet():
+    with silenced():
         tokenizer = T5Tokenizer(vocab=pieces, extra_ids=extra_ids, model_max_length=512)
         tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
         tokenizer.save_pretrained(path)
@@ -132,7 +132,7 @@ def make_t5_folder(
     )
     model = random_t5(config, decoder=decoder, seed=seed).to(getattr(torch, dtype))
     total = sum(p.numel() * p.element_size() for p in model.parameters())
-    with quiet():
+    with silenced():
         model.save_pretrained(path, max_shard_size=max(total // 3, 1) if sharded else "50GB")
     return path
 
@@ -212,7 +212,7 @@ def make_gtr_folder(
         dtype=dtype,
         seed=seed,
     )
-    with quiet(), torch.random.fork_rng(devices=[]):
+    with silenced(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         transformer = Transformer(str(backbone), max_seq_length=max_seq_length)
         modules: list[Any] = [transformer, Pooling(d_model, pooling_mode="mean")]

@@ -25,8 +25,8 @@ from transformers import AutoTokenizer, T5EncoderModel
 from encoders import ModelFolderError, batching, fingerprint, template
 from encoders.memory_encoder import MemoryEncoder, Tokens, memory_fingerprint
 from encoders.memory_spec import MemorySpec
-from encoders.quiet import quiet
 from encoders.tokenizing import Tokenizer
+from encoders.transformers_output import silenced
 from storage import codecs
 from tests import small_models
 from tests.rounding import require_rounded_once
@@ -61,7 +61,7 @@ def encode(encoder: MemoryEncoder, texts: Sequence[str], dtype: Any = np.float32
 
 def reference(folder: Path, texts: Sequence[str], *, layers: int) -> list[np.ndarray]:
     """Each text alone through transformers, without padding: the stream after `layers` layers."""
-    with quiet():
+    with silenced():
         model = T5EncoderModel.from_pretrained(folder, dtype=torch.float32).eval()
         tokenizer = AutoTokenizer.from_pretrained(folder)
     final = layers == len(model.encoder.block)
@@ -279,7 +279,7 @@ def test_import_loads_no_framework(folder: Path) -> None:
 
 
 def test_tokens_are_transformers(folder: Path, encoder: MemoryEncoder) -> None:
-    with quiet():
+    with silenced():
         tokenizer = AutoTokenizer.from_pretrained(folder)
     tokens = encoder.tokenize(TEXTS)
     for i, text in enumerate(TEXTS):

@@ -14,9 +14,9 @@ import torch
 from flax import nnx
 from transformers import T5ForConditionalGeneration
 
-from encoders.quiet import quiet
 from encoders.reader import losses
 from encoders.reader.model import Reader, select
+from encoders.transformers_output import silenced
 from tests.small_models import make_t5_folder
 from tests.small_readers import Batch, make, with_score
 
@@ -47,7 +47,7 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
 
 
 def test_the_answer_loss_is_that_of_transformers(t5_folder: Path) -> None:
-    with quiet():
+    with silenced():
         theirs = T5ForConditionalGeneration.from_pretrained(t5_folder).eval()
     batch = Batch(passages=1, batch=4, seed=2)
     batch.lengths[:] = np.maximum(batch.lengths, 1)

@@ -15,12 +15,12 @@ from transformers import T5ForConditionalGeneration
 
 from encoders import memory_encoder
 from encoders.memory_spec import MemorySpec
-from encoders.quiet import quiet
 from encoders.reader import folder, losses
 from encoders.reader.config import ReaderConfig, preset
 from encoders.reader.greedy import greedy
 from encoders.reader.model import Reader, select
 from encoders.t5_config import PUBLISHED_SIZES
+from encoders.transformers_output import silenced
 from tests.small_models import make_t5_folder
 from tests.small_readers import Batch, make, settings_of, with_score
 
@@ -41,7 +41,7 @@ def old_t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def theirs(t5_folder: Path) -> Any:
-    with quiet():
+    with silenced():
         return T5ForConditionalGeneration.from_pretrained(t5_folder).eval()
 
 
@@ -65,7 +65,7 @@ def require_logits(ours: np.ndarray, theirs: Any, batch: Batch) -> None:
 def test_fid_with_one_passage_is_t5(t5_folder: Path, old_t5_folder: Path, version: str) -> None:
     chosen = t5_folder if version == "1.1" else old_t5_folder
     reader = make(chosen, "fid")
-    with quiet():
+    with silenced():
         theirs = T5ForConditionalGeneration.from_pretrained(chosen).eval()
     batch = Batch(passages=1, batch=4)
     batch.lengths[:] = np.maximum(batch.lengths, 1)
@@ -257,7 +257,7 @@ def test_saved_and_opened_again(t5_folder: Path, tmp_path: Path, system: str) ->
 def test_a_saved_fid_is_what_transformers_opens(t5_folder: Path, tmp_path: Path, theirs: Any) -> None:
     reader = make(t5_folder, "fid")
     folder.save(reader, settings_of(reader.config), tmp_path / "saved", like=t5_folder)
-    with quiet():
+    with silenced():
         again = T5ForConditionalGeneration.from_pretrained(tmp_path / "saved").eval()
     for name, wanted in theirs.state_dict().items():
         assert torch.equal(again.state_dict()[name], wanted), name
@@ -317,7 +317,7 @@ def test_fid_of_base_size_is_t5(tmp_path: Path) -> None:
         d_kv=64,
     )
     reader = make(path, "fid")
-    with quiet():
+    with silenced():
         theirs = T5ForConditionalGeneration.from_pretrained(path).eval()
     batch = Batch(passages=1, batch=4, seed=2)
     batch.lengths[:] = np.maximum(batch.lengths, 1)

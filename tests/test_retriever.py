@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
 from encoders import ModelFolderError, fingerprint
-from encoders.quiet import quiet
 from encoders.retriever import (
     BACKENDS,
     JAX,
@@ -24,6 +23,7 @@ from encoders.retriever import (
     retriever_dim,
     retriever_fingerprint,
 )
+from encoders.transformers_output import silenced
 from tests import small_models
 
 # Short and long ones in turn, so that sorting by length moves every text; one beyond 64 tokens.
@@ -54,7 +54,7 @@ def torch_modules(retriever: Retriever) -> Any:
 
 def sentence_transformers(folder: Path, texts: list[str]) -> np.ndarray:
     """Each text alone, in float32."""
-    with quiet():
+    with silenced():
         model = SentenceTransformer(str(folder), device="cpu").float()
     return np.concatenate([model.encode([text], show_progress_bar=False) for text in texts])
 

@@ -18,7 +18,7 @@ from transformers import T5EncoderModel
 from encoders import ModelFolderError, fingerprint, model_folder, weights
 from encoders.memory_encoder import memory_fingerprint
 from encoders.memory_spec import MemorySpec
-from encoders.quiet import quiet
+from encoders.transformers_output import silenced
 from tests import small_models
 
 LAYERS = 3
@@ -61,7 +61,7 @@ def refusal(folder: Path) -> str:
 
 
 def test_tensors_are_those_of_transformers(whole: Path) -> None:
-    with quiet():
+    with silenced():
         state = T5EncoderModel.from_pretrained(whole).state_dict()
     found = find(whole)
     assert len(found) == 2 + LAYERS * 9 + 1

@@ -10,14 +10,14 @@ import click
 
 from encoders import compiling
 from pipeline.cli import answer, build, check, costs, evaluate, options, read, streams, train, versions
-from pipeline.units import cores, failures, quiet
+from pipeline.units import cores, failures, library_output
 
 
 def main() -> None:
     """Run a command; plain errors on one line, status 2 for bad input and 1 for what failed; a bug, status 1,
     with its traceback."""
     streams.settle()
-    quiet.quieten()
+    library_output.silence()
     cores.share()
     status = run()
     if not streams.flush():  # what a command that failed had printed; `run` has told of any other

@@ -180,7 +180,8 @@ def run(
                 on_poll()
     if not outcome:
         died.end_workers()
-        raise WorkerDied(
+        # Beam ends the workers of a job that has failed, which must not hide why it has.
+        raise work.first_error(job.corpus.work, job.stage.name) or WorkerDied(
             f"{died.reason()} (out of memory, or killed); what is done is kept: run the same command again"
         )
     if outcome[0] is not None:

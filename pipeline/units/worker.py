@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 import threading
+import traceback
 from typing import Final
 
 from pipeline.units import accelerators, launcher
@@ -29,15 +30,30 @@ def main() -> None:
     # Before anything else: what comes next takes seconds, and may wait for a launcher that is gone.
     name = os.environ[launcher.VARIABLE]
     threading.Thread(target=launcher.end_with, args=(name,), daemon=True).start()
-    from pipeline.units import cores, quiet
+    from encoders import compiling
+    from pipeline.units import cores, library_output
 
-    quiet.quieten()
+    library_output.silence()
     cores.share()
     if named := _NAMED.fullmatch(os.environ.get("WORKER_ID", "")):
         accelerators.share(int(named[1]))
     from apache_beam.runners.worker import sdk_worker_main
 
-    sdk_worker_main.main(sys.argv)
+    # Beam prints the traceback of whatever a unit raises. The unit leaves it for the launcher, who tells it
+    # in a line: what is printed here can only be told twice.
+    told, status = sys.stderr, 0
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - as long as the process
+    try:
+        sdk_worker_main.main(sys.argv)
+    except BaseException:
+        status = 1
+        if launcher.lives(name):
+            traceback.print_exc(file=told)
+    sys.stdout.flush()
+    told.flush()
+    compiling.remove_own()
+    # The threads of phases and of Beam need not end before the process does.
+    os._exit(status)
 
 
 if __name__ == "__main__":

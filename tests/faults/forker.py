@@ -32,9 +32,9 @@ _MODULES: Final = (
 
 def _load() -> None:
     """What the commands import when they need it."""
-    from pipeline.units import cores, quiet
+    from pipeline.units import cores, library_output
 
-    quiet.quieten()
+    library_output.silence()
     cores.share()
     for name in _MODULES:
         importlib.import_module(name)

@@ -11,7 +11,7 @@ _LOGGERS = ("transformers", "sentence_transformers", "huggingface_hub")
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Silences progress bars, warnings and log lines below errors; restores them afterwards."""
     from transformers.utils import logging as transformers_logging
 

@@ -18,7 +18,7 @@ _ENVIRONMENT: Final = {
 _LOGGERS: Final = ("apache_beam", "jax", "transformers", "sentence_transformers", "huggingface_hub", "httpx")
 
 
-def quieten() -> None:
+def silence() -> None:
     """Set environment, log levels and warning filters. Call before the libraries are imported.
 
     Python's own warnings are about code, not about the user's data, so users do not see them; the
