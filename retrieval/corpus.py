@@ -72,6 +72,7 @@ class Corpus:
 
     def __init__(self, folder: CorpusFolder, *, retriever: str | None = None) -> None:
         self.folder = folder
+        folder.refresh()
         # Of the moment of opening: versions and aliases stay as they were then.
         self.manifest: Manifest = folder.manifest
         self._passages_card = folder.passages

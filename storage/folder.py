@@ -6,10 +6,11 @@ each card are read once and kept, until they are replaced.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import tensorstore as ts
 
@@ -32,16 +33,14 @@ class CorpusFolder:
         self._stamp: tuple[int, ...] | None = None
         # By what the manifest says of a card's file, so that another card is never taken for it.
         self._cards: dict[tuple[str, FileEntry], Card] = {}
+        _OPEN[root.resolve()] = self
 
     def __str__(self) -> str:
         return str(self.root)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Jobs carry it to workers: where it lies travels, what was read of it does not."""
-        return {"root": self.root}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["root"])  # type: ignore[misc]
+        return _opened, (self.root.resolve(),)
 
     def require_folder(self) -> None:
         """
@@ -277,3 +276,12 @@ class CorpusFolder:
     def values(self) -> ts.KvStore | None:
         """Where memory is read from by byte ranges; None for the files in `root`."""
         return None
+
+
+# The folders that are open in this process. A job that comes back to the process that sent it, as with Beam's
+# local runner, finds the one that it was sent from, with what that has read.
+_OPEN: Final[weakref.WeakValueDictionary[Path, CorpusFolder]] = weakref.WeakValueDictionary()
+
+
+def _opened(root: Path) -> CorpusFolder:
+    return _OPEN.get(root) or CorpusFolder(root)

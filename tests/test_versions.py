@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -615,3 +616,21 @@ def test_corpora_of_before_batches_were_numbered(two_versions: Path, settings: A
     with pytest.raises(errors.MismatchError, match=r"settings\.codec = bfloat16"):
         build(dataclasses.replace(settings, codec="int8"), two_versions)
     assert content(two_versions) == before
+
+
+def test_a_recoding_reads_each_file_once(
+    two_versions: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Manifest, cards and plan by whoever needs them: one folder is handed on, also to Beam and back."""
+    read: Counter[str] = Counter()
+    original = files.read_json
+
+    def reading(path: Path) -> Any:
+        read[Path(path).relative_to(two_versions).as_posix()] += 1
+        return original(path)
+
+    monkeypatch.setattr(files, "read_json", reading)
+    assert command("reencode", two_versions, "--from", "current", "--codec", "int8", "--as", "small")[0] == 0
+    kept = {name: count for name, count in read.items() if not name.startswith(("work/shards", "work/codec"))}
+    assert {"corpus.json", "passages/passages.json", "statistics/build.json"} <= set(kept)
+    assert set(kept.values()) == {1}, kept
