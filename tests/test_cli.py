@@ -304,3 +304,25 @@ def test_devices_are_chosen_and_decide_rounding_alone(
     assert done.returncode == 0, done.stderr
     again = np.asarray(open_corpus(out).memory(json.loads(done.stdout)["version"]).fetch(everything).values)
     np.testing.assert_allclose(again, expected, rtol=2**-7, atol=1e-4)
+
+
+def test_every_command_of_many_options_takes_them_from_a_file(command: Command, tmp_path: Path) -> None:
+    """As if they had been typed: what is typed wins, and what is wrong is refused in the same words."""
+    config = tmp_path / "plan.toml"
+    config.write_text(
+        'passages = 1e6\ntokens_per_passage = 265.0\nsize = "xxl"\n'
+        'codec = ["int8", "pq8x8"]\ndevice = "h100"\n'
+    )
+    typed = ["--passages", "1e6", "--tokens-per-passage", "265", "--size", "xxl", "--codec", "int8"]
+    typed += ["--codec", "pq8x8", "--device", "h100", "--json"]
+    assert command("plan", "--config", config, "--json")[:2] == command("plan", *typed)[:2]
+    assert command("plan", "--config", config, "--passages", "2e6", "--json")[1] != command("plan", *typed)[1]
+    config.write_text("passages = true\n")
+    refused(command, ["plan", "--config", config], "passages is True, wanted int or float")
+    config.write_text("steps = 3\n")
+    refused(command, ["plan", "--config", config], "unknown key 'steps'", "known are")
+    refused(command, ["reencode", "c", "--config", config], "unknown key 'steps'")
+    config.write_text('steps = "three"\n')
+    refused(command, ["train", "c", "--config", config], "steps is 'three', wanted int")
+    config.write_text("gold = 1\n")
+    refused(command, ["train", "c", "--config", config], "gold is 1, wanted bool")

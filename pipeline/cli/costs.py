@@ -82,6 +82,7 @@ UTILISATION = click.option(
 @SELECTED
 @MONTHS
 @PRICES
+@options.config
 @options.JSON
 def plan(as_json: bool, **given: Any) -> None:
     """Say what a corpus would take, before anything is built.

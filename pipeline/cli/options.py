@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from encoders import memory_spec
+from pipeline.units import settings_file
+from storage import errors
 
 BAD_INPUT: Final = 2
 FAILED: Final = 1
@@ -84,6 +87,43 @@ def taken_memory(given: dict[str, Any]) -> dict[str, Any]:
     """What was given of the options of `memory`, taken out of all that was given."""
     taken = {name: given.pop(name) for name in memory_spec.SETTINGS}
     return {name: value for name, value in taken.items() if value is not None}
+
+
+def config(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--config: a TOML file with any of the command's options, which count as if they had been typed."""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        is_eager=True,
+        expose_value=False,
+        callback=_take_config,
+        help="TOML file with any of these options, named with underscores; options given here win.",
+    )(command)
+
+
+def _take_config(context: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Make a file's values the options' defaults, so that they are read as typed ones are."""
+    if path is None:
+        return
+    names: dict[str, click.Option] = {}
+    for option in context.command.params:
+        if isinstance(option, click.Option) and option.name not in ("config", "as_json"):
+            names |= {text[2:].replace("-", "_"): option for text in option.opts if text.startswith("--")}
+    values = settings_file.read(path, names)
+    for name, value in values.items():
+        option = names[name]
+        # Click would take true for 1, a number for a string, and one string for a list of letters.
+        wanted: tuple[type, ...] = {"integer": (int,), "float": (int, float)}.get(option.type.name, (str,))
+        wanted = (bool,) if option.is_flag else wanted
+        items = value if option.multiple and isinstance(value, list) else [value]
+        for item in items:
+            if not isinstance(item, wanted) or (isinstance(item, bool) and not option.is_flag):
+                kinds = " or ".join(kind.__name__ for kind in wanted)
+                raise errors.CorpusError(f"settings file {path}: {name} is {value!r}, wanted {kinds}")
+    context.default_map = {
+        str(names[name].name): [value] if names[name].multiple and isinstance(value, str) else value
+        for name, value in values.items()
+    }
 
 
 def stdout() -> Any:

@@ -76,6 +76,7 @@ _TASK = "NAME=FILE"
 @click.option("--answer-tokens", default=32, help="Tokens of an answer, at most.")
 @click.option("--compute-dtype", type=click.Choice(("bfloat16", "float32")), default="bfloat16")
 @click.option("--retriever", help="The retriever, where it is not at the place that the build found it.")
+@options.config
 @options.JSON
 @click.pass_context
 def train(context: click.Context, /, corpus: str, as_json: bool, **given: Any) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @options.memory(otherwise="by default as the corpus was built")
 @click.option("--shard-passages", type=int, help="Passages a shard (default: sized to model and corpus).")
 @options.where
+@options.config
 @options.JSON
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM OPTIONS]")
 def reencode(corpus: str, switch: bool, as_json: bool, beam_options: tuple[str, ...], **given: Any) -> None:

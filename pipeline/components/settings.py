@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from encoders import memory_spec, template
 from encoders.memory_spec import MemorySpec
 from encoders.retriever import BACKENDS
 from pipeline.text import passages
+from pipeline.units import settings_file
 from storage import codecs, errors, vector_array
 
 SPLIT_BYTES: Final = 32 << 20
@@ -102,18 +102,9 @@ class BuildSettings:
         Raises:
             CorpusError: unreadable TOML, an unknown or missing key, a value of the wrong kind.
         """
-        values: dict[str, Any] = {}
-        if config is not None:
-            try:
-                values = tomllib.loads(config.read_text("utf-8"))
-            except (OSError, ValueError) as e:
-                raise errors.CorpusError(f"settings file {config} cannot be read: {e}") from e
         own = [field for field in fields(cls) if field.name != "memory"]
         known = [*(field.name for field in own), *memory_spec.SETTINGS]
-        if unknown := sorted(set(values) - set(known)):
-            raise errors.CorpusError(
-                f"settings file {config} has unknown key {unknown[0]!r}; known are {', '.join(known)}"
-            )
+        values = {} if config is None else settings_file.read(config, known)
         values |= given
         for required in ("sources", "retriever", "memory_encoder", "live_proportion"):
             if values.get(required) in (None, "", [], ()):
