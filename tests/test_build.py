@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -478,3 +480,49 @@ def test_a_link_out_of_the_corpus_is_refused(corpus_copy: Path, tmp_path: Path) 
     values.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(errors.CorpusError, match="link out of"):
         open_corpus(corpus_copy).memory().fetch([0])
+
+
+RECORD = '{{"id": "{}", "title": "T{}", "text": "{}"}}\n'
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (
+            '{"id": "1", "contents": "x"}\n' * 2,
+            "of 2 pages 2 cannot be read, the first: '': line at byte 0: 'title'",
+        ),
+        # More than may be quarantined whatever their share.
+        (
+            '{"id": "1", "contents": "x"}\n' * 30,
+            "of 30 pages 30 cannot be read, the first: '': line at byte 0",
+        ),
+        (RECORD.format(1, 1, " ") * 3, "of 3 pages 3 empty; is it the right format?"),
+        (RECORD.format(1, 1, " ") + "no JSON\n", "of 2 pages 1 empty, 1 cannot be read, the first: ''"),
+    ],
+)
+def test_no_passages_says_why_and_leaves_the_folder_free(
+    settings: Any, tmp_path: Path, lines: str, why: str
+) -> None:
+    out, file = tmp_path / "out", tmp_path / "a.jsonl"
+    file.write_text(lines)
+    with pytest.raises(errors.CorpusError, match=re.escape(why)):
+        build(dataclasses.replace(settings, sources=(f"jsonl:{file}",)), out)
+    assert not list(out.iterdir())
+    file.write_text(RECORD.format(1, 1, "One sentence."))
+    assert (
+        len(open_corpus(build(dataclasses.replace(settings, sources=(f"jsonl:{file}",)), out).corpus.root))
+        == 1
+    )
+
+
+def test_the_same_file_twice_is_refused(settings: Any, tmp_path: Path) -> None:
+    file, copy = tmp_path / "a.jsonl", tmp_path / "copy.jsonl"
+    file.write_text(RECORD.format(1, 1, "One sentence."))
+    shutil.copy(file, copy)
+    for other in (file, copy):
+        with pytest.raises(ValueError, match="give it once, or every passage would be in the corpus twice"):
+            build(
+                dataclasses.replace(settings, sources=(f"jsonl:{file}", f"jsonl:{other}")), tmp_path / "out"
+            )
+    assert not (tmp_path / "out").exists()

@@ -86,6 +86,27 @@ def test_files_folders_and_globs(tmp_path: Path) -> None:
         sources.open_source(f"jsonl:{tmp_path}").splits(0)
 
 
+def test_a_file_is_given_once(tmp_path: Path) -> None:
+    file = write_lines(tmp_path / "a.jsonl", [{"id": "1", "title": "T", "text": "x"}])
+    other = write_lines(tmp_path / "b.jsonl", [{"id": "2", "title": "T", "text": "x"}])
+    assert [s.files for s in sources.open_sources([f"jsonl:{file}", f"jsonl:{other}"])] == [(file,), (other,)]
+    (tmp_path / "links").mkdir()
+    soft, hard = tmp_path / "links" / "soft.jsonl", tmp_path / "links" / "hard.jsonl"
+    soft.symlink_to(file)
+    hard.hardlink_to(file)
+    for again in (file, tmp_path / "links" / ".." / "a.jsonl", soft, hard, tmp_path / "a*"):
+        with pytest.raises(SourceError, match=r"(is given twice|is .*a\.jsonl once more); give it once"):
+            sources.open_sources([f"jsonl:{file}", f"jsonl:{other}", f"jsonl:{again}"])
+    with pytest.raises(SourceError, match="give it once"):  # twice in one source
+        sources.open_sources([f"jsonl:{tmp_path / 'links'}"])
+
+
+def test_copies_are_refused_by_their_digest() -> None:
+    sources.refuse_copies([(Path("/a"), "1"), (Path("/b"), "2")])
+    with pytest.raises(SourceError, match="/c is /a once more; give it once"):
+        sources.refuse_copies([(Path("/a"), "1"), (Path("/b"), "2"), (Path("/c"), "1")])
+
+
 # Lines --------------------------------------------------------------------------------------
 
 
@@ -145,6 +166,36 @@ def test_jsonl_articles(tmp_path: Path) -> None:
         article("y", "S", ((), "lead"), (("H", "I"), "in\nit")),
         Dropped(reason=articles.EMPTY),
     ]
+
+
+@pytest.mark.parametrize("part", ["\x0b", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\r"])
+def test_controls_that_part_lines_part_them(tmp_path: Path, part: str) -> None:
+    record = {"id": f"a{part}1", "title": f"A{part}B", "text": f"one{part}two {part} {part}three{part}"}
+    (page,) = read(f"jsonl:{write_lines(tmp_path / 'a.jsonl', [record])}")
+    assert page == article("a 1", "A B", ((), "one\ntwo\nthree"))
+
+
+def test_controls_within_a_line(tmp_path: Path) -> None:
+    record = {"id": "1", "title": "A\x1fB", "text": "one\x1ftwo\x00\x7f\x9f\ufeff\tthree"}
+    (page,) = read(f"jsonl:{write_lines(tmp_path / 'a.jsonl', [record])}")
+    assert page == article("1", "A B", ((), "one two\tthree"))
+
+
+@pytest.mark.parametrize("blank", ["\n", "\r\n\n", " \n\t\n", "\n" * 400_000, "\ufeff\n"])
+def test_blank_lines_before_the_first(tmp_path: Path, blank: str) -> None:
+    json_lines, tsv = tmp_path / "a.jsonl", tmp_path / "a.tsv"
+    json_lines.write_bytes((blank + '{"id": "1", "title": "T", "text": "x"}\n').encode())
+    tsv.write_bytes((blank + "id\ttext\ttitle\n1\tx\tT\n").encode())
+    if len(blank) > 64 << 10:
+        for spec in (f"jsonl:{json_lines}", f"dpr:{tsv}"):
+            with pytest.raises(SourceError, match=r"blank lines|first line is ''"):
+                sources.open_source(spec)
+        return
+    for split_bytes in (1, BIG):
+        assert read(f"jsonl:{json_lines}", split_bytes) == [article("1", "T", ((), "x"))]
+        (page,) = read(f"dpr:{tsv}", split_bytes)
+        assert isinstance(page, Article)
+        assert (page.page_id, page.title) == ("1", "T")
 
 
 @pytest.mark.parametrize(
@@ -519,6 +570,64 @@ def test_parquet_odd_rows(tmp_path: Path) -> None:
         Quarantined(page_id="", title="", reason="'id' is null"),
         Dropped(reason=articles.EMPTY),
     ]
+
+
+STRINGS = ["1", None, "", " ", "5"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string()),
+     pa.dictionary(pa.int32(), pa.large_string())],
+    ids=str,
+)  # fmt: skip
+def test_parquet_strings_in_every_layout(tmp_path: Path, kind: pa.DataType) -> None:
+    titles, texts = ["A", "B", "C", "D", "A"], ["x", "y", "z", "x", "x"]
+    dictionary = pa.types.is_dictionary(kind)
+    columns = {
+        name: pa.array(values).dictionary_encode().cast(kind) if dictionary else pa.array(values).cast(kind)
+        for name, values in (("id", STRINGS), ("title", titles), ("text", texts))
+    }
+    file = write_parquet(tmp_path / "a.parquet", 5, url=None, **columns)
+    assert read(f"wikipedia:{file}") == [
+        article("1", "A", ((), "x")),
+        Quarantined(page_id="", title="", reason="'id' is null"),
+        Quarantined(page_id="", title="C", reason="'id' is empty"),
+        Quarantined(page_id="", title="D", reason="'id' is empty"),
+        article("5", "A", ((), "x")),
+    ]
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint64(), pa.dictionary(pa.int8(), pa.int64())], ids=str)
+def test_parquet_whole_numbers_as_ids(tmp_path: Path, kind: pa.DataType) -> None:
+    ids = pa.array([7, 0, 7], pa.int64())
+    ids = ids.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else ids.cast(kind)
+    file = write_parquet(tmp_path / "a.parquet", 3, id=ids)
+    assert [page.page_id for page in read(f"wikipedia:{file}") if isinstance(page, Article)] == [
+        "7",
+        "0",
+        "7",
+    ]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [[12.0, 13.0], [b"12", b"13"], [True, False], [{"a": 1}, {"a": 2}], [[1], [2]], [None, None],
+     pa.array([1, 2], pa.timestamp("s")), pa.array([1, 2], pa.date32()),
+     pa.array(["1", "2"]).cast(pa.binary_view()),
+     pa.array([1.5, 2.5]).dictionary_encode(), pa.array([1, 2]).cast(pa.decimal128(20, 0))],
+)  # fmt: skip
+def test_parquet_ids_of_other_types_are_refused(tmp_path: Path, ids: Any) -> None:
+    file = write_parquet(tmp_path / "a.parquet", 2, id=ids)
+    with pytest.raises(SourceError, match=r"column 'id' is .*, wanted strings or whole numbers"):
+        sources.open_source(f"wikipedia:{file}")
+
+
+def test_parquet_columns_are_there_once(tmp_path: Path) -> None:
+    table = pa.table([["1"], ["2"], ["T"], ["x"]], names=["id", "id", "title", "text"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match="column 'id' is there 2 times, wanted once"):
+        sources.open_source(f"wikipedia:{tmp_path / 'a.parquet'}")
 
 
 def test_parquet_files_that_are_refused(tmp_path: Path) -> None:

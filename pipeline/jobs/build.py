@@ -210,20 +210,31 @@ class _Build:
 
     def _check_budget(self, counts: ReadCounts, splits: int) -> None:
         """Give up where so many pages are unreadable that something else is wrong, or nothing is left."""
+        if counts.passages == 0:
+            why = self._why_none(counts, splits)
+            self._work.remove()  # nothing to go on with, and another source may come to this folder
+            raise errors.CorpusError(
+                f"no passages in {', '.join(self._settings.sources)}: {why}; is it the right format?"
+            )
         share = self._settings.max_quarantined
         allowed = max(FREE_QUARANTINED, int(share * counts.pages)) if share else 0
         if counts.quarantined > allowed:
-            receipts = self._work.receipts(read.STAGE.name, range(splits), ReadCounts)
-            first = next(note for receipt in receipts for note in receipt.notes)
             raise errors.CorpusError(
                 f"{counts.quarantined:,} of {counts.pages:,} pages cannot be read, allowed are {allowed:,}; "
-                f"the first: {first['title']!r}: {first['reason']}; raise --max-quarantined if that is as it "
-                "should be"
+                f"the first: {self._first_note(splits)}; raise --max-quarantined if that is as it should be"
             )
-        if counts.passages == 0:
-            raise errors.CorpusError(
-                f"no passages in {', '.join(self._settings.sources)}; is it the right format?"
-            )
+
+    def _why_none(self, counts: ReadCounts, splits: int) -> str:
+        reasons = [f"{count:,} {reason}" for reason, count in counts.dropped.items() if count]
+        if counts.quarantined:
+            reasons.append(f"{counts.quarantined:,} cannot be read, the first: {self._first_note(splits)}")
+        return f"of {counts.pages:,} pages {', '.join(reasons)}" if reasons else "it has no pages"
+
+    def _first_note(self, splits: int) -> str:
+        """Title and reason of the first page that was quarantined."""
+        receipts = self._work.receipts(read.STAGE.name, range(splits), ReadCounts)
+        first = next(note for receipt in receipts for note in receipt.notes)
+        return f"{first['title']!r}: {first['reason']}"
 
     def _plan(self, count: int) -> _Plan:
         settings, opened = self._settings, self._opened

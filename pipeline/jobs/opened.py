@@ -55,10 +55,13 @@ def open_inputs(settings: BuildSettings) -> Opened:
     """Open what a build names.
 
     Raises:
-        CorpusError: a source or a model that cannot be read, or is none.
+        CorpusError: a source or a model that cannot be read, or is none; a file that is given twice.
     """
-    opened = tuple(sources.open_source(spec) for spec in settings.sources)
-    stamps = tuple(_stamp(file) for source in opened for file in source.files)
+    opened = sources.open_sources(settings.sources)
+    files = [file for source in opened for file in source.files]
+    stamps = tuple(_stamp(file) for file in files)
+    described = {file: _described(file) for file in files}
+    sources.refuse_copies((file, described[file]["sha256"]) for file in files)
     encoder = memory_fingerprint(settings.memory_encoder, settings.memory)
     retriever = retriever_fingerprint(settings.retriever)
     # Named in the plan, so that an interrupted build goes on with the same.
@@ -91,7 +94,7 @@ def open_inputs(settings: BuildSettings) -> Opened:
                 "retriever_backend": backend,
                 memory_spec.BATCHING: settings.memory.batching,
             },
-            "sources": [{"format": s.format, "files": [_described(f) for f in s.files]} for s in opened],
+            "sources": [{"format": s.format, "files": [described[f] for f in s.files]} for s in opened],
             "retriever": retriever.description,
             "memory_encoder": encoder.description,
         },

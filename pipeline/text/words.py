@@ -54,6 +54,7 @@ _SPACED = (
     rf"(?:[apxwcqm]++|{_BOUND}|{_LONE}|{_PREFIXED}|{_BEARING})*+"
 )
 _WORD = re.compile(rf"{_SPACED}(?:{_ENDING})?+|[ogq]{{0,4}}+(?:{_UNSPACED}){_TAIL}|{_ENDING}|[ogq]")
+_LONG = regex.compile(rf"\X{{{LONGEST + 1}}}")
 # The last portion takes what is left, so that no mark of punctuation stands alone.
 _PORTION = regex.compile(rf"\X{{{PIECE}}}(?=\X{{{PIECE}}})|\X+")
 _SENTENCE_END = re.compile(r"[ew][cgqmk]*\Z")
@@ -86,7 +87,7 @@ def word_spans(text: str) -> list[tuple[int, int]]:
 
 
 def _portions(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    if end - start > LONGEST and len(regex.findall(r"\X", text, pos=start, endpos=end)) > LONGEST:
+    if end - start > LONGEST and _LONG.match(text, start, end):
         for portion in _PORTION.finditer(text, start, end):
             yield portion.span()
     else:

@@ -197,7 +197,7 @@ def _from_source(
         shard_passages=settings.shard_passages,
     )
     splits = [
-        split for spec in built.sources for split in sources.open_source(spec).splits(built.split_bytes)
+        split for source in sources.open_sources(built.sources) for split in source.splits(built.split_bytes)
     ]
     # A share that was asked for is kept to, however few pages it is.
     share = settings.sample

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import glob
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -210,6 +210,32 @@ def open_source(spec: str) -> Source:
         )
     module = _module(name)
     return module.open_files(_find(name, path, module.PATTERNS))
+
+
+def open_sources(specs: Iterable[str]) -> tuple[Source, ...]:
+    """Open each; no file may be in two of them, nor twice in one.
+
+    Raises:
+        SourceError: see `open_source` and `refuse_copies`.
+    """
+    opened = tuple(open_source(spec) for spec in specs)
+    files = [file for source in opened for file in source.files]
+    # By the file itself, whatever its names and the links to it.
+    refuse_copies((file, f"{file.stat().st_dev}:{file.stat().st_ino}") for file in files)
+    return opened
+
+
+def refuse_copies(files: Iterable[tuple[Path, str]]) -> None:
+    """Refuse files with the same mark, a digest or a place on disk: every passage would be there twice.
+
+    Raises:
+        SourceError: names both.
+    """
+    seen: dict[str, Path] = {}
+    for file, mark in files:
+        if (other := seen.setdefault(mark, file)) is not file:
+            twice = f"{file} is given twice" if file == other else f"{file} is {other} once more"
+            raise SourceError(f"{twice}; give it once, or every passage would be in the corpus twice")
 
 
 def _find(name: str, path: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:

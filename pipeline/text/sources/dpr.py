@@ -59,7 +59,9 @@ def _starts(file: Path, split_bytes: int) -> list[int]:
         return starts
     size = file.stat().st_size
     whole = Split(format=FORMAT, path=str(file), start=0, stop=size, size_bytes=size)
-    for row in tsv_rows.rows_of(lines.read_lines(whole, Meter(size)), len(HEADER), to_end=True):
+    rows = tsv_rows.rows_of(lines.read_lines(whole, Meter(size)), len(HEADER), to_end=True)
+    next((row for row in rows if not _is_blank(row)), None)  # the header
+    for row in rows:
         if (start := row.lines[0].start) - starts[-1] >= split_bytes:
             starts.append(start)
     return starts
@@ -76,10 +78,20 @@ def read(split: Split, meter: Meter) -> Iterator[Page]:
     to_end = split.stop >= Path(split.path).stat().st_size
     for row in tsv_rows.rows_of(lines.read_lines(split, meter), len(HEADER), to_end=to_end):
         _require_whole(split, row)
+        if _is_blank(row):
+            continue
         if header:
             header = False
-        elif len(row.lines) > 1 or (row.lines[0].data or b"").strip(b"\r"):
+        else:
             yield _page(tsv_rows.fields_of(row, len(HEADER)))
+
+
+def _is_blank(row: tsv_rows.Row) -> bool:
+    """Whether a row is a blank line; one of as many empty fields as wanted is none."""
+    data = row.lines[0].data or b""
+    if len(row.lines) > 1 or data.count(b"\t") == len(HEADER) - 1:
+        return False
+    return not data.removeprefix(b"\xef\xbb\xbf").strip()
 
 
 def _require_whole(split: Split, row: tsv_rows.Row) -> None:

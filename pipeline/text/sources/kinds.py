@@ -59,7 +59,9 @@ def compression(head: bytes) -> str | None:
 
 def describe(head: bytes) -> str:
     """Name what `head` looks like: "'%PDF-1.7' is a PDF"."""
-    shown = head[:60].split(b"\n", 1)[0][:24]
+    if not head.strip():
+        return "it starts with nothing but blank lines"
+    shown = head.lstrip()[:60].split(b"\n", 1)[0][:24]
     text = shown.decode("utf-8", "replace").strip("\r\n\x00")
     shown_text = repr(text) if text.isprintable() and text else f"bytes {shown[:8].hex(' ')}"
     for magic, name in _MAGIC:

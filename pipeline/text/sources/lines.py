@@ -37,7 +37,7 @@ def split_file(name: str, file: Path, split_bytes: int) -> list[Split]:
 
 
 def first_line(file: Path) -> bytes:
-    """The first line of a file, or its first 64 KiB.
+    """The first line of a file that is not blank, or the beginning of it, from its first 64 KiB.
 
     Raises:
         SourceError: the file cannot be read, is empty, or is damaged at once.
@@ -46,9 +46,10 @@ def first_line(file: Path) -> bytes:
     data = b""
     for block in open_blocks(file, 0, file.stat().st_size):
         data += block
-        if b"\n" in data or len(data) >= 64 << 10:
+        if b"\n" in data.lstrip() or len(data) >= 64 << 10:
             break
-    return data[: 64 << 10].split(b"\n", 1)[0].removeprefix(b"\xef\xbb\xbf")
+    data = data[: 64 << 10].removeprefix(b"\xef\xbb\xbf")
+    return data.lstrip().split(b"\n", 1)[0]
 
 
 def read_lines(split: Split, meter: Meter, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:

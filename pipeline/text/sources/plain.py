@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import re
 
-# Control characters but tab and newline, and the byte order mark. None of them is text, and NUL
-# ends a string in half of the tools that will read it.
-_DROPPED = dict.fromkeys(
-    [*range(9), 0x0B, 0x0C, *range(0x0E, 0x20), *range(0x7F, 0xA0), 0xFEFF, 0xFFFE, 0xFFFF]
-)
+# Control characters that part lines for Python (form feed, NEL, ...), and Unicode's own two; the one that
+# parts words: dropped, they would join what they part.
+_REPLACED = {
+    **dict.fromkeys((0x0B, 0x0C, 0x1C, 0x1D, 0x1E, 0x85, 0x2028, 0x2029), "\n"),
+    0x1F: " ",
+    # The others but tab and newline, and the byte order mark. None of them is text, and NUL ends a string
+    # in half of the tools that will read it.
+    **dict.fromkeys([*range(9), *range(0x0E, 0x1C), *range(0x7F, 0x85), *range(0x86, 0xA0)]),
+    **dict.fromkeys((0xFEFF, 0xFFFE, 0xFFFF)),
+}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BLANKS = re.compile(r"[ \t]*\n\s*")
 
 
 def clean(text: str) -> str:
-    """`text` without control characters; lone surrogates become U+FFFD, so that UTF-8 holds it."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_DROPPED)
+    """`text` without control characters but newlines and tabs; lone surrogates become U+FFFD."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_REPLACED)
     return _SURROGATE.sub("\ufffd", text)
 
 

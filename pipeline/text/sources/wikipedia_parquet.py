@@ -46,11 +46,32 @@ def open_files(files: tuple[Path, ...]) -> Source:
                 f"{file}: column {missing[0]!r} is missing, it has {', '.join(schema.names)}; wanted "
                 f"{', '.join(COLUMNS)}"
             )
-        for column in ("title", "text"):
+        for column in COLUMNS:
+            if (times := schema.names.count(column)) > 1:
+                raise SourceError(f"{file}: column {column!r} is there {times} times, wanted once")
             kind = schema.field(column).type
-            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-                raise SourceError(f"{file}: column {column!r} is {kind}, wanted strings")
+            if not (_is_string(kind) or (column == "id" and _is_whole(kind))):
+                wanted = "strings or whole numbers" if column == "id" else "strings"
+                raise SourceError(
+                    f"{file}: column {column!r} is {kind}, wanted {wanted}; write it anew with that type"
+                )
     return WikipediaParquet(files)
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    """Strings in any of Arrow's layouts; a dictionary's are read as what it holds."""
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or (pa.types.is_dictionary(kind) and _is_string(kind.value_type))
+    )
+
+
+def _is_whole(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind) or (pa.types.is_dictionary(kind) and pa.types.is_integer(kind.value_type))
+    )
 
 
 def _open(file: Path) -> pq.ParquetFile:
@@ -144,6 +165,8 @@ def _page(page_id: pa.Scalar, title: pa.Scalar, text: pa.Scalar, meter: Meter) -
                 reason=f"{name!r} is null",
             )
         values[name] = plain.title(str(value)) if name != "text" else value
+    if not values["id"]:
+        return Quarantined(page_id="", title=values["title"], reason="'id' is empty")
     meter.text_bytes += len(values["text"].encode("utf-8", "replace"))
     paragraphs = plain.paragraphs(values["text"])
     if not paragraphs:
