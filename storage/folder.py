@@ -75,8 +75,10 @@ class CorpusFolder:
         path = self.root / manifest.NAME
         try:
             status = path.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise self._no_corpus() from None
+        except OSError as e:
+            raise errors.from_os(path, e) from e
         stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
         if self._manifest is None or stamp != self._stamp:
             self._manifest = Manifest.from_json(files.read_json(path), str(path))

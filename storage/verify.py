@@ -18,7 +18,8 @@ _BATCH: Final = 1024
 @dataclass(kw_only=True, slots=True)
 class Verification:
     """What `verify_corpus` saw. `damaged` holds one line for each file that is not as it was written,
-    `entries` the listed ones among them as they should be.
+    `entries` the listed ones among them as they should be. `unreadable` holds one for each of which nobody
+    can say: it may be whole, so it is not to be made again.
 
     `strays` are files in the folder that the manifest does not speak of: no harm to any reader, and
     no part of the corpus.
@@ -27,12 +28,13 @@ class Verification:
     files: int = 0
     bytes: int = 0
     damaged: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
     entries: list[FileEntry] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        return not self.damaged
+        return not self.damaged and not self.unreadable
 
 
 def verify_corpus(
@@ -44,10 +46,12 @@ def verify_corpus(
 ) -> Verification:
     """Check a corpus: presence and size of every file, and with `full` every checksum.
 
-    A damaged card hides the files behind it; it is reported, and what can still be reached is checked.
+    A card that is damaged or cannot be read hides the files behind it; it is reported, and what can still be
+    reached is checked.
 
     Raises:
         CorpusError: there is no corpus in the folder, or of a format that this version does not read.
+        UnreadableError: the manifest cannot be read.
     """
     result = Verification()
     try:
@@ -57,11 +61,13 @@ def verify_corpus(
         return result
     known = {manifest.NAME}
 
-    def check(entry: FileEntry) -> tuple[FileEntry, str | None]:
+    def check(entry: FileEntry) -> tuple[FileEntry, str | None, errors.UnreadableError | None]:
         try:
-            return entry, corpus.damage(entry, full=full)
+            return entry, corpus.damage(entry, full=full), None
         except errors.CorpusError as e:  # a path that leaves the folder
-            return entry, str(e)
+            return entry, str(e), None
+        except errors.UnreadableError as e:
+            return entry, None, e
 
     hidden: list[str] = []
     with ThreadPoolExecutor(threads) as pool:
@@ -69,17 +75,19 @@ def verify_corpus(
             entries = corpus.files_of(component, name)
             try:
                 while batch := list(islice(entries, _BATCH)):
-                    for entry, wrong in pool.map(check, batch):
+                    for entry, wrong, unreadable in pool.map(check, batch):
                         result.files += 1
                         result.bytes += entry.bytes
                         known.add(entry.path)
                         if wrong:
                             result.damaged.append(wrong)
                             result.entries.append(entry)
+                        if unreadable:
+                            result.unreadable.append(str(unreadable))
                         if on_file:
                             on_file(entry)
-            except errors.CorpusError as e:
-                result.damaged.append(str(e))
+            except (errors.CorpusError, errors.UnreadableError) as e:
+                (result.damaged if isinstance(e, errors.CorpusError) else result.unreadable).append(str(e))
                 hidden.append(f"{component.folder(name)}/")
     _check_statistics(corpus, result, known)
     # Where a card or a list is damaged, nothing can be said of the files behind it.
@@ -108,7 +116,7 @@ def _check_statistics(corpus: CorpusFolder, result: Verification, known: set[str
             result.bytes += corpus.path(relative).stat().st_size + found.units.bytes
             if wrong := corpus.damage(found.units):
                 result.damaged.append(wrong)
-        except OSError as e:
-            result.damaged.append(f"{relative} cannot be read: {e.strerror}")
+        except errors.UnreadableError as e:
+            result.unreadable.append(str(e))
         except errors.CorpusError as e:
             result.damaged.append(str(e))

@@ -43,10 +43,17 @@ def verify(corpus: str, full: bool, encoder: str | None, version: str | None, as
     else:
         for line in result.damaged:
             print(f"damaged: {line}")
+        for line in result.unreadable:
+            print(f"unreadable: {line}")
         for name in result.strays:
             print(f"not part of the corpus: {name}")
         what = "checksums" if full else "sizes"
-        verdict = "as written" if result.ok else f"{len(result.damaged)} damaged; see `memcorpus repair`"
+        verdicts = []
+        if result.damaged:
+            verdicts.append(f"{len(result.damaged)} damaged; see `memcorpus repair`")
+        if result.unreadable:
+            verdicts.append(f"{len(result.unreadable)} cannot be read, and may be whole")
+        verdict = "; ".join(verdicts) or "as written"
         print(f"{result.files:,} files, {result.bytes:,} bytes, {what} checked in {seconds:.2f} s: {verdict}")
         if again is not None:
             print(

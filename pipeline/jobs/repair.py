@@ -72,8 +72,8 @@ def repair(
         if corpus.work.has_plan():
             corpus.work.remove()  # what a job left that was killed while it cleared up
         found = verify_corpus(corpus, full=True)
-        if found.ok:
-            return Repaired()
+        if not found.damaged:
+            return Repaired(left=found.unreadable)
         corpus.work.write_plan({_PLAN: True})
         models = {"memory_encoder": memory_encoder, "retriever": retriever}
         remaking = Remaking(
@@ -87,6 +87,7 @@ def repair(
             remaking.give_up(path, "cannot be made again from the rest; restore it from a copy")
         known = {entry.path for entry in found.entries}
         left = [*remaking.left, *(line for line in found.damaged if line.split(" ")[0] not in known)]
+        left += found.unreadable
         corpus.work.remove()
         return Repaired(repaired=remaking.repaired, left=left)
 

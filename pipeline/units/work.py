@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from pipeline.units import failures
 from pipeline.units.meter import Meter, board, worker_name
 from pipeline.units.stage import Stage
-from storage import work_folder
+from storage import errors, work_folder
 from storage.folder import CorpusFolder
 from storage.receipts import Receipt
 from storage.work_folder import WorkFolder
@@ -91,10 +91,18 @@ class Attempt:
 
 
 def begin(job: Job, unit: int) -> Attempt | None:
-    """Set out to do a unit; None where a receipt shows that it is done, and its files are whole."""
+    """Set out to do a unit; None where a receipt shows that it is done, and its files are whole.
+
+    Raises:
+        UnreadableError: nobody can say whether it is done, so it is not done over what is there.
+    """
     work, stage = job.corpus.work, job.stage
-    if work.read_if_whole(stage.name, unit, stage.counts) is not None:
-        return None
+    try:
+        if work.read_if_whole(stage.name, unit, stage.counts) is not None:
+            return None
+    except errors.UnreadableError as e:
+        leave_error(job, unit, e)
+        raise
     path = work.receipt_path(stage.name, unit)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)

@@ -1,0 +1,217 @@
+"""Bytes that cannot be read are not told as damaged, not repaired away, and nothing is done over them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.units import failures, work
+from retrieval import open_corpus
+from storage import canaries, errors, files, receipts
+from storage.folder import CorpusFolder
+from storage.verify import verify_corpus
+from tests.test_memory_store import layout_of, reader, write
+
+NOBODY = 65534
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Root may read everything: be somebody else meanwhile."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def public_copy(corpus: Path) -> Iterator[Path]:
+    """A copy of the corpus that everybody may read; pytest's own folders are for their owner alone."""
+    folder = Path(tempfile.mkdtemp(prefix="memcorpus-test-"))
+    folder.chmod(0o755)
+    try:
+        yield Path(shutil.copytree(corpus, folder / "corpus"))
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def closed(path: Path) -> Iterator[None]:
+    before = path.stat().st_mode
+    path.chmod(0)
+    try:
+        yield
+    finally:
+        path.chmod(before)
+
+
+def everything_of(corpus: Path) -> list[Any]:
+    """What all ways to read give."""
+    opened = open_corpus(corpus)
+    everything = np.arange(len(opened))
+    query = np.ones((1, opened.vectors_card.layout.dim), np.float32)
+    card = opened.memory().card
+    folder = CorpusFolder(corpus)
+    return [
+        opened.passages(everything).num_rows,
+        float(opened.memory().fetch(everything).values.astype(np.float32).sum()),
+        opened.search(query, 3).passage_ids.tolist(),
+        float(opened.vectors().read(0, len(opened)).sum()),
+        float(canaries.read(corpus, card.canaries, width=card.layout.width).astype(np.float32).sum()),
+        [sum(1 for _ in folder.files_of(component, name)) for component, name, _ in folder.all_cards()],
+    ]
+
+
+def test_every_file_and_folder_that_may_not_be_read(public_copy: Path) -> None:
+    right = everything_of(public_copy)
+    refused = 0
+    for path in [public_copy, *sorted(public_copy.rglob("*"))]:
+        name = path.relative_to(public_copy).as_posix()
+        with closed(path), unprivileged():
+            try:
+                assert everything_of(public_copy) == right
+            except errors.UnreadableError as e:
+                refused += 1
+                assert "Permission denied" in str(e) or "PERMISSION_DENIED" in str(e), name
+                assert "\n" not in str(e)
+                assert failures.kind(e) == failures.FAILED
+            # And verify tells the two apart.
+            try:
+                found = verify_corpus(CorpusFolder(public_copy), full=True)
+            except errors.UnreadableError:
+                assert path == public_copy or path.name == "corpus.json"
+                continue
+        assert found.damaged == [], name
+        assert found.entries == []
+        if path.is_file() and path.name != "quarantine.jsonl":
+            assert any(path.name in line for line in found.unreadable), name
+            assert not found.ok
+    # Statistics, metadata of arrays that TensorStore does not open and the quarantine are not read by readers.
+    assert refused > 20
+
+
+def test_damage_beside_it_is_told_as_damage(public_copy: Path) -> None:
+    first, second = sorted(public_copy.glob("memory/*/values/c/*/0/0"))[:2]
+    first.write_bytes(first.read_bytes()[:-1])
+    with closed(second), unprivileged():
+        found = verify_corpus(CorpusFolder(public_copy), full=True)
+    assert [entry.path for entry in found.entries] == [first.relative_to(public_copy).as_posix()]
+    assert len(found.damaged) == len(found.unreadable) == 1
+    assert str(second) in found.unreadable[0]
+
+
+def test_commands_say_so_in_a_line_and_touch_nothing(
+    command: Callable[..., Any], corpus_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = next(corpus_copy.glob("memory/*/values/c/0/0/0"))
+    before = path.stat()
+    real = files.measure
+
+    def failing(file: Path) -> files.Measured:
+        if file == path:
+            raise OSError(errno.EIO, "Input/output error", str(file))
+        return real(file)
+
+    monkeypatch.setattr(files, "measure", failing)
+    status, out, _ = command("verify", corpus_copy, "--full")
+    assert status == 1
+    assert f"unreadable: {path} cannot be read: Input/output error; it may be whole" in out
+    assert "damaged" not in out
+    status, out, _ = command("repair", corpus_copy)
+    assert status == 1
+    assert out == (
+        f"not repaired: {path} cannot be read: Input/output error; it may be whole: look after the disk or the "
+        "network, and try again\n"
+    )
+    after = path.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert not (corpus_copy / "work").exists()
+    card = next(corpus_copy.glob("memory/*/memory.json"))
+    path = card
+    status, _, err = command("get", corpus_copy, "1", "--memory")
+    assert status == 1
+    assert err.startswith(f"memcorpus: {card} cannot be read: Input/output error")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_memory_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    layout = layout_of(64)
+    truth = write(tmp_path, layout, np.full(64, 3))
+    opened = reader(tmp_path, layout)
+
+    def failing(*_: Any) -> int:
+        raise OSError(number, os.strerror(number))
+
+    for name in ("preadv", "open"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, failing)
+            for fetch in (opened.fetch, lambda ids: opened.prefetch(ids).result()):
+                with pytest.raises(errors.UnreadableError, match=os.strerror(number)) as raised:
+                    fetch([5, 60])
+                assert raised.value.errno == number
+    np.testing.assert_array_equal(opened.fetch([5])[0], truth[5])
+    # What is not there is lost, whatever the system calls that.
+    shutil.rmtree(tmp_path / "values")
+    with pytest.raises(errors.DamagedError, match="is missing"):
+        opened.fetch([60])
+
+
+def test_a_unit_is_not_done_over_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = CorpusFolder(tmp_path)
+    corpus.work.open_stage("encode")
+    data = tmp_path / "data"
+    data.write_bytes(b"paid for")
+    receipt = receipts.Receipt(
+        unit=0, files=(files.entry_of(tmp_path, data),), counts=receipts.Counts(), seconds={}, worker="w"
+    )
+    path = corpus.work.receipt_path("encode", 0)
+    receipt.write(path)
+    job: Any = SimpleNamespace(corpus=corpus, stage=SimpleNamespace(name="encode", counts=receipts.Counts))
+    assert work.begin(job, 0) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "measure", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
+        with pytest.raises(errors.UnreadableError, match="broken"):
+            work.begin(job, 0)
+        # The process that started the job is told.
+        left = work.first_error(corpus.work, "encode")
+        assert isinstance(left, failures.UnitFailed)
+        assert "data cannot be read: broken" in str(left)
+    assert path.exists()
+    assert work.begin(job, 0) is None
+    data.write_bytes(b"paid FOR")
+    assert work.begin(job, 0) is not None
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOENT, errors.DamagedError),
+        (errno.EISDIR, errors.DamagedError),
+        (errno.EIO, errors.UnreadableError),
+        (errno.EACCES, errors.UnreadableError),
+        (errno.EMFILE, errors.UnreadableError),
+        (errno.ETIMEDOUT, errors.UnreadableError),
+    ],
+)
+def test_what_the_system_says(number: int, kind: type[Exception]) -> None:
+    found = errors.from_os("x", OSError(number, os.strerror(number)))
+    assert type(found) is kind
+    assert str(found).startswith("x ")
+    assert os.strerror(number) in str(found)
+    assert errors.from_os("y", errors.UnreadableError("x", number)).args == ("x",)
