@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import manifest
+from storage.folder import CorpusFolder
 from tests.faults import tries
 from tests.faults.tries import Forker, Scene, Tally
 
@@ -67,7 +67,7 @@ def test_gc(forker: Forker, versioned: Path, built: Path, tmp_path: Path, tally:
 def test_repair_of_what_was_recoded(forker: Forker, versioned: Path, tmp_path: Path, tally: Tally) -> None:
     before = tmp_path / "damaged"
     shutil.copytree(versioned, before)
-    version = before / manifest.memory_folder(manifest.Manifest.read(before).version("small"))
+    version = before / "memory" / CorpusFolder(before).manifest.version("small")
     (index,) = before.glob("index/*/*.faiss")
     for path in (version / "values/c/1/0/0", version / "offsets/c/0/0", version / "values/zarr.json", index):
         data = bytearray(path.read_bytes())
