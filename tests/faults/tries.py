@@ -219,17 +219,21 @@ def attempt(forker: Forker, scene: Scene, root: Path, fault: Fault) -> str:
         assert content(root) == scene.after, f"status 0, and other bytes: {differences(root, scene.after)}"
     if reader is not None:
         reader.check()
+    finish(forker, scene, root)
+    if reader is not None:
+        reader.check()
+    return end
+
+
+def finish(forker: Forker, scene: Scene, root: Path) -> None:
+    """After a fault: what is visible is whole, and the same command again completes it to the byte."""
+    if scene.whole or (scene.before is None and (root / manifest.NAME).exists()):
         require_whole(root)
-    elif scene.before is None and (root / manifest.NAME).exists():
-        require_whole(root)
-    again = forker.run(command, root)
+    again = forker.run(scene.command(root), root)
     assert again.status == 0, f"the same command again ends with {again.status}: {again.told[-1:]}"
     assert content(root) == scene.after, f"after the rerun, other bytes: {differences(root, scene.after)}"
     require_whole(root)
     assert (strays := verify(root, full=True).strays) == [], f"left over: {strays}"
-    if reader is not None:
-        reader.check()
-    return end
 
 
 def judged(ended: Ended, fault: Fault) -> str:
