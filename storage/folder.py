@@ -92,8 +92,10 @@ class CorpusFolder:
         return errors.CorpusError(f"{self.root} holds no corpus: there is no {manifest.NAME} in it")
 
     def write_manifest(self, new: Manifest) -> None:
-        """Make a corpus, or a change of it, visible: one rename."""
+        """Make a corpus, or a change of it, visible: one rename. The job that does is alone; see `alone`."""
         path = self.root / manifest.NAME
+        for left in self.root.glob(f"{manifest.NAME}.*{files.PARTIAL_SUFFIX}"):
+            left.unlink()  # by a job that was killed here
         files.write_json(path, new.to_json())
         status = path.stat()
         self._manifest = new

@@ -207,4 +207,4 @@ def _remove(corpus: CorpusFolder, item: Garbage) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)  # the manifest's writing takes away what is left of earlier ones

@@ -25,7 +25,7 @@ from tests.faults import shim
 
 _MODULES: Final = (
     *("apache_beam.runners.portability.fn_api_runner.fn_runner", "jax", "pyarrow.parquet", "transformers"),
-    *("encoders.retriever", "pipeline.accounts.summary", "pipeline.cli.main", "pipeline.cli.terminal"),
+    *("encoders.retriever", "pipeline.cli.main", "pipeline.cli.terminal"),
     *("pipeline.jobs.build", "pipeline.jobs.repair"),
 )
 

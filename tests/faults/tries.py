@@ -18,10 +18,11 @@ from typing import Any, Final
 import numpy as np
 
 from retrieval import open_corpus
-from storage import files, manifest
-from storage import verify as verification
+from storage import components, files, manifest, work_folder
+from storage.folder import CorpusFolder
 from tests.faults import shim
 from tests.faults.shim import Fault
+from tests.jobs import verify
 
 # Tries of a scene, instead of its own number; "all" for every call.
 TRIES: Final = os.environ.get("MEMCORPUS_FAULTS", "")
@@ -218,17 +219,21 @@ def attempt(forker: Forker, scene: Scene, root: Path, fault: Fault) -> str:
         assert content(root) == scene.after, f"status 0, and other bytes: {differences(root, scene.after)}"
     if reader is not None:
         reader.check()
-        require_whole(root)
-    elif scene.before is None and (root / manifest.NAME).exists():
-        require_whole(root)
-    again = forker.run(command, root)
-    assert again.status == 0, f"the same command again ends with {again.status}: {again.told[-1:]}"
-    assert content(root) == scene.after, f"after the rerun, other bytes: {differences(root, scene.after)}"
-    require_whole(root)
-    assert (strays := verification(root, full=True).strays) == [], f"left over: {strays}"
+    finish(forker, scene, root)
     if reader is not None:
         reader.check()
     return end
+
+
+def finish(forker: Forker, scene: Scene, root: Path) -> None:
+    """After a fault: what is visible is whole, and the same command again completes it to the byte."""
+    if scene.whole or (scene.before is None and (root / manifest.NAME).exists()):
+        require_whole(root)
+    again = forker.run(scene.command(root), root)
+    assert again.status == 0, f"the same command again ends with {again.status}: {again.told[-1:]}"
+    assert content(root) == scene.after, f"after the rerun, other bytes: {differences(root, scene.after)}"
+    require_whole(root)
+    assert (strays := verify(root, full=True).strays) == [], f"left over: {strays}"
 
 
 def judged(ended: Ended, fault: Fault) -> str:
@@ -254,10 +259,10 @@ def judged(ended: Ended, fault: Fault) -> str:
 
 def require_whole(root: Path) -> None:
     """Every byte as it was written, and every row of every version as a reader gets it."""
-    found = verification(root, full=True)
+    found = verify(root, full=True)
     assert found.ok, f"damaged: {found.damaged[:3]}"
     corpus = open_corpus(root)
-    for name in corpus.manifest.memory:
+    for name in CorpusFolder(root).manifest.of(components.MEMORY):
         memory = corpus.memory(name, check="always").fetch(range(len(corpus)))
         assert memory.values.shape[0] == corpus.memory(name).tokens(range(len(corpus))).sum()
 
@@ -295,7 +300,7 @@ def differences(root: Path, after: Mapping[str, bytes]) -> str:
 
 
 def leftovers(root: Path) -> list[Path]:
-    return [*files.leftovers(root), *(root / manifest.WORK).rglob("*")]
+    return [*files.leftovers(root), *(root / work_folder.NAME).rglob("*")]
 
 
 def run(forker: Forker, scene: Scene, folder: Path, tally: Tally) -> list[str]:
