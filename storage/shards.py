@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from storage import errors
+
 # A worker holds one shard of memory in RAM, and rewrites one shard after a failure.
 SHARD_BYTES: Final = 512 << 20
 MIN_SHARD_PASSAGES: Final = 64
@@ -23,7 +25,7 @@ class ShardGrid:
 
     def __post_init__(self) -> None:
         if self.passages < 0 or self.shard_passages < 1:
-            raise ValueError(
+            raise errors.CorpusError(
                 f"shard grid of {self.passages} passages in shards of {self.shard_passages}: "
                 "wanted 0 or more passages and 1 or more a shard"
             )

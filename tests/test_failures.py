@@ -227,4 +227,12 @@ def test_a_refusal_in_a_command_is_one_line(command: Command, corpus: Path, tmp_
     refused(command, ["search", corpus, "x", "-k", "0"], "k is 0")
     refused(command, ["report", corpus, "--device", "abacus"], "abacus")
     refused(command, ["report", corpus, "--live-proportion", "one"], "one")
+    refused(command, ["report", corpus, "--live-proportion", ""], "live proportion ''")
+    for value in ("0", "nan", "2"):
+        refused(command, ["report", corpus, "--utilisation", value], f"utilisation is {float(value)}")
+    for value in ("-1", "nan", "inf"):
+        refused(command, ["report", corpus, "--months", value], f"months is {float(value)}")
+    plan = ["plan", "--passages", "9", "--tokens-per-passage", "9", "--size", "base", "--device", "h100"]
+    for value in ("0", "-5"):
+        refused(command, [*plan, "--shard-passages", value], f"in shards of {value}")
     refused(command, ["build", "--out", tmp_path / "o", "--source", "pdf:x"], "no retriever given")

@@ -542,6 +542,7 @@ def test_gc_leaves_what_an_unfinished_recoding_reads(
         ({"memory": {"live_proportion": "2"}}, "live proportion 2 is above 1"),
         ({"shard_passages": 0}, "shard_passages is 0, wanted 1 or more"),
         ({"shard_passages": -64}, "shard_passages is -64, wanted 1 or more"),
+        ({"shard_timeout": float("nan")}, "shard_timeout is nan, wanted more than 0 seconds"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused_before_anything_is_begun(

@@ -153,7 +153,7 @@ def report(
         raise errors.CorpusError(f"{html} cannot be written: there is no folder {html.parent}")
     chosen = corpus_report.Options(
         prices=prices.read(price_file),
-        live_proportion=parse_live_proportion(live_proportion) if live_proportion else None,
+        live_proportion=None if live_proportion is None else parse_live_proportion(live_proportion),
         **given,
     )
     result = corpus_report.corpus_report(local_folder(corpus), chosen)

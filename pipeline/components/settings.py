@@ -84,7 +84,7 @@ class BuildSettings:
         _at_least("split bytes", self.split_bytes, 1)
         if not 0 <= self.max_quarantined <= 1:
             raise errors.CorpusError(f"max quarantined is {self.max_quarantined}, wanted a share from 0 to 1")
-        if self.shard_timeout is not None and self.shard_timeout <= 0:
+        if self.shard_timeout is not None and not self.shard_timeout > 0:
             raise errors.CorpusError(f"shard timeout is {self.shard_timeout}, wanted more than 0 seconds")
         check_devices(self.device, self.model_parallel)
         rows = vector_array.CHUNK_ROWS

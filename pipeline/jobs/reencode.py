@@ -70,7 +70,7 @@ class ReencodeSettings:
         MemorySpec().changed(self.memory)
         if self.shard_passages is not None and self.shard_passages < 1:
             raise errors.CorpusError(f"shard_passages is {self.shard_passages}, wanted 1 or more")
-        if self.shard_timeout is not None and self.shard_timeout <= 0:
+        if self.shard_timeout is not None and not self.shard_timeout > 0:
             raise errors.CorpusError(f"shard_timeout is {self.shard_timeout}, wanted more than 0 seconds")
         if self.name is not None:
             check_alias(self.name)

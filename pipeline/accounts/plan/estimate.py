@@ -185,12 +185,13 @@ def layouts(
     codec = codecs.by_name(codec_name)
     grid = shards.ShardGrid(
         passages=passages,
-        shard_passages=shard_passages
-        or shards.choose_shard_passages(
+        shard_passages=shards.choose_shard_passages(
             passages=passages,
             max_tokens=model.memory.max_tokens,
             token_bytes=codec.token_bytes(model.config.d_model),
-        ),
+        )
+        if shard_passages is None
+        else shard_passages,
     )
     memory = MemoryLayout(
         grid=grid, width=model.config.d_model, max_tokens=model.memory.max_tokens, codec=codec

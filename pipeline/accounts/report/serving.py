@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -30,6 +31,13 @@ class Site:
     utilisation: float
     storage: Storage
     months: float = 12.0
+
+    def __post_init__(self) -> None:
+        # Written so that NaN fails too.
+        if not 0 < self.utilisation <= 1:
+            raise errors.CorpusError(f"utilisation is {self.utilisation}, wanted a share above 0 and up to 1")
+        if not 0 <= self.months < math.inf:
+            raise errors.CorpusError(f"months is {self.months}, wanted 0 or more, and no end")
 
     def seconds(self, papers_flops: float) -> float:
         """Accelerator seconds of so many of the papers' FLOPs."""
