@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small_models.make_t5_folder(folder / "t5", layers=6, seed=1)
     small_models.make_gtr_folder(folder / "gtr", seed=2)
     return folder
+
+
+@pytest.fixture(scope="session")
+def even_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """JSON lines of three shards of 64 passages that are all as long: a build of it compiles few programs."""
+    path = tmp_path_factory.mktemp("even") / "even.jsonl"
+    text = "The river rises in the hills and flows into the sea."
+    rows = ({"id": i, "title": f"T{i:03d}", "text": text} for i in range(192))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 @pytest.fixture(scope="session")

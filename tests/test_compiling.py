@@ -15,7 +15,6 @@ from encoders import compiling
 from encoders.memory_encoder import MemoryEncoder
 from encoders.memory_spec import MemorySpec
 from encoders.tokenizing import Tokens
-from examples.miniwiki.export import DumpTruth
 
 ROOT = Path(__file__).parents[1]
 
@@ -190,7 +189,7 @@ def test_the_next_process_removes_what_a_killed_one_left(
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_build_leaves_nothing_among_temporary_files(
-    workers: int, dump: DumpTruth, models: Path, tmp_path: Path
+    workers: int, even_source: Path, models: Path, tmp_path: Path
 ) -> None:
     """The real command, which ends without its exit handlers, and workers, which are killed."""
     temporary = tmp_path / "temporary"
@@ -199,7 +198,7 @@ def test_a_build_leaves_nothing_among_temporary_files(
     kill(dead)
     assert left.is_dir()
     command = [
-        *(sys.executable, "-m", "pipeline", "build", "--source", f"mediawiki:{dump.path}"),
+        *(sys.executable, "-m", "pipeline", "build", "--source", f"jsonl:{even_source}"),
         *("--out", str(tmp_path / "corpus"), "--retriever", str(models / "gtr")),
         *("--memory-encoder", str(models / "t5"), "--live-proportion", "1/3", "--shard-passages", "64"),
     ]

@@ -60,7 +60,7 @@ def test_larger_corpora_get_inverted_lists_with_recall_measured(tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", ["IVF64,SQ8", "OPQ4,IVF64,PQ4"])
 def test_minus_one_never_leaks(tmp_path: Path, kind: str) -> None:
-    array, vectors = make(tmp_path / "v", 12000, dim=16)
+    array, vectors = make(tmp_path / "v", 4000, dim=16)
     path = tmp_path / "index.faiss"
     index.build(array, index.IndexShape(kind=kind, lists=64, probes=1), path)
     raw = faiss.read_index(str(path))
