@@ -41,10 +41,11 @@ FAULTS = {
     "None.shape": "AttributeError: 'NoneType' object has no attribute 'shape'",
     "raise RuntimeError('this cannot be')": "RuntimeError: this cannot be",
 }
+PLAN = ["plan", "--passages", "9", "--tokens-per-passage", "9", "--device", "h100"]
 # Where it happens: a function that a command calls, a command that calls it.
 PLACES = {
     "storage": ("storage.ids.as_ids", ["get", "CORPUS", "1"]),
-    "encoders": ("encoders.model_folder.resolve", ["plan", "--passages", "9", "--memory-encoder", "t5"]),
+    "encoders": ("encoders.model_folder.resolve", [*PLAN, "--memory-encoder", "t5"]),
     "retrieval": ("retrieval.open_corpus", ["search", "CORPUS", "x"]),
     "pipeline": ("pipeline.accounts.prices.read", ["report", "CORPUS"]),
 }
@@ -223,7 +224,7 @@ def test_usage_errors_have_their_traceback_too(command: Command, monkeypatch: py
 def test_a_refusal_in_a_command_is_one_line(command: Command, corpus: Path, tmp_path: Path) -> None:
     """Each of the packages refuses something."""
     refused(command, ["get", corpus, "9999999"], "unknown passage id")
-    refused(command, ["plan", "--passages", "9", "--memory-encoder", tmp_path], "config.json")
+    refused(command, [*PLAN, "--memory-encoder", tmp_path], "config.json")
     refused(command, ["search", corpus, "x", "-k", "0"], "k is 0")
     refused(command, ["report", corpus, "--device", "abacus"], "abacus")
     refused(command, ["report", corpus, "--live-proportion", "one"], "one")
@@ -232,7 +233,6 @@ def test_a_refusal_in_a_command_is_one_line(command: Command, corpus: Path, tmp_
         refused(command, ["report", corpus, "--utilisation", value], f"utilisation is {float(value)}")
     for value in ("-1", "nan", "inf"):
         refused(command, ["report", corpus, "--months", value], f"months is {float(value)}")
-    plan = ["plan", "--passages", "9", "--tokens-per-passage", "9", "--size", "base", "--device", "h100"]
     for value in ("0", "-5"):
-        refused(command, [*plan, "--shard-passages", value], f"in shards of {value}")
+        refused(command, [*PLAN, "--size", "base", "--shard-passages", value], f"in shards of {value}")
     refused(command, ["build", "--out", tmp_path / "o", "--source", "pdf:x"], "no retriever given")
