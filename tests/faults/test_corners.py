@@ -145,7 +145,25 @@ def _full(forker: Forker, scene: Scene, folder: Path, tally: Tally, pages: int) 
 def test_full_while_recoding(
     forker: Forker, built: Path, versioned: Path, memory: Path, tally: Tally
 ) -> None:
-    fill(forker, scenes.recode(built, versioned), memory, tally)
+    """It foretells what it needs, so the disk has that when it begins; then somebody else takes it."""
+    scene = scenes.recode(built, versioned)
+    root = memory / "corpus"
+    command = scene.command(root)
+    tries.lay_down(scene, root)
+    counted = len(forker.run(command, root, Fault(calls=("write",))).calls)
+    for first in sorted({1 + counted * part // FULL_AT for part in range(FULL_AT)}):
+        tries.lay_down(scene, root)
+        fault = Fault(calls=("write",), kind="stop", first=first)
+        ended = forker.run(command, root, fault, stopped=lambda: disks.set_room(memory, 0))
+        end = tries.judged(ended, fault)
+        if ended.status == 0:
+            assert tries.content(root) == scene.after, (first, tries.differences(root, scene.after))
+        else:
+            assert "space" in ended.told[0], (first, ended.told)
+        tries.require_whole(root)
+        disks.set_room(memory, 1 << 13)
+        tries.finish(forker, scene, root)
+        tally.add(scene.name, "full from a call on", end)
 
 
 def test_full_while_switching(

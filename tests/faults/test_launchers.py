@@ -19,7 +19,7 @@ pytestmark = pytest.mark.faults
 
 _MARK = "MEMCORPUS_TEST_LAUNCHER"
 # After the first worker is seen: before it runs Python, while it imports, when it is at work.
-MILLISECONDS = (0, 5, 50, 200, 1000)
+MILLISECONDS = (0, 50, 1000)
 # A worker looks twice a second, once it has come so far.
 GONE_SECONDS = 20.0
 
