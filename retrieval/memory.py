@@ -109,12 +109,16 @@ class MemoryReader:
         """
         wanted = ids.as_ids(passage_ids, self.passages)
         layout = self.card.layout
+        # Python's own integers: of a few dozen passages, loops over NumPy's take several times as long.
         shard_of, local_of = (part.tolist() for part in np.divmod(wanted, layout.grid.shard_passages))
+        # Where each passage's rows go in the result is known before anything is read, so every passage is
+        # read straight to its place, in whatever order.
         offsets = np.zeros(len(wanted) + 1, np.int64)
         bounds = [self._bounds(s, j, tokens) for s, j in zip(shard_of, local_of, strict=True)]
         np.cumsum([stop - row for row, stop in bounds], out=offsets[1:])
         total = int(offsets[-1])
         values = self._target(out, total, decode)
+        # Stored rows that are values bit for bit are read into the result itself; codes into a buffer.
         direct = not decode or self.coder.view_only
         stored = (
             values if direct else self._buffers.take(total, layout.stored_width, layout.codec.stored_dtype)
@@ -122,6 +126,8 @@ class MemoryReader:
         data = files.bytes_of(stored)
         at = (offsets * layout.row_bytes).tolist()
 
+        # What is to be read; of what is read aside, (its target, the part that is wanted); and of ids that
+        # are asked for again, (the place, the one that is read).
         spans: list[_Span] = []
         whole: list[tuple[memoryview, memoryview]] = []
         first: dict[int, int] = {}
@@ -134,7 +140,8 @@ class MemoryReader:
             target = data[at[k] : at[k + 1]]
             s, j = shard_of[k], local_of[k]
             if tokens is not None and not self._trusted(s, j):
-                # Only whole passages can be checked.
+                # There is one checksum a passage, so what is asked in part and not known to be right is read
+                # whole, aside, and the part copied when it has been checked.
                 starts = self._files.rows(s).starts
                 everything = files.bytes_of(
                     np.empty((starts[j + 1] - starts[j]) * layout.row_bytes, np.uint8)
@@ -143,8 +150,10 @@ class MemoryReader:
                 whole.append((target, everything[skipped : skipped + len(target)]))
                 spans.append((s, j, starts[j], starts[j + 1], everything, True))
             elif row < stop:
+                # A part of a passage that is trusted is read alone, and must not be taken for all of it.
                 spans.append((s, j, row, stop, target, tokens is None))
         self._read(spans)
+        # Only now, all of it being right: what raises leaves nothing that looks like a result.
         for target, source in whole:
             target[:] = source
         for k, earlier in again:
@@ -233,6 +242,7 @@ class MemoryReader:
 
     def _read(self, spans: list[_Span]) -> None:
         """Fill every span, from the page cache where the bytes are there, from the disk in parallel else."""
+        # By place: neighbours become one call, and a disk is read in one direction.
         spans.sort(key=lambda span: span[:2])
         runs = self._runs(spans)
         size = sum(len(span[4]) for span in spans)

@@ -127,19 +127,25 @@ class Int8Coder(base.Coder):
         scales = self.token_scales(values)
         ones = np.float32(1)
         scaled = values * self.inverse
+        # By the reciprocal, as on the device; a token without a scale is multiplied by 0, not divided by it.
         scaled *= np.where(scales == 0, np.float32(0), ones / np.where(scales == 0, ones, scales))[:, None]
         np.rint(scaled, out=scaled)
+        # The largest value, divided by its own scale, may come out a little above 127.
         np.clip(scaled, -LARGEST, LARGEST, out=scaled)
         np.copyto(out[:, : self.width].view(np.int8), scaled, casting="unsafe")
         out[:, self.width :] = scales.astype("<f4")[:, None].view(np.uint8)
 
     def _decode(self, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+        # A view of a slice, not contiguous: the scales lie between the rows' codes.
         codes = stored[:, : self.width].view(np.int8)
         scales = token_floats(stored, self.width)
+        # One block of float32 for all, which stays in the cache; only its rounding goes to memory.
         work = np.empty((min(len(stored), base.block_rows(self.width)), self.width), np.float32)
+        # Rows of nobody's codes (a damaged file read unchecked) may overflow; NumPy is not to warn of it.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for rows in base.blocks(len(stored), self.width):
                 values = work[: rows.stop - rows.start]
+                # In this order, as on the device: float32 products do not associate.
                 np.multiply(codes[rows], self.scales, out=values)
                 np.multiply(values, scales[rows, None], out=values)
                 np.copyto(out[rows], values, casting="unsafe")
@@ -147,6 +153,7 @@ class Int8Coder(base.Coder):
 
 def token_floats(stored: npt.NDArray[Any], at: int) -> npt.NDArray[np.float32]:
     """The float32 [n] that begins at byte `at` of each row."""
+    # Copied: bytes at any place in a row are not aligned for float32.
     floats: npt.NDArray[np.float32] = np.ascontiguousarray(stored[:, at : at + SCALE_BYTES]).view("<f4")[:, 0]
     return floats
 

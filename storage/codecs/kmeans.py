@@ -33,6 +33,7 @@ def nearest(values: Floats, codes: Floats) -> tuple[npt.NDArray[np.intp], Floats
     buffer = np.empty((min(step, len(values)), len(codes)), np.float32)
     for first in range(0, len(values), step):
         rows = slice(first, first + step)
+        # |v - c|^2 / 2 without |v|^2 / 2, which is the same for all codes: one product, and one subtraction.
         scores = buffer[: len(values[rows])]
         products.multiply(values[rows], transposed, scores)
         np.subtract(halves, scores, out=scores)
@@ -53,6 +54,7 @@ def train(values: Floats, count: int, rng: np.random.Generator) -> Floats:
     for _ in range(min(ITERATIONS, MOST_WORK // work)):
         index, score = nearest(values, codes)
         updated = _means(values, index, codes, score)
+        # Nothing will move any more.
         if np.array_equal(updated, codes):
             break
         codes = updated
@@ -62,6 +64,7 @@ def train(values: Floats, count: int, rng: np.random.Generator) -> Floats:
 def _means(values: Floats, index: npt.NDArray[np.intp], codes: Floats, score: Floats) -> Floats:
     """The mean of each code's values; dead codes go where the error is largest."""
     counts = np.bincount(index, minlength=len(codes))
+    # By bincount, which adds in float64 and in the order of the rows: the same sums on any machine.
     sums = np.stack(
         [np.bincount(index, values[:, i], minlength=len(codes)) for i in range(values.shape[1])], axis=1
     )

@@ -101,6 +101,7 @@ class PQ(base.Codec):
             centre = values.mean(axis=0, dtype=np.float64).astype(np.float32)
             values -= centre
             peak = np.float32(max(float(np.abs(values).max()), float(np.finfo(np.float32).tiny)))
+            # Of each group, so that its book does not depend on how many others were trained before.
             rng = np.random.default_rng([seed, group])
             books[group] = kmeans.train(values / peak, self.codes, rng) * peak + centre
         return {CODEBOOKS: books.view("<u2")}
@@ -129,6 +130,7 @@ class PQCoder(base.Coder):
         # One item for a code's dims values: NumPy moves it as a whole.
         self._item = np.dtype(f"V{2 * codec.dims}")
         self._table = books.reshape(-1, codec.dims).view(self._item)[:, 0]
+        # Where each group's book begins in the table.
         self._first = np.arange(self.stored_width, dtype=np.intp) * codec.codes
 
     def error_bound(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -141,19 +143,23 @@ class PQCoder(base.Coder):
 
     def _encode(self, values: npt.NDArray[np.float32], out: npt.NDArray[Any]) -> None:
         dims = self.codec.dims
+        # Group by group: the distances to one book at a time fit the cache, those to all do not.
         for group in range(self.stored_width):
             part = values[:, group * dims : (group + 1) * dims] - self.centres[group]
             codes = self.codebooks[group].astype(np.float32) - self.centres[group]
+            # Cut, so that a square stays finite; so far out the nearest code is the same or as bad.
             part = np.clip(part * self.shrink[group], -FAR, FAR)
             out[:, group] = kmeans.nearest(part, codes * self.shrink[group])[0]
 
     def _decode(self, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+        # The gather writes straight into the result: no float32 on the way, no pass for rounding.
         items = out.view(self._item)  # [n, groups]
         step = min(len(stored), base.block_rows(self.stored_width))
         places = np.empty((step, self.stored_width), np.intp)
         for rows in base.blocks(len(stored), self.stored_width):
             here = places[: rows.stop - rows.start]
             np.add(stored[rows], self._first, out=here)
+            # Where a code's type holds more than there are codes, it might lead into the next group's book.
             if self.codec.bits not in (8, 16):
                 self._check(stored[rows])
             # In range, as a code has no more bits than its type; "wrap" is the mode that checks least.

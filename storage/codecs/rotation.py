@@ -97,6 +97,7 @@ class Rotation:
 
     def rotate(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Rotate rows [n, d]; returns a new array."""
+        # Two arrays in turn, as matmul cannot write over what it reads.
         work = values.reshape(-1, *self.first.shape) * self.first
         other = np.empty_like(work)
         np.matmul(work, self.h, out=other)
@@ -109,6 +110,8 @@ class Rotation:
         """Undo it for rows [n, d]; both arrays are overwritten, and one of them is returned."""
         n, (p, q) = len(values), self.first.shape
         work, other = values.reshape(n, p, q), scratch.reshape(n, p, q)
+        # The steps of `rotate` backwards: each is orthogonal, so its inverse is its transpose, and H and the
+        # signs are their own.
         np.matmul(self.a.T, work, out=other)
         np.matmul(other, self.h, out=work)
         work *= self.second

@@ -89,7 +89,9 @@ def _largest(values: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
     places = np.empty((len(values), OUTLIERS), np.intp)
     for i in range(OUTLIERS):
         places[:, i] = magnitudes.argmax(axis=1)
+        # Below every magnitude, also where all are 0: no place is taken twice.
         np.put_along_axis(magnitudes, places[:, i : i + 1], np.float32(-1), axis=1)
+    # So that the same values are stored as the same bytes, whatever their order by size.
     places.sort(axis=1)
     return places
 
@@ -119,6 +121,7 @@ class TurboCoder(base.Coder):
         shifts = np.arange(codec.packed) * codec.bits
         codes = np.arange(256)[:, None] >> shifts & (1 << codec.bits) - 1
         self._item = np.dtype(f"V{4 * codec.packed}")
+        # [256] items: decoding a byte is one gather, without shifts or masks.
         self._table = self.levels[codes].view(self._item)[:, 0]
 
     def error_bound(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -129,6 +132,7 @@ class TurboCoder(base.Coder):
     def _encode(self, values: npt.NDArray[np.float32], out: npt.NDArray[Any]) -> None:
         places = _largest(values)
         kept = np.take_along_axis(values, places, axis=1).astype(base.bfloat16)
+        # The block may be the caller's own array.
         values = values.copy()
         np.put_along_axis(values, places, np.float32(0), axis=1)
         # Brought to a peak of 1 first, so that no square overflows or vanishes.
@@ -136,14 +140,17 @@ class TurboCoder(base.Coder):
         ones = np.float32(1)
         values /= np.where(peaks == 0, ones, peaks)
         rotated = self.rotation.rotate(values)
+        # Of what was rotated, not of the values: the levels are for the coordinates as they came out.
         norms = np.sqrt(np.square(rotated).sum(axis=1, keepdims=True))
         rotated *= np.float32(np.sqrt(self.width)) / np.where(norms == 0, ones, norms)
         codes = np.searchsorted(self.boundaries, rotated, side="right")
         nearest = self.levels[codes]
+        # Least squares: the factor by which the chosen levels are nearest to the row. No level is 0.
         fit = (rotated * nearest).sum(axis=1) / np.square(nearest).sum(axis=1)
         with np.errstate(under="ignore"):
             scales = fit * (norms * peaks)[:, 0] / np.float32(np.sqrt(self.width))
         packed = np.zeros((len(values), self._code_bytes), np.uint8)
+        # Coordinate `place` of each byte's in one sweep; neighbours share a byte, as the table expects.
         for place in range(self.codec.packed):
             packed |= (codes[:, place :: self.codec.packed] << place * self.codec.bits).astype(np.uint8)
         tail = out[:, self._code_bytes :]
@@ -153,10 +160,12 @@ class TurboCoder(base.Coder):
         tail[:, _PLACES:] = places.astype("<u2").view(np.uint8)
 
     def _decode(self, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+        # The tail is copied field by field: within a row nothing is aligned.
         codes, tail = stored[:, : self._code_bytes], stored[:, self._code_bytes :]
         scales = np.ascontiguousarray(tail[:, :_VALUES]).view("<f4")
         kept = np.ascontiguousarray(tail[:, _VALUES:_PLACES]).view(base.bfloat16)
         places = np.ascontiguousarray(tail[:, _PLACES:]).view("<u2")
+        # They index the result: of bytes that were read unchecked they may be anything.
         if places.size and places.max() >= self.width:
             raise errors.DamagedError(
                 f"a stored value has place {places.max()}, rows of codec {self.codec.name} here have width "
@@ -164,6 +173,7 @@ class TurboCoder(base.Coder):
             )
         step = min(len(stored), base.block_rows(self.width))
         values, scratch = np.empty((2, step, self.width), np.float32)
+        # NumPy gathers by its own integers, and would convert bytes anew, into memory that it has to ask for.
         indices = np.empty((step, self._code_bytes), np.intp)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for rows in base.blocks(len(stored), self.width):
@@ -174,6 +184,7 @@ class TurboCoder(base.Coder):
                 restored = self.rotation.restore(values[:n], scratch[:n])
                 np.multiply(restored, scales[rows], out=restored)
                 np.copyto(out[rows], restored, casting="unsafe")
+        # Last: the rotation leaves something of the other dimensions in their places.
         out[np.arange(len(out))[:, None], places] = kept
 
 
