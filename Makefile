@@ -7,7 +7,7 @@ DEMO := demo
 # Extra arguments for pytest, such as ARGS="-k store -x".
 ARGS ?=
 
-.PHONY: demo test test-slow test-faults lint bench wheel constraints clean
+.PHONY: demo test test-slow test-faults test-processors lint bench wheel constraints clean
 
 $(VENV)/build.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -37,6 +37,14 @@ test-slow: $(VENV)/dev.stamp
 # Minutes long: failing calls, power cuts, full disks; a line a class at the end. MEMCORPUS_FAULTS=all tries every call.
 test-faults: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
+
+# The tests of what models compute, and of bytes that must be the same, as on other processors than this one.
+BITS := $(addprefix tests/test_, $(addsuffix .py, quantizing codecs memory_encoder inference t5 retriever \
+    reader_model reader_losses compiling golden train_codec build versions processors))
+test-processors: $(VENV)/dev.stamp
+	for isa in AVX2 AVX512; do \
+	    XLA_FLAGS=--xla_cpu_max_isa=$$isa $(BIN)/python -m pytest -m 'not slow and not faults' $(BITS) $(ARGS) || exit 1; \
+	done
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

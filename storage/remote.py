@@ -21,6 +21,7 @@ from storage.folder import CorpusFolder
 SCHEMES: Final = ("s3", "gs", "http", "https")
 # An S3 server other than Amazon's: the variable that Amazon's own tools read.
 S3_ENDPOINT: Final = "AWS_ENDPOINT_URL"
+S3_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _BLOCK_BYTES: Final = 64 << 20
 
 
@@ -122,6 +123,10 @@ def _spec(url: str) -> dict[str, Any]:
     }
     if parts.scheme == "s3" and (endpoint := os.environ.get(S3_ENDPOINT)):
         spec |= {"endpoint": endpoint, "aws_region": os.environ.get("AWS_REGION", "us-east-1")}
+    if parts.scheme == "s3" and all(os.environ.get(name) for name in S3_KEYS):
+        # Where Amazon's library would find them first. Left to look for itself, it writes an error to stderr
+        # for each file below ~/.aws that is not there.
+        spec |= {"aws_credentials": {"type": "environment"}}
     return spec
 
 

@@ -139,6 +139,10 @@ class WorkFolder:
 
     # --- the end
 
+    def is_empty(self) -> bool:
+        """Is the folder there, with nothing in it: what a job left that was killed at its very last step?"""
+        return self.path.is_dir() and next(self.path.iterdir(), None) is None
+
     def remove(self) -> None:
         """The job is done: what led to it may go, the plan last, by which the folder is known as ours."""
         for path in self.path.iterdir():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,15 @@ from tests.object_store import BUCKET, serving
 def bucket(corpus: Path) -> Iterator[Any]:
     with serving(corpus) as client:
         yield client
+
+
+def test_nothing_is_said_of_files_that_are_not_needed(bucket: Any, tmp_path: Path) -> None:
+    """Amazon's library looks for keys below ~/.aws too, and writes to stderr where there are none."""
+    command = [sys.executable, "-m", "pipeline", "get", f"s3://{BUCKET}/wiki", "5", "--memory"]
+    environment = {**os.environ, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
 
 
 def test_everything_is_as_in_the_folder(bucket: Any, corpus: Path, models: Path, tmp_path: Path) -> None:

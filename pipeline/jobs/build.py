@@ -110,13 +110,14 @@ class _Build:
 
     def remove_old_work(self) -> None:
         """What a build that was killed after its commit left; anything else in `work/` is another job's."""
-        if "sources" in (self._work.read_plan() or {}):
+        if self._work.is_empty() or "sources" in (self._work.read_plan() or {}):
             with self._corpus.alone():
                 self._work.remove()
 
     def run(self) -> None:
         """Build, or go on with what was interrupted."""
         resumed = self._is_begun()
+        job.require_codec(codecs.by_name(self._settings.codec), self._settings.device)
         splits = self._splits(resumed=resumed)
         need = from_source.corpus_bytes(splits, self._settings)
         from_source.require_room(need, self._corpus.root, already=self._corpus.bytes_on_disk())

@@ -6,8 +6,10 @@ import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.units import work
-from storage import errors
+from encoders import processor
+from pipeline.components.settings import ALL_DEVICES
+from pipeline.units import accelerators, work
+from storage import codecs, errors
 from storage.folder import CorpusFolder
 
 
@@ -33,6 +35,20 @@ def check_names() -> None:
                 f"package name {name!r} is also installed by {others[0]}; "
                 "install memcorpus in an environment of its own"
             )
+
+
+def require_codec(codec: codecs.Codec, device: str) -> None:
+    """Refuse a codec that this machine's processor cannot compute, where that is what computes.
+
+    Before anything is written; what workers on other machines find, they say.
+
+    Raises:
+        Float16Error: it cannot.
+    """
+    kind = device.partition(":")[0]
+    on_processor = kind == "cpu" or (kind == ALL_DEVICES and not accelerators.visible())
+    if codec == codecs.FLOAT16 and on_processor:
+        processor.require_float16()
 
 
 def unfinished(corpus: CorpusFolder) -> str | None:

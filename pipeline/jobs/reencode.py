@@ -138,7 +138,8 @@ def reencode(
         _check_name(corpus, settings.name, version)
         if already := version in corpus.manifest.versions:
             plan = corpus.work.read_plan()
-            if plan is not None and not fingerprint.differences(plan, opened.identity):
+            ours = plan is not None and not fingerprint.differences(plan, opened.identity)
+            if ours or corpus.work.is_empty():
                 corpus.work.remove()
             new = corpus.manifest
         else:
@@ -211,6 +212,7 @@ def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
     encoder = memory_fingerprint(settings.memory_encoder, memory)
     width = weights.read_config(model_folder.resolve(settings.memory_encoder)).d_model
     codec = codecs.by_name(settings.codec or Fields(built, "the build's settings").text("codec"))
+    job.require_codec(codec, settings.device or ALL_DEVICES)
     layout = _layout(corpus, width, memory.max_tokens, codec, settings.shard_passages)
     plan = MemoryPlan.of(encoder=encoder, memory=memory, layout=layout)
     model = encode.MemoryModel(

@@ -69,7 +69,7 @@ def repair(
                 f"a re-encoding is unfinished in {corpus}; finish it, or drop it by "
                 "`memcorpus gc --unfinished`"
             )
-        if corpus.work.has_plan():
+        if corpus.work.has_plan() or corpus.work.is_empty():
             corpus.work.remove()  # what a job left that was killed while it cleared up
         found = verify_corpus(corpus, full=True)
         if not found.damaged:

@@ -151,7 +151,7 @@ def garbage(corpus: CorpusFolder, *, unfinished: bool = False) -> list[Garbage]:
     taken = tuple(f"{name}/" for name in (*(item.path for item in result), begun, work_folder.NAME))
     leftovers = (corpus.relative(path) for path in files.leftovers(corpus.root))
     result += [_garbage(corpus, "stray", name) for name in leftovers if not name.startswith(taken)]
-    if begun is None and corpus.work.has_plan():
+    if begun is None and (corpus.work.has_plan() or corpus.work.is_empty()):
         result.append(_garbage(corpus, "stray", work_folder.NAME))
     if unfinished and begun is not None:
         result += [

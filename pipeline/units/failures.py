@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any, Final
 
+from encoders import processor
 from encoders.errors import DivergedError, EncoderError
 from storage import errors
 
@@ -38,6 +39,8 @@ def kind(error: BaseException) -> str:
     ValueError that Python or a library raised where nobody looked for it."""
     if is_disk_full(error):
         return FAILED
+    if processor.lacks_float16(error):
+        return REFUSED
     if isinstance(error, errors.DamagedError):
         return DAMAGED
     if isinstance(error, errors.CorpusError | EncoderError):
@@ -54,6 +57,8 @@ def message(error: BaseException) -> str:
         return text
     if is_disk_full(error):
         return f"no space left on the disk; what is done is kept: free some and run the same again ({text})"
+    if processor.lacks_float16(error):
+        return str(processor.Float16Error())
     if text and kind(error) != BUG:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
