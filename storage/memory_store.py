@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storage import codecs, errors, fields, files, shard_files, zarr_arrays
-from storage.shards import ShardGrid
+from storage.shards import ShardGrid, choose_shard_passages
 
 VALUES: Final = "values"
 OFFSETS: Final = "offsets"
@@ -60,6 +60,18 @@ class MemoryLayout:
                 f"shards of {self.grid.shard_passages} passages of {self.max_tokens} tokens: "
                 "wanted fewer than 2**32 rows a shard; take fewer passages a shard"
             )
+
+    @classmethod
+    def sized(
+        cls, *, passages: int, width: int, max_tokens: int, codec: codecs.Codec, shard_passages: int | None
+    ) -> MemoryLayout:
+        """Of so many passages, in shards of so many, or sized by corpus and model where that is None."""
+        if shard_passages is None:
+            shard_passages = choose_shard_passages(
+                passages=passages, max_tokens=max_tokens, token_bytes=codec.token_bytes(width)
+            )
+        grid = ShardGrid(passages=passages, shard_passages=shard_passages)
+        return cls(grid=grid, width=width, max_tokens=max_tokens, codec=codec)
 
     @property
     def chunks(self) -> int:

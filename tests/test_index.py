@@ -58,7 +58,8 @@ def test_larger_corpora_get_inverted_lists_with_recall_measured(tmp_path: Path) 
     assert recall == pytest.approx(float((reached >= exact - 1e-6).mean()), abs=2e-3)
 
 
-@pytest.mark.parametrize("kind", ["IVF64,SQ8", "OPQ4,IVF64,PQ4"])
+# PCA stands for OPQ, which takes minutes to train: FAISS puts the same class around what is behind either.
+@pytest.mark.parametrize("kind", ["IVF64,SQ8", "PCA8,IVF64,PQ4"])
 def test_minus_one_never_leaks(tmp_path: Path, kind: str) -> None:
     array, vectors = make(tmp_path / "v", 4000, dim=16)
     path = tmp_path / "index.faiss"

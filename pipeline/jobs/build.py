@@ -29,7 +29,6 @@ from retrieval.index import EXACT_LIMIT
 from storage import codecs, costs, errors, files, manifest, memory_store, run_statistics, vector_array
 from storage.folder import CorpusFolder
 from storage.manifest import Manifest
-from storage.shards import ShardGrid, choose_shard_passages
 
 # Pages that may be quarantined whatever their share: small sources have few pages.
 FREE_QUARANTINED: Final = 10
@@ -239,28 +238,23 @@ class _Build:
 
     def _plan(self, count: int) -> _Plan:
         settings, opened = self._settings, self._opened
-        codec, max_tokens = codecs.by_name(settings.codec), settings.memory.max_tokens
-        grid = ShardGrid(
+        memory = memory_store.MemoryLayout.sized(
             passages=count,
-            shard_passages=settings.shard_passages
-            or choose_shard_passages(
-                passages=count, max_tokens=max_tokens, token_bytes=codec.token_bytes(opened.width)
-            ),
+            width=opened.width,
+            max_tokens=settings.memory.max_tokens,
+            codec=codecs.by_name(settings.codec),
+            shard_passages=settings.shard_passages,
         )
         return _Plan(
             passages=count,
             vectors=vectors.VectorsPlan(
                 retriever=opened.retriever,
                 template=settings.retriever_template,
-                layout=vector_array.VectorLayout(grid=grid, dim=opened.dim, dtype=settings.vector_dtype),
-            ),
-            memory=MemoryPlan.of(
-                encoder=opened.memory_encoder,
-                memory=settings.memory,
-                layout=memory_store.MemoryLayout(
-                    grid=grid, width=opened.width, max_tokens=max_tokens, codec=codec
+                layout=vector_array.VectorLayout(
+                    grid=memory.grid, dim=opened.dim, dtype=settings.vector_dtype
                 ),
             ),
+            memory=MemoryPlan.of(encoder=opened.memory_encoder, memory=settings.memory, layout=memory),
         )
 
     def _commit(self, plan: _Plan, *, need: costs.CorpusBytes, resumed: bool) -> None:

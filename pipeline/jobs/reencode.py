@@ -25,7 +25,6 @@ from storage import codecs, components, costs, errors, manifest, memory_store
 from storage.components import memory as memory_component
 from storage.fields import Fields
 from storage.folder import CorpusFolder
-from storage.shards import ShardGrid, choose_shard_passages
 
 # A name that cannot be taken for a path, an option, or a version (16 hexadecimal digits).
 _ALIAS: Final = re.compile(r"(?![0-9a-f]{16}\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -287,12 +286,10 @@ def _recode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
 def _layout(
     corpus: CorpusFolder, width: int, max_tokens: int, codec: codecs.Codec, shard_passages: int | None
 ) -> memory_store.MemoryLayout:
-    passages = corpus.passages.passages
-    grid = ShardGrid(
-        passages=passages,
-        shard_passages=shard_passages
-        or choose_shard_passages(
-            passages=passages, max_tokens=max_tokens, token_bytes=codec.token_bytes(width)
-        ),
+    return memory_store.MemoryLayout.sized(
+        passages=corpus.passages.passages,
+        width=width,
+        max_tokens=max_tokens,
+        codec=codec,
+        shard_passages=shard_passages,
     )
-    return memory_store.MemoryLayout(grid=grid, width=width, max_tokens=max_tokens, codec=codec)

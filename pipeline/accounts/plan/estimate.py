@@ -13,7 +13,7 @@ from typing import Any, Final
 from pipeline.accounts import flops
 from pipeline.accounts.plan.inputs import Counts, Machines, Model, Rates
 from retrieval import index as index_module
-from storage import codecs, costs, shards
+from storage import codecs, costs
 from storage.memory_store import MemoryLayout
 from storage.vector_array import VectorLayout
 
@@ -182,21 +182,14 @@ def layouts(
     passages: int, model: Model, codec_name: str, *, shard_passages: int | None = None
 ) -> tuple[MemoryLayout, VectorLayout]:
     """The arrays that a build of so many passages would write, sized as it sizes them."""
-    codec = codecs.by_name(codec_name)
-    grid = shards.ShardGrid(
+    memory = MemoryLayout.sized(
         passages=passages,
-        shard_passages=shards.choose_shard_passages(
-            passages=passages,
-            max_tokens=model.memory.max_tokens,
-            token_bytes=codec.token_bytes(model.config.d_model),
-        )
-        if shard_passages is None
-        else shard_passages,
+        width=model.config.d_model,
+        max_tokens=model.memory.max_tokens,
+        codec=codecs.by_name(codec_name),
+        shard_passages=shard_passages,
     )
-    memory = MemoryLayout(
-        grid=grid, width=model.config.d_model, max_tokens=model.memory.max_tokens, codec=codec
-    )
-    return memory, VectorLayout(grid=grid, dim=model.dim, dtype=model.vector_dtype)
+    return memory, VectorLayout(grid=memory.grid, dim=model.dim, dtype=model.vector_dtype)
 
 
 def worker_ram(model: Model, memory: MemoryLayout) -> int:
