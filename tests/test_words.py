@@ -79,6 +79,7 @@ def test_a_slice_between_two_words_has_the_words_it_was_cut_from(text: str, data
         ("(वह था।) अब", "(वह था।) अब"),
         # A point, a question in an address and an exclamation in a name end none.
         ("Yahoo!-Japan 3.14 U.S.A. x.org/?q=1", "Yahoo!-Japan 3.14 U.S.A. x.org/?q=1"),
+        ("Hawaiʻi Māˇhat 5ˊ6 0˙ ㄅㄆㄇ", "Hawaiʻi Māˇhat 5ˊ6 0˙ ㄅㄆ ㄇ"),
         ("Beijing (北京) and Wei（魏）", "Beijing (北京) and Wei （魏）"),
         ("2019年にGoogleが3.5倍", "2019 年に Google が 3.5 倍"),
         # Three syllables of scripts without blanks, with all their signs; a vowel waits for its consonant.

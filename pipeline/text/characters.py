@@ -16,7 +16,8 @@ _DIVIDER = r"[\u200b[[\p{LB=BA}&&\p{Po}]--\p{sc=Common}]]"
 _LETTER = r"[\p{L}\p{Nl}]"
 _IDEOGRAPH = (
     r"[[\p{scx=Han}\p{scx=Hira}\p{scx=Kana}\p{scx=Bopo}\p{scx=Yiii}\p{scx=Tang}\p{scx=Nshu}\p{scx=Kits}]"
-    rf"&&{_LETTER}]"
+    # Wide or half-wide: Bopomofo shares its signs of tones with Latin.
+    rf"&&{_LETTER}&&[\p{{ea=W}}\p{{ea=H}}]]"
 )
 # Line_Break knows the scripts whose lines break within runs: by a dictionary (SA) or between syllables.
 _SYLLABLE = rf"[[\p{{LB=SA}}\p{{LB=AK}}\p{{LB=AP}}\p{{LB=AS}}]&&{_LETTER}]"
