@@ -39,7 +39,7 @@ _BOMS = (
 _DECLARED = re.compile(rb"""<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.\-]+)["']""")
 _ROOT = re.compile(r"<mediawiki[\s>]")
 _HEAD_END = re.compile(r"</siteinfo\s*>|<page[\s>]|</mediawiki\s*>")
-_SITEINFO = re.compile(r"<siteinfo>.*?</siteinfo\s*>", re.DOTALL)
+_SITEINFO = re.compile(r"<siteinfo>|</siteinfo\s*>")
 # "pages-articles-multistream1.xml-p1p41242.bz2": stem, number of the part, its pages.
 _NAME = re.compile(r"(.*?)(?:-multistream)?(\d*)\.xml(-p\d+p\d+)?(?:\.bz2|\.gz)?")
 
@@ -157,11 +157,13 @@ def _encoding(dump: Path, data: bytes) -> str:
 
 
 def _namespaces(dump: Path, text: str) -> Namespaces:
-    found = _SITEINFO.search(text)
-    if found is None:
+    start, end = _SITEINFO.search(text), None
+    if start is not None:
+        end = next((tag for tag in _SITEINFO.finditer(text, start.end()) if tag.group()[1] == "/"), None)
+    if start is None or end is None:
         return Namespaces()
     try:
-        siteinfo = ElementTree.fromstring(found.group().encode("utf-8", "replace"))
+        siteinfo = ElementTree.fromstring(text[start.start() : end.end()].encode("utf-8", "replace"))
         names = {
             int(element.get("key", "")): plain.title(element.text or "")
             for element in siteinfo.iter("namespace")

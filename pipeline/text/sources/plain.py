@@ -15,7 +15,6 @@ _REPLACED = {
     **dict.fromkeys((0xFEFF, 0xFFFE, 0xFFFF)),
 }
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_BLANKS = re.compile(r"[ \t]*\n\s*")
 
 
 def clean(text: str) -> str:
@@ -26,7 +25,8 @@ def clean(text: str) -> str:
 
 def paragraphs(text: str) -> str:
     """`text` cleaned, its paragraphs separated by one newline, without blank lines."""
-    return _BLANKS.sub("\n", clean(text)).strip()
+    lines = (line.rstrip(" \t").lstrip() for line in clean(text).split("\n"))
+    return "\n".join(line for line in lines if line).strip()
 
 
 def title(text: str) -> str:

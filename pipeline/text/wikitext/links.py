@@ -29,7 +29,7 @@ _LANGUAGES = frozenset(
         zh zh-classical zh-min-nan zh-yue zu
     """.split()
 )
-_PARENTHESIS = re.compile(r"(.+?) *[(（][^()（）]*[)）]")
+_OPENING = re.compile(r"[(（]")
 
 
 def is_hidden(target: str, namespaces: Namespaces, *, labelled: bool) -> bool:
@@ -54,6 +54,8 @@ def text_of(target: str, label: str | None) -> str:
     # The pipe trick, which MediaWiki resolves when a page is saved: "[[Help:Title (field)|]]".
     name = target.strip().removeprefix(":")
     name = name.partition(":")[2] or name
-    if found := _PARENTHESIS.fullmatch(name):
-        return found.group(1)
+    if name.endswith((")", "）")) and (opening := list(_OPENING.finditer(name))):
+        before, inside = name[: opening[-1].start()].rstrip(" "), name[opening[-1].end() : -1]
+        if before and ")" not in inside and "）" not in inside:
+            return before
     return name.partition(", ")[0]

@@ -6,38 +6,18 @@ import re
 from collections.abc import Iterator
 
 from pipeline.text.articles import Section
-from pipeline.text.wikitext import entities, markup, render
+from pipeline.text.wikitext import entities, markup, render, tags
 from pipeline.text.wikitext.markup import BREAK, HOLE
 from pipeline.text.wikitext.namespaces import Namespaces
 
 # MediaWiki stores no page above 2 MiB ($wgMaxArticleSize); twice that is no article.
 MAX_WIKITEXT_CHARS = 4 << 20
 
-_REDIRECT = re.compile(r"\s*#(?:redirect\b|[^\W\d_]+\s*:?\s*\[\[)", re.IGNORECASE)
+# Letters, blanks and the colon are bound to what follows them: none can be given back and tried again.
+_REDIRECT = re.compile(r"\s*#(?:redirect\b|[^\W\d_]++\s*+(?::\s*+)?\[\[)", re.IGNORECASE)
 
-_BLOCK_TAGS = frozenset(
-    """
-        br hr p div blockquote center li ul ol dl dt dd tr td th table caption tbody thead tfoot
-        poem h1 h2 h3 h4 h5 h6 section article aside
-    """.split()
-)
-_INLINE_TAGS = frozenset(
-    """
-        a abbr b bdi bdo big cite code data del dfn em font i img ins kbd mark nobr noinclude nowiki
-        onlyinclude includeonly q rb rp rt rtc ruby s samp score small source span strike strong sub
-        sup syntaxhighlight time tt u var wbr ref references math chem ce gallery timeline pre hiero
-        graph mapframe maplink imagemap inputbox templatedata templatestyles categorytree indicator
-        translate tvar languages labeledsectiontransclusion langconvert label input form button col
-        colgroup meta link ul section
-    """.split()
-)
-_TAG = re.compile(r"</?([a-zA-Z][a-zA-Z0-9]*)(?=[\s/>])[^<>]*>")
-_HIDDEN = re.compile(r"<(span|div)\b[^<>]*display\s*:\s*none[^<>]*>[^<>]*</\1\s*>", re.IGNORECASE)
-_POWER = re.compile(r"(?<=[\d)])<sup>([+\-−]?\d+)</sup>", re.IGNORECASE)
 _SWITCH = re.compile(r"__([^\W\d_]+(?:_[^\W\d_]+)*)__")
 _VARIANT = re.compile(r"-\{(?!\{)([^{}]*)\}-")
-_POEM = re.compile(r"<poem\b[^<>]*>([^<]*(?:<(?!/?poem)[^<]*)*)</poem\s*>", re.IGNORECASE)
-
 _APOSTROPHES = re.compile(r"('{2,})")
 _SPACES = re.compile(r"[ \t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 # Soft hyphens, zero width spaces and direction marks; then our own marks, and the protected
@@ -91,21 +71,10 @@ def sections(wikitext: str, *, namespaces: Namespaces) -> list[Section]:
 def _strip_tags(text: str) -> str:
     if "-{" in text:
         text = _VARIANT.sub(_variant, text)
-    if "<" in text:
-        text = _POEM.sub(lambda found: found.group(1).replace("\n", BREAK), text)
-        text = _HIDDEN.sub("", text)
-        text = _POWER.sub(r"^\1", text)
-        text = _TAG.sub(_tag, text)
+    text = tags.strip(text)
     if "__" in text:
         text = _SWITCH.sub(lambda f: "" if f.group(1) == f.group(1).upper() else f.group(), text)
     return text
-
-
-def _tag(found: re.Match[str]) -> str:
-    name = found.group(1).lower()
-    if name in _BLOCK_TAGS:
-        return BREAK
-    return "" if name in _INLINE_TAGS else found.group()
 
 
 def _variant(found: re.Match[str]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from pipeline.text.wikitext import markup
 
-_NAME = re.compile(r"\s*([\w \-]{1,40}?)\s*=", re.ASCII)
+_NAME = re.compile(r"[\w \-]{1,40}", re.ASCII)
 _MONTHS = """
     January February March April May June July August September October November December
 """.split()
@@ -48,8 +48,9 @@ def arguments(parts: Sequence[str]) -> Arguments:
     positional: list[str] = []
     named: dict[str, str] = {}
     for part in parts:
-        if found := _NAME.match(part):
-            named[found.group(1).lower()] = part[found.end() :].strip()
+        name, equals, value = part.partition("=")
+        if equals and _NAME.fullmatch(name := name.strip()):
+            named[name.lower()] = value.strip()
         else:
             positional.append(part)
     return Arguments(tuple(positional), named)
@@ -155,10 +156,14 @@ _NUMBER = re.compile(r"[+\-−]?[\d.,/+⁄ ]*\d(?:e[+-]?\d+)?%?", re.IGNORECASE)
 
 def _unit(written: str) -> str:
     """A unit's name as the template shows it: "e6acre" is "million acres"."""
-    unit, slash, per = written.partition("/")
     for mark, multiple in _MULTIPLES.items():
-        if unit.startswith(mark):
-            return multiple + _unit(written[len(mark) :])
+        if written.startswith(mark):
+            return multiple + _unit_name(written[len(mark) :])
+    return _unit_name(written)
+
+
+def _unit_name(written: str) -> str:
+    unit, slash, per = written.partition("/")
     name = _OIL.get(unit.lower()) or _UNITS.get(written.lower()) or _UNITS.get(unit.lower())
     if name is None or written.lower() in _UNITS:
         return name or written
@@ -217,7 +222,7 @@ def _value(args: Arguments) -> str:
 
 def _date(args: Arguments) -> str:
     values = args.values[:3]
-    if not values or not all(value.isdigit() for value in values):
+    if not values or not all(value.isdecimal() and len(value) <= 4 for value in values):
         return values[0] if len(values) == 1 else " ".join(values)
     if len(values) == 1 or not 1 <= int(values[1]) <= 12:
         return values[0]
@@ -420,7 +425,7 @@ _FIRST_BY_PATTERN = re.compile(
 _CENTURY = re.compile(r"([ivxlc]+)(er|e) siècle(?: av\. j\.-c\.)?")
 # Parser functions that take their first argument after a colon.
 _FUNCTIONS = ("formatnum", "lc", "uc", "ucfirst", "lcfirst")
-_SUBST = re.compile(r"\s*(?:subst|safesubst):", re.IGNORECASE)
+_SUBST = re.compile(r"(?:subst|safesubst):", re.IGNORECASE)
 
 
 def find(name: str) -> Renderer | None:
