@@ -46,6 +46,7 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 # A line of ours, and no exception's name in front.
 _PLAIN: Final = re.compile(r"memcorpus: (?!\w*Error\b)")
+_LISTED: Final = ("not repaired: ", "damaged: ", "unreadable: ")
 _PROGRESS: Final = re.compile(r"\d\d:\d\d:\d\d .*")
 
 
@@ -249,7 +250,7 @@ def judged(ended: Ended, fault: Fault) -> str:
         return "done"
     if not told:
         # `repair` and `verify` list what is not as it should be.
-        listed = [line for line in ended.printed if line.startswith(("not repaired: ", "damaged: "))]
+        listed = [line for line in ended.printed if line.startswith(_LISTED)]
         assert listed, f"status {ended.status}, and not a word"
         return f"listed, {ended.status}"
     assert len(told) == 1, f"status {ended.status}, and not one line: {told[:2] + told[-2:]}"
