@@ -151,6 +151,7 @@ class Kind(Enum):
     TABLE = "{|…|}"
     LINK = "[[…]]"
     EXTERNAL = "[http…]"
+    VARIANT = "-{…}-"
     UNCLOSED = "opened and never closed"
 
 
@@ -164,13 +165,11 @@ class Span(NamedTuple):
 
 _SCHEME = r"(?:https?|ftps?|irc|ircs|news|gopher|telnet|svn|git|mailto|urn|tel):|//"
 # Every alternative starts with a letter of its own: that is what makes the search fast.
-_TOKEN = re.compile(
-    r"\{\{+|\}\}+|\[\[|\]+"
-    rf"|\[(?={_SCHEME})"
-    # "|}}" ends a template whose last parameter is empty, not a table.
-    r"|\{\||\|\}(?!\}(?!\}))",
-    re.IGNORECASE,
-)
+# "|" comes with the braces behind it: whether it is a table's end or a parameter's depends on both.
+_BRACKETS = rf"\{{\{{+|\}}\}}+|\|\}}+|\[\[|\]+|\[(?={_SCHEME})|\{{\|"
+_TOKEN = re.compile(_BRACKETS, re.IGNORECASE)
+# Hyphens are many, and pages with variants few.
+_TOKEN_OF_VARIANTS = re.compile(rf"{_BRACKETS}|\}}(?=-)|-\{{(?!\{{)", re.IGNORECASE)
 
 
 def _starts_line(text: str, position: int) -> bool:
@@ -184,12 +183,12 @@ def _starts_line(text: str, position: int) -> bool:
 def find_spans(text: str) -> list[Span]:
     """The spans of `text` by start, properly nested.
 
-    Templates bind strongest, then tables, then links: a closing bracket discards the weaker ones
-    that were opened inside its pair and not closed there. What is never closed and would read as
+    Templates bind strongest, then variants, then tables, then links: a closing bracket discards the weaker
+    ones that were opened inside its pair and not closed there. What is never closed and would read as
     noise (a template's parameters, a table's rows) becomes an UNCLOSED span of its own few lines.
     """
     pairs = _Pairs(text)
-    for token in _TOKEN.finditer(text):
+    for token in (_TOKEN_OF_VARIANTS if "-{" in text else _TOKEN).finditer(text):
         start, end = token.span()
         first = text[start]
         if first == "[":
@@ -201,13 +200,12 @@ def find_spans(text: str) -> list[Span]:
             pairs.close_brackets(start, end - start)
         elif first == "{" and text[start + 1] == "{":
             pairs.braces.append((start, end - start))
-        elif first == "}":
-            pairs.close_braces(start, end - start)
+        elif first == "-":
+            pairs.variants.append(start)
+        elif first == "}" or first == "|":
+            pairs.close(start, end)
         elif _starts_line(text, start):
-            if first == "{":
-                pairs.tables.append(start)
-            else:
-                pairs.close_table(end)
+            pairs.tables.append(start)
     return pairs.finish()
 
 
@@ -222,31 +220,64 @@ class _Pairs:
         self.text = text
         self.braces: list[tuple[int, int]] = []  # (start, how many braces are left of the run)
         self.tables: list[int] = []
+        self.variants: list[int] = []
         self.links: list[int] = []
         self.external = -1
         self.spans: list[Span] = []
 
-    def close_braces(self, position: int, count: int) -> None:
+    def close(self, start: int, end: int) -> None:
+        """What "}" run or "|}" run from `start` to `end` closes.
+
+        A "|" in front of it ends a table only at the start of a line, and with one brace: of "|}}}" the
+        other two end a template around it. Of "|}}" and of "{{t|}}" both braces are a template's. The last
+        brace of a run may be that of "}-".
+        """
+        position = start
+        if self.text[start] == "|":
+            position += 1
+            odd = (end - position) % 2 == 1
+            if odd and self.tables and _starts_line(self.text, start) and self.close_table(position + 1):
+                position += 1
+        left = self._close_braces(position, end - position)
+        if left and self.variants and self.text.startswith("-", end):
+            self._close_variant(end + 1)
+
+    def _close_braces(self, position: int, count: int) -> int:
+        """How many of the `count` braces at `position` close nothing."""
         while count >= 2 and self.braces:
             start, opened = self.braces.pop()
             used = min(opened, count, 3)
             start += opened - used
             self._add(start, position + used, Kind.TEMPLATE if used == 2 else Kind.ARGUMENT)
+            while self.variants and self.variants[-1] > start:
+                self.variants.pop()
             self._discard_tables(start)
             if opened - used >= 2:
                 self.braces.append((start - opened + used, opened - used))
             position += used
             count -= used
+        return count
 
-    def close_table(self, end: int) -> None:
-        if self.tables and self.tables[-1] > self._open_brace():
-            start = self.tables.pop()
-            self._add(start, end, Kind.TABLE)
-            self._discard_links(start)
+    def _close_variant(self, end: int) -> None:
+        if self.variants[-1] > self._open_brace():
+            start = self.variants.pop()
+            self._add(start, end, Kind.VARIANT)
+            self._discard_tables(start)
+
+    def close_table(self, end: int) -> bool:
+        """End the innermost table, unless a template was opened in it."""
+        if self.tables[-1] < self._open_brace():
+            return False
+        start = self.tables.pop()
+        self._add(start, end, Kind.TABLE)
+        while self.variants and self.variants[-1] > start:
+            self.variants.pop()
+        self._discard_links(start)
+        return True
 
     def close_brackets(self, position: int, count: int) -> None:
         while count:
-            barrier = max(self._open_brace(), self.tables[-1] if self.tables else -1)
+            barrier = max([self._open_brace(), *self.tables[-1:], *self.variants[-1:]])
             link = self.links[-1] if self.links else -1
             if self.external > max(link, barrier):
                 start, self.external = self.external, -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 
-from pipeline.text.wikitext import links, markup, templates
+from pipeline.text.wikitext import links, markup, templates, variants
 from pipeline.text.wikitext.markup import Kind, Span
 from pipeline.text.wikitext.namespaces import TEMPLATE, Namespaces
 
@@ -53,6 +53,8 @@ class _Page:
                 return self._link(span, depth + 1)
             case Kind.EXTERNAL:
                 return self._external(span, depth + 1)
+            case Kind.VARIANT:
+                return variants.shown(self.between(span.start + 2, span.end - 2, depth + 1))
             case Kind.ARGUMENT:
                 parts = self._split(span.start + 3, span.end - 3, depth + 1)
                 return parts[1] if len(parts) > 1 else ""
@@ -99,7 +101,9 @@ class _Page:
         target = self._text[low : pipe if pipe >= 0 else high]
         if links.is_hidden(target, self._namespaces, labelled=pipe >= 0):
             return markup.HOLE
-        if "\n" in target or len(target) > 1024 or target.lstrip().startswith(("http:", "https:")):
+        # "[[target⏎|label]]" is no link to MediaWiki, but its label is what was meant.
+        broken = ("\n\n" if pipe >= 0 else "\n") in target
+        if broken or len(target) > 1024 or target.lstrip().startswith(("http:", "https:")):
             # No link, or an external one in too many brackets: what it says is text.
             inner = self.between(low, high, depth)
             return inner.partition(" ")[2] if inner.lstrip().startswith("http") else inner

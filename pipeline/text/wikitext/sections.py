@@ -6,18 +6,14 @@ import re
 from collections.abc import Iterator
 
 from pipeline.text.articles import Section
-from pipeline.text.wikitext import entities, markup, render, tags
+from pipeline.text.wikitext import entities, markup, render, rows, tags
 from pipeline.text.wikitext.markup import BREAK, HOLE
 from pipeline.text.wikitext.namespaces import Namespaces
 
 # MediaWiki stores no page above 2 MiB ($wgMaxArticleSize); twice that is no article.
 MAX_WIKITEXT_CHARS = 4 << 20
 
-# Letters, blanks and the colon are bound to what follows them: none can be given back and tried again.
-_REDIRECT = re.compile(r"\s*#(?:redirect\b|[^\W\d_]++\s*+(?::\s*+)?\[\[)", re.IGNORECASE)
-
 _SWITCH = re.compile(r"__([^\W\d_]+(?:_[^\W\d_]+)*)__")
-_VARIANT = re.compile(r"-\{(?!\{)([^{}]*)\}-")
 _APOSTROPHES = re.compile(r"('{2,})")
 _SPACES = re.compile(r"[ \t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 # Soft hyphens, zero width spaces and direction marks; then our own marks, and the protected
@@ -42,11 +38,6 @@ class WikitextError(ValueError):
     """A page whose markup is not rendered; the message says why."""
 
 
-def is_redirect(wikitext: str) -> bool:
-    """Whether the page is a redirect, in any language: "#WEITERLEITUNG [[Ziel]]"."""
-    return _REDIRECT.match(wikitext) is not None
-
-
 def sections(wikitext: str, *, namespaces: Namespaces) -> list[Section]:
     """The plain text of a page, section by section, in the page's order.
 
@@ -65,26 +56,14 @@ def sections(wikitext: str, *, namespaces: Namespaces) -> list[Section]:
         raise WikitextError(f"wikitext has {len(wikitext):,} characters, the limit is {MAX_WIKITEXT_CHARS:,}")
     text = _CONTROL.sub("", wikitext.replace("\r\n", "\n"))
     text = render.render(markup.strip_opaque(text), namespaces)
-    return list(_assemble(_strip_tags(text)))
+    return list(_assemble(rows.strip(_strip_tags(text))))
 
 
 def _strip_tags(text: str) -> str:
-    if "-{" in text:
-        text = _VARIANT.sub(_variant, text)
     text = tags.strip(text)
     if "__" in text:
         text = _SWITCH.sub(lambda f: "" if f.group(1) == f.group(1).upper() else f.group(), text)
     return text
-
-
-def _variant(found: re.Match[str]) -> str:
-    """`-{zh-hans:甲;zh-hant:乙}-`: the first form; `-{T|…}-` and other rules show nothing."""
-    flags, pipe, body = found.group(1).rpartition("|")
-    if pipe and flags.strip() not in ("", "R", "zh-hans", "zh-hant", "zh-cn", "zh-tw", "zh"):
-        return ""
-    first = body.split(";", 1)[0]
-    code, colon, form = first.partition(":")
-    return form.strip() if colon and code.strip().replace("-", "").isalpha() else body
 
 
 def _assemble(text: str) -> Iterator[Section]:
@@ -119,21 +98,15 @@ def _assemble(text: str) -> Iterator[Section]:
         elif first in "*#:;" and line[0] == first:
             close()
             paragraphs.append(stripped.lstrip("*#:; \t"))
-        elif first == "|" or stripped.startswith(("{|", "----")) or _is_table_header(stripped):
-            # Rows of a table that was opened or closed by a template, and rules.
+        elif stripped.startswith("----"):
             close()
-            if first == "-":
-                paragraphs.append(stripped.lstrip("-"))
+            paragraphs.append(stripped.lstrip("-"))
         elif line[0] == " ":
             close()
             paragraphs.append(stripped)  # preformatted: the lines are the author's
         else:
             lines.append(stripped)
     yield from section()
-
-
-def _is_table_header(line: str) -> bool:
-    return line[0] == "!" and ("!!" in line or "scope=" in line or "|" in line)
 
 
 def _heading(line: str) -> tuple[int, str] | None:

@@ -7,6 +7,7 @@ by a pattern that looks ahead for the closing tag: of that, n unclosed tags woul
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 
 from pipeline.text.wikitext.markup import BREAK
 
@@ -28,6 +29,8 @@ _INLINE = frozenset(
 )
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)(?=[\s/>])([^<>]*)>")
 _HIDING = re.compile(r"display\s*:\s*none", re.IGNORECASE)
+_HEADING = re.compile(r"^=", re.MULTILINE)
+_OPENED = re.compile(r"navcontent|collaps|toggle|spoiler", re.IGNORECASE)
 _POWER = re.compile(r"(?<=[\d)])<sup>([+\-−]?\d+)</sup>", re.IGNORECASE)
 _POEM = re.compile(r"<poem\b[^<>]*>([^<]*(?:<(?!/?poem)[^<]*)*)</poem\s*>", re.IGNORECASE)
 
@@ -50,6 +53,11 @@ def _shown(found: re.Match[str]) -> str:
     return "" if name in _INLINE else found.group()
 
 
+def _hides(attributes: str) -> bool:
+    """Whether an element shows nothing. A box that a reader opens by a click holds text as any other."""
+    return _HIDING.search(attributes) is not None and _OPENED.search(attributes) is None
+
+
 def _without_hidden(text: str) -> str:
     """`text` without the elements that `display: none` hides. One that is never closed hides nothing."""
     opened: dict[str, list[tuple[int, bool]]] = {}  # by name: where each starts, and whether it hides
@@ -59,16 +67,18 @@ def _without_hidden(text: str) -> str:
         stack = opened.setdefault(name.lower(), [])
         if not closing:
             if not attributes.endswith("/"):
-                stack.append((tag.start(), _HIDING.search(attributes) is not None))
+                stack.append((tag.start(), _hides(attributes)))
         elif stack:
             start, hides = stack.pop()
             if hides:
                 hidden.append((start, tag.end()))
+    headings = [found.start() for found in _HEADING.finditer(text)] if hidden else []
     pieces: list[str] = []
     position = 0
     for start, end in sorted(hidden):
-        if start >= position:
+        # With a heading in it, it is a part of the article in a box of some other name.
+        if start >= position and bisect_left(headings, start) == bisect_left(headings, end):
             pieces.append(text[position:start])
-        position = max(position, end)
+            position = end
     pieces.append(text[position:])
     return "".join(pieces)
