@@ -8,9 +8,9 @@ from typing import Any
 from pipeline.accounts import facts
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs import build as build_module
+from pipeline.jobs import job, versions
 from pipeline.jobs import reencode as reencode_module
 from pipeline.jobs import repair as repair_module
-from pipeline.jobs import versions
 from pipeline.jobs.job import Outcome
 from pipeline.jobs.reencode import ReencodeSettings
 from storage import verify as verify_module
@@ -64,3 +64,7 @@ def listed(root: Path) -> list[dict[str, Any]]:
 
 def manifest(root: Path) -> Manifest:
     return CorpusFolder(root).manifest
+
+
+def unfinished(root: Path) -> str | None:
+    return job.unfinished(CorpusFolder(root))

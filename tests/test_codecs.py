@@ -111,6 +111,15 @@ def test_rows_are_coded_alone_and_the_same_every_time(name: str) -> None:
     np.testing.assert_allclose(one[0], decoded[4321], rtol=2.0**-7, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("dtype", ["float16", ml_dtypes.bfloat16])
+def test_what_any_codec_gives_any_other_takes(name: str, dtype: npt.DTypeLike) -> None:
+    """As the same numbers in float32."""
+    coder = coder_of(name)
+    values = states(300).astype(dtype)
+    np.testing.assert_array_equal(coder.encode(values), coder.encode(values.astype(np.float32)))
+
+
 @pytest.mark.parametrize("name", ["bfloat16", "int8", "turbo4", "turbo2", "pq8x8"])
 @pytest.mark.parametrize("width", [64, 768, 1024])
 def test_values_do_not_depend_on_the_rows_beside_them(name: str, width: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ class Outcome:
     seconds: float
 
 
+@functools.cache  # what is installed is the same as long as the process lives, and looking takes long
 def check_names() -> None:
     """Refuse to run where another distribution owns one of the four package names.
 

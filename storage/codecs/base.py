@@ -20,6 +20,9 @@ from storage import errors
 
 bfloat16: Final[np.dtype[Any]] = np.dtype(ml_dtypes.bfloat16)
 float32: Final[np.dtype[Any]] = np.dtype("<f4")
+float16: Final[np.dtype[Any]] = np.dtype("<f2")
+# Types of values that a codec takes: float32 holds each of them as it is.
+TAKEN: Final = (float32, bfloat16, float16)
 # Tokens that are coded at a time: their float32 intermediates stay in a core's second-level cache.
 BLOCK_BYTES: Final = 1 << 19
 # Rounding to bfloat16: half a unit of its last place, relative; and below its normal range, absolute.
@@ -139,12 +142,12 @@ class Coder(abc.ABC):
         self.largest = float(ml_dtypes.finfo(codec.dtype).max)  # type: ignore[no-untyped-call]
 
     def encode(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Stored rows [n, stored_width] of values [n, d], float32 or the codec's dtype.
+        """Stored rows [n, stored_width] of values [n, d], float32, bfloat16 or float16.
 
         Raises:
             CorpusError: another shape or type, or a value that is not finite or too large.
         """
-        check_values(values, self.width, self.codec.dtype)
+        check_values(values, self.width)
         out = np.empty((len(values), self.stored_width), self.codec.stored_dtype)
         for rows in blocks(len(values), self.width):
             block = np.ascontiguousarray(values[rows], float32)
@@ -209,15 +212,16 @@ def block_rows(width: int) -> int:
     return max(16, BLOCK_BYTES // (4 * max(1, width)))
 
 
-def check_values(values: npt.NDArray[Any], width: int, dtype: np.dtype[Any] = float32) -> None:
-    """Refuse what is not rows [n, width] of finite float32 or `dtype`.
+def check_values(values: npt.NDArray[Any], width: int) -> None:
+    """Refuse what is not rows [n, width] of finite float32, bfloat16 or float16.
 
     Raises:
         CorpusError: naming the first row that is not finite.
     """
-    if values.ndim != 2 or values.shape[1] != width or values.dtype not in (float32, bfloat16, dtype):
+    if values.ndim != 2 or values.shape[1] != width or values.dtype not in TAKEN:
         raise errors.CorpusError(
-            f"memory to store is {values.dtype} {values.shape}, wanted [n, {width}] of float32 or bfloat16"
+            f"memory to store is {values.dtype} {values.shape}, wanted [n, {width}] of "
+            "float32, bfloat16 or float16"
         )
     for rows in blocks(len(values), width):
         finite = np.isfinite(values[rows]).all(axis=1)

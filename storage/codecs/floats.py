@@ -98,8 +98,8 @@ BFLOAT16: Final = FloatCodec(
 # T5's residual stream reaches values that float16 cannot hold in large models; storing one raises.
 FLOAT16: Final = FloatCodec(
     name="float16",
-    logical_dtype=np.dtype("<f2"),
-    stored_as=np.dtype("<f2"),
+    logical_dtype=base.float16,
+    stored_as=base.float16,
     relative_error=2.0**-11,
     absolute_error=2.0**-25,
 )
