@@ -17,12 +17,12 @@ import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from storage import errors, files
+from storage.aliases import AnyArray
 
 CRC_BYTES: Final = 4
 INDEX_ENTRY_BYTES: Final = 16
@@ -49,7 +49,9 @@ def file_bytes(stored: int, *, chunk_bytes: int, total: int) -> int:
     return chunk_start(stored, chunk_bytes) + total * INDEX_ENTRY_BYTES + CRC_BYTES
 
 
-def write(path: Path, chunks: Iterable[Any], *, chunk_bytes: int, total: int) -> files.Measured:
+def write(
+    path: Path, chunks: Iterable[bytes | memoryview], *, chunk_bytes: int, total: int
+) -> files.Measured:
     """Write a shard file whole: aside, to the disk, then renamed into place.
 
     So two workers that write the same shard at once leave one of two equal files.
@@ -84,7 +86,7 @@ def write(path: Path, chunks: Iterable[Any], *, chunk_bytes: int, total: int) ->
     return files.Measured(bytes=size, crc32=value)
 
 
-def _blocks(chunks: Iterable[Any], chunk_bytes: int, total: int) -> Iterator[list[memoryview]]:
+def _blocks(chunks: Iterable[bytes | memoryview], chunk_bytes: int, total: int) -> Iterator[list[memoryview]]:
     """The pieces of a shard file in order, in blocks for one system call each."""
     block: list[memoryview] = []
     stored = held = 0
@@ -187,12 +189,12 @@ def read_chunk(descriptor: int, chunk: int, chunk_bytes: int, path: Path) -> byt
     return body
 
 
-def padded_rows(values: npt.NDArray[Any], chunk_rows: int) -> Iterator[npt.NDArray[Any]]:
-    """`values` [rows, ...] in chunks of `chunk_rows`, the last filled up with zeros."""
+def padded_rows(values: AnyArray, chunk_rows: int) -> Iterator[memoryview]:
+    """Bytes of `values` [rows, ...] in chunks of `chunk_rows`, the last filled up with zeros."""
     for first in range(0, len(values), chunk_rows):
         chunk = values[first : first + chunk_rows]
         if len(chunk) < chunk_rows:
             whole = np.zeros((chunk_rows, *values.shape[1:]), values.dtype)
             whole[: len(chunk)] = chunk
             chunk = whole
-        yield np.ascontiguousarray(chunk).view(np.uint8).reshape(-1)
+        yield files.bytes_of(np.ascontiguousarray(chunk))

@@ -16,12 +16,13 @@ uint8 [d + 4], the codes as two's complement.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from storage import errors
+from storage.aliases import AnyArray, Json
 from storage.codecs import base
 
 SCALE_BYTES: Final = 4
@@ -44,7 +45,7 @@ class Int8(base.Codec):
     trained: ClassVar[bool] = True
 
     @property
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> Json:
         return {"token_scale": "float32"}
 
     def stored_width(self, width: int) -> int:
@@ -59,7 +60,7 @@ class Int8(base.Codec):
     def bind(self, width: int, parameters: base.Parameters) -> Int8Coder:
         return Int8Coder(self, width, parameters)
 
-    def train(self, sample: npt.NDArray[np.float32], seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+    def train(self, sample: npt.NDArray[np.float32], seed: int = 0) -> dict[str, AnyArray]:
         """Channel scales: of several norms of a channel, the one with the least error on the sample.
 
         A channel's error counts relative to its own mean square, since a large channel is not a more
@@ -123,7 +124,7 @@ class Int8Coder(base.Coder):
         half = 0.501 * steps + SMALLEST * self.scales
         return base.row_norms(half + base.bfloat16_error(np.abs(values) + half))
 
-    def _encode(self, values: npt.NDArray[np.float32], out: npt.NDArray[Any]) -> None:
+    def _encode(self, values: npt.NDArray[np.float32], out: AnyArray) -> None:
         scales = self.token_scales(values)
         ones = np.float32(1)
         scaled = values * self.inverse
@@ -133,7 +134,7 @@ class Int8Coder(base.Coder):
         np.copyto(out[:, : self.width].view(np.int8), scaled, casting="unsafe")
         out[:, self.width :] = scales.astype("<f4")[:, None].view(np.uint8)
 
-    def _decode(self, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+    def _decode(self, stored: AnyArray, out: AnyArray) -> None:
         codes = stored[:, : self.width].view(np.int8)
         scales = token_floats(stored, self.width)
         work = np.empty((min(len(stored), base.block_rows(self.width)), self.width), np.float32)
@@ -145,7 +146,7 @@ class Int8Coder(base.Coder):
                 np.copyto(out[rows], values, casting="unsafe")
 
 
-def token_floats(stored: npt.NDArray[Any], at: int) -> npt.NDArray[np.float32]:
+def token_floats(stored: AnyArray, at: int) -> npt.NDArray[np.float32]:
     """The float32 [n] that begins at byte `at` of each row."""
     floats: npt.NDArray[np.float32] = np.ascontiguousarray(stored[:, at : at + SCALE_BYTES]).view("<f4")[:, 0]
     return floats

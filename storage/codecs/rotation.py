@@ -1,5 +1,6 @@
 """A fixed orthogonal rotation of d dimensions that costs O(d sqrt d), and can be written down in a line.
 
+from storage.aliases import AnyArray
 It makes any vector's coordinates look like independent normal ones (of variance |x|^2 / d), so that one
 scalar quantizer serves all of them. With d = p * q, as `factors` gives, x written as a matrix
 X [p, q] row by row, and . the product of elements:
@@ -20,7 +21,7 @@ dimensions, turns them into sums of q random signs. docs/benchmarks.md compares 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -105,7 +106,9 @@ class Rotation:
         rotated: npt.NDArray[np.float32] = np.matmul(self.a, work, out=other).reshape(values.shape)
         return rotated
 
-    def restore(self, values: npt.NDArray[Any], scratch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def restore(
+        self, values: npt.NDArray[np.float32], scratch: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
         """Undo it for rows [n, d]; both arrays are overwritten, and one of them is returned."""
         n, (p, q) = len(values), self.first.shape
         work, other = values.reshape(n, p, q), scratch.reshape(n, p, q)

@@ -22,12 +22,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from storage import errors
+from storage.aliases import AnyArray, Json
 from storage.codecs import base
 from storage.codecs.int8 import SCALE_BYTES
 from storage.codecs.rotation import Rotation
@@ -57,7 +58,7 @@ class Turbo(base.Codec):
     kind: ClassVar[str] = "turbo"
 
     @property
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> Json:
         return {"bits": self.bits, "outliers": OUTLIERS, "rotation": "hadamard", "seed": self.seed}
 
     @property
@@ -126,7 +127,7 @@ class TurboCoder(base.Coder):
         # The row itself, a thousandth for the arithmetic in float32, and bfloat16 twice over.
         return norms * (1.001 + 2 * base.BFLOAT16_RELATIVE) + base.BFLOAT16_ABSOLUTE * self.width
 
-    def _encode(self, values: npt.NDArray[np.float32], out: npt.NDArray[Any]) -> None:
+    def _encode(self, values: npt.NDArray[np.float32], out: AnyArray) -> None:
         places = _largest(values)
         kept = np.take_along_axis(values, places, axis=1).astype(base.bfloat16)
         values = values.copy()
@@ -152,7 +153,7 @@ class TurboCoder(base.Coder):
         tail[:, _VALUES:_PLACES] = kept.view(np.uint8)
         tail[:, _PLACES:] = places.astype("<u2").view(np.uint8)
 
-    def _decode(self, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+    def _decode(self, stored: AnyArray, out: AnyArray) -> None:
         codes, tail = stored[:, : self._code_bytes], stored[:, self._code_bytes :]
         scales = np.ascontiguousarray(tail[:, :_VALUES]).view("<f4")
         kept = np.ascontiguousarray(tail[:, _VALUES:_PLACES]).view(base.bfloat16)
