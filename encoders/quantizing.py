@@ -4,6 +4,7 @@
 and `decode` do in NumPy. They are pytrees: their tables are arguments of a program that is compiled with
 them, not constants in it (a codebook of 65,536 codes has 134 MB at large size).
 
+from encoders.aliases import AnyDtype
 The arithmetic is the same, in float32, but sums may run in another order: so where a value lies within
 rounding of a boundary between two codes (int8: halfway; turbo: a middle of two levels; pq: equally far
 from two codes), NumPy may take the one and the device the other, and both are as near.
@@ -19,8 +20,11 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax import lax
 from jaxtyping import Array, Float, Shaped
+
+from encoders.aliases import AnyDtype
 
 Function = Callable[[Array], Array]
 Tables = Mapping[str, Array]
@@ -29,11 +33,22 @@ Tables = Mapping[str, Array]
 BLOCK_DISTANCES = 1 << 24
 
 
+class CodecLike(Protocol):
+    """What is asked of a `storage.codecs.Codec`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def stored_dtype(self) -> AnyDtype: ...
+
+
 class CoderLike(Protocol):
     """What is asked of a `storage.codecs.Coder`, which this package does not import."""
 
     @property
-    def codec(self) -> Any: ...
+    def codec(self) -> CodecLike: ...
     @property
     def width(self) -> int: ...
     @property
@@ -88,10 +103,10 @@ def _bytes(values: Shaped[Array, "*rows n"]) -> Shaped[Array, "*rows bytes"]:
     return split.reshape(*rows, n * values.dtype.itemsize)
 
 
-def _from_bytes(stored: Shaped[Array, "*rows bytes"], dtype: Any) -> Shaped[Array, "*rows n"]:
+def _from_bytes(stored: Shaped[Array, "*rows bytes"], dtype: npt.DTypeLike) -> Shaped[Array, "*rows n"]:
     *rows, n = stored.shape
-    size = np.dtype(dtype).itemsize
-    return lax.bitcast_convert_type(stored.reshape(*rows, n // size, size), dtype)
+    kind = np.dtype(dtype)
+    return lax.bitcast_convert_type(stored.reshape(*rows, n // kind.itemsize, kind.itemsize), kind)
 
 
 # Floating-point codecs

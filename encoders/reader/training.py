@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -153,7 +153,7 @@ class Trainer:
         tokens = max(int(np.sum(examples.target_lengths)), 1)
         questions = max(int(np.sum(np.asarray(examples.target_lengths) > 0)), 1)
         key = jax.random.fold_in(jax.random.key(settings.seed, impl="rbg"), self.state.step)
-        gradients: Any = None
+        gradients: nnx.State | None = None
         totals = np.zeros(3)
         for place, begin in enumerate(range(0, settings.batch, settings.micro_batch)):
             rows = examples.rows(begin, begin + settings.micro_batch)
@@ -240,7 +240,7 @@ def adafactor(settings: TrainingSettings) -> optax.GradientTransformation:
     return optax.adafactor(rate if settings.warmup else settings.learning_rate, min_dim_size_to_factor=128)
 
 
-def _frozen_paths(reader: Reader) -> frozenset[tuple[Any, ...]]:
+def _frozen_paths(reader: Reader) -> frozenset[tuple[Hashable, ...]]:
     """Paths, in the state of the whole reader, of the memory encoder's weights.
 
     By identity: the decoder shares an embedding, which has one path, and it may begin with "decoder".
@@ -249,5 +249,5 @@ def _frozen_paths(reader: Reader) -> frozenset[tuple[Any, ...]]:
     return frozenset(path for path, leaf in _parameters(reader).items() if id(leaf) in encoder)
 
 
-def _parameters(module: nnx.Module) -> dict[tuple[Any, ...], nnx.Param]:
+def _parameters(module: nnx.Module) -> dict[tuple[Hashable, ...], nnx.Param]:
     return {path: node for path, node in nnx.iter_graph(module) if isinstance(node, nnx.Param)}

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pipeline.accounts import form, statistics
 from pipeline.components.shards import STAGE as SHARDS
 from storage import codecs, components, manifest, run_statistics
-from storage.components import Card, Component, IndexCard, MemoryCard, PassagesCard, VectorsCard
+from storage.components import AnyComponent, Card, IndexCard, MemoryCard, PassagesCard, VectorsCard
 from storage.components.base import SHORT
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
@@ -180,7 +180,7 @@ def _size(part: str, content: str, sizes: list[int], *, version: str = "", codec
 
 
 def _sizes(
-    corpus: CorpusFolder, component: Component[Any], name: str, card: Card, entry: FileEntry
+    corpus: CorpusFolder, component: AnyComponent, name: str, card: Card, entry: FileEntry
 ) -> list[Size]:
     """One row for each content of a component, and one for its card, lists and metadata.
 

@@ -56,7 +56,7 @@ class RunFold:
         self._path.parent.mkdir(exist_ok=True)
         self._partial = files.partial_path(self._path)
         self._writer = pq.ParquetWriter(self._partial, _SCHEMA, compression="zstd")
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[dict[str, object]] = []
         self._seconds: dict[str, Counter[str]] = {}
         self._waited: dict[str, Counter[str]] = {}
         self._events: Counter[str] = Counter()
