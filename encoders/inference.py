@@ -117,6 +117,7 @@ class Encoder:
         def call(
             ids: Int[np.ndarray, "rows tokens"], lengths: Int[np.ndarray, " rows"], *rest: PyTree
         ) -> PyTree:
+            # jax splits an axis over devices in equal parts only.
             filler = -len(ids) % self.data_parallel
             ids = np.pad(ids, ((0, filler), (0, 0)))
             lengths = np.pad(lengths, (0, filler), constant_values=1)
@@ -184,12 +185,15 @@ def _forward(
         buckets = relative_position_buckets(
             ids.shape[1], buckets=config.relative_buckets, max_distance=config.relative_max_distance
         )
+        # Of this device's heads alone: the table is split as the kernels' columns are.
         bias = weights["relative_bias"].T[:, buckets]
         norm = functools.partial(_norm, epsilon=config.norm_epsilon)
         attend = functools.partial(_attend, bias=bias, d_kv=config.d_kv)
         for block in weights["blocks"]:
             qkv = _product(norm(h, block["attention_norm"]), block["qkv"], dtype).astype(dtype)
             mixed = _one_by_one(attend, qkv, real) if one_by_one else jax.vmap(attend)(qkv, real)
+            # Each device has multiplied its heads by their rows of `out`: the sum over devices is the whole
+            # product.
             h = h + _over_model(_product(mixed, block["out"], dtype))
             inner = _product(norm(h, block["feed_forward_norm"]), block["wi"], dtype)
             h = h + _over_model(_product(_activate(inner), block["wo"], dtype))
@@ -239,6 +243,7 @@ def _attend(
     scores = _dot(q, k, (((2,), (2,)), ((0,), (0,))))
     # The lowest float, not -inf: its exponential is exactly 0 beside any real key, and no NaN can come of it.
     scores = jnp.where(real, scores + bias, float(np.finfo(np.float32).min))
+    # In float32 up to here; the shares meet v in the type that v is in.
     shares = jax.nn.softmax(scores, axis=-1).astype(qkv.dtype)
     mixed = _dot(shares, v, (((2,), (1,)), ((0,), (0,)))).astype(qkv.dtype)
     return mixed.transpose(1, 0, 2).reshape(tokens, -1)

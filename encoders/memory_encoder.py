@@ -202,14 +202,20 @@ class MemoryEncoder:
                     while batches and len(sent) <= self._ahead:
                         batch, *rest = batching.capped(batches.popleft(), self._most_tokens)
                         batches.extendleft(reversed(rest))
+                        # Noted before it is sent, so that one whose sending fails is among those that go
+                        # back.
                         sent.append((batch, ()))
                         sent[-1] = (batch, self._send(tokens, batch, dtype, quantize))
                     batch = sent[0][0]
+                    # This waits. XLA runs behind the calls, and what fails of a batch on the device shows
+                    # here.
                     result = [np.asarray(array) for array in sent[0][1]]
                 except RuntimeError as error:
                     if not _is_out_of_memory(error):
                         raise
                     self._retreat(batch, error)
+                    # All that was under way, in its order, in front of what was not: nothing of it has been
+                    # written.
                     batches.extendleft(waiting for waiting, _ in reversed(sent))
                     sent.clear()
                     halved += 1
@@ -293,6 +299,7 @@ class MemoryEncoder:
             name, largest = str(out.dtype), float(ml_dtypes.finfo(out.dtype).max)  # type: ignore[no-untyped-call]
         else:
             name, largest = str(coder.codec.name), coder.largest
+        # Passages come first in a batch; the filler rows behind them are never looked at.
         for row, passage in enumerate(batch.passages):
             # Written so that NaN fails too.
             if not peaks[row] <= largest:

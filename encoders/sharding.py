@@ -70,6 +70,7 @@ class Parameter:
 
     def device_bytes(self, model_parallel: int) -> int:
         """Bytes on each device."""
+        # Over `data` nothing of the weights is split: each row of the mesh has a copy.
         parts = model_parallel if MODEL in self.spec else 1
         return math.prod(self.shape) * self.dtype.itemsize // parts
 
@@ -131,6 +132,8 @@ def _columns(names: Sequence[str], config: T5Config, kind: AnyDtype) -> Paramete
         shape=(config.d_model, len(names), out),
         dtype=kind,
         spec=OUTPUTS,
+        # Side by side, not end to end: a split of the last axis gives each device the same heads of q, k and
+        # v, and the same columns of wi_0 and wi_1.
         read=lambda tensor, index: np.stack([tensor(name)[index[2]].T for name in names], axis=1),
     )
 
@@ -211,6 +214,7 @@ def _divides(model_parallel: int, config: T5Config, devices: int) -> bool:
 
 def _least_that_fits(config: T5Config, layers: int, compute_dtype: str, devices: list[jax.Device]) -> int:
     memory = min(_memory_bytes(device) for device in devices)
+    # Ascending: the fewer devices share a copy, the more copies work side by side, and the less is exchanged.
     counts = [n for n in range(1, len(devices) + 1) if _divides(n, config, len(devices))]
     for count in counts:
         needed = weight_bytes(config, layers, compute_dtype, model_parallel=count)

@@ -79,6 +79,8 @@ def write(
                 writing.result()
             writing = writer.submit(_write_all, file.fileno(), block.copy())
             for piece in block:
+                # Of the file as a whole, for the lists of files; Zarr's CRC-32C of each chunk are among the
+                # pieces.
                 value = zlib.crc32(piece, value)
                 size += len(piece)
         if writing is not None:
@@ -99,6 +101,7 @@ def _blocks(chunks: Iterable[bytes | memoryview], chunk_bytes: int, total: int) 
         block += [piece, memoryview(files.crc32c(piece).to_bytes(CRC_BYTES, "little"))]
         stored += 1
         held += len(piece)
+        # Room is kept for two more: a chunk or the index, and its checksum.
         if held >= _BLOCK_BYTES or len(block) + 2 > MAX_PIECES:
             yield block
             block, held = [], 0
@@ -135,6 +138,7 @@ def read_into(descriptor: int, pieces: list[memoryview], position: int, flags: i
 def _after(pieces: list[memoryview], count: int) -> list[memoryview]:
     """What is left of `pieces` behind their first `count` bytes."""
     done = 0
+    # Whole pieces are dropped, and the one that was begun is cut: a view, nothing is moved.
     while done < len(pieces) and count >= len(pieces[done]):
         count -= len(pieces[done])
         done += 1
@@ -155,6 +159,7 @@ def range_pieces(
         The pieces to fill, and where in the file the first starts.
     """
     position = row_start(row, row_bytes=row_bytes, chunk_rows=chunk_rows)
+    # What is left of the chunk that the first row lies in: up to there nothing is to be skipped.
     head = (chunk_rows - row % chunk_rows) * row_bytes
     size = (stop - row) * row_bytes
     if size <= head:
@@ -162,6 +167,8 @@ def range_pieces(
     pieces = [target[:head]]
     step = chunk_rows * row_bytes
     for at in range(head, size, step):
+        # One buffer takes all of them. Whoever wants rows checked has checksums by passage; those of chunks
+        # need whole chunks.
         pieces.append(gap)
         pieces.append(target[at : at + step])
     return pieces, position

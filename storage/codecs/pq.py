@@ -133,6 +133,7 @@ class PQCoder(base.Coder):
         self._first = np.arange(self.stored_width, dtype=np.intp) * codec.codes
 
     def error_bound(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        # The row whose codes are all 0: the nearest codes are no further off than these.
         zeros = self.codebooks[:, 0].astype(np.float64).reshape(-1)
         # Distances are compared in float32, of squares up to those of the values and codes.
         largest = np.sqrt(np.square(self.codebooks.astype(np.float64)).sum(axis=2).max(axis=1).sum())
@@ -145,6 +146,8 @@ class PQCoder(base.Coder):
         for group in range(self.stored_width):
             part = values[:, group * dims : (group + 1) * dims] - self.centres[group]
             codes = self.codebooks[group].astype(np.float32) - self.centres[group]
+            # Shrunk, codes are within 2**40 of the middle and values within 2**61: no product over up to 256
+            # dimensions reaches 2**128, where float32 ends.
             part = np.clip(part * self.shrink[group], -FAR, FAR)
             out[:, group] = kmeans.nearest(part, codes * self.shrink[group])[0]
 
@@ -154,7 +157,9 @@ class PQCoder(base.Coder):
         places = np.empty((step, self.stored_width), np.intp)
         for rows in base.blocks(len(stored), self.stored_width):
             here = places[: rows.stop - rows.start]
+            # Code c of group g is row g * codes + c of the table.
             np.add(stored[rows], self._first, out=here)
+            # With 8 and 16 bits whatever the type holds is a code.
             if self.codec.bits not in (8, 16):
                 self._check(stored[rows])
             # In range, as a code has no more bits than its type; "wrap" is the mode that checks least.

@@ -86,6 +86,8 @@ def levels(bits: int) -> npt.NDArray[np.float32]:
 
 def _largest(values: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
     """Places [n, OUTLIERS] of each row's largest magnitudes, ascending; of equals, the first."""
+    # By argmax, one after the other, since `argpartition` would take any of equals, and the device's `top_k`
+    # takes the first, as argmax does.
     magnitudes = np.abs(values)
     places = np.empty((len(values), OUTLIERS), np.intp)
     for i in range(OUTLIERS):
@@ -141,11 +143,13 @@ class TurboCoder(base.Coder):
         rotated *= np.float32(np.sqrt(self.width)) / np.where(norms == 0, ones, norms)
         codes = np.searchsorted(self.boundaries, rotated, side="right")
         nearest = self.levels[codes]
+        # No level is 0, so the divisor is not either; a row of zeros gets the scale 0.
         fit = (rotated * nearest).sum(axis=1) / np.square(nearest).sum(axis=1)
         with np.errstate(under="ignore"):
             scales = fit * (norms * peaks)[:, 0] / np.float32(np.sqrt(self.width))
         packed = np.zeros((len(values), self._code_bytes), np.uint8)
         for place in range(self.codec.packed):
+            # Dimension i * packed + place lies in byte i, from bit place * bits on.
             packed |= (codes[:, place :: self.codec.packed] << place * self.codec.bits).astype(np.uint8)
         tail = out[:, self._code_bytes :]
         out[:, : self._code_bytes] = packed
@@ -166,6 +170,7 @@ class TurboCoder(base.Coder):
         step = min(len(stored), base.block_rows(self.width))
         values, scratch = np.empty((2, step, self.width), np.float32)
         indices = np.empty((step, self._code_bytes), np.intp)
+        # A damaged row may hold any bits as its scale: checksums tell of it, no warning does.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for rows in base.blocks(len(stored), self.width):
                 n = rows.stop - rows.start
@@ -175,6 +180,7 @@ class TurboCoder(base.Coder):
                 restored = self.rotation.restore(values[:n], scratch[:n])
                 np.multiply(restored, scales[rows], out=restored)
                 np.copyto(out[rows], restored, casting="unsafe")
+        # Last, over what rounding has left there: in z these places were 0.
         out[np.arange(len(out))[:, None], places] = kept
 
 
