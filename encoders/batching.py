@@ -112,6 +112,7 @@ def plan(
     wrong = np.flatnonzero((counts < 1) | (counts > max_tokens))
     if wrong.size:
         raise ValueError(f"passage {wrong[0]} has {counts[wrong[0]]:,} tokens, wanted 1 to {max_tokens:,}")
+    # Descending, so that a run's first passage decides its bucket, and a run is known by where it begins.
     order = np.argsort(-counts, kind="stable")
     padded = buckets[np.searchsorted(buckets, counts[order])].tolist()
     # costs[i] is that of the passages from the i-th longest on, rows[i] those of the batch that it begins.
@@ -123,6 +124,7 @@ def plan(
             (size * padded[start] + token_budget * BATCH_COST + costs[min(start + size, total)], size)
             for size in {full, max(1, full // SMALL)}
         ]
+        # Of equal costs the fewer rows, whatever the order of the set: tuples compare by their second item.
         costs[start], rows[start] = min(choices)
     batches = []
     start = 0

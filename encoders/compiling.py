@@ -111,6 +111,7 @@ class Kept:
 
     def keep(self) -> None:
         """Add what was compiled since to the folder; a folder that cannot be written keeps nothing."""
+        # By jax's suffix: it has other files beside programs there, such as times of use.
         new = [path for path in self.own.glob("*-cache") if path.name not in self._known]
         with contextlib.suppress(OSError):
             for path in new:
@@ -149,6 +150,8 @@ def _locked(path: Path) -> int | None:
         return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Between the two calls its owner may have removed it: then what is locked has no name any more, or
+        # the name is another folder's.
         if os.path.samestat(path.stat(), os.fstat(lock)):
             return lock
     except (BlockingIOError, FileNotFoundError):
@@ -172,6 +175,7 @@ def remove_leftovers() -> None:
 
 def _unsealed(path: Path) -> bytes | None:
     """What was kept in a file; None, and the file goes, where its digest is wrong."""
+    # What `keep` is writing in another process, or was when that was killed.
     if path.name.startswith("."):
         return None
     try:
@@ -186,6 +190,7 @@ def _unsealed(path: Path) -> bytes | None:
 
 
 def _remove_oldest(folder: Path) -> None:
+    # Oldest by when they were written: jax reads copies, so nobody knows which are in use.
     entries = sorted(((path.stat(), path) for path in folder.iterdir()), key=lambda e: -e[0].st_mtime)
     held = 0
     for stat, path in entries:
@@ -245,6 +250,7 @@ def use_kept() -> None:
         atexit.register(remove_own)
         config.update("jax_compilation_cache_dir", str(_KEPT.own))
         config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+        # -1: of any size.
         config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         # Their folder's name, below this process's own, would make another key of every program.
         config.update("jax_persistent_cache_enable_xla_caches", "none")

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from encoders import model_folder
+from encoders.aliases import Json
 from encoders.memory_spec import MemorySpec
 from encoders.t5_config import T5Config
 
@@ -38,10 +39,10 @@ class Fingerprint:
     """
 
     hex: str
-    description: dict[str, Any]
+    description: Json
 
 
-def of(description: Mapping[str, Any]) -> Fingerprint:
+def of(description: Mapping[str, object]) -> Fingerprint:
     """Fingerprint of a description: keys sorted, no spaces, ASCII."""
     canonical = json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return Fingerprint(hashlib.sha256(canonical.encode("ascii")).hexdigest(), dict(description))
@@ -54,7 +55,7 @@ def memory_description(
     tensors: Mapping[str, model_folder.Tensor],
     tokenizer_files: Iterable[Path],
     memory: MemorySpec,
-) -> dict[str, Any]:
+) -> Json:
     """What decides the numbers of a memory encoder.
 
     Live layers are left out, so fine-tuning them alone leaves a corpus valid; so is how many
@@ -139,7 +140,7 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+def differences(one: Mapping[str, object], other: Mapping[str, object], prefix: str = "") -> list[str]:
     """The keys in which two descriptions differ, nested ones with dots, sorted."""
     found = []
     for key in sorted(set(one) | set(other)):

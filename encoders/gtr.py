@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +21,21 @@ from encoders.model_folder import ModelFolderError
 from encoders.t5_config import T5Config
 from encoders.tokenizing import Tokenizer
 
+if TYPE_CHECKING:
+    import jax
+
 # Tokens of a batch on each device. Accelerators want many to be busy (not measured here).
 ACCELERATOR_TOKENS: Final = 16_384
 # Below torch's own, so that what it divides by is the same.
 _LEAST_NORM: Final = 1e-12
 
+# As `encoders.retriever` makes it of a model's folder; its fields are looked at one by one, in `unfit`.
 Description = Mapping[str, Any]
 
 
 def unfit(description: Description) -> str | None:
     """Why a retriever as `encoders.retriever` describes it cannot be run here; None if it can."""
-    modules: Sequence[Mapping[str, Any]] = description["modules"]
+    modules: Sequence[Description] = description["modules"]
     try:
         T5Config.from_hugging_face(modules[0]["config"]["config.json"])
     except errors.EncoderError as error:
@@ -56,7 +60,7 @@ def unfit(description: Description) -> str | None:
     return None
 
 
-def _pooling(config: Mapping[str, Any]) -> set[str]:
+def _pooling(config: Description) -> set[str]:
     """The ways of pooling, as newer and older libraries have them."""
     if (mode := config.get("pooling_mode")) is not None:
         return {mode} if isinstance(mode, str) else set(mode)
@@ -120,7 +124,7 @@ class Tower:
             yield batch.passages, np.asarray(self._run(ids, lengths, self._steps))[: len(batch.passages)]
 
 
-def _step(place: Path, module: Mapping[str, Any]) -> dict[str, npt.NDArray[np.float32]]:
+def _step(place: Path, module: Description) -> dict[str, npt.NDArray[np.float32]]:
     """What a Dense multiplies by and adds; nothing for Normalize."""
     if module["class"] == "Normalize":
         return {}
@@ -134,7 +138,7 @@ def _step(place: Path, module: Mapping[str, Any]) -> dict[str, npt.NDArray[np.fl
     return {name: tensors[f"linear.{name}"].read().astype(np.float32) for name in names}
 
 
-def _vectors(h: Any, real: Any, steps: Sequence[Mapping[str, Any]]) -> Any:
+def _vectors(h: jax.Array, real: jax.Array, steps: Sequence[Mapping[str, jax.Array]]) -> jax.Array:
     """[rows, dim] of the rows' residual streams [rows, tokens, d]."""
     import jax.numpy as jnp
     from jax import lax

@@ -18,26 +18,46 @@ donated: no input is as large as any output. `benchmarks.encoder` measures it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import NotRequired, TypedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from encoders import sharding
+from encoders.aliases import AnyDtype
 from encoders.sharding import DATA, MODEL, TensorSource
 from encoders.t5 import relative_position_buckets
 from encoders.t5_config import T5Config, require_compute_dtype
 
-Weights = dict[str, Any]
+
+class BlockWeights(TypedDict):
+    """Of one layer, on this device; see `sharding.parameters` for the kernels' layout."""
+
+    attention_norm: Float[Array, " d"]
+    qkv: Float[Array, "d 3 inner"]
+    out: Float[Array, "inner d"]
+    feed_forward_norm: Float[Array, " d"]
+    wi: Float[Array, "d matrices ff"]
+    wo: Float[Array, "ff d"]
+
+
+class Weights(TypedDict):
+    """Of an encoder. One that runs no layer has no relative bias; only one that runs all has a final norm."""
+
+    embedding: Float[Array, "vocab d"]
+    blocks: list[BlockWeights]
+    relative_bias: NotRequired[Float[Array, "buckets heads"]]
+    final_norm: NotRequired[Float[Array, " d"]]
+
 
 # What becomes of the residual stream: (h [rows, tokens, d], real [rows, tokens], *arguments) -> arrays whose
 # first axis is the rows.
-Finish = Callable[..., Any]
+Finish = Callable[..., PyTree]
 
 
 class Encoder:
@@ -79,11 +99,11 @@ class Encoder:
     def on_cpu(self) -> bool:
         return _on_cpu(self.mesh)
 
-    def everywhere(self, arrays: Any) -> Any:
+    def everywhere(self, arrays: PyTree) -> PyTree:
         """A tree of arrays on every device, to be given to what `compile` returns."""
         return jax.device_put(arrays, NamedSharding(self.mesh, sharding.WHOLE))
 
-    def compile(self, finish: Finish) -> Callable[..., Any]:
+    def compile(self, finish: Finish) -> Callable[..., PyTree]:
         """The encoder as a function (ids, lengths, *arguments) -> what `finish` makes, compiled per shape.
 
         ids [rows, tokens] and lengths [rows] (1 or more) are int32 NumPy arrays; what stands from a row's
@@ -94,7 +114,10 @@ class Encoder:
         )
         placed = NamedSharding(self.mesh, sharding.ROWS)
 
-        def call(ids: Int[np.ndarray, "rows tokens"], lengths: Int[np.ndarray, " rows"], *rest: Any) -> Any:
+        def call(
+            ids: Int[np.ndarray, "rows tokens"], lengths: Int[np.ndarray, " rows"], *rest: PyTree
+        ) -> PyTree:
+            # jax splits an axis over devices in equal parts only.
             filler = -len(ids) % self.data_parallel
             ids = np.pad(ids, ((0, filler), (0, 0)))
             lengths = np.pad(lengths, (0, filler), constant_values=1)
@@ -129,8 +152,8 @@ def program(
         one_by_one = _on_cpu(mesh)
 
     @jax.jit
-    def run(weights: Weights, ids: Array, lengths: Array, *arguments: Any) -> Any:
-        def local(weights: Weights, ids: Array, lengths: Array, *arguments: Any) -> Any:
+    def run(weights: Weights, ids: Array, lengths: Array, *arguments: PyTree) -> PyTree:
+        def local(weights: Weights, ids: Array, lengths: Array, *arguments: PyTree) -> PyTree:
             real = jnp.arange(ids.shape[1]) < lengths[:, None]
             h = _forward(weights, ids, real, config=config, dtype=dtype, one_by_one=one_by_one)
             return finish(h, real, *arguments)
@@ -148,7 +171,7 @@ def program(
 
 
 def _forward(
-    weights: Mapping[str, Any],
+    weights: Weights,
     ids: Int[Array, "rows tokens"],
     real: Bool[Array, "rows tokens"],
     *,
@@ -162,12 +185,15 @@ def _forward(
         buckets = relative_position_buckets(
             ids.shape[1], buckets=config.relative_buckets, max_distance=config.relative_max_distance
         )
+        # Of this device's heads alone: the table is split as the kernels' columns are.
         bias = weights["relative_bias"].T[:, buckets]
         norm = functools.partial(_norm, epsilon=config.norm_epsilon)
         attend = functools.partial(_attend, bias=bias, d_kv=config.d_kv)
         for block in weights["blocks"]:
             qkv = _product(norm(h, block["attention_norm"]), block["qkv"], dtype).astype(dtype)
             mixed = _one_by_one(attend, qkv, real) if one_by_one else jax.vmap(attend)(qkv, real)
+            # Each device has multiplied its heads by their rows of `out`: the sum over devices is the whole
+            # product.
             h = h + _over_model(_product(mixed, block["out"], dtype))
             inner = _product(norm(h, block["feed_forward_norm"]), block["wi"], dtype)
             h = h + _over_model(_product(_activate(inner), block["wo"], dtype))
@@ -217,6 +243,7 @@ def _attend(
     scores = _dot(q, k, (((2,), (2,)), ((0,), (0,))))
     # The lowest float, not -inf: its exponential is exactly 0 beside any real key, and no NaN can come of it.
     scores = jnp.where(real, scores + bias, float(np.finfo(np.float32).min))
+    # In float32 up to here; the shares meet v in the type that v is in.
     shares = jax.nn.softmax(scores, axis=-1).astype(qkv.dtype)
     mixed = _dot(shares, v, (((2,), (1,)), ((0,), (0,)))).astype(qkv.dtype)
     return mixed.transpose(1, 0, 2).reshape(tokens, -1)
@@ -237,13 +264,18 @@ def compile_memory(encoder: Encoder) -> Callable[..., tuple[Array, Array]]:
     Peaks [rows] float32 is the largest magnitude among a row's real tokens before that rounding (NaN
     if there is one), which tells overflow. Rows as in `Encoder.compile`.
     """
-    placed: list[tuple[Any, Any]] = [(None, None)]
+    placed: list[tuple[PyTree, PyTree]] = [(None, None)]
 
     @functools.cache
-    def compiled(dtype: np.dtype[Any] | None) -> Callable[..., Any]:
+    def compiled(dtype: AnyDtype | None) -> Callable[..., PyTree]:
         return encoder.compile(functools.partial(_memory, dtype=dtype))
 
-    def run(ids: Any, lengths: Any, dtype: np.dtype[Any] | None, quantize: Any = None) -> Any:
+    def run(
+        ids: Int[np.ndarray, "rows tokens"],
+        lengths: Int[np.ndarray, " rows"],
+        dtype: AnyDtype | None,
+        quantize: PyTree = None,
+    ) -> PyTree:
         if placed[0][0] is not quantize:
             # Once a quantizer: its tables may have hundreds of megabytes, and go to every device.
             placed[0] = (quantize, encoder.everywhere(quantize))
@@ -257,7 +289,7 @@ def _memory(
     real: Bool[Array, "rows tokens"],
     quantize: Callable[[Array], Array] | None,
     *,
-    dtype: np.dtype[Any] | None,
+    dtype: AnyDtype | None,
 ) -> tuple[Shaped[Array, "rows tokens stored"], Float[Array, " rows"]]:
     peaks = jnp.max(jnp.where(real[:, :, None], jnp.abs(h), 0.0), axis=(1, 2))
     # XLA:CPU's max passes over NaN, so ask for it.

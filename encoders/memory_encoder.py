@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 from encoders import batching, compiling, errors, fingerprint, model_folder, weights
+from encoders.aliases import AnyArray, AnyDtype
 from encoders.fingerprint import Fingerprint
 from encoders.memory_spec import MemorySpec
 from encoders.model_folder import ModelFolderError
@@ -28,7 +29,7 @@ from encoders.tokenizing import Tokens as Tokens
 if TYPE_CHECKING:
     import jax
 
-    from encoders.quantizing import CoderLike
+    from encoders.quantizing import CoderLike, Function
 
 STORED_DTYPES = tuple(np.dtype(kind) for kind in (np.float32, np.float16, ml_dtypes.bfloat16))
 
@@ -76,7 +77,7 @@ class MemoryEncoder:
         template: PassageTemplate,
         print_of: Fingerprint,
         tokenizer: Tokenizer,
-        run: Callable[..., Any],
+        run: Callable[..., Sequence[jax.Array]],
         token_budget: int,
     ) -> None:
         self.config = config
@@ -89,7 +90,7 @@ class MemoryEncoder:
         self.token_budget = token_budget
         self._tokenizer = tokenizer
         self._run = run
-        self._quantized: tuple[CoderLike, Callable[..., Any]] | None = None
+        self._quantized: tuple[CoderLike, Function] | None = None
         # Learned from a device without enough memory, so that it is not tried again with every batch.
         self._most_tokens = token_budget + self.max_tokens
         self._ahead = AHEAD
@@ -162,7 +163,7 @@ class MemoryEncoder:
     def encode(
         self,
         tokens: Tokens,
-        out: npt.NDArray[Any],
+        out: AnyArray,
         coder: CoderLike | None = None,
         *,
         on_batch: Callable[[int], None] | None = None,
@@ -193,7 +194,7 @@ class MemoryEncoder:
         dtype = out.dtype if coder is None else None
         planned = batching.plan(tokens.lengths, max_tokens=self.max_tokens, token_budget=self.token_budget)
         batches = deque(planned)
-        sent: deque[tuple[batching.Batch, Any]] = deque()
+        sent: deque[tuple[batching.Batch, Sequence[jax.Array]]] = deque()
         halved = 0
         with compiling.counted() as count:
             while batches or sent:
@@ -201,14 +202,20 @@ class MemoryEncoder:
                     while batches and len(sent) <= self._ahead:
                         batch, *rest = batching.capped(batches.popleft(), self._most_tokens)
                         batches.extendleft(reversed(rest))
+                        # Noted before it is sent, so that one whose sending fails is among those that go
+                        # back.
                         sent.append((batch, ()))
                         sent[-1] = (batch, self._send(tokens, batch, dtype, quantize))
                     batch = sent[0][0]
+                    # This waits. XLA runs behind the calls, and what fails of a batch on the device shows
+                    # here.
                     result = [np.asarray(array) for array in sent[0][1]]
                 except RuntimeError as error:
                     if not _is_out_of_memory(error):
                         raise
                     self._retreat(batch, error)
+                    # All that was under way, in its order, in front of what was not: nothing of it has been
+                    # written.
                     batches.extendleft(waiting for waiting, _ in reversed(sent))
                     sent.clear()
                     halved += 1
@@ -226,9 +233,11 @@ class MemoryEncoder:
             halved=halved,
         )
 
-    def _send(self, tokens: Tokens, batch: batching.Batch, dtype: Any, quantize: Any) -> Sequence[Any]:
+    def _send(
+        self, tokens: Tokens, batch: batching.Batch, dtype: AnyDtype | None, quantize: Function | None
+    ) -> Sequence[jax.Array]:
         """Memory and peaks of a batch, under way from the host to the device and back."""
-        result: Sequence[Any] = self._run(*_padded(tokens, batch), dtype, quantize)
+        result = self._run(*_padded(tokens, batch), dtype, quantize)
         for array in result:
             array.copy_to_host_async()
         return result
@@ -249,7 +258,7 @@ class MemoryEncoder:
                 "take a larger one, or end what else uses it"
             ) from error
 
-    def _quantizer(self, coder: CoderLike) -> Callable[..., Any]:
+    def _quantizer(self, coder: CoderLike) -> Function:
         """Made once a coder: its tables stay on the device."""
         if self._quantized is None or self._quantized[0] is not coder:
             from encoders import quantizing
@@ -257,7 +266,7 @@ class MemoryEncoder:
             self._quantized = (coder, quantizing.quantizer(coder))
         return self._quantized[1]
 
-    def _check(self, tokens: Tokens, out: npt.NDArray[Any], coder: CoderLike | None) -> None:
+    def _check(self, tokens: Tokens, out: AnyArray, coder: CoderLike | None) -> None:
         if coder is not None:
             wanted = (len(tokens.ids), coder.stored_width)
             if coder.width != self.width or out.shape != wanted or out.dtype != coder.codec.stored_dtype:
@@ -279,9 +288,9 @@ class MemoryEncoder:
     def _write(
         self,
         batch: batching.Batch,
-        result: Sequence[npt.NDArray[Any]],
+        result: Sequence[AnyArray],
         tokens: Tokens,
-        out: npt.NDArray[Any],
+        out: AnyArray,
         coder: CoderLike | None,
         on_batch: Callable[[int], None] | None,
     ) -> None:
@@ -290,6 +299,7 @@ class MemoryEncoder:
             name, largest = str(out.dtype), float(ml_dtypes.finfo(out.dtype).max)  # type: ignore[no-untyped-call]
         else:
             name, largest = str(coder.codec.name), coder.largest
+        # Passages come first in a batch; the filler rows behind them are never looked at.
         for row, passage in enumerate(batch.passages):
             # Written so that NaN fails too.
             if not peaks[row] <= largest:

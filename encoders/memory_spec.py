@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from encoders import batching, errors
+from encoders.aliases import Json
 from encoders.t5_config import COMPUTE_DTYPES, parse_live_proportion, require_whole
 from encoders.template import MEMORY_TEMPLATE, PassageTemplate
 
@@ -80,14 +81,14 @@ class MemorySpec:
         require_whole("max tokens", self.max_tokens, LEAST_TOKENS)
         PassageTemplate(self.template)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """As cards and plans hold it."""
         found = {name: getattr(self, own) for name, (own, _) in SETTINGS.items()}
         found["live_proportion"] = str(self.live_proportion)
         return found if self.batching is None else {**found, BATCHING: self.batching}
 
     @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> MemorySpec:
+    def from_json(cls, raw: Mapping[str, object]) -> MemorySpec:
         """Reads what `to_json` wrote, alone or among a build's other settings.
 
         Raises:
@@ -108,7 +109,7 @@ class MemorySpec:
             raise errors.EncoderError(f"setting {BATCHING} is {written!r}, wanted int")
         return cls(**values, batching=written)
 
-    def changed(self, given: Mapping[str, Any]) -> MemorySpec:
+    def changed(self, given: Mapping[str, object]) -> MemorySpec:
         """The same but for some of `SETTINGS`, in the batches that this version makes; other keys are not
         looked at.
 

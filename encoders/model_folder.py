@@ -12,13 +12,12 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
 
 import ml_dtypes
 import numpy as np
-import numpy.typing as npt
 
 from encoders import errors
+from encoders.aliases import AnyArray, AnyDtype, Json
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -39,7 +38,7 @@ ENCODER_PATTERNS = (
 )
 
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_DTYPES: Mapping[str, np.dtype[Any]] = {
+_DTYPES: Mapping[str, AnyDtype] = {
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(ml_dtypes.bfloat16),
@@ -62,7 +61,7 @@ class Tensor:
     begin: int
     end: int
 
-    def read(self) -> npt.NDArray[Any]:
+    def read(self) -> AnyArray:
         """The tensor as a read-only view of the mapped file, in the dtype on disk.
 
         Raises:
@@ -133,7 +132,7 @@ def resolve(name_or_folder: str | Path, *, patterns: Sequence[str] = ENCODER_PAT
             enable_progress_bars()
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Json:
     """A JSON object from a file.
 
     Raises:

@@ -4,6 +4,7 @@
 and `decode` do in NumPy. They are pytrees: their tables are arguments of a program that is compiled with
 them, not constants in it (a codebook of 65,536 codes has 134 MB at large size).
 
+from encoders.aliases import AnyDtype
 The arithmetic is the same, in float32, but sums may run in another order: so where a value lies within
 rounding of a boundary between two codes (int8: halfway; turbo: a middle of two levels; pq: equally far
 from two codes), NumPy may take the one and the device the other, and both are as near.
@@ -19,8 +20,11 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax import lax
 from jaxtyping import Array, Float, Shaped
+
+from encoders.aliases import AnyDtype
 
 Function = Callable[[Array], Array]
 Tables = Mapping[str, Array]
@@ -29,11 +33,22 @@ Tables = Mapping[str, Array]
 BLOCK_DISTANCES = 1 << 24
 
 
+class CodecLike(Protocol):
+    """What is asked of a `storage.codecs.Codec`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def stored_dtype(self) -> AnyDtype: ...
+
+
 class CoderLike(Protocol):
     """What is asked of a `storage.codecs.Coder`, which this package does not import."""
 
     @property
-    def codec(self) -> Any: ...
+    def codec(self) -> CodecLike: ...
     @property
     def width(self) -> int: ...
     @property
@@ -88,10 +103,10 @@ def _bytes(values: Shaped[Array, "*rows n"]) -> Shaped[Array, "*rows bytes"]:
     return split.reshape(*rows, n * values.dtype.itemsize)
 
 
-def _from_bytes(stored: Shaped[Array, "*rows bytes"], dtype: Any) -> Shaped[Array, "*rows n"]:
+def _from_bytes(stored: Shaped[Array, "*rows bytes"], dtype: npt.DTypeLike) -> Shaped[Array, "*rows n"]:
     *rows, n = stored.shape
-    size = np.dtype(dtype).itemsize
-    return lax.bitcast_convert_type(stored.reshape(*rows, n // size, size), dtype)
+    kind = np.dtype(dtype)
+    return lax.bitcast_convert_type(stored.reshape(*rows, n // kind.itemsize, kind.itemsize), kind)
 
 
 # Floating-point codecs
@@ -125,6 +140,7 @@ def _int8(tables: Tables, h: Float[Array, "*rows d"]) -> Shaped[Array, "*rows st
     peaks = jnp.max(jnp.abs(scaled), axis=-1, keepdims=True)
     # The same bound as storage.codecs.int8.SMALLEST.
     scales = jnp.where(peaks < 1e-30, 0.0, peaks * np.float32(1 / 127))
+    # Halves to even, as `np.rint`.
     codes = jnp.rint(scaled * jnp.where(scales == 0, 0.0, 1 / jnp.where(scales == 0, 1.0, scales)))
     codes = jnp.clip(codes, -127, 127).astype(jnp.int8)
     return jnp.concatenate([lax.bitcast_convert_type(codes, jnp.uint8), _bytes(scales)], axis=-1)
@@ -144,6 +160,7 @@ OUTLIERS = 4  # as storage.codecs.turbo.OUTLIERS
 
 def _turbo(tables: Tables, h: Float[Array, "*rows d"]) -> Shaped[Array, "*rows stored"]:
     p, q = tables["first"].shape
+    # Of equals `top_k` takes the first, as the coder does.
     places = jnp.sort(lax.top_k(jnp.abs(h), OUTLIERS)[1], axis=-1)
     kept = jnp.take_along_axis(h, places, axis=-1).astype(jnp.bfloat16)
     aside = (jnp.arange(p * q) == places[..., None]).any(axis=-2)
@@ -159,6 +176,7 @@ def _turbo(tables: Tables, h: Float[Array, "*rows d"]) -> Shaped[Array, "*rows s
     levels = tables["levels"]
     codes = jnp.zeros(h.shape, jnp.uint8)
     nearest = jnp.full(h.shape, levels[0])
+    # Boundaries that are passed are counted: `searchsorted(..., side="right")` of the coder.
     for low, high in itertools.pairwise(levels):
         above = rotated >= (low + high) / 2
         codes += above.astype(jnp.uint8)
@@ -201,6 +219,7 @@ def _from_turbo(tables: Tables, stored: Shaped[Array, "*rows stored"]) -> Shaped
 
 
 def _times(x: Array, matrix: Array) -> Array:
+    # By default accelerators multiply float32 in fewer bits (TF32, bfloat16), and codes would be others.
     return jnp.matmul(x, matrix, precision=lax.Precision.HIGHEST)
 
 
@@ -227,6 +246,7 @@ def _pq(tables: Tables, h: Float[Array, "*rows d"]) -> Shaped[Array, "*rows grou
             scores = halves[:, None] - jnp.matmul(some, part.T, precision=lax.Precision.HIGHEST)
             least = jnp.min(scores, axis=0)
             place = jnp.where(scores == least, jnp.arange(block, dtype=jnp.int32)[:, None], block)
+            # Strictly: of codes in several blocks that are equally near, the lowest stays.
             nearer = least < best[0]
             found = jnp.min(place, axis=0) + first
             return (jnp.where(nearer, least, best[0]), jnp.where(nearer, found, best[1])), None
@@ -236,6 +256,7 @@ def _pq(tables: Tables, h: Float[Array, "*rows d"]) -> Shaped[Array, "*rows grou
         (_, found), _ = lax.scan(among, none, (firsts, book))
         return found.astype(index)
 
+    # Group after group: distances of all groups to all codes are held by no device.
     stored: Array = lax.map(code, (parts, tables["books"], tables["centres"], tables["shrink"]))
     return stored.T.reshape(*h.shape[:-1], groups)
 

@@ -11,14 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 from encoders import errors, weights
+from encoders.aliases import AnyDtype
 from encoders.t5_config import T5Config
 
 DATA: Final = "data"
@@ -48,7 +50,7 @@ class Parameter:
     """One array of an encoder: its shape, how it is split, and how a part of it is read."""
 
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: AnyDtype
     spec: PartitionSpec
     read: Callable[[TensorSource, Index], np.ndarray]
 
@@ -68,11 +70,12 @@ class Parameter:
 
     def device_bytes(self, model_parallel: int) -> int:
         """Bytes on each device."""
+        # Over `data` nothing of the weights is split: each row of the mesh has a copy.
         parts = model_parallel if MODEL in self.spec else 1
         return math.prod(self.shape) * self.dtype.itemsize // parts
 
 
-def parameters(config: T5Config, layers: int, compute_dtype: str) -> dict[str, Any]:
+def parameters(config: T5Config, layers: int, compute_dtype: str) -> PyTree:
     """The arrays of the first `layers` layers, as the tree of them that `encoders.inference` computes with.
 
     Kernels are in the compute dtype: qkv [d, 3, heads * d_kv], out [heads * d_kv, d], wi [d, 2, d_ff] (1 of
@@ -80,7 +83,7 @@ def parameters(config: T5Config, layers: int, compute_dtype: str) -> dict[str, A
     """
     kind = jnp.dtype(compute_dtype)
     gated = config.feed_forward == "gated-gelu"
-    tree: dict[str, Any] = {
+    tree: PyTree = {
         "embedding": _whole(weights.EMBEDDING, (config.vocab_size, config.d_model)),
         "blocks": [],
     }
@@ -122,18 +125,20 @@ def _whole(name: str, shape: tuple[int, ...]) -> Parameter:
     )
 
 
-def _columns(names: Sequence[str], config: T5Config, kind: np.dtype[Any]) -> Parameter:
+def _columns(names: Sequence[str], config: T5Config, kind: AnyDtype) -> Parameter:
     """Matrices [out, in] side by side as [in, matrices, out], split by their outputs."""
     out = config.inner if "SelfAttention" in names[0] else config.d_ff
     return Parameter(
         shape=(config.d_model, len(names), out),
         dtype=kind,
         spec=OUTPUTS,
+        # Side by side, not end to end: a split of the last axis gives each device the same heads of q, k and
+        # v, and the same columns of wi_0 and wi_1.
         read=lambda tensor, index: np.stack([tensor(name)[index[2]].T for name in names], axis=1),
     )
 
 
-def _rows(name: str, config: T5Config, kind: np.dtype[Any]) -> Parameter:
+def _rows(name: str, config: T5Config, kind: AnyDtype) -> Parameter:
     """A matrix [out, in] as [in, out], split by its inputs."""
     inner = config.inner if "SelfAttention" in name else config.d_ff
     return Parameter(
@@ -209,6 +214,7 @@ def _divides(model_parallel: int, config: T5Config, devices: int) -> bool:
 
 def _least_that_fits(config: T5Config, layers: int, compute_dtype: str, devices: list[jax.Device]) -> int:
     memory = min(_memory_bytes(device) for device in devices)
+    # Ascending: the fewer devices share a copy, the more copies work side by side, and the less is exchanged.
     counts = [n for n in range(1, len(devices) + 1) if _divides(n, config, len(devices))]
     for count in counts:
         needed = weight_bytes(config, layers, compute_dtype, model_parallel=count)

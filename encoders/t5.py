@@ -73,6 +73,7 @@ def bucket_of(
     half = buckets // 2
     exact = half // 2
     distance = np.abs(relative)
+    # Nearer ones take the other branch below; here they must only not be logarithms of 0.
     far = np.log(np.maximum(distance, exact) / exact) / math.log(max_distance / exact)
     logarithmic = np.minimum(exact + (far * (half - exact)).astype(np.int32), half - 1)
     near = np.where(distance < exact, distance, logarithmic)
@@ -187,6 +188,7 @@ class FeedForward(nnx.Module):  # type: ignore[misc]
         inner = matmul(x, self.wi[...], self.dtype)
         if self.gated:
             gate, linear = jnp.split(inner, 2, axis=-1)
+            # Hugging Face's "gelu_new", which its T5 takes where a configuration says "gated-gelu".
             inner = jax.nn.gelu(gate, approximate=True) * linear
         else:
             inner = jax.nn.relu(inner)
@@ -244,6 +246,7 @@ class T5Encoder(nnx.Module):  # type: ignore[misc]
         dtype = jnp.dtype(compute_dtype)
         stored = jnp.dtype(stored_dtype or compute_dtype)
         self.config = config
+        # In float32 whatever is computed in: it begins the residual stream, and no product takes it.
         self.embedding = nnx.Param(jnp.asarray(tensor(weights.EMBEDDING), jnp.float32))
         self.relative_bias = (
             nnx.Param(jnp.asarray(tensor(weights.RELATIVE_BIAS), jnp.float32)) if layers else None
@@ -292,6 +295,7 @@ class T5Encoder(nnx.Module):  # type: ignore[misc]
             max_distance=self.config.relative_max_distance,
         )
         real = jnp.arange(ids.shape[1]) < lengths[:, None]
+        # Once for all layers: T5 keeps one table, stored with the lowest.
         bias = masked_bias(self.relative_bias[...], rows, real)
         for block in self.blocks:
             h = block(h, bias, drop)

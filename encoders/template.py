@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 from encoders import errors
 
@@ -17,6 +17,14 @@ MEMORY_TEMPLATE = "title: {title} context: {text}"
 RETRIEVER_TEMPLATE = "{title} {text}"
 
 SECTION_SEPARATOR = " > "
+
+
+class PassageText(TypedDict):
+    """What a row of the passage table holds of a passage's text; it may hold more."""
+
+    title: str
+    section: list[str]
+    text: str
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,6 @@ class PassageTemplate:
         values = {"title": title, "section": path, "text": text}
         return "".join(literal + (values[name] if name is not None else "") for literal, name in self._parts)
 
-    def render_rows(self, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    def render_rows(self, rows: Iterable[PassageText]) -> list[str]:
         """As `render`, of rows of the passage table."""
         return [self.render(title=row["title"], section=row["section"], text=row["text"]) for row in rows]

@@ -21,10 +21,11 @@ from memcorpus.packages import MissingLibraryError as MissingLibraryError
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-    from typing import Any, Unpack
+    from typing import Unpack
 
     from encoders.errors import EncoderError as EncoderError
     from memcorpus.keywords import BuildKeywords, PlanKeywords
+    from pipeline.accounts.plan.form import Plan
     from pipeline.readers.answered import Answered as Answered
     from pipeline.readers.answers import QuestionAnswerer
     from pipeline.units.progress import Observer
@@ -220,7 +221,7 @@ def build(
     return open(out, retriever=loaded.retriever)
 
 
-def plan(**asked: Unpack[PlanKeywords]) -> dict[str, Any]:
+def plan(**asked: Unpack[PlanKeywords]) -> Plan:
     """What a corpus would take, before anything is built: bytes, FLOPs, hours, prices, what a question costs.
 
     Args:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from storage.aliases import AnyArray, AnyDtype
 from storage.thread_locks import ThreadLock
 
 # What is kept of buffers given back, in all.
@@ -33,7 +34,7 @@ class Buffers:
         self._free: list[npt.NDArray[np.uint8]] = []
         self._lock = ThreadLock()
 
-    def take(self, rows: int, width: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    def take(self, rows: int, width: int, dtype: AnyDtype) -> AnyArray:
         """An array [rows, width] of `dtype`, its content undefined."""
         size = rows * width * dtype.itemsize
         if size == 0:

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import pyarrow as pa
 from retrieval.index import Index
 from retrieval.memory import MemoryReader
 from storage import canaries, codec_parameters, components, errors, memory_files, remote
+from storage.aliases import AnyArray
 from storage.components import IndexCard, MemoryCard, VectorsCard
 from storage.folder import CorpusFolder
 from storage.manifest import Manifest
@@ -198,7 +199,7 @@ class Corpus:
                 self._vectors = VectorArray(store, card.layout)
             return self._vectors
 
-    def search(self, queries: Sequence[str] | str | npt.NDArray[Any], k: int) -> SearchResult:
+    def search(self, queries: Sequence[str] | str | AnyArray, k: int) -> SearchResult:
         """The k passages of largest inner product with each query.
 
         Args:
@@ -231,7 +232,7 @@ class Corpus:
                 self._index = Index.read(self.root, card.file, passages=len(self), dim=card.dim)
             return self._index
 
-    def _encode(self, texts: Sequence[str] | str) -> npt.NDArray[Any]:
+    def _encode(self, texts: Sequence[str] | str) -> AnyArray:
         return self.retriever().encode([texts] if isinstance(texts, str) else list(texts), dtype="float32")
 
     def retriever(self) -> Retriever:

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import ml_dtypes
 import numpy as np
-import numpy.typing as npt
 
 from storage import errors, fields, files
+from storage.aliases import AnyArray, AnyDtype, Json
 
 FILE: Final = "canaries.npy"
 PASSAGES: Final = 16
 # What NumPy cannot save by name is saved as whole numbers of the same size.
-_DTYPES: Final[dict[str, tuple[np.dtype[Any], np.dtype[Any]]]] = {
+_DTYPES: Final[dict[str, tuple[AnyDtype, AnyDtype]]] = {
     "float32": (np.dtype("<f4"), np.dtype("<f4")),
     "float16": (np.dtype("<f2"), np.dtype("<f2")),
     "bfloat16": (np.dtype(ml_dtypes.bfloat16), np.dtype("<u2")),
@@ -39,7 +39,7 @@ class CanaryCard:
     dtype: str
     file: files.FileEntry
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "passage_ids": list(self.passage_ids),
             "tokens": list(self.tokens),
@@ -48,7 +48,7 @@ class CanaryCard:
         }
 
     @classmethod
-    def from_json(cls, value: Any, where: str) -> CanaryCard:
+    def from_json(cls, value: object, where: str) -> CanaryCard:
         found = fields.Fields(value, where)
         card = cls(
             passage_ids=found.integers("passage_ids"),
@@ -96,18 +96,18 @@ def within(passages: int, first: int, stop: int) -> list[int]:
     return [i for i in choose(passages) if first <= i < stop]
 
 
-def stored_bytes(values: npt.NDArray[Any]) -> bytes:
+def stored_bytes(values: AnyArray) -> bytes:
     """Rows of a canary as they are kept."""
     return values.view(_DTYPES[values.dtype.name][1]).tobytes()
 
 
-def from_stored(data: bytes, *, width: int, dtype: str) -> npt.NDArray[Any]:
+def from_stored(data: bytes, *, width: int, dtype: str) -> AnyArray:
     """What `stored_bytes` gave the bytes of, [tokens, width]."""
     logical, stored = _DTYPES[dtype]
     return np.frombuffer(data, stored).reshape(-1, width).view(logical)
 
 
-def write(path: Path, values: npt.NDArray[Any]) -> None:
+def write(path: Path, values: AnyArray) -> None:
     """Write all canaries, [tokens, width], as a .npy file."""
     stored = np.ascontiguousarray(values).view(_DTYPES[values.dtype.name][1])
     # As `numpy.save` does, which does not tell where a full disk did not take the file's end.
@@ -116,7 +116,7 @@ def write(path: Path, values: npt.NDArray[Any]) -> None:
         file.write(files.bytes_of(stored))
 
 
-def read(root: Path, card: CanaryCard, *, width: int) -> npt.NDArray[Any]:
+def read(root: Path, card: CanaryCard, *, width: int) -> AnyArray:
     """The canaries' memory, [all tokens, width].
 
     Raises:
@@ -135,7 +135,7 @@ def read(root: Path, card: CanaryCard, *, width: int) -> npt.NDArray[Any]:
             size = shape[0] * width * stored.itemsize
             if header != (shape, False, stored) or card.file.bytes != file.tell() + size:
                 raise errors.CorpusError(f"{card.file.path} holds {header}, wanted {stored} {shape}")
-            values: npt.NDArray[Any] = np.frombuffer(file.read(), stored).reshape(shape).view(logical)
+            values: AnyArray = np.frombuffer(file.read(), stored).reshape(shape).view(logical)
             return values
     except errors.CorpusError:
         raise
@@ -145,7 +145,7 @@ def read(root: Path, card: CanaryCard, *, width: int) -> npt.NDArray[Any]:
         raise errors.from_os(card.file.path, e) from e
 
 
-def difference(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Difference:
+def difference(first: AnyArray, second: AnyArray) -> Difference:
     """Compare memory [tokens, width] with other memory of the same tokens, in float64."""
     a, b = (np.asarray(values, np.float64) for values in (first, second))
     scale = np.linalg.norm(a)
@@ -158,9 +158,7 @@ def difference(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Difference:
     )
 
 
-def require_same(
-    kept: npt.NDArray[Any], again: npt.NDArray[Any], *, compute_dtype: str, what: str
-) -> Difference:
+def require_same(kept: AnyArray, again: AnyArray, *, compute_dtype: str, what: str) -> Difference:
     """Refuse to go on with an encoder that does not give the canaries again.
 
     Raises:

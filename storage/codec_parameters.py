@@ -9,17 +9,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from storage import codecs, descriptors, errors, files, shard_files, zarr_arrays
+from storage.aliases import AnyArray
 
 FOLDER: Final = "codec"
 
 
-def digests(parameters: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
+def digests(parameters: Mapping[str, AnyArray]) -> dict[str, str]:
     """SHA-256 of each parameter, by name, names in order."""
     return {
         name: hashlib.sha256(np.ascontiguousarray(parameters[name]).view(np.uint8).data).hexdigest()
@@ -27,7 +27,7 @@ def digests(parameters: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
     }
 
 
-def write(folder: Path, codec: codecs.Codec, parameters: Mapping[str, npt.NDArray[Any]]) -> list[Path]:
+def write(folder: Path, codec: codecs.Codec, parameters: Mapping[str, AnyArray]) -> list[Path]:
     """Write parameters into a version's folder, whole; the same ones again change nothing.
 
     Returns:
@@ -64,7 +64,7 @@ def files_of(folder: Path, codec: codecs.Codec, width: int) -> list[Path]:
     return paths
 
 
-def load(folder: Path, codec: codecs.Codec, width: int) -> dict[str, npt.NDArray[Any]]:
+def load(folder: Path, codec: codecs.Codec, width: int) -> dict[str, AnyArray]:
     """The parameters in a version's folder, whatever they are.
 
     Raises:

@@ -7,8 +7,8 @@ from what is written only by how full each shard's last chunk happens to be.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final, TypedDict
 
 from storage.components import memory as memory_component
 from storage.components import passages as passages_component
@@ -25,6 +25,20 @@ LISTED_FILE_BYTES: Final = 11
 STATISTICS_ROW_BYTES: Final = 130
 # Receipts of units lie in `work/` until the commit.
 RECEIPT_BYTES: Final = 1_600
+
+
+class BytesByPart(TypedDict):
+    """`CorpusBytes` as JSON, in the order in which it is printed."""
+
+    passages: int
+    vectors: int
+    index: int
+    memory: int
+    overhead: int
+    temporary: int
+    files: int
+    total: int
+    peak: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,8 +71,18 @@ class CorpusBytes:
         """While it is built."""
         return self.total + self.temporary
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"total": self.total, "peak": self.peak}
+    def to_json(self) -> BytesByPart:
+        return {
+            "passages": self.passages,
+            "vectors": self.vectors,
+            "index": self.index,
+            "memory": self.memory,
+            "overhead": self.overhead,
+            "temporary": self.temporary,
+            "files": self.files,
+            "total": self.total,
+            "peak": self.peak,
+        }
 
 
 def corpus_bytes(

@@ -12,7 +12,7 @@ import itertools
 import os
 import resource
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -40,10 +40,10 @@ class Kept:
 
     def __init__(self) -> None:
         self.used = 0
-        self._home: weakref.ref[Any] | None = None
-        self._key: Any = None
+        self._home: weakref.ref[Home] | None = None
+        self._key: Hashable = None
 
-    def keep(self, home: Home, key: Any) -> None:
+    def keep(self, home: Home, key: Hashable) -> None:
         self._home, self._key, self.used = weakref.ref(home), key, tick()
 
     def forget(self) -> None:
@@ -82,7 +82,7 @@ class OpenFiles:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return MOST if soft == resource.RLIM_INFINITY else max(1, min(MOST, int(soft * SHARE)))
 
-    def open(self, home: Home, key: Any, opener: Callable[[], K]) -> K:
+    def open(self, home: Home, key: Hashable, opener: Callable[[], K]) -> K:
         """Open something that holds a file, and keep it in `home` under `key`.
 
         Of two threads that open the same at once the second gets what the first has kept.

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from storage import errors
+from storage.aliases import Json
 
 T = TypeVar("T")
 
@@ -27,10 +28,10 @@ class Fields:
     `where` names the object in errors: a file, or a file and the way into it.
     """
 
-    def __init__(self, value: Any, where: str) -> None:
+    def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
             raise errors.CorpusError(f"{where} is {_short(value)}, wanted an object")
-        self._value: dict[str, Any] = value
+        self._value: Json = value
         self._where = where
 
     def __contains__(self, name: str) -> bool:
@@ -85,7 +86,7 @@ class Fields:
             raise self._fail(name, f"{digits} hexadecimal digits")
         return value
 
-    def object(self, name: str) -> dict[str, Any]:
+    def object(self, name: str) -> Json:
         """An object whose fields are its reader's to check."""
         value = self._get(name)
         if not isinstance(value, dict):
@@ -135,14 +136,14 @@ class Fields:
     def texts_by_name(self, name: str) -> dict[str, str]:
         return self._by_name(name, lambda value: isinstance(value, str), "strings")
 
-    def _by_name(self, name: str, right: Callable[[Any], bool], wanted: str) -> dict[str, Any]:
+    def _by_name(self, name: str, right: Callable[[Any], bool], wanted: str) -> Json:
         value = self.object(name)
         if not all(right(item) for item in value.values()):
             raise self._fail(name, f"an object of {wanted}")
         return dict(value)
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -154,6 +155,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:97]}..."

@@ -10,12 +10,13 @@ import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import tensorstore as ts
 
 from storage import components, errors, file_list, files, locks, manifest, run_statistics
-from storage.components import Card, Component, IndexCard, MemoryCard, PassagesCard, VectorsCard
+from storage.aliases import Json
+from storage.components import AnyComponent, Card, Component, IndexCard, MemoryCard, PassagesCard, VectorsCard
 from storage.components.base import C
 from storage.files import FileEntry
 from storage.manifest import Manifest
@@ -38,7 +39,7 @@ class CorpusFolder:
     def __str__(self) -> str:
         return str(self.root)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         """Jobs carry it to workers: where it lies travels, what was read of it does not."""
         return _opened, (self.root.resolve(),)
 
@@ -154,13 +155,13 @@ class CorpusFolder:
         self._cards[component.noun, entry] = card
         return entry
 
-    def all_cards(self) -> Iterator[tuple[Component[Any], str, FileEntry]]:
+    def all_cards(self) -> Iterator[tuple[AnyComponent, str, FileEntry]]:
         """Every card that the manifest names: (component, name, entry)."""
         for component in components.TABLE:
             for name, entry in self.manifest.of(component).items():
                 yield component, name, entry
 
-    def files_of(self, component: Component[Any], name: str) -> Iterator[FileEntry]:
+    def files_of(self, component: AnyComponent, name: str) -> Iterator[FileEntry]:
         """Every file that a component answers for, its card first.
 
         Raises while it is iterated, where the card or the list of files is damaged.
@@ -272,7 +273,7 @@ class CorpusFolder:
     def ensure(self, *entries: FileEntry) -> None:
         """Make sure that these files are in `root`. They are, on a local disk."""
 
-    def store(self, folder: str) -> dict[str, Any]:
+    def store(self, folder: str) -> Json:
         """TensorStore's name for a folder of the corpus."""
         return {"driver": "file", "path": f"{self.path(folder).resolve()}/"}
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from storage import components, errors
-from storage.components import Component
+from storage.aliases import Json
+from storage.components import AnyComponent
 from storage.fields import Fields
 from storage.files import FileEntry
 
@@ -36,17 +37,17 @@ class Manifest:
         aliases: names of memory versions.
     """
 
-    settings: Mapping[str, Any]
-    sources: tuple[Mapping[str, Any], ...]
+    settings: Mapping[str, object]
+    sources: tuple[Mapping[str, object], ...]
     cards: Mapping[str, Mapping[str, FileEntry]]
     aliases: Mapping[str, str]
 
-    def of(self, component: Component[Any]) -> Mapping[str, FileEntry]:
+    def of(self, component: AnyComponent) -> Mapping[str, FileEntry]:
         """The entries of a component's cards, by name."""
         return self.cards[component.noun]
 
     @property
-    def built(self) -> dict[str, Any]:
+    def built(self) -> Json:
         """The settings of the build that decide what is built, whose values are their reader's to check.
 
         Raises:
@@ -59,11 +60,11 @@ class Manifest:
         """Names of the memory versions, in the order they were added."""
         return tuple(self.of(components.MEMORY))
 
-    def with_cards(self, component: Component[Any], entries: Mapping[str, FileEntry]) -> Manifest:
+    def with_cards(self, component: AnyComponent, entries: Mapping[str, FileEntry]) -> Manifest:
         """With other cards of one component."""
         return replace(self, cards={**self.cards, component.noun: dict(entries)})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "format": FORMAT,
             "settings": dict(self.settings),
@@ -73,7 +74,7 @@ class Manifest:
         }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any], where: str) -> Manifest:
+    def from_json(cls, value: Json, where: str) -> Manifest:
         """Read strictly.
 
         Raises:
@@ -124,7 +125,7 @@ class Manifest:
         return replace(self, aliases={**self.aliases, CURRENT: version, **previous})
 
 
-def _object(value: Any, where: str) -> dict[str, Any]:
+def _object(value: object, where: str) -> Json:
     if not isinstance(value, dict):
         raise errors.CorpusError(f"{where} is {value!r:.100}, wanted an object")
     return value

@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from storage import codecs, errors, fields, files, shard_files, zarr_arrays
+from storage.aliases import AnyArray, Json
 from storage.shards import ShardGrid, choose_shard_passages
 
 VALUES: Final = "values"
@@ -99,7 +100,7 @@ class MemoryLayout:
     def chunk_bytes(self) -> int:
         return self.chunk_rows * self.row_bytes
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "passages": self.grid.passages,
             "shard_passages": self.grid.shard_passages,
@@ -110,7 +111,7 @@ class MemoryLayout:
         }
 
     @classmethod
-    def from_json(cls, value: Any, where: str) -> MemoryLayout:
+    def from_json(cls, value: object, where: str) -> MemoryLayout:
         found = fields.Fields(value, where)
         return cls(
             grid=ShardGrid(
@@ -163,7 +164,7 @@ def create(folder: Path, layout: MemoryLayout) -> list[Path]:
     ]
 
 
-def allocate(layout: MemoryLayout, tokens: int) -> npt.NDArray[Any]:
+def allocate(layout: MemoryLayout, tokens: int) -> AnyArray:
     """A buffer for `tokens` stored rows, whole chunks long, so that one write takes it as it is.
 
     [rows, stored_width] of the codec's stored dtype, as `Coder.encode` gives them.
@@ -214,7 +215,7 @@ def write_shard(
     shard: int,
     *,
     offsets: npt.NDArray[np.int64],
-    buffer: npt.NDArray[Any],
+    buffer: AnyArray,
 ) -> WrittenShard:
     """Write a shard's values.
 

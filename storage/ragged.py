@@ -11,6 +11,8 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from storage.aliases import AnyArray
+
 BFLOAT16: Final = np.dtype(ml_dtypes.bfloat16)
 _DLPACK_BFLOAT: Final = 4  # kDLBfloat in dlpack.h
 
@@ -65,17 +67,17 @@ class RaggedMemory:
     def __len__(self) -> int:
         return len(self.passage_ids)
 
-    def __getitem__(self, j: int) -> npt.NDArray[Any]:
+    def __getitem__(self, j: int) -> AnyArray:
         """Memory of the j-th passage asked for, [tokens, d]; a view."""
         if not -len(self) <= j < len(self):
             raise IndexError(f"position {j} is outside the {len(self)} passages fetched")
         j %= len(self)
         return self.values[self.offsets[j] : self.offsets[j + 1]]
 
-    def __iter__(self) -> Iterator[npt.NDArray[Any]]:
+    def __iter__(self) -> Iterator[AnyArray]:
         return (self[j] for j in range(len(self)))
 
-    def padded(self, max_tokens: int | None = None) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    def padded(self, max_tokens: int | None = None) -> tuple[AnyArray, npt.NDArray[np.bool_]]:
         """One rectangle for readers with static shapes.
 
         Args:

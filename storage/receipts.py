@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from storage import errors, files
+from storage.aliases import Json
 from storage.fields import Fields
 
 
@@ -63,14 +64,14 @@ class Counts:
         return result
 
     @classmethod
-    def from_json(cls, value: Any, where: str = "counts") -> Self:
+    def from_json(cls, value: Json, where: str = "counts") -> Self:
         """Read strictly.
 
         Raises:
             CorpusError: a count is missing, or no whole number of 0 or more.
         """
         fields = Fields(value, where)
-        found: dict[str, Any] = {}
+        found: Json = {}
         for f in dataclasses.fields(cls):
             prefix = f.metadata.get("prefix")
             if prefix is not None:
@@ -142,7 +143,7 @@ def read(path: Path, counts: type[C]) -> Receipt[C]:
     )
 
 
-def _texts(value: Any, where: str) -> dict[str, str]:
+def _texts(value: object, where: str) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise errors.CorpusError(f"{where}: note {value!r:.100} is no object of strings")
     return value

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import tensorstore as ts
 
 from storage import errors, files, manifest, tensorstore_use
+from storage.aliases import Json
 from storage.folder import CorpusFolder
 
 # TensorStore's drivers, by the scheme of a URL.
@@ -48,7 +49,7 @@ class RemoteFolder(CorpusFolder):
     def __str__(self) -> str:
         return self.url
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return RemoteFolder, (self.url, self.root)
 
     def refresh(self) -> None:
@@ -81,7 +82,7 @@ class RemoteFolder(CorpusFolder):
                 path.unlink()
                 raise errors.DamagedError(f"{self.url}: {wrong}")
 
-    def store(self, folder: str) -> dict[str, Any]:
+    def store(self, folder: str) -> Json:
         return {**self._spec, "path": f"{self._spec['path']}{folder}/"}
 
     @property
@@ -110,13 +111,13 @@ def read(store: ts.KvStore, name: str, part: slice | None, url: str) -> bytes | 
     return None if result.state == "missing" else bytes(result.value)
 
 
-def _spec(url: str) -> dict[str, Any]:
+def _spec(url: str) -> Json:
     parts = urlsplit(url)
     path = unquote(parts.path).strip("/")
     folder = f"{path}/" if path else ""
     if parts.scheme in ("http", "https"):
         return {"driver": "http", "base_url": f"{parts.scheme}://{parts.netloc}", "path": f"/{folder}"}
-    spec: dict[str, Any] = {
+    spec: Json = {
         "driver": {"s3": "s3", "gs": "gcs"}[parts.scheme],
         "bucket": parts.netloc,
         "path": folder,

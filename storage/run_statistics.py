@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
+from storage.aliases import Json
 from storage.fields import Fields
 from storage.files import FileEntry
 
@@ -26,6 +27,21 @@ def units_path_of(run: str) -> str:
     return f"{FOLDER}/{run}-units.parquet"
 
 
+class WorkerJson(TypedDict):
+    """`WorkerStatistics` as JSON."""
+
+    units: int
+    seconds: Mapping[str, float]
+
+
+class ShardBytesJson(TypedDict, total=False):
+    """`ShardBytes` as JSON; a report of a run that does not tell has none of the keys."""
+
+    least: int
+    median: int
+    most: int
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerStatistics:
     """What one worker process did: units, and seconds by stage."""
@@ -33,7 +49,7 @@ class WorkerStatistics:
     units: int
     seconds: Mapping[str, float]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> WorkerJson:
         return {"units": self.units, "seconds": dict(self.seconds)}
 
 
@@ -45,8 +61,8 @@ class ShardBytes:
     median: int = 0
     most: int = 0
 
-    def to_json(self) -> dict[str, int]:
-        return dataclasses.asdict(self)
+    def to_json(self) -> ShardBytesJson:
+        return {"least": self.least, "median": self.median, "most": self.most}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,9 +112,9 @@ class RunStatistics:
     cpus: int | None = None
     peak_rss_bytes: int | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """What is known; the rest is left out."""
-        found: dict[str, Any] = {}
+        found: Json = {}
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             if value is not None:
@@ -114,14 +130,14 @@ class RunStatistics:
         }
 
     @classmethod
-    def from_json(cls, value: Any, where: str) -> RunStatistics:
+    def from_json(cls, value: object, where: str) -> RunStatistics:
         """Read strictly.
 
         Raises:
             CorpusError: a field is of another type or out of range; `units` is missing.
         """
         fields = Fields(value, where)
-        found: dict[str, Any] = {"units": FileEntry.from_json(fields.object("units"))}
+        found: Json = {"units": FileEntry.from_json(fields.object("units"))}
         for name, read in _READERS.items():
             if name in fields:
                 found[name] = read(fields, name)

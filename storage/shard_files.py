@@ -17,12 +17,12 @@ import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from storage import errors, files
+from storage.aliases import AnyArray
 
 CRC_BYTES: Final = 4
 INDEX_ENTRY_BYTES: Final = 16
@@ -49,7 +49,9 @@ def file_bytes(stored: int, *, chunk_bytes: int, total: int) -> int:
     return chunk_start(stored, chunk_bytes) + total * INDEX_ENTRY_BYTES + CRC_BYTES
 
 
-def write(path: Path, chunks: Iterable[Any], *, chunk_bytes: int, total: int) -> files.Measured:
+def write(
+    path: Path, chunks: Iterable[bytes | memoryview], *, chunk_bytes: int, total: int
+) -> files.Measured:
     """Write a shard file whole: aside, to the disk, then renamed into place.
 
     So two workers that write the same shard at once leave one of two equal files.
@@ -77,6 +79,8 @@ def write(path: Path, chunks: Iterable[Any], *, chunk_bytes: int, total: int) ->
                 writing.result()
             writing = writer.submit(_write_all, file.fileno(), block.copy())
             for piece in block:
+                # Of the file as a whole, for the lists of files; Zarr's CRC-32C of each chunk are among the
+                # pieces.
                 value = zlib.crc32(piece, value)
                 size += len(piece)
         if writing is not None:
@@ -84,7 +88,7 @@ def write(path: Path, chunks: Iterable[Any], *, chunk_bytes: int, total: int) ->
     return files.Measured(bytes=size, crc32=value)
 
 
-def _blocks(chunks: Iterable[Any], chunk_bytes: int, total: int) -> Iterator[list[memoryview]]:
+def _blocks(chunks: Iterable[bytes | memoryview], chunk_bytes: int, total: int) -> Iterator[list[memoryview]]:
     """The pieces of a shard file in order, in blocks for one system call each."""
     block: list[memoryview] = []
     stored = held = 0
@@ -97,6 +101,7 @@ def _blocks(chunks: Iterable[Any], chunk_bytes: int, total: int) -> Iterator[lis
         block += [piece, memoryview(files.crc32c(piece).to_bytes(CRC_BYTES, "little"))]
         stored += 1
         held += len(piece)
+        # Room is kept for two more: a chunk or the index, and its checksum.
         if held >= _BLOCK_BYTES or len(block) + 2 > MAX_PIECES:
             yield block
             block, held = [], 0
@@ -133,6 +138,7 @@ def read_into(descriptor: int, pieces: list[memoryview], position: int, flags: i
 def _after(pieces: list[memoryview], count: int) -> list[memoryview]:
     """What is left of `pieces` behind their first `count` bytes."""
     done = 0
+    # Whole pieces are dropped, and the one that was begun is cut: a view, nothing is moved.
     while done < len(pieces) and count >= len(pieces[done]):
         count -= len(pieces[done])
         done += 1
@@ -153,6 +159,7 @@ def range_pieces(
         The pieces to fill, and where in the file the first starts.
     """
     position = row_start(row, row_bytes=row_bytes, chunk_rows=chunk_rows)
+    # What is left of the chunk that the first row lies in: up to there nothing is to be skipped.
     head = (chunk_rows - row % chunk_rows) * row_bytes
     size = (stop - row) * row_bytes
     if size <= head:
@@ -160,6 +167,8 @@ def range_pieces(
     pieces = [target[:head]]
     step = chunk_rows * row_bytes
     for at in range(head, size, step):
+        # One buffer takes all of them. Whoever wants rows checked has checksums by passage; those of chunks
+        # need whole chunks.
         pieces.append(gap)
         pieces.append(target[at : at + step])
     return pieces, position
@@ -187,12 +196,12 @@ def read_chunk(descriptor: int, chunk: int, chunk_bytes: int, path: Path) -> byt
     return body
 
 
-def padded_rows(values: npt.NDArray[Any], chunk_rows: int) -> Iterator[npt.NDArray[Any]]:
-    """`values` [rows, ...] in chunks of `chunk_rows`, the last filled up with zeros."""
+def padded_rows(values: AnyArray, chunk_rows: int) -> Iterator[memoryview]:
+    """Bytes of `values` [rows, ...] in chunks of `chunk_rows`, the last filled up with zeros."""
     for first in range(0, len(values), chunk_rows):
         chunk = values[first : first + chunk_rows]
         if len(chunk) < chunk_rows:
             whole = np.zeros((chunk_rows, *values.shape[1:]), values.dtype)
             whole[: len(chunk)] = chunk
             chunk = whole
-        yield np.ascontiguousarray(chunk).view(np.uint8).reshape(-1)
+        yield files.bytes_of(np.ascontiguousarray(chunk))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from storage import errors, fields, files, shard_files, zarr_arrays
+from storage.aliases import AnyArray, Json
 from storage.shards import ShardGrid
 
 DTYPES: Final = ("float32", "float16")
@@ -45,7 +46,7 @@ class VectorLayout:
     def chunk_rows(self) -> int:
         return min(CHUNK_ROWS, self.grid.shard_passages)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, int | str]:
         return {
             "passages": self.grid.passages,
             "shard_passages": self.grid.shard_passages,
@@ -54,7 +55,7 @@ class VectorLayout:
         }
 
     @classmethod
-    def from_json(cls, value: Any, where: str) -> VectorLayout:
+    def from_json(cls, value: object, where: str) -> VectorLayout:
         found = fields.Fields(value, where)
         grid = ShardGrid(
             passages=found.integer("passages"), shard_passages=found.integer("shard_passages", least=1)
@@ -81,7 +82,7 @@ def create(folder: Path, layout: VectorLayout) -> Path:
 
 
 def write_shard(
-    folder: Path, layout: VectorLayout, shard: int, vectors: npt.NDArray[Any]
+    folder: Path, layout: VectorLayout, shard: int, vectors: AnyArray
 ) -> tuple[Path, files.Measured]:
     """Write a shard's vectors [rows, dim]; returns the file, and its size and checksum."""
     first, stop = layout.grid.bounds(shard)
@@ -108,20 +109,20 @@ def write_shard(
 class VectorArray:
     """Reads vectors by passage id, every chunk checked."""
 
-    def __init__(self, folder: Path | dict[str, Any], layout: VectorLayout) -> None:
+    def __init__(self, folder: Path | Json, layout: VectorLayout) -> None:
         """`folder` as in `zarr_arrays.Array`."""
         self.layout = layout
         self._array = zarr_arrays.Array(folder, shape=layout.shape, dtype=layout.dtype)
 
-    def read(self, first: int, stop: int) -> npt.NDArray[Any]:
+    def read(self, first: int, stop: int) -> AnyArray:
         """Vectors of passages first to stop, [stop - first, dim]."""
         return self._array.read((slice(first, stop), slice(None)))
 
-    def take(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    def take(self, ids: npt.NDArray[np.int64]) -> AnyArray:
         """Vectors of the given passages, [k, dim], in that order."""
         return self._array.read((ids, slice(None)))
 
-    def batches(self, rows: int = 16384) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    def batches(self, rows: int = 16384) -> Iterator[tuple[int, AnyArray]]:
         """All vectors in order of passage id, as (first id, [up to rows, dim])."""
         for first in range(0, self.layout.grid.passages, rows):
             yield first, self.read(first, min(first + rows, self.layout.grid.passages))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from storage import errors, files, receipts
+from storage.aliases import Json
 from storage.receipts import C, Receipt
 
 NAME: Final = "work"
@@ -37,14 +38,14 @@ class WorkFolder:
     def has_plan(self) -> bool:
         return (self.path / PLAN).is_file()
 
-    def read_plan(self) -> dict[str, Any] | None:
+    def read_plan(self) -> Json | None:
         """What the job that is unfinished was to do; None where there is none."""
         try:
             return files.read_json(self.path / PLAN)
         except FileNotFoundError:
             return None
 
-    def write_plan(self, plan: dict[str, Any]) -> None:
+    def write_plan(self, plan: Json) -> None:
         """Lay it down, before the first unit."""
         self.write(PLAN, plan)
 
@@ -53,11 +54,11 @@ class WorkFolder:
     def file(self, name: str) -> Path:
         return self.path / name
 
-    def read(self, name: str) -> dict[str, Any]:
+    def read(self, name: str) -> Json:
         """A JSON file that the job wrote, checked."""
         return files.read_json(self.path / name)
 
-    def write(self, name: str, value: dict[str, Any]) -> None:
+    def write(self, name: str, value: Json) -> None:
         self.make()
         files.write_json(self.path / name, value)
 

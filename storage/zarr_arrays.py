@@ -9,20 +9,19 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import tensorstore as ts
 
 from storage import errors, tensorstore_use
+from storage.aliases import AnyArray, AnyDtype, Json
 
 METADATA: Final = "zarr.json"
-_CHECKED_BYTES: Final[list[dict[str, Any]]] = [
+_CHECKED_BYTES: Final[list[Json]] = [
     {"name": "bytes", "configuration": {"endian": "little"}},
     {"name": "crc32c"},
 ]
 
 
-def _open(store: Path | dict[str, Any], **options: Any) -> Any:
+def _open(store: Path | Json, **options: object) -> Any:
     tensorstore_use.begin(store if isinstance(store, Path) else store["path"])
     spec = {
         "driver": "zarr3",
@@ -36,18 +35,18 @@ def create(
     folder: Path,
     *,
     shape: tuple[int, ...],
-    dtype: np.dtype[Any],
+    dtype: AnyDtype,
     chunk: tuple[int, ...],
     shard: tuple[int, ...] | None = None,
     dimension_names: tuple[str, ...],
-    attributes: dict[str, Any],
+    attributes: Json,
 ) -> Path:
     """Write an array's metadata, once, before any worker writes data. Returns the metadata's path.
 
     Without `shard` every chunk is a file; with it, `shard` (a whole multiple of `chunk`) is. An
     array that is there already is left alone if it is the same, and is an error otherwise.
     """
-    codecs: list[dict[str, Any]] = _CHECKED_BYTES
+    codecs: list[Json] = _CHECKED_BYTES
     if shard is not None:
         codecs = [
             {
@@ -110,7 +109,7 @@ class Array:
 
     def __init__(
         self,
-        folder: Path | dict[str, Any],
+        folder: Path | Json,
         *,
         shape: tuple[int, ...],
         dtype: str,
@@ -137,7 +136,7 @@ class Array:
                 f"the manifest says {dtype} {shape}"
             )
 
-    def read(self, region: Any) -> npt.NDArray[Any]:
+    def read(self, region: Any) -> AnyArray:
         """Read a region, checking every chunk.
 
         Raises:
@@ -147,7 +146,7 @@ class Array:
         """
         tensorstore_use.begin(self.folder)
         try:
-            result: npt.NDArray[Any] = self._array[region].read().result()
+            result: AnyArray = self._array[region].read().result()
         except ValueError as e:
             raise tensorstore_use.failure(self.folder, e, tensorstore_use.OF_ARRAYS) from e
         return result

@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from encoders import errors
+from encoders.aliases import Json
 from encoders.memory_spec import LIVE_PROPORTION
 from encoders.t5_config import T5Config, memory_layers, parse_live_proportion, require_whole
 
@@ -108,7 +109,7 @@ class ReaderConfig:
             return FID
         return LUMEN if self.live_proportion else MEMORY_FID
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """What `from_json` reads."""
         raw = asdict(self)
         raw["live_proportion"] = str(self.live_proportion)

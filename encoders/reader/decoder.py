@@ -149,9 +149,11 @@ class T5Decoder(nnx.Module):  # type: ignore[misc]
             encoded: states of all passages, one after the other.
             real: False where a state is padding.
         """
+        # No positions are added and nothing is scaled: T5 has its positions in the biases alone.
         h = drop(self.embedding[...][inputs])
         tokens = inputs.shape[1]
         causal = jnp.tril(jnp.ones((tokens, tokens), bool))
+        # Keys after the query share bucket 0, and must not be seen: their bias is replaced.
         bias = jnp.where(causal, self._relative(tokens), _LOWEST)[None]
         mask = _mask(real)
         for block in self.blocks:
@@ -166,6 +168,7 @@ class T5Decoder(nnx.Module):  # type: ignore[misc]
         empty = jnp.zeros((batch, self.config.heads, tokens, self.config.d_kv), self.dtype)
         return Cache(
             past=[Seen(empty, empty) for _ in self.blocks],
+            # Once an answer, not once a token: keys and values of all states, which may be thousands.
             passages=[block.passages.see(encoded) for block in self.blocks],
         )
 
@@ -185,6 +188,8 @@ class T5Decoder(nnx.Module):  # type: ignore[misc]
             real: as in a call.
         """
         h = self.embedding[...][inputs][:, None]
+        # Attention goes over all the room, what is not yet filled being masked: every step has the same
+        # shapes, so one program runs them all.
         room = cache.past[0].keys.shape[2]
         row = lax.dynamic_index_in_dim(self._relative(room), at, axis=1)  # [heads, 1, room]
         bias = jnp.where(jnp.arange(room) <= at, row, _LOWEST)[None]
@@ -213,6 +218,7 @@ class T5Decoder(nnx.Module):  # type: ignore[misc]
         return table.T[:, rows]
 
     def _logits(self, h: Float[Array, "batch tokens d"], drop: Drop) -> Float[Array, "batch tokens vocab"]:
+        # Not scaled by 1/sqrt(d) first: that is for T5 1.0, whose head is the embedding.
         return matmul(drop(self.final_norm(h)), self.head[...], self.dtype)
 
 

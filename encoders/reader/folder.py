@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from encoders import errors, memory_encoder, model_folder, weights
+from encoders.aliases import Json
 from encoders.fingerprint import Fingerprint
 from encoders.memory_spec import MAX_TOKENS, MemorySpec
 from encoders.model_folder import ModelFolderError
@@ -102,7 +103,7 @@ class ReaderSettings:
         """The fingerprint of the memory that this reader reads, from the weights in `folder`."""
         return memory_encoder.memory_fingerprint(folder, self.memory)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """What `from_json` reads."""
         raw = {name: value for name, value in asdict(self).items() if name != "config"}
         return {"format": FORMAT, "reader": self.config.to_json(), **raw}

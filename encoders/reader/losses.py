@@ -47,6 +47,7 @@ def passage_log_probabilities(
     frozen = jax.tree.map(lax.stop_gradient, ranked)
     pairs = reader.finish(frozen)
     batch, passages, tokens, d = pairs.h.shape
+    # Every passage is a batch row of its own, which the decoder reads alone; answers are repeated to match.
     again = jnp.repeat(targets, passages, axis=0)
     logits = reader.decoder(
         inputs_of(again),
@@ -115,5 +116,6 @@ def losses(
     answer = -answer_log_probability(logits, targets, lengths)
     if scores is None or temperature is None:
         return answer, jnp.zeros_like(answer)
+    # Of all k, not of the m that were read: the score must learn of those, too, that it has left out.
     judged = passage_log_probabilities(reader, ranked, targets, lengths)
     return answer, distillation(scores, judged, pairs.present, temperature=temperature)

@@ -73,6 +73,7 @@ class LiveEncoder(nnx.Module):  # type: ignore[misc]
         layers = range(config.memory_layers, config.t5.layers)
         kind = {"dtype": dtype, "stored": stored}
         self.blocks = nnx.List([Block(config.t5, tensor, layer, **kind) for layer in layers])
+        # Begun as a copy of T5's one table; training leaves the memory encoder's, and what is stored, alone.
         self.relative_bias = nnx.Param(jnp.asarray(tensor(LIVE_BIAS), jnp.float32))
         self.final_norm = RMSNorm(tensor(weights.FINAL_NORM), epsilon=config.t5.norm_epsilon)
 
@@ -115,6 +116,7 @@ class ScoreHead(nnx.Module):  # type: ignore[misc]
         else:
             real = pairs.real[..., None]
             pooled = jnp.where(real, pairs.h, 0.0).sum(2) / jnp.maximum(real.sum(2), 1)
+        # As a sum, not a product of matrices: in float32 on every backend.
         scores = jnp.sum(self.norm(pooled) * self.weight[...], axis=-1) + self.bias[...]
         return jnp.where(pairs.present, scores, -jnp.inf)
 
@@ -156,6 +158,7 @@ class Reader(nnx.Module):  # type: ignore[misc]
             config.t5,
             tensor,
             layers=config.decoder_layers,
+            # Of what reads the question: that learns, where a memory encoder beside it may be frozen.
             embedding=(self.question_encoder or self.memory_encoder).embedding,
             **kind,
         )
@@ -175,6 +178,7 @@ class Reader(nnx.Module):  # type: ignore[misc]
         flat = ids.reshape(-1, ids.shape[-1])
         # A row without tokens is computed as one of a single token, and masked later.
         memory = self.memory_encoder(flat, jnp.maximum(lengths.reshape(-1), 1), drop)
+        # FiD stores nothing, and rounds nothing.
         if self.config.memory_layers:
             memory = memory.astype(self.memory_dtype).astype(jnp.float32)
         return memory.reshape(*ids.shape, -1)
@@ -199,12 +203,16 @@ class Reader(nnx.Module):  # type: ignore[misc]
         asked = encoder(questions, question_lengths, drop)
         width, tokens = questions.shape[1], memory.shape[2]
         first = width - question_lengths
+        # Turned to the right by its padding, which comes to stand before the question.
         shifted = (jnp.arange(width) - first[:, None]) % width
         asked = jnp.take_along_axis(asked, shifted[:, :, None], axis=1)
+        # Encoded once, it stands before each of its passages.
         asked = jnp.broadcast_to(asked[:, None], (memory.shape[0], memory.shape[1], width, asked.shape[-1]))
         present = lengths[:, :, None] > 0
         real = jnp.concatenate(
             [
+                # Of an absent passage the question is masked as well: a pair is there if anything of it is
+                # real.
                 present & (jnp.arange(width) >= first[:, None])[:, None],
                 jnp.arange(tokens) < lengths[:, :, None],
             ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -150,10 +150,14 @@ class Trainer:
         settings = self.settings
         if examples.size != settings.batch:
             raise ValueError(f"{examples.size} questions, wanted a batch of {settings.batch}")
+        # Totals of the whole batch, by which every micro-batch divides its sums: so gradients of
+        # micro-batches add up to that of the batch, however it is cut and however long their answers are.
         tokens = max(int(np.sum(examples.target_lengths)), 1)
         questions = max(int(np.sum(np.asarray(examples.target_lengths) > 0)), 1)
+        # From the seed, the step and the micro-batch alone: a run that is resumed drops what it would have
+        # dropped.
         key = jax.random.fold_in(jax.random.key(settings.seed, impl="rbg"), self.state.step)
-        gradients: Any = None
+        gradients: nnx.State | None = None
         totals = np.zeros(3)
         for place, begin in enumerate(range(0, settings.batch, settings.micro_batch)):
             rows = examples.rows(begin, begin + settings.micro_batch)
@@ -218,6 +222,7 @@ class Trainer:
                 temperature=settings.temperature if settings.distillation else None,
                 drop=drop,
             )
+            # A question without an answer fills up a batch, and teaches nothing.
             counted = examples.target_lengths > 0
             answer_loss = jnp.where(counted, answer, 0.0).sum() / tokens
             distillation_loss = jnp.where(counted, distilled, 0.0).sum() / questions
@@ -236,11 +241,13 @@ def adafactor(settings: TrainingSettings) -> optax.GradientTransformation:
 
     Source: Shazeer & Stern 2018; PAPERS: Training.
     """
+    # Optax's other defaults are the paper's: no first moment, updates cut to a root mean square of 1, second
+    # moments that decay by 1 - t**-0.8.
     rate = optax.schedules.warmup_constant_schedule(0.0, settings.learning_rate, settings.warmup)
     return optax.adafactor(rate if settings.warmup else settings.learning_rate, min_dim_size_to_factor=128)
 
 
-def _frozen_paths(reader: Reader) -> frozenset[tuple[Any, ...]]:
+def _frozen_paths(reader: Reader) -> frozenset[tuple[Hashable, ...]]:
     """Paths, in the state of the whole reader, of the memory encoder's weights.
 
     By identity: the decoder shares an embedding, which has one path, and it may begin with "decoder".
@@ -249,5 +256,5 @@ def _frozen_paths(reader: Reader) -> frozenset[tuple[Any, ...]]:
     return frozenset(path for path, leaf in _parameters(reader).items() if id(leaf) in encoder)
 
 
-def _parameters(module: nnx.Module) -> dict[tuple[Any, ...], nnx.Param]:
+def _parameters(module: nnx.Module) -> dict[tuple[Hashable, ...], nnx.Param]:
     return {path: node for path, node in nnx.iter_graph(module) if isinstance(node, nnx.Param)}

@@ -13,10 +13,10 @@ from typing import Any, Final
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.accounts import statistics
+from pipeline.accounts import form, statistics
 from pipeline.components.shards import STAGE as SHARDS
 from storage import codecs, components, manifest, run_statistics
-from storage.components import Card, Component, IndexCard, MemoryCard, PassagesCard, VectorsCard
+from storage.components import AnyComponent, Card, IndexCard, MemoryCard, PassagesCard, VectorsCard
 from storage.components.base import SHORT
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
@@ -180,7 +180,7 @@ def _size(part: str, content: str, sizes: list[int], *, version: str = "", codec
 
 
 def _sizes(
-    corpus: CorpusFolder, component: Component[Any], name: str, card: Card, entry: FileEntry
+    corpus: CorpusFolder, component: AnyComponent, name: str, card: Card, entry: FileEntry
 ) -> list[Size]:
     """One row for each content of a component, and one for its card, lists and metadata.
 
@@ -223,16 +223,10 @@ def _sizes(
     return [*rows, lists]
 
 
-def summary(facts: Facts) -> dict[str, Any]:
-    """A corpus in figures, as JSON.
-
-    Keys: corpus, format, passages, words, counts (reconciled, see docs/format.md), sources, vectors,
-    index, memory (by version), aliases, bytes (by part); of the build, and absent where its statistics are
-    damaged: worker_seconds, stage_seconds, worker_waited, bottleneck, computed_tokens and
-    events.
-    """
+def summary(facts: Facts) -> form.Summary:
+    """A corpus in figures, as JSON."""
     found = facts.corpus.manifest
-    result: dict[str, Any] = {
+    result: form.Summary = {
         "corpus": str(facts.corpus),
         "format": manifest.FORMAT,
         "passages": facts.passages.passages,
@@ -263,19 +257,17 @@ def summary(facts: Facts) -> dict[str, Any]:
         "bytes": {component.noun: facts.bytes_of(component.noun) for component in components.TABLE},
     }
     run = facts.build
-    if run is None:
-        return result
-    return result | {
-        "worker_seconds": run.worker_seconds,
-        "stage_seconds": run.stage_seconds,
-        "worker_waited": run.worker_waited,
-        "bottleneck": statistics.bottleneck(run, SHARDS.name),
-        "computed_tokens": run.computed_tokens,
-        "events": run.events,
-    }
+    if run is not None:
+        result["worker_seconds"] = run.worker_seconds
+        result["stage_seconds"] = run.stage_seconds
+        result["worker_waited"] = run.worker_waited
+        result["bottleneck"] = statistics.bottleneck(run, SHARDS.name)
+        result["computed_tokens"] = run.computed_tokens
+        result["events"] = run.events
+    return result
 
 
-def _version_summary(version: Version) -> dict[str, Any]:
+def _version_summary(version: Version) -> form.Memory:
     layout = version.card.layout
     return {
         "codec": layout.codec.name,
@@ -292,12 +284,8 @@ def _version_summary(version: Version) -> dict[str, Any]:
     }
 
 
-def versions(facts: Facts) -> list[dict[str, Any]]:
-    """Every version as JSON, in the order they were added.
-
-    Keys: version, aliases, codec, origin, encoder (fingerprint), layers, compute_dtype, tokens, bytes,
-    quality (of the codec, see `canaries.Difference`), seconds (of the shards' work, where known).
-    """
+def versions(facts: Facts) -> list[form.Version]:
+    """Every version as JSON, in the order they were added."""
     return [
         {
             "version": version.name,

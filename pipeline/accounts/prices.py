@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import datetime
 import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypedDict, TypeVar
 
 from storage import errors
 
@@ -117,7 +117,7 @@ def parse(value: Mapping[str, Any], origin: str) -> Prices:
     )
 
 
-def _row(kind: type[_Row], name: str, row: Any, origin: str) -> _Row:
+def _row(kind: type[_Row], name: str, row: object, origin: str) -> _Row:
     where = f"price list {origin}, {kind.__name__.lower()} {name}"
     if not isinstance(row, Mapping):
         raise errors.CorpusError(f"{where} is {row!r}, wanted a table")
@@ -143,5 +143,73 @@ def _row(kind: type[_Row], name: str, row: Any, origin: str) -> _Row:
     return kind(**values)
 
 
-def to_json(row: Device | Storage) -> dict[str, Any]:
-    return asdict(row)
+class DeviceRow(TypedDict):
+    """A `Device` as JSON."""
+
+    name: str
+    description: str
+    tflops: float
+    memory_gb: float
+    price_per_hour: float
+    date: str
+    source: str
+
+
+class StorageRow(TypedDict):
+    """A `Storage` as JSON."""
+
+    name: str
+    description: str
+    price_per_gb_month: float
+    price_per_1000_writes: float
+    price_per_1000_reads: float
+    price_per_gb_read: float
+    write_mb_per_second: float
+    write_mb_per_second_total: float
+    gb_bytes: float
+    date: str
+    source: str
+
+
+class Listed(TypedDict):
+    """The prices that a plan or a report was computed with."""
+
+    origin: str
+    devices: list[DeviceRow]
+    storage: list[StorageRow]
+
+
+def listed(origin: str, devices: Iterable[Device], storage: Iterable[Storage]) -> Listed:
+    return {
+        "origin": origin,
+        "devices": [_device_row(device) for device in devices],
+        "storage": [_storage_row(row) for row in storage],
+    }
+
+
+def _device_row(row: Device) -> DeviceRow:
+    return {
+        "name": row.name,
+        "description": row.description,
+        "tflops": row.tflops,
+        "memory_gb": row.memory_gb,
+        "price_per_hour": row.price_per_hour,
+        "date": row.date,
+        "source": row.source,
+    }
+
+
+def _storage_row(row: Storage) -> StorageRow:
+    return {
+        "name": row.name,
+        "description": row.description,
+        "price_per_gb_month": row.price_per_gb_month,
+        "price_per_1000_writes": row.price_per_1000_writes,
+        "price_per_1000_reads": row.price_per_1000_reads,
+        "price_per_gb_read": row.price_per_gb_read,
+        "write_mb_per_second": row.write_mb_per_second,
+        "write_mb_per_second_total": row.write_mb_per_second_total,
+        "gb_bytes": row.gb_bytes,
+        "date": row.date,
+        "source": row.source,
+    }

@@ -56,7 +56,7 @@ class RunFold:
         self._path.parent.mkdir(exist_ok=True)
         self._partial = files.partial_path(self._path)
         self._writer = pq.ParquetWriter(self._partial, _SCHEMA, compression="zstd")
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[dict[str, object]] = []
         self._seconds: dict[str, Counter[str]] = {}
         self._waited: dict[str, Counter[str]] = {}
         self._events: Counter[str] = Counter()
@@ -194,15 +194,15 @@ def bottleneck(run: RunStatistics, stage: str) -> str | None:
     return f"the {first.name}, at work {first.busy:.0%} of the time; waiting: {idle}"
 
 
-def remarks(run: Mapping[str, Any]) -> Iterator[str]:
+def remarks(bottleneck: str | None, computed: Mapping[str, int], events: Mapping[str, int]) -> Iterator[str]:
     """What is to be said of a run's encoding: the bottleneck, what was computed for nothing, what went wrong.
 
     Args:
-        run: JSON with `bottleneck`, and `computed_tokens` and `events` as in `RunStatistics`, where known.
+        bottleneck: as the function of this name tells it.
+        computed, events: `computed_tokens` and `events` of `RunStatistics`; empty where not known.
     """
-    if run.get("bottleneck"):
-        yield f"bottleneck: {run['bottleneck']}"
-    computed, events = run.get("computed_tokens") or {}, run.get("events") or {}
+    if bottleneck:
+        yield f"bottleneck: {bottleneck}"
     if passages := computed.get("passages"):
         padding, filler = (computed.get(name, 0) / passages for name in ("padding", "filler"))
         yield f"computed beside the passages' tokens: {padding:.1%} of padding, {filler:.1%} of filler rows"

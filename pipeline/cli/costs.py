@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from encoders import memory_spec
 from pipeline.cli import options
 from storage import errors
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PRICES = click.option(
     "--prices",
@@ -107,7 +110,7 @@ def plan(as_json: bool, **given: Any) -> None:
     tables.print_plan(result, _wide())
 
 
-def _wide() -> Any:
+def _wide() -> Console:
     """Standard output; in a file or a pipe as wide as the tables are."""
     out = options.stdout()
     if not out.is_terminal:

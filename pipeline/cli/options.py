@@ -6,13 +6,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from encoders import memory_spec
 from pipeline.units import settings_file
 from storage import errors
+from storage.aliases import Json
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 BAD_INPUT: Final = 2
 FAILED: Final = 1
@@ -37,14 +41,14 @@ _WHERE: Final = (
 )
 
 
-def where(command: Callable[..., Any]) -> Callable[..., Any]:
+def where(command: Callable[..., object]) -> Callable[..., object]:
     """--shard-timeout, --device and --model-parallel: how to run, and no setting of what is made."""
     for option in reversed(_WHERE):
         command = option(command)
     return command
 
 
-def memory(*, otherwise: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def memory(*, otherwise: str = "") -> Callable[[Callable[..., object]], Callable[..., object]]:
     """The options of `memory_spec.SETTINGS`; `taken_memory` takes them out again.
 
     Args:
@@ -75,7 +79,7 @@ def memory(*, otherwise: str = "") -> Callable[[Callable[..., Any]], Callable[..
         click.option("--memory-template", help=told("Text for the encoder", f'"{default.template}"')),
     )
 
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+    def add(command: Callable[..., object]) -> Callable[..., object]:
         for option in reversed(made):
             command = option(command)
         return command
@@ -83,13 +87,13 @@ def memory(*, otherwise: str = "") -> Callable[[Callable[..., Any]], Callable[..
     return add
 
 
-def taken_memory(given: dict[str, Any]) -> dict[str, Any]:
+def taken_memory(given: Json) -> Json:
     """What was given of the options of `memory`, taken out of all that was given."""
     taken = {name: given.pop(name) for name in memory_spec.SETTINGS}
     return {name: value for name, value in taken.items() if value is not None}
 
 
-def config(command: Callable[..., Any]) -> Callable[..., Any]:
+def config(command: Callable[..., object]) -> Callable[..., object]:
     """--config: a TOML file with any of the command's options, which count as if they had been typed."""
     return click.option(
         "--config",
@@ -126,7 +130,7 @@ def _take_config(context: click.Context, _: click.Parameter, path: Path | None) 
     }
 
 
-def stdout() -> Any:
+def stdout() -> Console:
     from rich.console import Console
 
     return Console(highlight=False)

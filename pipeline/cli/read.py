@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 
 from pipeline.cli import options
 from storage import errors
+from storage.aliases import Json
 
 
 @click.command()
@@ -118,11 +118,11 @@ def get(
         print(f"memory of {len(rows)} passages fetched in {milliseconds:.2f} ms")
 
 
-def _as_json(row: dict[str, Any]) -> dict[str, Any]:
+def _as_json(row: Json) -> Json:
     return {**row, "passage_key": row["passage_key"].hex()}
 
 
-def _head(row: dict[str, Any]) -> str:
+def _head(row: Json) -> str:
     return f"[{row['passage_id']}] " + " > ".join([row["title"], *row["section"]])
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.progress import (
@@ -20,13 +20,13 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
-from pipeline.accounts import statistics
+from pipeline.accounts import form, statistics
 from pipeline.accounts.show import words
 from pipeline.components import shards
+from pipeline.components.base import AnyStage
 from pipeline.components.passages import number, read
 from pipeline.readers.kilt import Scores
 from pipeline.units.progress import Observer, Snapshot
-from pipeline.units.stage import Stage
 from storage.folder import CorpusFolder
 
 # Seconds between two lines of a log.
@@ -38,7 +38,7 @@ def console() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def rates(stage: Stage[Any], snapshot: Snapshot, seconds: float) -> str:
+def rates(stage: AnyStage, snapshot: Snapshot, seconds: float) -> str:
     """What a stage has done and how fast it goes, in its own units."""
     counts, before = snapshot.counts, snapshot.before
 
@@ -67,12 +67,12 @@ class LogLines:
         self._started = self._said = 0.0
         self._total = 0
 
-    def stage_started(self, stage: Stage[Any], total: int) -> None:
+    def stage_started(self, stage: AnyStage, total: int) -> None:
         self._started = self._said = time.monotonic()
         self._total = total
         self._line(f"{stage.title} ...")
 
-    def stage_polled(self, stage: Stage[Any], snapshot: Snapshot) -> None:
+    def stage_polled(self, stage: AnyStage, snapshot: Snapshot) -> None:
         now = time.monotonic()
         if now - self._said > LOG_SECONDS:
             self._said = now
@@ -85,7 +85,7 @@ class LogLines:
                 f"{rates(stage, snapshot, now - self._started)}, {words}"
             )
 
-    def stage_finished(self, stage: Stage[Any], snapshot: Snapshot) -> None:
+    def stage_finished(self, stage: AnyStage, snapshot: Snapshot) -> None:
         seconds = time.monotonic() - self._started
         self._line(f"{stage.title}: done in {seconds:,.1f} s, {rates(stage, snapshot, seconds)}")
 
@@ -121,11 +121,11 @@ class LiveBars:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def stage_started(self, stage: Stage[Any], total: int) -> None:
+    def stage_started(self, stage: AnyStage, total: int) -> None:
         self._started = time.monotonic()
         self._task = self._progress.add_task(stage.title, total=max(1, total), rates="")
 
-    def stage_polled(self, stage: Stage[Any], snapshot: Snapshot) -> None:
+    def stage_polled(self, stage: AnyStage, snapshot: Snapshot) -> None:
         assert self._task is not None
         self._progress.update(
             self._task,
@@ -133,7 +133,7 @@ class LiveBars:
             rates=rates(stage, snapshot, time.monotonic() - self._started),
         )
 
-    def stage_finished(self, stage: Stage[Any], snapshot: Snapshot) -> None:
+    def stage_finished(self, stage: AnyStage, snapshot: Snapshot) -> None:
         self.stage_polled(stage, snapshot)
         assert self._task is not None
         total = self._progress.tasks[self._task].total
@@ -186,7 +186,7 @@ def _rows(title: str, rows: Mapping[str, str]) -> Table:
     return table
 
 
-def print_summary(summary: Mapping[str, Any], out: Console) -> None:
+def print_summary(summary: form.Summary, out: Console) -> None:
     """A corpus's report as tables: what was read and kept, what lies on the disk, where time went."""
     counts = summary["counts"]
     pages = {"pages read": f"{counts['pages']:,}", "= kept": f"{counts['kept']:,}"}
@@ -229,11 +229,14 @@ def print_summary(summary: Mapping[str, Any], out: Console) -> None:
     if steps:
         out.print()
         out.print(_rows("Seconds of workers", {step: f"{seconds:,.2f}" for step, seconds in steps.items()}))
-    for line in statistics.remarks(summary):
+    remarks = statistics.remarks(
+        summary.get("bottleneck"), summary.get("computed_tokens", {}), summary.get("events", {})
+    )
+    for line in remarks:
         out.print(line)
 
 
-def _seconds_by_step(summary: Mapping[str, Any]) -> dict[str, float]:
+def _seconds_by_step(summary: form.Summary) -> dict[str, float]:
     """Workers' seconds of a build by what they were spent on, over all stages."""
     steps: dict[str, float] = {}
     for stage in summary.get("worker_seconds", {}).values():
@@ -242,7 +245,7 @@ def _seconds_by_step(summary: Mapping[str, Any]) -> dict[str, float]:
     return steps
 
 
-def print_versions(versions: Sequence[Mapping[str, Any]], out: Console) -> None:
+def print_versions(versions: Sequence[form.Version], out: Console) -> None:
     """Memory versions, in the order they were added."""
     table = Table(box=None, header_style="dim", pad_edge=False)
     for name in ("version", "names", "codec", "from"):

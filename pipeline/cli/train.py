@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from encoders import memory_spec
 from pipeline.cli import options
 from storage import errors
+from storage.aliases import Json
 
 if TYPE_CHECKING:
     from encoders.reader.folder import ReaderSettings
@@ -118,7 +119,7 @@ def train(context: click.Context, /, corpus: str, as_json: bool, **given: Any) -
         )
 
 
-def _run_settings(corpus: str, given: dict[str, Any], asked: set[str]) -> RunSettings:
+def _run_settings(corpus: str, given: Json, asked: set[str]) -> RunSettings:
     from encoders.reader.config import LUMEN, MEMORY_FID
     from encoders.reader.training import FROZEN, TRAINED, TrainingSettings
     from pipeline.readers.training.preparing import RunSettings
@@ -153,7 +154,7 @@ def _run_settings(corpus: str, given: dict[str, Any], asked: set[str]) -> RunSet
     )
 
 
-def _reader_settings(given: dict[str, Any], asked: set[str]) -> ReaderSettings:
+def _reader_settings(given: Json, asked: set[str]) -> ReaderSettings:
     """What was asked for; the rest is a reader's own where training begins with one."""
     from encoders.reader import folder
     from encoders.reader.config import GLIMMER, preset
@@ -196,7 +197,7 @@ def _reader_settings(given: dict[str, Any], asked: set[str]) -> ReaderSettings:
     )
 
 
-def _options_of(settings: ReaderSettings) -> dict[str, Any]:
+def _options_of(settings: ReaderSettings) -> Json:
     """A reader's settings as the options that would give them."""
     config = settings.config
     beta = config.rerank_proportion

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from encoders import batching
 from encoders.memory_spec import BATCHING
 from pipeline.components.shards import ShardCounts
 from pipeline.units.stage import Stage
 from storage import errors, files, work_folder
-from storage.components import Component
+from storage.components import AnyComponent
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
 from storage.receipts import Receipt
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pipeline.units.runner import AnyJob
     from pipeline.units.stages import Stages
 
+# Whatever its units count: of those who run, watch or list stages and look into no count of their own.
+AnyStage: TypeAlias = Stage[Any]
 # Where things are made again before they are put in place.
 STAGED: Final = f"{work_folder.NAME}/repair"
 
@@ -29,7 +31,7 @@ class Commit(Protocol):
     """A component that is about to be committed. It sees every shard's receipt once, and keeps sums."""
 
     @property
-    def component(self) -> Component[Any]:
+    def component(self) -> AnyComponent:
         """Whose row of the table this is."""
 
     def add(self, receipt: Receipt[ShardCounts]) -> None:
@@ -74,7 +76,7 @@ class Remaking:
         """Where a model is: as named, or where the run that wrote a version found it."""
         return self.models.get(what) or built_with(self.corpus, what, version)
 
-    def run(self, stage: Stage[Any], job: AnyJob, shards: Sequence[int], units: int) -> None:
+    def run(self, stage: AnyStage, job: AnyJob, shards: Sequence[int], units: int) -> None:
         """Run some of a stage's units."""
         # Receipts of another version's shards must not be taken for these.
         self.corpus.work.forget_stage(stage.name)
@@ -118,7 +120,7 @@ def built_with(corpus: CorpusFolder, what: str, version: str | None = None) -> s
     raise errors.CorpusError(f"it is not known where the {what} of {corpus} lies; name it")
 
 
-def require_batching(settings: Mapping[str, Any]) -> None:
+def require_batching(settings: Mapping[str, object]) -> None:
     """Refuse what other batches would round differently, before it is computed for nothing.
 
     Of what was written before they were numbered it is tried: its bytes will tell.

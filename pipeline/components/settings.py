@@ -14,6 +14,7 @@ from encoders.retriever import BACKENDS
 from pipeline.text import passages
 from pipeline.units import settings_file
 from storage import codecs, errors, vector_array
+from storage.aliases import Json
 
 SPLIT_BYTES: Final = 32 << 20
 MAX_QUARANTINED: Final = 0.01
@@ -124,7 +125,7 @@ class BuildSettings:
             **{name: value for name, value in values.items() if name not in memory_spec.SETTINGS},
         )
 
-    def deciding(self) -> dict[str, Any]:
+    def deciding(self) -> Json:
         """The settings that decide what is built, as JSON. Models and sources go by digest instead."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         found = {name: value for name, value in found.items() if name not in _UNDECIDING}
@@ -154,7 +155,7 @@ def _at_least(name: str, value: int, least: int) -> None:
         raise errors.CorpusError(f"{name} is {value}, wanted {least} or more")
 
 
-def _check_type(name: str, annotation: str, value: Any) -> None:
+def _check_type(name: str, annotation: str, value: object) -> None:
     """TOML brings its own types; a wrong one is named before it does harm further on."""
     wanted: dict[str, tuple[type, ...]] = {
         "str": (str,),

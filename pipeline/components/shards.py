@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -59,8 +59,23 @@ class ShardCounts(Counts):
 STAGE: Final = Stage(name="shards", title="encode shards", counts=ShardCounts, measure="passages")
 
 
-def length_counts(tokens: npt.NDArray[np.integer[Any]], max_tokens: int) -> dict[str, Any]:
-    """Passages by their tokens, as arguments of `ShardCounts`: shortest, longest, and a histogram.
+class LengthCounts(TypedDict):
+    """Arguments of `ShardCounts`, of how long passages are."""
+
+    tokens_min: int
+    tokens_max: int
+    lengths: Mapping[str, int]
+
+
+class StoredCounts(TypedDict):
+    """Arguments of `ShardCounts`, of files that stay."""
+
+    vectors_stored_bytes: int
+    memory_stored_bytes: int
+
+
+def length_counts(tokens: npt.NDArray[np.integer], max_tokens: int) -> LengthCounts:
+    """Passages by their tokens: shortest, longest, and a histogram.
 
     Args:
         tokens: of each passage, [passages], 1 to `max_tokens`.
@@ -77,13 +92,16 @@ def length_counts(tokens: npt.NDArray[np.integer[Any]], max_tokens: int) -> dict
     }
 
 
-def stored_counts(entries: Iterable[FileEntry]) -> dict[str, Any]:
-    """Bytes of a shard's files that stay, by component, as arguments of `ShardCounts`."""
+def stored_counts(entries: Iterable[FileEntry]) -> StoredCounts:
+    """Bytes of a shard's files that stay, by component."""
     sums = {components.VECTORS.noun: 0, components.MEMORY.noun: 0}
     for entry in entries:
         for noun in sums:
             sums[noun] += entry.bytes if entry.path.startswith(f"{noun}/") else 0
-    return {f"{noun}_stored_bytes": size for noun, size in sums.items()}
+    return {
+        "vectors_stored_bytes": sums[components.VECTORS.noun],
+        "memory_stored_bytes": sums[components.MEMORY.noun],
+    }
 
 
 def render(template: str, table: pa.Table) -> list[str]:

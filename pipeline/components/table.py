@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from pipeline.components import index, shards, vectors
+from pipeline.components.base import AnyStage
 from pipeline.components.memory import train_codec
 from pipeline.components.passages import number, read
-from pipeline.units.stage import Stage
 
-STAGES: Final[tuple[Stage[Any], ...]] = (
+STAGES: Final[tuple[AnyStage, ...]] = (
     read.STAGE,
     number.STAGE,
     train_codec.STAGE,

@@ -9,9 +9,8 @@ import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import pyarrow as pa
 
 from encoders import fingerprint
@@ -22,6 +21,7 @@ from pipeline.units import work
 from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
 from storage import components, errors, file_list, passage_table, vector_array, zarr_arrays
+from storage.aliases import AnyArray
 from storage.components import Component, VectorsCard
 from storage.fields import Fields
 from storage.files import FileEntry
@@ -105,7 +105,7 @@ class EmbedShards:
             worker=worker_name(),
         )
 
-    def embed(self, table: pa.Table, meter: Meter) -> np.ndarray[Any, Any]:
+    def embed(self, table: pa.Table, meter: Meter) -> AnyArray:
         """The vectors of the passages of a shard, [passages, dim]."""
         with meter.time("loading"):
             retriever = load_retriever(self.retriever)
@@ -119,7 +119,7 @@ class EmbedShards:
                 render(self.retriever.template, table), dtype=self.layout.dtype, on_batch=on_vectors
             )
 
-    def write(self, unit: int, vectors: np.ndarray[Any, Any], meter: Meter) -> FileEntry:
+    def write(self, unit: int, vectors: AnyArray, meter: Meter) -> FileEntry:
         """Write the vectors of a shard."""
         with meter.time("writing"):
             folder = self.corpus.path(self.folder)

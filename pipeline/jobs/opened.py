@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from encoders import fingerprint, memory_spec, model_folder, weights
 from encoders.memory_encoder import memory_fingerprint
@@ -14,6 +13,7 @@ from pipeline.components.memory import encode
 from pipeline.components.settings import BuildSettings
 from pipeline.text import passages, sources
 from storage import errors
+from storage.aliases import Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Opened:
     memory_model: encode.MemoryModel
     dim: int
     width: int
-    identity: dict[str, Any]
+    identity: Json
     stamps: tuple[tuple[int, int], ...]
 
     @property

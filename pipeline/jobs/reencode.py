@@ -22,6 +22,7 @@ from pipeline.jobs.commit import commit
 from pipeline.units import progress
 from pipeline.units.stages import Stages
 from storage import codecs, components, costs, errors, manifest, memory_store
+from storage.aliases import Json
 from storage.components import memory as memory_component
 from storage.fields import Fields
 from storage.folder import CorpusFolder
@@ -88,7 +89,7 @@ class _Opened:
 
     plan: MemoryPlan
     shards: encode.EncodeShards | recode.RecodeShards
-    identity: dict[str, Any]
+    identity: Json
     where: dict[str, str]
 
 

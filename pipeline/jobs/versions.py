@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from pipeline.components.memory.version import model_of
 from pipeline.jobs import job, reencode
 from retrieval.corpus import Corpus
 from storage import canaries, components, errors, files, locks, manifest, work_folder
+from storage.aliases import Json
 from storage.components.memory import version_name
 from storage.folder import CorpusFolder
 
@@ -77,7 +78,7 @@ def forget(corpus: CorpusFolder, alias: str) -> None:
         corpus.write_manifest(replace(found, aliases=aliases))
 
 
-def diff(folder: CorpusFolder, first: str, second: str, *, sample: int = SAMPLE) -> dict[str, Any]:
+def diff(folder: CorpusFolder, first: str, second: str, *, sample: int = SAMPLE) -> Json:
     """How far two versions are apart, on evenly spaced passages.
 
     Returns:
@@ -95,7 +96,7 @@ def diff(folder: CorpusFolder, first: str, second: str, *, sample: int = SAMPLE)
         )
     ids = np.unique(np.linspace(0, len(corpus) - 1, min(sample, len(corpus))).astype(np.int64))
     same = one.tokens(ids) == two.tokens(ids)
-    result: dict[str, Any] = {
+    result: Json = {
         "first": one.version,
         "second": two.version,
         "passages": int(same.sum()),

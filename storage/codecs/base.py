@@ -10,17 +10,18 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 from storage import errors
+from storage.aliases import AnyArray, AnyDtype, Json
 
-bfloat16: Final[np.dtype[Any]] = np.dtype(ml_dtypes.bfloat16)
-float32: Final[np.dtype[Any]] = np.dtype("<f4")
-float16: Final[np.dtype[Any]] = np.dtype("<f2")
+bfloat16: Final[AnyDtype] = np.dtype(ml_dtypes.bfloat16)
+float32: Final[AnyDtype] = np.dtype("<f4")
+float16: Final[AnyDtype] = np.dtype("<f2")
 # Types of values that a codec takes: float32 holds each of them as it is.
 TAKEN: Final = (float32, bfloat16, float16)
 # Tokens that are coded at a time: their float32 intermediates stay in a core's second-level cache.
@@ -29,8 +30,8 @@ BLOCK_BYTES: Final = 1 << 19
 BFLOAT16_RELATIVE: Final = 2.0**-8
 BFLOAT16_ABSOLUTE: Final = 2.0**-134
 
-Parameters = Mapping[str, npt.NDArray[Any]]
-Shapes = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
+Parameters = Mapping[str, AnyArray]
+Shapes = dict[str, tuple[tuple[int, ...], AnyDtype]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,18 +49,18 @@ class Codec(abc.ABC):
     trained: ClassVar[bool] = False
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> AnyDtype:
         """Of decoded values."""
         return bfloat16
 
     @property
-    def stored_dtype(self) -> np.dtype[Any]:
+    def stored_dtype(self) -> AnyDtype:
         """Of stored rows: a type that every Zarr reader knows."""
         return np.dtype("u1")
 
     @property
     @abc.abstractmethod
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> Json:
         """What decides the stored bytes beside the parameters, as JSON."""
 
     @abc.abstractmethod
@@ -78,7 +79,7 @@ class Codec(abc.ABC):
             CorpusError: the width, or a parameter's name, shape, type or values are not the codec's.
         """
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {"name": self.name, "configuration": self.configuration}
 
     def token_bytes(self, width: int) -> int:
@@ -94,7 +95,7 @@ class Codec(abc.ABC):
         """Tokens that `train` makes good use of; more cost time and gain nothing."""
         return 0
 
-    def train(self, sample: npt.NDArray[np.float32], seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+    def train(self, sample: npt.NDArray[np.float32], seed: int = 0) -> dict[str, AnyArray]:
         """Parameters from a sample of the memory, float32 [n, d]; the same sample gives the same bytes.
 
         Raises:
@@ -141,7 +142,7 @@ class Coder(abc.ABC):
         self.parameters = dict(parameters)
         self.largest = float(ml_dtypes.finfo(codec.dtype).max)  # type: ignore[no-untyped-call]
 
-    def encode(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def encode(self, values: AnyArray) -> AnyArray:
         """Stored rows [n, stored_width] of values [n, d], float32, bfloat16 or float16.
 
         Raises:
@@ -159,7 +160,7 @@ class Coder(abc.ABC):
             self._encode(block, out[rows])
         return out
 
-    def decode(self, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+    def decode(self, stored: AnyArray, out: AnyArray) -> None:
         """Write the values of stored rows [n, stored_width] into `out` [n, d] of the codec's dtype.
 
         Raises:
@@ -177,7 +178,7 @@ class Coder(abc.ABC):
             )
         self._decode(np.ascontiguousarray(stored), out)
 
-    def decoded(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def decoded(self, stored: AnyArray) -> AnyArray:
         """The values of stored rows, [n, d]: a view where nothing is to be decoded."""
         if self.view_only:
             return self.view(stored)
@@ -185,7 +186,7 @@ class Coder(abc.ABC):
         self.decode(stored, out)
         return out
 
-    def view(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def view(self, stored: AnyArray) -> AnyArray:
         """Stored rows as values, nothing copied; of coders that are `view_only`."""
         raise TypeError(f"rows of codec {self.codec.name} are codes; decode them")
 
@@ -194,11 +195,11 @@ class Coder(abc.ABC):
         """Largest Euclidean distance [n] of the decoded rows from finite values [n, d]."""
 
     @abc.abstractmethod
-    def _encode(self, values: npt.NDArray[np.float32], out: npt.NDArray[Any]) -> None:
+    def _encode(self, values: npt.NDArray[np.float32], out: AnyArray) -> None:
         """Code one block of finite float32 rows into stored rows."""
 
     @abc.abstractmethod
-    def _decode(self, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+    def _decode(self, stored: AnyArray, out: AnyArray) -> None:
         """Decode any number of rows; both arrays are C-contiguous."""
 
 
@@ -212,7 +213,7 @@ def block_rows(width: int) -> int:
     return max(16, BLOCK_BYTES // (4 * max(1, width)))
 
 
-def check_values(values: npt.NDArray[Any], width: int) -> None:
+def check_values(values: AnyArray, width: int) -> None:
     """Refuse what is not rows [n, width] of finite float32, bfloat16 or float16.
 
     Raises:
@@ -230,13 +231,13 @@ def check_values(values: npt.NDArray[Any], width: int) -> None:
             raise errors.CorpusError(f"memory of token {row} is not finite; are the weights whole?")
 
 
-def bfloat16_error(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def bfloat16_error(values: AnyArray) -> npt.NDArray[np.float64]:
     """Largest error of rounding each of `values` to bfloat16, float64."""
     magnitude = np.abs(values.astype(np.float64))
     return np.maximum(BFLOAT16_RELATIVE * magnitude, BFLOAT16_ABSOLUTE)
 
 
-def row_norms(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def row_norms(values: AnyArray) -> npt.NDArray[np.float64]:
     """Euclidean norm of each row, float64 [n]."""
     norms: npt.NDArray[np.float64] = np.linalg.norm(values.astype(np.float64), axis=1)
     return norms

@@ -16,12 +16,13 @@ uint8 [d + 4], the codes as two's complement.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from storage import errors
+from storage.aliases import AnyArray, Json
 from storage.codecs import base
 
 SCALE_BYTES: Final = 4
@@ -31,7 +32,8 @@ SHARE: Final = np.float32(1 / LARGEST)
 # Tokens whose largest scaled value is below this are stored as zeros: dividing by less overflows.
 SMALLEST: Final = 1e-30
 SAMPLE_TOKENS: Final = 16384
-# Exponents of the norms that are tried for a channel's size.
+# Exponents of the norms that are tried for a channel's size. A low one follows the bulk of its values, a
+# high one the rare large ones, None the largest alone; which of them errs least, the sample tells.
 _NORMS: Final = (2, 4, 8, 16, None)
 
 
@@ -44,7 +46,7 @@ class Int8(base.Codec):
     trained: ClassVar[bool] = True
 
     @property
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> Json:
         return {"token_scale": "float32"}
 
     def stored_width(self, width: int) -> int:
@@ -59,7 +61,7 @@ class Int8(base.Codec):
     def bind(self, width: int, parameters: base.Parameters) -> Int8Coder:
         return Int8Coder(self, width, parameters)
 
-    def train(self, sample: npt.NDArray[np.float32], seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+    def train(self, sample: npt.NDArray[np.float32], seed: int = 0) -> dict[str, AnyArray]:
         """Channel scales: of several norms of a channel, the one with the least error on the sample.
 
         A channel's error counts relative to its own mean square, since a large channel is not a more
@@ -73,6 +75,7 @@ class Int8(base.Codec):
         for norm in _NORMS:
             scales = peak
             if norm is not None:
+                # Of shares of the peak, whose 16th powers overflow for no memory.
                 total = np.zeros(peak.shape, np.float64)
                 for rows in base.blocks(*sample.shape):
                     total += ((np.abs(sample[rows]) / peak).astype(np.float64) ** norm).sum(axis=0)
@@ -88,6 +91,9 @@ class Int8(base.Codec):
 
 def _relative_error(sample: npt.NDArray[np.float32], scales: npt.NDArray[np.float32]) -> float:
     """Mean over channels of (error's mean square / values' mean square), uniform rounding assumed."""
+    # Rounding to steps of s errs by s**2 / 12 in mean square, and a step is scales[c] / 127 times the token's
+    # largest scaled value. So the sum over tokens and channels falls apart into a product of two; the factors
+    # 12 and 127**2, which change no comparison, are left out.
     steps = energy = 0.0
     for rows in base.blocks(*sample.shape):
         values = sample[rows].astype(np.float64)
@@ -123,25 +129,26 @@ class Int8Coder(base.Coder):
         half = 0.501 * steps + SMALLEST * self.scales
         return base.row_norms(half + base.bfloat16_error(np.abs(values) + half))
 
-    def _encode(self, values: npt.NDArray[np.float32], out: npt.NDArray[Any]) -> None:
+    def _encode(self, values: npt.NDArray[np.float32], out: AnyArray) -> None:
         scales = self.token_scales(values)
         ones = np.float32(1)
         scaled = values * self.inverse
         # By the reciprocal, as on the device; a token without a scale is multiplied by 0, not divided by it.
         scaled *= np.where(scales == 0, np.float32(0), ones / np.where(scales == 0, ones, scales))[:, None]
+        # Halves go to the even code, as on the device. Codes are symmetric: -128 is never stored.
         np.rint(scaled, out=scaled)
         # The largest value, divided by its own scale, may come out a little above 127.
         np.clip(scaled, -LARGEST, LARGEST, out=scaled)
         np.copyto(out[:, : self.width].view(np.int8), scaled, casting="unsafe")
         out[:, self.width :] = scales.astype("<f4")[:, None].view(np.uint8)
 
-    def _decode(self, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
-        # A view of a slice, not contiguous: the scales lie between the rows' codes.
+    def _decode(self, stored: AnyArray, out: AnyArray) -> None:
         codes = stored[:, : self.width].view(np.int8)
         scales = token_floats(stored, self.width)
         # One block of float32 for all, which stays in the cache; only its rounding goes to memory.
         work = np.empty((min(len(stored), base.block_rows(self.width)), self.width), np.float32)
-        # Rows of nobody's codes (a damaged file read unchecked) may overflow; NumPy is not to warn of it.
+        # A damaged row may hold any bits as its scale: checksums tell of it, no warning does. In this order
+        # here and on the device: (code * token scale) * channel scale would round differently.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for rows in base.blocks(len(stored), self.width):
                 values = work[: rows.stop - rows.start]
@@ -151,7 +158,7 @@ class Int8Coder(base.Coder):
                 np.copyto(out[rows], values, casting="unsafe")
 
 
-def token_floats(stored: npt.NDArray[Any], at: int) -> npt.NDArray[np.float32]:
+def token_floats(stored: AnyArray, at: int) -> npt.NDArray[np.float32]:
     """The float32 [n] that begins at byte `at` of each row."""
     # Copied: bytes at any place in a row are not aligned for float32.
     floats: npt.NDArray[np.float32] = np.ascontiguousarray(stored[:, at : at + SCALE_BYTES]).view("<f4")[:, 0]

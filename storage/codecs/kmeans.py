@@ -25,6 +25,7 @@ def nearest(values: Floats, codes: Floats) -> tuple[npt.NDArray[np.intp], Floats
     |value|^2) / 2 [n], which orders values of one code only."""
     values = np.ascontiguousarray(values)
     transposed = np.ascontiguousarray(codes.T)
+    # |v - c|^2 = |v|^2 - 2 v c + |c|^2, and |v|^2 is the same for all codes: half of the rest is compared.
     halves = np.square(codes).sum(axis=1) / 2
     index = np.empty(len(values), np.intp)
     score = np.empty(len(values), np.float32)
@@ -51,6 +52,7 @@ def train(values: Floats, count: int, rng: np.random.Generator) -> Floats:
     start = _spread if count <= FLAT_CODES else _two_levels
     codes = start(values, count, rng)
     work = max(1, values.size * count)
+    # None, where one iteration is too much already: then the start, which was trained on two levels, stays.
     for _ in range(min(ITERATIONS, MOST_WORK // work)):
         index, score = nearest(values, codes)
         updated = _means(values, index, codes, score)
@@ -64,7 +66,7 @@ def train(values: Floats, count: int, rng: np.random.Generator) -> Floats:
 def _means(values: Floats, index: npt.NDArray[np.intp], codes: Floats, score: Floats) -> Floats:
     """The mean of each code's values; dead codes go where the error is largest."""
     counts = np.bincount(index, minlength=len(codes))
-    # By bincount, which adds in float64 and in the order of the rows: the same sums on any machine.
+    # bincount adds in float64 and in the order of the values, so threads make no difference to the means.
     sums = np.stack(
         [np.bincount(index, values[:, i], minlength=len(codes)) for i in range(values.shape[1])], axis=1
     )
@@ -96,7 +98,8 @@ def _spread(values: Floats, count: int, rng: np.random.Generator) -> Floats:
         away = squares - 2 * (values @ last) + np.square(last).sum()
         np.minimum(distances, np.maximum(away, 0), out=distances)
         total = np.cumsum(distances, dtype=np.float64)
-        # All values are codes already: any will do.
+        # From the right: a value at distance 0 adds nothing to the running sum, and is never drawn. Where all
+        # values are codes already, any will do.
         drawn = np.searchsorted(total, rng.random() * total[-1], side="right") if total[-1] > 0 else i
         codes[i] = values[min(int(drawn), len(values) - 1)]
     return codes

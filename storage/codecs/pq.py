@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from storage import errors
+from storage.aliases import AnyArray, AnyDtype, Json
 from storage.codecs import base, kmeans
 
 CODEBOOKS: Final = "codebooks"
@@ -50,7 +51,7 @@ class PQ(base.Codec):
     trained: ClassVar[bool] = True
 
     @property
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> Json:
         return {"dims": self.dims, "bits": self.bits}
 
     @property
@@ -59,7 +60,7 @@ class PQ(base.Codec):
         return 1 << self.bits
 
     @property
-    def stored_dtype(self) -> np.dtype[Any]:
+    def stored_dtype(self) -> AnyDtype:
         return np.dtype("u1" if self.bits <= 8 else "<u2")
 
     def stored_width(self, width: int) -> int:
@@ -85,7 +86,7 @@ class PQ(base.Codec):
     def bind(self, width: int, parameters: base.Parameters) -> PQCoder:
         return PQCoder(self, width, parameters)
 
-    def train(self, sample: npt.NDArray[np.float32], seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+    def train(self, sample: npt.NDArray[np.float32], seed: int = 0) -> dict[str, AnyArray]:
         """Codebooks, group by group, each with its own random numbers, from `seed` and the group."""
         groups = self.stored_width(sample.shape[-1])
         base.check_values(sample, sample.shape[-1])
@@ -115,7 +116,7 @@ class PQCoder(base.Coder):
     def __init__(self, codec: PQ, width: int, parameters: base.Parameters) -> None:
         super().__init__(codec, width, parameters)
         books = np.ascontiguousarray(self.parameters[CODEBOOKS])
-        self.codebooks: npt.NDArray[Any] = books.view(base.bfloat16)  # [groups, codes, dims]
+        self.codebooks: AnyArray = books.view(base.bfloat16)  # [groups, codes, dims]
         if not np.isfinite(self.codebooks).all():
             raise errors.CorpusError(f"a codebook of codec {codec.name} holds what is not finite")
         # Distances are differences of squares, so they are taken from the codes' mean; and all is brought
@@ -134,6 +135,7 @@ class PQCoder(base.Coder):
         self._first = np.arange(self.stored_width, dtype=np.intp) * codec.codes
 
     def error_bound(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        # The row whose codes are all 0: the nearest codes are no further off than these.
         zeros = self.codebooks[:, 0].astype(np.float64).reshape(-1)
         # Distances are compared in float32, of squares up to those of the values and codes.
         largest = np.sqrt(np.square(self.codebooks.astype(np.float64)).sum(axis=2).max(axis=1).sum())
@@ -141,31 +143,32 @@ class PQCoder(base.Coder):
         bound: npt.NDArray[np.float64] = base.row_norms(values - zeros) + slack
         return bound
 
-    def _encode(self, values: npt.NDArray[np.float32], out: npt.NDArray[Any]) -> None:
+    def _encode(self, values: npt.NDArray[np.float32], out: AnyArray) -> None:
         dims = self.codec.dims
         # Group by group: the distances to one book at a time fit the cache, those to all do not.
         for group in range(self.stored_width):
             part = values[:, group * dims : (group + 1) * dims] - self.centres[group]
             codes = self.codebooks[group].astype(np.float32) - self.centres[group]
-            # Cut, so that a square stays finite; so far out the nearest code is the same or as bad.
+            # Shrunk, codes are within 2**40 of the middle and values within 2**61: no product over up to 256
+            # dimensions reaches 2**128, where float32 ends.
             part = np.clip(part * self.shrink[group], -FAR, FAR)
             out[:, group] = kmeans.nearest(part, codes * self.shrink[group])[0]
 
-    def _decode(self, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
-        # The gather writes straight into the result: no float32 on the way, no pass for rounding.
+    def _decode(self, stored: AnyArray, out: AnyArray) -> None:
         items = out.view(self._item)  # [n, groups]
         step = min(len(stored), base.block_rows(self.stored_width))
         places = np.empty((step, self.stored_width), np.intp)
         for rows in base.blocks(len(stored), self.stored_width):
             here = places[: rows.stop - rows.start]
+            # Code c of group g is row g * codes + c of the table.
             np.add(stored[rows], self._first, out=here)
-            # Where a code's type holds more than there are codes, it might lead into the next group's book.
+            # With 8 and 16 bits whatever the type holds is a code.
             if self.codec.bits not in (8, 16):
                 self._check(stored[rows])
             # In range, as a code has no more bits than its type; "wrap" is the mode that checks least.
             np.take(self._table, here, out=items[rows], mode="wrap")
 
-    def _check(self, stored: npt.NDArray[Any]) -> None:
+    def _check(self, stored: AnyArray) -> None:
         if stored.size and stored.max() >= self.codec.codes:
             raise errors.DamagedError(
                 f"a code of {stored.max()} is stored, codec {self.codec.name} has {self.codec.codes} codes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
+from typing import Final
 
 from storage import errors
 from storage.codecs import floats, int8, pq, turbo
@@ -45,7 +45,7 @@ def by_name(name: str) -> Codec:
     )
 
 
-def from_json(value: Any) -> Codec:
+def from_json(value: object) -> Codec:
     """Parse {name, configuration} as a card holds it; anything but what `to_json` gives is refused."""
     if not isinstance(value, dict) or set(value) != {"name", "configuration"}:
         raise errors.CorpusError(f"memory codec {_short(value)} is not of the form name, configuration")
@@ -61,13 +61,13 @@ def from_json(value: Any) -> Codec:
     return codec
 
 
-def _canonical(value: Any) -> str:
+def _canonical(value: object) -> str:
     try:
         return json.dumps(value, sort_keys=True)
     except (TypeError, ValueError, RecursionError):
         return ""
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

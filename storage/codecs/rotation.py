@@ -1,5 +1,6 @@
 """A fixed orthogonal rotation of d dimensions that costs O(d sqrt d), and can be written down in a line.
 
+from storage.aliases import AnyArray
 It makes any vector's coordinates look like independent normal ones (of variance |x|^2 / d), so that one
 scalar quantizer serves all of them. With d = p * q, as `factors` gives, x written as a matrix
 X [p, q] row by row, and . the product of elements:
@@ -20,7 +21,7 @@ dimensions, turns them into sums of q random signs. docs/benchmarks.md compares 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,8 @@ _GOLDEN: Final = 0x9E3779B97F4A7C15
 
 def factors(width: int) -> tuple[int, int, int]:
     """(p, q, m): width = p * q, q a power of two of about sqrt(width), m the odd part of width."""
+    # The largest power of two in the width; q is its root, rounded up, so that of the
+    # products none is much dearer: those with h take d * q multiplications each, that with a takes d * p.
     twos = (width & -width).bit_length() - 1
     q = 1 << (twos + 1) // 2
     return width // q, q, width >> twos
@@ -42,6 +45,8 @@ def signs(count: int, seed: int) -> npt.NDArray[np.float32]:
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9; z = (z ^ z >> 27) * 0x94D049BB133111EB; z ^ z >> 31;
     all modulo 2**64. Source: Steele, Lea, Flood 2014, Fast splittable pseudorandom number generators.
     """
+    # Streams of two seeds are 2**32 outputs apart, far more than a width. Arrays of uint64 wrap as they
+    # should.
     z = (np.arange(1, count + 1, dtype=np.uint64) + np.uint64(seed << 32)) * np.uint64(_GOLDEN)
     z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
@@ -106,8 +111,11 @@ class Rotation:
         rotated: npt.NDArray[np.float32] = np.matmul(self.a, work, out=other).reshape(values.shape)
         return rotated
 
-    def restore(self, values: npt.NDArray[Any], scratch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def restore(
+        self, values: npt.NDArray[np.float32], scratch: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
         """Undo it for rows [n, d]; both arrays are overwritten, and one of them is returned."""
+        # The steps backwards: a is orthogonal, and h and the signs are their own inverses.
         n, (p, q) = len(values), self.first.shape
         work, other = values.reshape(n, p, q), scratch.reshape(n, p, q)
         # The steps of `rotate` backwards: each is orthogonal, so its inverse is its transpose, and H and the

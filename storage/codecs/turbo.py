@@ -22,12 +22,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from storage import errors
+from storage.aliases import AnyArray, Json
 from storage.codecs import base
 from storage.codecs.int8 import SCALE_BYTES
 from storage.codecs.rotation import Rotation
@@ -57,7 +58,7 @@ class Turbo(base.Codec):
     kind: ClassVar[str] = "turbo"
 
     @property
-    def configuration(self) -> dict[str, Any]:
+    def configuration(self) -> Json:
         return {"bits": self.bits, "outliers": OUTLIERS, "rotation": "hadamard", "seed": self.seed}
 
     @property
@@ -85,6 +86,8 @@ def levels(bits: int) -> npt.NDArray[np.float32]:
 
 def _largest(values: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
     """Places [n, OUTLIERS] of each row's largest magnitudes, ascending; of equals, the first."""
+    # By argmax, one after the other, since `argpartition` would take any of equals, and the device's `top_k`
+    # takes the first, as argmax does.
     magnitudes = np.abs(values)
     places = np.empty((len(values), OUTLIERS), np.intp)
     for i in range(OUTLIERS):
@@ -129,7 +132,7 @@ class TurboCoder(base.Coder):
         # The row itself, a thousandth for the arithmetic in float32, and bfloat16 twice over.
         return norms * (1.001 + 2 * base.BFLOAT16_RELATIVE) + base.BFLOAT16_ABSOLUTE * self.width
 
-    def _encode(self, values: npt.NDArray[np.float32], out: npt.NDArray[Any]) -> None:
+    def _encode(self, values: npt.NDArray[np.float32], out: AnyArray) -> None:
         places = _largest(values)
         kept = np.take_along_axis(values, places, axis=1).astype(base.bfloat16)
         # The block may be the caller's own array.
@@ -145,13 +148,14 @@ class TurboCoder(base.Coder):
         rotated *= np.float32(np.sqrt(self.width)) / np.where(norms == 0, ones, norms)
         codes = np.searchsorted(self.boundaries, rotated, side="right")
         nearest = self.levels[codes]
-        # Least squares: the factor by which the chosen levels are nearest to the row. No level is 0.
+        # No level is 0, so the divisor is not either; a row of zeros gets the scale 0.
         fit = (rotated * nearest).sum(axis=1) / np.square(nearest).sum(axis=1)
         with np.errstate(under="ignore"):
             scales = fit * (norms * peaks)[:, 0] / np.float32(np.sqrt(self.width))
         packed = np.zeros((len(values), self._code_bytes), np.uint8)
         # Coordinate `place` of each byte's in one sweep; neighbours share a byte, as the table expects.
         for place in range(self.codec.packed):
+            # Dimension i * packed + place lies in byte i, from bit place * bits on.
             packed |= (codes[:, place :: self.codec.packed] << place * self.codec.bits).astype(np.uint8)
         tail = out[:, self._code_bytes :]
         out[:, : self._code_bytes] = packed
@@ -159,8 +163,7 @@ class TurboCoder(base.Coder):
         tail[:, _VALUES:_PLACES] = kept.view(np.uint8)
         tail[:, _PLACES:] = places.astype("<u2").view(np.uint8)
 
-    def _decode(self, stored: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
-        # The tail is copied field by field: within a row nothing is aligned.
+    def _decode(self, stored: AnyArray, out: AnyArray) -> None:
         codes, tail = stored[:, : self._code_bytes], stored[:, self._code_bytes :]
         scales = np.ascontiguousarray(tail[:, :_VALUES]).view("<f4")
         kept = np.ascontiguousarray(tail[:, _VALUES:_PLACES]).view(base.bfloat16)
@@ -175,6 +178,7 @@ class TurboCoder(base.Coder):
         values, scratch = np.empty((2, step, self.width), np.float32)
         # NumPy gathers by its own integers, and would convert bytes anew, into memory that it has to ask for.
         indices = np.empty((step, self._code_bytes), np.intp)
+        # A damaged row may hold any bits as its scale: checksums tell of it, no warning does.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for rows in base.blocks(len(stored), self.width):
                 n = rows.stop - rows.start
@@ -184,7 +188,7 @@ class TurboCoder(base.Coder):
                 restored = self.rotation.restore(values[:n], scratch[:n])
                 np.multiply(restored, scales[rows], out=restored)
                 np.copyto(out[rows], restored, casting="unsafe")
-        # Last: the rotation leaves something of the other dimensions in their places.
+        # Last, over what rounding has left there: in z these places were 0.
         out[np.arange(len(out))[:, None], places] = kept
 
 

@@ -6,8 +6,9 @@ A new component is a module here, a row of the table, and a module of the same n
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+from storage.components.base import AnyComponent as AnyComponent
 from storage.components.base import Card as Card
 from storage.components.base import Component as Component
 from storage.components.base import Content as Content
@@ -21,4 +22,4 @@ from storage.components.passages import PassagesCard as PassagesCard
 from storage.components.vectors import VECTORS as VECTORS
 from storage.components.vectors import VectorsCard as VectorsCard
 
-TABLE: Final[tuple[Component[Any], ...]] = (PASSAGES, VECTORS, INDEX, MEMORY)
+TABLE: Final[tuple[AnyComponent, ...]] = (PASSAGES, VECTORS, INDEX, MEMORY)

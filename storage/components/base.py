@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, Self, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeAlias, TypeVar
 
+from storage.aliases import Json
 from storage.files import FileEntry
 
 # Digits of a fingerprint that name a folder.
@@ -32,11 +33,11 @@ class Content:
 class Card(Protocol):
     """The JSON file of one component: what it is made of, and the files that answer for its bytes."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """As it is written."""
 
     @classmethod
-    def from_json(cls, value: Any, where: str) -> Self:
+    def from_json(cls, value: object, where: str) -> Self:
         """Read strictly; `where` names the file in errors.
 
         Raises:
@@ -91,14 +92,18 @@ class Component(Generic[C]):
     def card_path(self, name: str) -> str:
         return f"{self.folder(name)}/{self.noun}.json"
 
-    def read_entries(self, value: Any) -> dict[str, FileEntry]:
+    def read_entries(self, value: Json) -> dict[str, FileEntry]:
         """The manifest's field → the entries of the cards, by name."""
         if self.single:
             return {"": FileEntry.from_json(value)}
         return {name: FileEntry.from_json(entry) for name, entry in value.items()}
 
-    def entries_to_json(self, entries: Mapping[str, FileEntry]) -> dict[str, Any]:
+    def entries_to_json(self, entries: Mapping[str, FileEntry]) -> Json:
         """The reverse."""
         if self.single:
             return entries[""].to_json()
         return {name: entry.to_json() for name, entry in entries.items()}
+
+
+# Of any noun, whatever its cards hold: of those who loop over the table.
+AnyComponent: TypeAlias = Component[Any]

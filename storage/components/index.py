@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from storage.aliases import Json
 from storage.components.base import DIGEST, Component, Content
 from storage.fields import Fields
 from storage.files import FileEntry
@@ -30,7 +31,7 @@ class IndexCard:
     recall_queries: int
     file: FileEntry
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "fingerprint": self.fingerprint,
             "kind": self.kind,
@@ -43,7 +44,7 @@ class IndexCard:
         }
 
     @classmethod
-    def from_json(cls, value: Any, where: str) -> IndexCard:
+    def from_json(cls, value: object, where: str) -> IndexCard:
         fields = Fields(value, where)
         parameters = fields.nested("parameters")
         return cls(

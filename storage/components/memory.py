@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from storage import canaries, errors, memory_store, shard_files
+from storage.aliases import Json
 from storage.canaries import CanaryCard
 from storage.components.base import DIGEST, SHORT, Component, Content
 from storage.fields import Fields
@@ -58,8 +59,8 @@ class MemoryCard:
     version: str
     fingerprint: str
     encoder_fingerprint: str
-    encoder: Mapping[str, Any]
-    settings: Mapping[str, Any]
+    encoder: Mapping[str, object]
+    settings: Mapping[str, object]
     origin: str | None
     layout: MemoryLayout
     codec_parameters: Mapping[str, str]
@@ -69,7 +70,7 @@ class MemoryCard:
     quality: Mapping[str, float]
     files: FileEntry
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "version": self.version,
             "fingerprint": self.fingerprint,
@@ -87,7 +88,7 @@ class MemoryCard:
         }
 
     @classmethod
-    def from_json(cls, value: Any, where: str) -> MemoryCard:
+    def from_json(cls, value: object, where: str) -> MemoryCard:
         fields = Fields(value, where)
         quality = fields.nested("quality")
         card = cls(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from storage.aliases import Json
 from storage.components.base import Component, Content
 from storage.fields import Fields
 from storage.files import FileEntry
@@ -27,12 +28,12 @@ class PassagesCard:
 
     passages: int
     words: int
-    splitter: Mapping[str, Any]
+    splitter: Mapping[str, object]
     counts: Mapping[str, int]
     parts: tuple[Part, ...]
     quarantine: FileEntry
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "passages": self.passages,
             "words": self.words,
@@ -43,7 +44,7 @@ class PassagesCard:
         }
 
     @classmethod
-    def from_json(cls, value: Any, where: str) -> PassagesCard:
+    def from_json(cls, value: object, where: str) -> PassagesCard:
         fields = Fields(value, where)
         return cls(
             passages=fields.integer("passages"),

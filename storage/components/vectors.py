@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from storage import shard_files
+from storage.aliases import Json
 from storage.components.base import DIGEST, Component, Content
 from storage.fields import Fields
 from storage.files import FileEntry
@@ -25,11 +26,11 @@ class VectorsCard:
 
     fingerprint: str
     encoder_fingerprint: str
-    encoder: Mapping[str, Any]
+    encoder: Mapping[str, object]
     layout: VectorLayout
     files: FileEntry
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "fingerprint": self.fingerprint,
             "encoder_fingerprint": self.encoder_fingerprint,
@@ -39,7 +40,7 @@ class VectorsCard:
         }
 
     @classmethod
-    def from_json(cls, value: Any, where: str) -> VectorsCard:
+    def from_json(cls, value: object, where: str) -> VectorsCard:
         fields = Fields(value, where)
         return cls(
             fingerprint=fields.hexadecimal("fingerprint", DIGEST),

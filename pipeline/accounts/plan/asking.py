@@ -10,7 +10,7 @@ from typing import Any
 
 from encoders import memory_spec
 from pipeline.accounts import flops, prices
-from pipeline.accounts.plan import calibrate, estimate, from_source, inputs, planning, sample
+from pipeline.accounts.plan import calibrate, estimate, form, from_source, inputs, planning, sample
 from pipeline.components import settings as build_settings
 from pipeline.text import passages as text_passages
 from pipeline.text import sources
@@ -95,7 +95,7 @@ class PlanSettings:
         return cls(**values)
 
 
-def plan(settings: PlanSettings) -> dict[str, Any]:
+def plan(settings: PlanSettings) -> form.Plan:
     """The plan as JSON; docs/plan.schema.json has its shape.
 
     Raises:
@@ -165,7 +165,9 @@ def _models(settings: PlanSettings) -> list[inputs.Model]:
     folder = settings.memory_encoder
     if not folder and not settings.sizes:
         raise errors.CorpusError(f"no model given; add --memory-encoder FOLDER, or --size {flops.SIZES}")
-    retriever = from_source.retriever_shape(settings.retriever) if settings.retriever else {}
+    retriever: from_source.RetrieverShape = {}
+    if settings.retriever:
+        retriever = from_source.retriever_shape(settings.retriever)
     shapes = {name: flops.size(name) for name in settings.sizes}
     if folder:
         shapes = {Path(folder).name or folder: from_source.encoder_shape(folder)} | shapes
@@ -181,7 +183,7 @@ def _models(settings: PlanSettings) -> list[inputs.Model]:
 
 def _from_source(
     settings: PlanSettings, codec: str, measure: bool
-) -> tuple[inputs.Counts, dict[str, Any], inputs.Rates | None]:
+) -> tuple[inputs.Counts, form.Basis, inputs.Rates | None]:
     """Counts of the sources from a sample, where they come from in words, and rates if wanted."""
     if not settings.memory_encoder:
         raise errors.CorpusError(
@@ -208,7 +210,7 @@ def _from_source(
     return counts, from_source.basis(taken, built), rates
 
 
-def _given(settings: PlanSettings) -> tuple[inputs.Counts, dict[str, Any]]:
+def _given(settings: PlanSettings) -> tuple[inputs.Counts, form.Basis]:
     assert settings.passages is not None
     assert settings.tokens_per_passage is not None
     tokens = settings.passages * settings.tokens_per_passage

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -19,10 +19,12 @@ import pyarrow as pa
 
 from pipeline.accounts.plan.inputs import Rates
 from pipeline.accounts.plan.sample import Sample
+from pipeline.components.passages.read import PassageRow
 from pipeline.components.settings import BuildSettings
 from pipeline.components.shards import render
 from retrieval import index
 from storage import passage_table, vector_array
+from storage.aliases import AnyArray
 from storage.shards import ShardGrid
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ def calibrate(sample: Sample, settings: BuildSettings, *, passages: float) -> Ra
     table = pa.Table.from_pylist(rows, schema=passage_table.UNNUMBERED)
     (retriever, encoder), loading = _timed(lambda: _load(settings))
 
-    def embed(part: pa.Table) -> Any:
+    def embed(part: pa.Table) -> AnyArray:
         texts = render(settings.retriever_template, part)
         return retriever.encode(texts, dtype=settings.vector_dtype)
 
@@ -125,7 +127,7 @@ def calibrate(sample: Sample, settings: BuildSettings, *, passages: float) -> Ra
     )
 
 
-def self_weighted(sample: Sample, most: int) -> list[dict[str, Any]]:
+def self_weighted(sample: Sample, most: int) -> list[PassageRow]:
     """Passages of which each of the source is as likely as any other, at most so many.
 
     The sample's pages were taken by their bytes, so those of short pages stand for more: here a
@@ -136,7 +138,7 @@ def self_weighted(sample: Sample, most: int) -> list[dict[str, Any]]:
         return []
     total = sum(weight for weight, _ in pairs)
     step = total / min(most, len(pairs))
-    taken: list[dict[str, Any]] = []
+    taken: list[PassageRow] = []
     passed, following = 0.0, step / 2
     for weight, row in pairs:
         passed += weight
@@ -147,7 +149,7 @@ def self_weighted(sample: Sample, most: int) -> list[dict[str, Any]]:
     return [taken[i] for i in np.random.default_rng(0).permutation(len(taken))]
 
 
-def _embed_all(embed: Callable[[pa.Table], Any], table: pa.Table) -> tuple[Any, float]:
+def _embed_all(embed: Callable[[pa.Table], AnyArray], table: pa.Table) -> tuple[AnyArray, float]:
     """All vectors [passages, dim], and seconds a passage: the median over pieces."""
     pieces = []
     for first in range(0, table.num_rows, _FIRST_PASSAGES):
@@ -171,7 +173,7 @@ def _load(settings: BuildSettings) -> tuple[Retriever, MemoryEncoder]:
     )
 
 
-def _write_and_index(vectors: Any, passages: float) -> tuple[float, float]:
+def _write_and_index(vectors: AnyArray, passages: float) -> tuple[float, float]:
     """Seconds of writing a byte, and of the whole index, from the sample's vectors [passages, dim]."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -196,13 +198,13 @@ def _write_and_index(vectors: Any, passages: float) -> tuple[float, float]:
     return writing / many.nbytes, building * queries + _search_seconds(vectors) * passages
 
 
-def _one_shard(vectors: Any) -> vector_array.VectorLayout:
+def _one_shard(vectors: AnyArray) -> vector_array.VectorLayout:
     shard = -(-len(vectors) // vector_array.CHUNK_ROWS) * vector_array.CHUNK_ROWS
     grid = ShardGrid(passages=len(vectors), shard_passages=shard)
     return vector_array.VectorLayout(grid=grid, dim=vectors.shape[1], dtype=vectors.dtype.name)
 
 
-def _search_seconds(vectors: Any) -> float:
+def _search_seconds(vectors: AnyArray) -> float:
     """Seconds that measuring recall takes a passage: two searches of every query through all vectors."""
     rows = np.ascontiguousarray(np.resize(vectors, (16384, vectors.shape[1])), np.float32)
     queries = rows[: index.RECALL_QUERIES]

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final
+from typing import Final
 
 from pipeline.accounts import flops
+from pipeline.accounts.plan import form
 from pipeline.accounts.plan.inputs import Counts, Machines, Model, Rates
 from retrieval import index as index_module
 from storage import codecs, costs
@@ -66,14 +67,30 @@ class Estimate:
         """What the encoding stage waits for."""
         return "storage" if self.waiting > 0 else "encoder"
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {
+    def to_json(self) -> form.Estimate:
+        return {
+            "model": self.model,
             "live_proportion": str(self.live_proportion),
+            "codec": self.codec,
+            "layers": self.layers,
+            "memory_layers": self.memory_layers,
+            "width": self.width,
+            "token_bytes": self.token_bytes,
+            "shards": self.shards,
+            "shard_passages": self.shard_passages,
             "bytes": self.bytes.to_json(),
+            "memory_flops": self.memory_flops,
+            "retriever_flops": self.retriever_flops,
+            "accelerator_hours": self.accelerator_hours,
             "seconds": dict(self.seconds),
+            "write_needed": self.write_needed,
+            "write_given": self.write_given,
+            "waiting": self.waiting,
+            "build_price": self.build_price,
+            "worker_ram_bytes": self.worker_ram_bytes,
+            "refused": list(self.refused),
             "wall_seconds": self.wall_seconds,
             "limit": self.limit,
-            "refused": list(self.refused),
         }
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from encoders import model_folder, weights
 from encoders.retriever import retriever_config, retriever_dim
 from encoders.t5_config import T5Config
 from encoders.template import PassageTemplate
 from encoders.tokenizing import Tokenizer
-from pipeline.accounts.plan import estimate, inputs, sample
+from pipeline.accounts.plan import estimate, form, inputs, sample
 from pipeline.accounts.plan.calibrate import passage_parquet
 from storage import costs, errors
 from storage.components.passages import PART_BYTES
@@ -20,6 +20,13 @@ from storage.components.passages import PART_BYTES
 if TYPE_CHECKING:
     from pipeline.components.settings import BuildSettings
     from pipeline.text import sources
+
+
+class RetrieverShape(TypedDict, total=False):
+    """Keywords of `inputs.Model`; none where GTR-Base is counted."""
+
+    retriever: T5Config
+    dim: int
 
 
 def model_of(settings: BuildSettings) -> inputs.Model:
@@ -38,7 +45,7 @@ def encoder_shape(name_or_folder: str) -> T5Config:
     return weights.read_config(model_folder.resolve(name_or_folder))
 
 
-def retriever_shape(name_or_folder: str) -> dict[str, Any]:
+def retriever_shape(name_or_folder: str) -> RetrieverShape:
     """The shape of a retriever and the length of its vectors, as `Model` takes them."""
     return {"retriever": retriever_config(name_or_folder), "dim": retriever_dim(name_or_folder)}
 
@@ -51,7 +58,7 @@ def count_source(taken: sample.Sample, splits: int, settings: BuildSettings) -> 
     return count(taken, splits, tokenizer=tokenizer, template=settings.memory.template)
 
 
-def basis(taken: sample.Sample, settings: BuildSettings) -> dict[str, Any]:
+def basis(taken: sample.Sample, settings: BuildSettings) -> form.Basis:
     """Where a plan's counts come from, for its reader."""
     pieces = len(taken.pieces)
     skimmed = f"{taken.skimmed_pages:,} pages of {pieces:,} piece{'' if pieces == 1 else 's'} counted"

@@ -9,6 +9,7 @@ from typing import Final
 from encoders.memory_spec import MemorySpec
 from encoders.t5_config import T5Config, memory_layers
 from pipeline.accounts import flops
+from pipeline.accounts.plan import form
 from pipeline.accounts.prices import Device, Storage
 from storage import errors
 
@@ -48,6 +49,18 @@ class Counts:
                 "wanted 1 passage or more, and 1 token or more in each"
             )
 
+    def to_json(self) -> form.Counts:
+        return {
+            "passages": self.passages,
+            "tokens": self.tokens,
+            "text_bytes": self.text_bytes,
+            "pages": self.pages,
+            "passage_bytes": self.passage_bytes,
+            "parts": self.parts,
+            "spread": dict(self.spread),
+            "tokens_per_passage": self.tokens / self.passages,
+        }
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
@@ -86,6 +99,21 @@ class Rates:
     passages: int
     tokens: int
 
+    def to_json(self) -> form.Rates:
+        return {
+            "reading": self.reading,
+            "numbering_per_passage": self.numbering_per_passage,
+            "loading": self.loading,
+            "compiling": self.compiling,
+            "embedding_per_passage": self.embedding_per_passage,
+            "tokenizing_per_token": self.tokenizing_per_token,
+            "encoding_per_token": self.encoding_per_token,
+            "writing_per_byte": self.writing_per_byte,
+            "indexing": self.indexing,
+            "passages": self.passages,
+            "tokens": self.tokens,
+        }
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machines:
@@ -116,3 +144,13 @@ class Machines:
                 "nothing tells how long encoding takes; name a --device, or give --memory-encoder and "
                 "--retriever so that it can be measured"
             )
+
+    def to_json(self) -> form.Machines:
+        return {
+            "workers": self.workers,
+            "device": self.device.name if self.device else None,
+            "utilisation": self.utilisation if self.device else None,
+            "storage": self.storage.name,
+            "free_bytes": self.free_bytes,
+            "rates": self.rates.to_json() if self.rates else None,
+        }

@@ -6,13 +6,14 @@ docs/costs.md describes it, docs/plan.schema.json holds it. Terminal tables show
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from pipeline.accounts import flops, prices
-from pipeline.accounts.plan import estimate
+from pipeline.accounts.plan import estimate, form
 from pipeline.accounts.plan.inputs import Counts, Machines, Model
 from pipeline.accounts.report import serving
+from pipeline.accounts.report.form import Serving
 from storage import codecs
 
 SCHEMA: Final = 1
@@ -33,7 +34,7 @@ class Asked:
     """
 
     counts: Counts
-    basis: dict[str, Any]
+    basis: form.Basis
     models: Sequence[Model]
     codecs: Sequence[str]
     machines: Machines
@@ -50,7 +51,7 @@ def check_codec(name: str) -> None:
     codecs.by_name(name)
 
 
-def plan_report(asked: Asked) -> dict[str, Any]:
+def plan_report(asked: Asked) -> form.Plan:
     """The plan as JSON.
 
     Raises:
@@ -58,7 +59,7 @@ def plan_report(asked: Asked) -> dict[str, Any]:
         ValueError: α gives no whole number of layers.
     """
     device = asked.machines.device or asked.prices.device(asked.serving_device)
-    rows = []
+    rows: list[form.Way] = []
     for model in asked.models:
         for codec in asked.codecs:
             row = estimate.estimate(
@@ -69,22 +70,18 @@ def plan_report(asked: Asked) -> dict[str, Any]:
                 shard_passages=asked.shard_passages,
             )
             months = {name: row_.month(row.bytes.total) for name, row_ in asked.prices.storage.items()}
-            rows.append(row.to_json() | {"month": months, "serving": _serving(row, model, asked, device)})
-    counts = asdict(asked.counts)
+            served = _serving(row, model, asked, device)
+            rows.append({**row.to_json(), "month": months, "serving": served})
     return {
         "kind": "plan",
         "schema": SCHEMA,
         "basis": asked.basis,
-        "counts": counts | {"tokens_per_passage": asked.counts.tokens / asked.counts.passages},
+        "counts": asked.counts.to_json(),
         "max_tokens": asked.models[0].memory.max_tokens,
-        "machines": _machines(asked.machines),
+        "machines": asked.machines.to_json(),
         "ways": rows,
         "prices_by_name": list(asked.prices.storage),
-        "prices": {
-            "origin": asked.prices.origin,
-            "devices": [prices.to_json(device)],
-            "storage": [prices.to_json(row) for row in asked.prices.storage.values()],
-        },
+        "prices": prices.listed(asked.prices.origin, [device], asked.prices.storage.values()),
         "refused": [
             f"{row['model']}, α = {row['live_proportion']}, {row['codec']}: {reason}"
             for row in rows
@@ -93,20 +90,7 @@ def plan_report(asked: Asked) -> dict[str, Any]:
     }
 
 
-def _machines(machines: Machines) -> dict[str, Any]:
-    return {
-        "workers": machines.workers,
-        "device": machines.device.name if machines.device else None,
-        "utilisation": machines.utilisation if machines.device else None,
-        "storage": machines.storage.name,
-        "free_bytes": machines.free_bytes,
-        "rates": asdict(machines.rates) if machines.rates else None,
-    }
-
-
-def _serving(
-    row: estimate.Estimate, model: Model, asked: Asked, device: prices.Device
-) -> dict[str, Any] | None:
+def _serving(row: estimate.Estimate, model: Model, asked: Asked, device: prices.Device) -> Serving | None:
     """Questions and break-even of a way; None with α = 1, which leaves nothing to read."""
     if model.memory.live_proportion >= 1:
         return None

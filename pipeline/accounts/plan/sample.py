@@ -21,7 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from pipeline.components.passages import read as read_passages
 from pipeline.text import articles, sources
@@ -62,7 +62,7 @@ class SampledPage:
     size: int
     weight: float
     kept: bool
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[read_passages.PassageRow, ...]
     seconds: float
 
 

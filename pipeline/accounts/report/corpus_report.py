@@ -5,17 +5,17 @@ Terminal tables and the HTML page show this object and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final
+from typing import Final
 
 from encoders.memory_spec import MemorySpec
 from encoders.t5_config import PUBLISHED_SIZES, T5Config
 from pipeline.accounts import facts, flops, prices
 from pipeline.accounts import statistics as spent
 from pipeline.accounts.plan import estimate, inputs
-from pipeline.accounts.report import serving
+from pipeline.accounts.report import form, serving
 from pipeline.components.shards import STAGE as SHARDS
 from storage import components, errors
 from storage.components import IndexCard
@@ -52,7 +52,7 @@ class Options:
     live_proportion: Fraction | None = None
 
 
-def corpus_report(corpus: CorpusFolder, options: Options) -> dict[str, Any]:
+def corpus_report(corpus: CorpusFolder, options: Options) -> form.Report:
     """Everything that is known of a corpus's cost.
 
     Raises:
@@ -65,7 +65,15 @@ def corpus_report(corpus: CorpusFolder, options: Options) -> dict[str, Any]:
     total = sum(size.bytes for size in known.sizes)
     versions = [_version(version) for version in known.versions]
     current = next((v for v in versions if v["current"]), versions[0] if versions else None)
-    report: dict[str, Any] = {
+    served: form.CorpusServing | None = None
+    coded: list[form.Codec] = []
+    if current is not None:
+        site = serving.Site(
+            device=device, utilisation=options.utilisation, storage=storage, months=options.months
+        )
+        served = _serving(corpus, current, site, options)
+        coded = _codecs(current, known.passages.passages, storage)
+    return {
         "kind": "report",
         "schema": SCHEMA,
         "corpus": str(corpus),
@@ -75,7 +83,7 @@ def corpus_report(corpus: CorpusFolder, options: Options) -> dict[str, Any]:
         "files": sum(size.files for size in known.sizes),
         "bytes": total,
         "bytes_by_part": {part: known.bytes_of(part) for part in dict.fromkeys(s.part for s in known.sizes)},
-        "parts": [asdict(size) for size in known.sizes],
+        "parts": [_size(size) for size in known.sizes],
         "versions": versions,
         "indexes": [_index(card) for card in known.indexes],
         "planned": _against_plan(known),
@@ -83,28 +91,33 @@ def corpus_report(corpus: CorpusFolder, options: Options) -> dict[str, Any]:
         "storage_classes": [_storage(row, total, current) for row in options.prices.storage.values()],
         "keeping": _keeping(known, storage),
         "history": _history(versions),
-        "serving": None,
-        "codecs": [],
+        "serving": served,
+        "codecs": coded,
+        "prices": prices.listed(
+            options.prices.origin,
+            [row for row in dict.fromkeys((device, builder)) if row],
+            options.prices.storage.values(),
+        ),
     }
-    if current is not None:
-        site = serving.Site(
-            device=device, utilisation=options.utilisation, storage=storage, months=options.months
-        )
-        report["serving"] = _serving(corpus, current, site, options)
-        report["codecs"] = _codecs(current, known.passages.passages, storage)
-    report["prices"] = {
-        "origin": options.prices.origin,
-        "devices": [prices.to_json(row) for row in dict.fromkeys((device, builder)) if row],
-        "storage": [prices.to_json(row) for row in options.prices.storage.values()],
-    }
-    return report
 
 
-def _version(version: facts.Version) -> dict[str, Any]:
+def _size(size: facts.Size) -> form.Size:
+    return {
+        "part": size.part,
+        "version": size.version,
+        "codec": size.codec,
+        "content": size.content,
+        "files": size.files,
+        "bytes": size.bytes,
+    }
+
+
+def _version(version: facts.Version) -> form.Version:
     """A version's figures: sizes a passage and token, padding avoided, truncation, compression."""
     card, run, total = version.card, version.run, version.bytes
     layout, counts = card.layout, card.counts
     passages, tokens = layout.grid.passages, counts.tokens
+    architecture = card.encoder.get("architecture")
     return {
         "version": version.name,
         "codec": layout.codec.name,
@@ -129,7 +142,7 @@ def _version(version: facts.Version) -> dict[str, Any]:
         "shard_passages": layout.grid.shard_passages,
         "shard_bytes": run.shard_memory_bytes.to_json() if run and run.shard_memory_bytes else {},
         "tokens_histogram": [list(bar) for bar in run.tokens_histogram] if run else [],
-        "architecture": dict(card.encoder.get("architecture") or {}),
+        "architecture": dict(architecture) if isinstance(architecture, dict) else {},
         "aliases": sorted(version.aliases),
         "current": version.current,
         "finished": run.finished if run else None,
@@ -137,7 +150,7 @@ def _version(version: facts.Version) -> dict[str, Any]:
     }
 
 
-def _index(card: IndexCard) -> dict[str, Any]:
+def _index(card: IndexCard) -> form.Index:
     return {
         "fingerprint": card.fingerprint[:16],
         "kind": card.kind,
@@ -148,7 +161,7 @@ def _index(card: IndexCard) -> dict[str, Any]:
     }
 
 
-def _against_plan(known: facts.Facts) -> list[dict[str, Any]]:
+def _against_plan(known: facts.Facts) -> list[form.Planned]:
     """Planned bytes by part beside the true ones, of the build."""
     build = known.build
     if build is None or not build.planned_bytes:
@@ -157,7 +170,7 @@ def _against_plan(known: facts.Facts) -> list[dict[str, Any]]:
     # The build planned one version; others came later.
     memory = components.MEMORY.noun
     rows = [size for size in known.sizes if size.part != memory or size.version == build.version]
-    compared: list[dict[str, Any]] = []
+    compared: list[form.Planned] = []
     for component in components.TABLE:
         part = component.noun
         true = sum(row.bytes for row in rows if row.part == part and row.content != facts.LISTS)
@@ -172,12 +185,12 @@ def _against_plan(known: facts.Facts) -> list[dict[str, Any]]:
 def _time(
     name: str,
     run: RunStatistics,
-    versions: Sequence[Mapping[str, Any]],
+    versions: Sequence[form.Version],
     builder: prices.Device | None,
-) -> dict[str, Any]:
+) -> form.Time:
     """Where a run's time went; throughput and FLOP/s of the version that it wrote."""
     written = [v for v in versions if v["finished"] and v["finished"] == run.finished]
-    encoded: dict[str, Any] = {}
+    encoded: form.Encoded = {}
     wall = run.stage_seconds.get(SHARDS.name)
     if written:
         version = written[0]
@@ -210,7 +223,7 @@ def _time(
     }
 
 
-def _config(version: Mapping[str, Any]) -> T5Config:
+def _config(version: form.Version) -> T5Config:
     """The shape of a version's encoder; how many layers it has altogether does not matter here."""
     shape = version["architecture"]
     return T5Config(
@@ -224,7 +237,7 @@ def _config(version: Mapping[str, Any]) -> T5Config:
     )
 
 
-def _storage(row: prices.Storage, total: int, current: Mapping[str, Any] | None) -> dict[str, Any]:
+def _storage(row: prices.Storage, total: int, current: form.Version | None) -> form.StorageClass:
     """What a class of storage costs: a month, and a million passages fetched, a request each."""
     fetched = None
     if current is not None:
@@ -233,7 +246,7 @@ def _storage(row: prices.Storage, total: int, current: Mapping[str, Any] | None)
     return {"storage": row.name, "month": row.month(total), "million_fetches": fetched}
 
 
-def _keeping(known: facts.Facts, storage: prices.Storage) -> dict[str, Any]:
+def _keeping(known: facts.Facts, storage: prices.Storage) -> form.Keeping:
     """Bytes and price of one and of more versions as large as the current; what `gc` would free.
 
     `gc` frees the versions that no alias points to.
@@ -255,16 +268,26 @@ def _keeping(known: facts.Facts, storage: prices.Storage) -> dict[str, Any]:
     }
 
 
-def _history(versions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _history(versions: Sequence[form.Version]) -> list[form.Past]:
     """Versions in the order they were finished in, those of which that is not known last."""
-    keys = ("version", "finished", "codec", "bytes", "bytes_per_token", "encode_seconds", "aliases")
     ordered = sorted(versions, key=lambda v: (v["finished"] is None, v["finished"] or "", v["version"]))
-    return [{key: version[key] for key in keys} for version in ordered]
+    return [
+        {
+            "version": version["version"],
+            "finished": version["finished"],
+            "codec": version["codec"],
+            "bytes": version["bytes"],
+            "bytes_per_token": version["bytes_per_token"],
+            "encode_seconds": version["encode_seconds"],
+            "aliases": version["aliases"],
+        }
+        for version in ordered
+    ]
 
 
 def _serving(
-    corpus: CorpusFolder, current: Mapping[str, Any], site: serving.Site, options: Options
-) -> dict[str, Any]:
+    corpus: CorpusFolder, current: form.Version, site: serving.Site, options: Options
+) -> form.CorpusServing:
     alpha = options.live_proportion
     if alpha is None:
         alpha = MemorySpec.from_json(corpus.manifest.built).live_proportion
@@ -297,13 +320,13 @@ def _serving(
     return {**serving.serving(readers, before, site), "layers": layers}
 
 
-def _codecs(current: Mapping[str, Any], passages: int, storage: prices.Storage) -> list[dict[str, Any]]:
+def _codecs(current: form.Version, passages: int, storage: prices.Storage) -> list[form.Codec]:
     """This corpus's passages at every codec and published size: bytes of the memory, dollars a month."""
     counts = inputs.Counts(passages=passages, tokens=current["tokens"], text_bytes=0)
     own = T5Config(vocab_size=1, d_model=current["width"], d_kv=1, d_ff=1, layers=1, heads=1)
     # Bytes are the same whatever α is.
     memory = MemorySpec(max_tokens=current["max_tokens"])
-    rows = []
+    rows: list[form.Codec] = []
     for name, config in {f"this (d = {current['width']})": own, **PUBLISHED_SIZES}.items():
         for codec in estimate.codec_names():
             model = inputs.Model(name=name, config=config, memory=memory)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Final
+from typing import Final
 
 from pipeline.accounts import flops
 from pipeline.accounts.flops import Reader
 from pipeline.accounts.prices import Device, Storage
+from pipeline.accounts.report import form
 from storage import errors
 
 HOUR: Final = 3600.0
@@ -160,23 +161,44 @@ def _repaid(spent: float, saved_each: float) -> float | None:
     return spent / saved_each if saved_each > 0 else None
 
 
-def serving(readers: Sequence[Reader], before: Beforehand, site: Site) -> dict[str, Any]:
-    """Questions and break-evens as JSON; `readers` hold FiD, that the others are compared with.
-
-    Keys: questions (with `up_front_price` each), break_even, months, device, utilisation, storage, hours.
-    """
+def serving(readers: Sequence[Reader], before: Beforehand, site: Site) -> form.Serving:
+    """Questions and break-evens as JSON; `readers` hold FiD, that the others are compared with."""
     fid = next(reader for reader in readers if reader.name == flops.FID)
     return {
         "questions": [
-            asdict(ask(reader, before, site)) | {"up_front_price": up_front(reader, before, site)}
-            for reader in readers
+            _question(ask(reader, before, site), up_front(reader, before, site)) for reader in readers
         ],
         "break_even": [
-            asdict(break_even(reader, fid, before, site)) for reader in readers if reader.reads_memory
+            _break_even(break_even(reader, fid, before, site)) for reader in readers if reader.reads_memory
         ],
         "hours": before.hours,
         "months": site.months,
         "device": site.device.name,
         "utilisation": site.utilisation,
         "storage": site.storage.name,
+    }
+
+
+def _question(asked: Question, up_front_price: float) -> form.Question:
+    return {
+        "reader": asked.reader,
+        "retrieved": asked.retrieved,
+        "selected": asked.selected,
+        "live_proportion": asked.live_proportion,
+        "flops": asked.flops,
+        "samples_per_tflop": asked.samples_per_tflop,
+        "fetched_bytes": asked.fetched_bytes,
+        "seconds": asked.seconds,
+        "price": asked.price,
+        "up_front_price": up_front_price,
+    }
+
+
+def _break_even(even: BreakEven) -> form.BreakEven:
+    return {
+        "reader": even.reader,
+        "flops": even.flops,
+        "hours": even.hours,
+        "money": even.money,
+        "monthly": even.monthly,
     }

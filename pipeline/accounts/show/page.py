@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import jinja2
 from markupsafe import Markup
 
 from pipeline.accounts import statistics
+from pipeline.accounts.report import form
 from pipeline.accounts.show import plots, words
 from pipeline.components.table import TITLES
 
 
-def render(report: Mapping[str, Any]) -> str:
+def render(report: form.Report) -> str:
     """The page of a report's JSON object. Everything that comes out of the corpus is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.accounts.show", "."),
@@ -24,8 +24,9 @@ def render(report: Mapping[str, Any]) -> str:
     )
     for name in ("size", "dollars", "duration", "big", "share", "signed"):
         environment.filters[name] = getattr(words, name)
-    environment.filters["remarks"] = statistics.remarks
-    even = {row["reader"]: row for row in (report["serving"] or {}).get("break_even", [])}
+    environment.filters["remarks"] = _remarks
+    serving = report["serving"]
+    even = {row["reader"]: row for row in serving["break_even"]} if serving else {}
     return environment.get_template("page.html.jinja").render(
         report=report,
         current=next((v for v in report["versions"] if v["current"]), None),
@@ -34,3 +35,7 @@ def render(report: Mapping[str, Any]) -> str:
         # matplotlib has escaped the text in them.
         plots={name: Markup(svg) for name, svg in plots.plots(report).items()},
     )
+
+
+def _remarks(run: form.Time) -> Iterator[str]:
+    return statistics.remarks(run["bottleneck"], run["computed_tokens"], run["events"])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
 from typing import Any, Final
 
 import matplotlib
@@ -16,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.accounts import facts
+from pipeline.accounts.report import form
 from pipeline.accounts.show import words
 from pipeline.components.table import TITLES
 
@@ -52,7 +52,7 @@ _STYLE: Final[Any] = {
 WIDTH: Final = 4.6
 
 
-def plots(report: Mapping[str, Any]) -> dict[str, str]:
+def plots(report: form.Report) -> dict[str, str]:
     """Every plot that a report has figures for, by name, as `<svg>` elements."""
     drawn: dict[str, str] = {}
     with matplotlib.rc_context(_STYLE):
@@ -95,7 +95,7 @@ def _axes(height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _parts(report: Mapping[str, Any]) -> Figure:
+def _parts(report: form.Report) -> Figure:
     """Bytes by part, each memory version for itself."""
     sums: dict[str, int] = {}
     for row in report["parts"]:
@@ -117,12 +117,13 @@ def _parts(report: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _codecs(report: Mapping[str, Any]) -> Figure | None:
+def _codecs(report: form.Report) -> Figure | None:
     """Dollars a month of the memory by codec, one point a size of the encoder."""
     rows = report["codecs"]
     if not rows:
         return None
-    key, unit = ("month", words.dollars) if any(row["month"] for row in rows) else ("bytes", words.size)
+    priced = any(row["month"] for row in rows)
+    unit = words.dollars if priced else words.size
     means: dict[str, list[float]] = {}
     for row in rows:
         means.setdefault(row["codec"], []).append(row["bytes"] / row["width"])
@@ -130,7 +131,9 @@ def _codecs(report: Mapping[str, Any]) -> Figure | None:
     sizes = list(dict.fromkeys(row["size"] for row in sorted(rows, key=lambda row: row["width"])))
     figure, axes = _axes(1.2 + 0.3 * len(codecs))
     for number, size in enumerate(sizes):
-        found = {row["codec"]: row[key] for row in rows if row["size"] == size}
+        found = {
+            row["codec"]: row["month"] if priced else row["bytes"] for row in rows if row["size"] == size
+        }
         present = [codec for codec in codecs if found.get(codec)]
         axes.plot(
             [found[codec] for codec in present],
@@ -150,7 +153,7 @@ def _codecs(report: Mapping[str, Any]) -> Figure | None:
     return figure
 
 
-def _time(report: Mapping[str, Any]) -> Figure | None:
+def _time(report: form.Report) -> Figure | None:
     """Seconds of workers by stage, stacked by step."""
     bars = [
         (TITLES.get(stage, stage) + (f"\n{run['run'][:8]}" if len(report["time"]) > 1 else ""), steps)
@@ -191,7 +194,7 @@ def _time(report: Mapping[str, Any]) -> Figure | None:
     return figure
 
 
-def _tokens(report: Mapping[str, Any]) -> Figure | None:
+def _tokens(report: form.Report) -> Figure | None:
     """Passages by their tokens, of the current version."""
     version = next((v for v in report["versions"] if v["current"]), None)
     if version is None or not version["tokens_histogram"]:
@@ -223,7 +226,7 @@ def _tokens(report: Mapping[str, Any]) -> Figure | None:
     return figure
 
 
-def _even(report: Mapping[str, Any]) -> Figure | None:
+def _even(report: form.Report) -> Figure | None:
     """Dollars altogether by questions asked: where a reader's line falls below FiD's, memory has paid."""
     serving = report["serving"]
     if not serving:
@@ -241,10 +244,9 @@ def _even(report: Mapping[str, Any]) -> Figure | None:
             linestyle=("-", "--", "-.", ":")[number % 4],
             label=row["reader"],
         )
-    for row in serving["break_even"]:
-        if row["money"]:
-            fid = serving["questions"][0]
-            axes.plot(row["money"], row["money"] * fid["price"], "o", color=INK, markersize=4)
+    fid = serving["questions"][0]
+    for money in ends:
+        axes.plot(money, money * fid["price"], "o", color=INK, markersize=4)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: words.big(value))

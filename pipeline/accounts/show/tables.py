@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
 
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.accounts import prices as price_list
 from pipeline.accounts import statistics
+from pipeline.accounts.plan.form import Plan, Way
+from pipeline.accounts.report.form import Report, Serving, Time, Version
 from pipeline.accounts.show import words
 from pipeline.components.table import TITLES
+
+# Keys that are shown column by column.
+_COUNTS: Final[tuple[Literal["pages", "passages", "tokens"], ...]] = ("pages", "passages", "tokens")
+_PARTS: Final[tuple[Literal["memory", "vectors", "index", "passages"], ...]] = (
+    "memory",
+    "vectors",
+    "index",
+    "passages",
+)
+_EVEN: Final[tuple[Literal["flops", "hours", "money", "monthly"], ...]] = (
+    "flops",
+    "hours",
+    "money",
+    "monthly",
+)
+_SHARDS: Final[tuple[Literal["least", "median", "most"], ...]] = ("least", "median", "most")
 
 
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, note: str = "") -> Table:
@@ -31,14 +50,14 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, not
     return made
 
 
-def print_plan(plan: Mapping[str, Any], out: Console) -> None:
+def print_plan(plan: Plan, out: Console) -> None:
     """A plan: what there is, each way of building it, what a question would cost, what is refused."""
     counts, spread = plan["counts"], plan["counts"]["spread"]
     machines = plan["machines"]
     rows = [
-        [name, f"{counts[key]:,.0f}", words.spread(spread[key]) if key in spread else "given"]
-        for name, key in (("pages", "pages"), ("passages", "passages"), ("tokens", "tokens"))
-        if counts[key] is not None
+        [name, f"{counts[name]:,.0f}", words.spread(spread[name]) if name in spread else "given"]
+        for name in _COUNTS
+        if counts[name] is not None
     ]
     rows.append(["tokens a passage", f"{counts['tokens_per_passage']:.1f}", ""])
     print_(out, table("What there is", ["", "", ""], rows, note=plan["basis"]["words"]))
@@ -52,7 +71,7 @@ def print_plan(plan: Mapping[str, Any], out: Console) -> None:
                 [
                     _way(way),
                     words.size(way["token_bytes"]),
-                    *(words.size(way["bytes"][part]) for part in ("memory", "vectors", "index", "passages")),
+                    *(words.size(way["bytes"][part]) for part in _PARTS),
                     words.size(way["bytes"]["overhead"]),
                     words.size(way["bytes"]["total"]),
                     words.big(way["bytes"]["files"]),
@@ -130,23 +149,21 @@ def print_plan(plan: Mapping[str, Any], out: Console) -> None:
         )
 
 
-def print_ways(ways: Sequence[Mapping[str, Any]], out: Console) -> None:
+def print_ways(ways: Sequence[Way], out: Console) -> None:
     """What memory saves in each way of storing it, for the reader that saves most."""
     rows = []
     for way in ways:
         if way["serving"]:
             best = min(way["serving"]["questions"], key=lambda row: float(row["price"]))
             even = [row for row in way["serving"]["break_even"] if row["reader"] == best["reader"]]
-            figures = [
-                words.big(even[0][key]) if even else "" for key in ("flops", "hours", "money", "monthly")
-            ]
+            figures = [words.big(even[0][key]) if even else "" for key in _EVEN]
             fetched, price = words.size(best["fetched_bytes"]), words.dollars(1e6 * best["price"])
             rows.append([_way(way), best["reader"], fetched, price, *figures])
     head = ["", "cheapest", "fetched", "a million", "even: FLOPs", "hours", "money", "a month"]
     print_(out, table("Answering, way by way", head, rows))
 
 
-def print_report(report: Mapping[str, Any], out: Console) -> None:
+def print_report(report: Report, out: Console) -> None:
     """A corpus's report: bytes, versions, time, prices, serving."""
     print_counts(report, out)
     total = report["bytes"]
@@ -224,7 +241,7 @@ def print_report(report: Mapping[str, Any], out: Console) -> None:
     print_prices(report["prices"], out)
 
 
-def print_counts(report: Mapping[str, Any], out: Console) -> None:
+def print_counts(report: Report, out: Console) -> None:
     """Pages by outcome, which add up, and words, which do too."""
     counts = report["counts"]
     rows = [["pages read", f"{counts['pages']:,}"], ["= kept", f"{counts['kept']:,}"]]
@@ -238,7 +255,7 @@ def print_counts(report: Mapping[str, Any], out: Console) -> None:
     print_(out, table(f"Corpus {report['corpus']}", ["", ""], rows))
 
 
-def print_version(version: Mapping[str, Any], out: Console) -> None:
+def print_version(version: Version, out: Console) -> None:
     shards = version["shard_bytes"]
     rows = [
         ["codec, width, layers", f"{version['codec']}, {version['width']}, {version['memory_layers']}"],
@@ -256,13 +273,13 @@ def print_version(version: Mapping[str, Any], out: Console) -> None:
         ["shards", f"{version['shards']:,} of {version['shard_passages']:,} passages"],
     ]
     if shards:
-        of_shards = (words.size(shards[key]) for key in ("least", "median", "most"))
+        of_shards = (words.size(shards[key]) for key in _SHARDS)
         rows.append(["least, median, most of a shard", ", ".join(of_shards)])
     names = f" ({', '.join(version['aliases'])})" if version["aliases"] else ""
     print_(out, table(f"Memory {version['version']}{names}", ["", ""], rows))
 
 
-def print_time(run: Mapping[str, Any], out: Console) -> None:
+def print_time(run: Time, out: Console) -> None:
     rows = []
     for stage, steps in run["worker_seconds"].items():
         wall = run["stage_seconds"].get(stage)
@@ -272,24 +289,26 @@ def print_time(run: Mapping[str, Any], out: Console) -> None:
     workers = len(run["workers"])
     note = f"{workers:,} worker{'' if workers == 1 else 's'} on {run['cpus'] or '?'} CPUs"
     note += f", ended {run['finished']}"
-    if encoded and encoded["tokens_per_second"] and encoded["flops_per_second"]:
+    stored = encoded.get("memory_bytes_per_second")
+    # Rates over the stage's wall time are known together; FLOP/s are over the seconds of encoding alone.
+    if stored and encoded["flops_per_second"]:
         note += (
             f"; {encoded['tokens_per_second']:,.0f} tokens/s, "
             f"{encoded['passages_per_second']:,.0f} passages/s, "
-            f"{words.size(encoded['memory_bytes_per_second'])}/s of memory, "
+            f"{words.size(stored)}/s of memory, "
             f"{encoded['flops_per_second'] / 1e12:.3g} TFLOP/s while encoding"
         )
         if encoded.get("utilisation") is not None:
             note += f", {words.share(encoded['utilisation'])} of the peak of {encoded['device']}"
     if run["peak_rss_bytes"]:
         note += f"; at most {words.size(run['peak_rss_bytes'])} of RAM"
-    note = "; ".join([note, *statistics.remarks(run)])
+    note = "; ".join([note, *statistics.remarks(run["bottleneck"], run["computed_tokens"], run["events"])])
     made = table(f"Time: {run['run']}", ["", "wall", "seconds of workers"], rows, note=note)
     made.columns[2].justify = "left"
     print_(out, made)
 
 
-def print_keeping(report: Mapping[str, Any], out: Console) -> None:
+def print_keeping(report: Report, out: Console) -> None:
     keeping = report["keeping"]
     freed = (
         f"gc would free {words.size(keeping['gc_bytes'])}: {', '.join(keeping['gc_versions'])}"
@@ -329,25 +348,25 @@ def print_keeping(report: Mapping[str, Any], out: Console) -> None:
     )
 
 
-def print_serving(serving: Mapping[str, Any], out: Console, title: str) -> None:
+def print_serving(serving: Serving, out: Console, title: str) -> None:
     """Readers side by side; break-even against FiD over the same passages."""
     even = {row["reader"]: row for row in serving["break_even"]}
     rows = []
     for question in serving["questions"]:
         row = even.get(question["reader"])
-        kept = question["retrieved"]
+        kept = str(question["retrieved"])
         if question["selected"] != question["retrieved"]:
             kept = f"{question['retrieved']} to {question['selected']}"
         rows.append(
             [
                 question["reader"],
                 question["live_proportion"],
-                str(kept),
+                kept,
                 f"{question['flops'] / 1e12:.3g}",
                 f"{question['samples_per_tflop']:.4g}",
                 words.size(question["fetched_bytes"]),
                 words.dollars(1e6 * question["price"]),
-                *(words.big(row[key]) if row else "" for key in ("flops", "hours", "money", "monthly")),
+                *(words.big(row[key]) if row else "" for key in _EVEN),
             ]
         )
     print_(
@@ -367,12 +386,12 @@ def print_serving(serving: Mapping[str, Any], out: Console, title: str) -> None:
     )
 
 
-def print_prices(prices: Mapping[str, Any], out: Console) -> None:
+def print_prices(prices: price_list.Listed, out: Console) -> None:
     """Every price that was computed with, its date, and where it is published."""
     out.print("Prices used", style="bold")
-    for row in prices["devices"]:
-        price = words.dollars(row["price_per_hour"])
-        _price(row, f"{price} an hour, {row['tflops']:g} TFLOP/s, {row['memory_gb']:g} GB", out)
+    for device in prices["devices"]:
+        price = words.dollars(device["price_per_hour"])
+        _price(device, f"{price} an hour, {device['tflops']:g} TFLOP/s, {device['memory_gb']:g} GB", out)
     for row in prices["storage"]:
         figures = (
             f"${row['price_per_gb_month']:g} a GB and month, "
@@ -385,7 +404,7 @@ def print_prices(prices: Mapping[str, Any], out: Console) -> None:
     out.print()
 
 
-def _price(row: Mapping[str, Any], figures: str, out: Console) -> None:
+def _price(row: price_list.DeviceRow | price_list.StorageRow, figures: str, out: Console) -> None:
     out.print(f"  {row['name']}, as of {row['date']}: {figures}", soft_wrap=True)
     # An address is one word, whatever the width.
     out.print(f"    {row['source']}", style="dim", soft_wrap=True, markup=False)
@@ -400,5 +419,5 @@ def print_(out: Console, made: Table) -> None:
     out.print()
 
 
-def _way(way: Mapping[str, Any]) -> str:
+def _way(way: Way) -> str:
     return f"{way['model']} α={way['live_proportion']} {way['codec']}"

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from pipeline.units import work
 from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
 from storage import canaries, codec_parameters, codecs, files, memory_store, passage_table
+from storage.aliases import AnyArray
 from storage.folder import CorpusFolder
 from storage.receipts import Receipt
 from storage.work_folder import WorkFolder
@@ -89,7 +90,7 @@ def keep(corpus: CorpusFolder, path: Path, data: bytes) -> files.FileEntry:
     return corpus.entry(path)
 
 
-def keep_canaries(corpus: CorpusFolder, unit: int, values: Sequence[np.ndarray[Any, Any]]) -> files.FileEntry:
+def keep_canaries(corpus: CorpusFolder, unit: int, values: Sequence[AnyArray]) -> files.FileEntry:
     """Put the memory of a shard's canaries there."""
     data = b"".join(map(canaries.stored_bytes, values))
     return keep(corpus, canaries_file(corpus.work, unit), data)
@@ -101,8 +102,8 @@ def write_memory(
     layout: memory_store.MemoryLayout,
     unit: int,
     *,
-    offsets: np.ndarray[Any, Any],
-    buffer: np.ndarray[Any, Any],
+    offsets: AnyArray,
+    buffer: AnyArray,
 ) -> list[files.FileEntry]:
     """Write a shard's values into a version's folder, and leave its rows of the two small arrays."""
     written = memory_store.write_shard(corpus.path(folder), layout, unit, offsets=offsets, buffer=buffer)
@@ -114,7 +115,7 @@ def write_memory(
 
 def encode_passages(
     encoder: MemoryEncoder, table: passage_table.PassageTable, passage_ids: list[int]
-) -> np.ndarray[Any, Any]:
+) -> AnyArray:
     """Memory of a few passages, [all their tokens, width] float32."""
     return encoder.encode_texts(render(encoder.template.template, table.take(passage_ids)))
 
@@ -140,9 +141,9 @@ class Memory:
     """
 
     tokens: Tokens
-    vectors: np.ndarray[Any, Any] | None
-    buffer: np.ndarray[Any, Any]
-    canaries: list[np.ndarray[Any, Any]]
+    vectors: AnyArray | None
+    buffer: AnyArray
+    canaries: list[AnyArray]
     spent: Spent
 
 
@@ -232,7 +233,7 @@ class EncodeShards:
         buffer = memory_store.allocate(self.memory, rows)
         with meter.time("encoding"):
             spent = self._loaded.encode(tokens, buffer[:rows], coder, on_batch=on_memory)
-            kept: list[np.ndarray[Any, Any]] = []
+            kept: list[AnyArray] = []
             if ids := canaries.within(self.memory.grid.passages, first, stop):
                 kept = self._canaries(ids, first, tokens.offsets, buffer)
         return Memory(tokens=tokens, vectors=vectors, buffer=buffer, canaries=kept, spent=spent)
@@ -283,9 +284,7 @@ class EncodeShards:
             },
         )
 
-    def _canaries(
-        self, ids: list[int], first: int, offsets: np.ndarray[Any, Any], stored: np.ndarray[Any, Any]
-    ) -> list[np.ndarray[Any, Any]]:
+    def _canaries(self, ids: list[int], first: int, offsets: AnyArray, stored: AnyArray) -> list[AnyArray]:
         """The canaries' memory before any code: what is stored, or with a lossy codec encoded for itself."""
         if self._coder.view_only:
             values = self._coder.view(stored)

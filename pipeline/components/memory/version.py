@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class MemoryPlan:
 
     fingerprint: str
     encoder_fingerprint: str
-    encoder: Mapping[str, Any]
+    encoder: Mapping[str, object]
     memory: MemorySpec
     layout: memory_store.MemoryLayout
     origin: str | None = None

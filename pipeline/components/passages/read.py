@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
+from encoders.template import PassageText
 from pipeline.text import articles, passages, sources
 from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
@@ -103,7 +104,7 @@ class ReadPassages:
         )
 
     def _batches(self, unit: int, meter: Meter, quarantine: list[dict[str, str]]) -> Iterator[pa.RecordBatch]:
-        rows: list[dict[str, Any]] = []
+        rows: list[PassageRow] = []
         reader = sources.read_split(self._splits[unit])
         pages = iter(reader)
         while True:
@@ -129,7 +130,7 @@ class ReadPassages:
         if rows:
             yield _batch(rows)
 
-    def _rows(self, article: articles.Article, meter: Meter) -> list[dict[str, Any]]:
+    def _rows(self, article: articles.Article, meter: Meter) -> list[PassageRow]:
         rows = passage_rows(article, self.passage_words)
         if not rows:
             meter.count(DROPPED + articles.EMPTY)
@@ -142,10 +143,19 @@ class ReadPassages:
         return rows
 
 
-def passage_rows(article: articles.Article, passage_words: int) -> list[dict[str, Any]]:
+class PassageRow(PassageText):
+    """A row of the passage table, without the id that it gets when all passages are numbered."""
+
+    passage_key: bytes
+    page_id: str
+    ordinal: int
+    words: int
+
+
+def passage_rows(article: articles.Article, passage_words: int) -> list[PassageRow]:
     """The passages of an article as rows of the passage table, which have no ids yet."""
     splitter = json.dumps(passages.splitter(passage_words), sort_keys=True)
-    rows: list[dict[str, Any]] = []
+    rows: list[PassageRow] = []
     for passage in passages.passages(article, passage_words):
         key = ids.passage_key(
             article.page_id,
@@ -168,5 +178,5 @@ def passage_rows(article: articles.Article, passage_words: int) -> list[dict[str
     return rows
 
 
-def _batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+def _batch(rows: list[PassageRow]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(rows, schema=passage_table.UNNUMBERED)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.readers.kilt import tasks
 from pipeline.readers.kilt.tasks import KiltError, Output, Provenance
+from storage.aliases import Json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +27,7 @@ class Prediction:
     answer: str | None
     provenance: tuple[Provenance, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """As KILT has it."""
         output = Output(answer=self.answer, provenance=self.provenance)
         return {"id": self.id, "input": self.input, "output": [output.to_json()]}

@@ -15,7 +15,7 @@ import string
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from pipeline.readers.kilt.predictions import Prediction
 from pipeline.readers.kilt.tasks import Example, KiltError, Provenance
@@ -43,7 +43,7 @@ class Scores:
     kilt: Mapping[str, float]
     retrieval: Mapping[str, float]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, int | dict[str, float]]:
         """Plain values, ready for JSON."""
         return {
             "examples": self.examples,

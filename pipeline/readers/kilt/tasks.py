@@ -14,9 +14,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from storage import errors, files
+from storage.aliases import Json
 
 
 class KiltError(errors.CorpusError):
@@ -36,11 +36,11 @@ class Provenance:
 
     wikipedia_id: str | None
     title: str = ""
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, object] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """As KILT has it."""
-        plain: dict[str, Any] = {"wikipedia_id": self.wikipedia_id, "title": self.title}
+        plain: Json = {"wikipedia_id": self.wikipedia_id, "title": self.title}
         return plain | ({"meta": dict(self.meta)} if self.meta else {})
 
 
@@ -55,9 +55,9 @@ class Output:
     answer: str | None = None
     provenance: tuple[Provenance, ...] | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """As KILT has it; what is None is left out."""
-        found: dict[str, Any] = {} if self.answer is None else {"answer": self.answer}
+        found: Json = {} if self.answer is None else {"answer": self.answer}
         if self.provenance is not None:
             found["provenance"] = [page.to_json() for page in self.provenance]
         return found
@@ -77,7 +77,7 @@ class Example:
     id: str
     input: str = ""
     outputs: tuple[Output, ...] = ()
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -85,7 +85,7 @@ class Example:
         found = (output.answer.strip() for output in self.outputs if output.answer is not None)
         return tuple(dict.fromkeys(answer for answer in found if answer))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """As KILT has it."""
         outputs = [output.to_json() for output in self.outputs]
         return {"id": self.id, "input": self.input, "output": outputs, "meta": dict(self.meta)}
@@ -112,7 +112,7 @@ def write_examples(path: Path | str, examples: Iterable[Example]) -> int:
     return write_records(path, (example.to_json() for example in examples))
 
 
-def read_records(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_records(path: Path | str) -> Iterator[tuple[str, Json]]:
     """("FILE, line N", object) of each line of a JSON lines file whose ids are unique; blank lines are none.
 
     Raises:
@@ -140,7 +140,7 @@ def read_records(path: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield where, record
 
 
-def write_records(path: Path | str, records: Iterable[Mapping[str, Any]]) -> int:
+def write_records(path: Path | str, records: Iterable[Mapping[str, object]]) -> int:
     """Write JSON lines, whole or not at all; returns their number."""
     path = Path(path)
     partial = files.partial_path(path)
@@ -157,7 +157,7 @@ def write_records(path: Path | str, records: Iterable[Mapping[str, Any]]) -> int
     return count
 
 
-def identifier(record: Mapping[str, Any], where: str, key: str = "id") -> str:
+def identifier(record: Mapping[str, object], where: str, key: str = "id") -> str:
     """An id as a string without blanks around it; it may be written as a whole number."""
     value = record.get(key)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -167,7 +167,7 @@ def identifier(record: Mapping[str, Any], where: str, key: str = "id") -> str:
     raise KiltError(f"{where} has {_said(record, key)}, wanted a string or a whole number")
 
 
-def outputs(record: Mapping[str, Any], where: str) -> tuple[Output, ...]:
+def outputs(record: Mapping[str, object], where: str) -> tuple[Output, ...]:
     """The outputs of a task's or prediction's line; none where it has no `output`."""
     found = []
     for output in _objects(record, "output", where) or ():
@@ -181,7 +181,7 @@ def outputs(record: Mapping[str, Any], where: str) -> tuple[Output, ...]:
     return tuple(found)
 
 
-def _page(page: Mapping[str, Any], where: str) -> Provenance:
+def _page(page: Mapping[str, object], where: str) -> Provenance:
     return Provenance(
         wikipedia_id=None if page.get("wikipedia_id") is None else identifier(page, where, "wikipedia_id"),
         title=_text(page, "title", where) or "",
@@ -189,21 +189,21 @@ def _page(page: Mapping[str, Any], where: str) -> Provenance:
     )
 
 
-def _text(record: Mapping[str, Any], key: str, where: str) -> str | None:
+def _text(record: Mapping[str, object], key: str, where: str) -> str | None:
     value = record.get(key)
     if value is not None and not isinstance(value, str):
         raise KiltError(f"{where} has {_said(record, key)}, wanted a string")
     return value
 
 
-def _object(record: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+def _object(record: Mapping[str, object], key: str, where: str) -> Json:
     value = record.get(key)
     if value is not None and not isinstance(value, dict):
         raise KiltError(f"{where} has {_said(record, key)}, wanted an object")
     return value or {}
 
 
-def _objects(record: Mapping[str, Any], key: str, where: str) -> list[dict[str, Any]] | None:
+def _objects(record: Mapping[str, object], key: str, where: str) -> list[Json] | None:
     value = record.get(key)
     if value is None:
         return None
@@ -212,7 +212,7 @@ def _objects(record: Mapping[str, Any], key: str, where: str) -> list[dict[str, 
     return value
 
 
-def _said(record: Mapping[str, Any], key: str) -> str:
+def _said(record: Mapping[str, object], key: str) -> str:
     return f"{key!r} {json.dumps(record[key])[:60]}" if key in record else f"no {key!r}"
 
 

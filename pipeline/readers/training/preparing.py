@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from encoders import fingerprint, model_folder
 from encoders.reader import folder as reader_folder
@@ -105,7 +104,7 @@ class Parts:
     train: tuple[Task, ...]
     dev: tuple[Task, ...]
     collate: Collator
-    plan: Mapping[str, Any]
+    plan: Mapping[str, object]
 
 
 def prepare(settings: RunSettings, corpus: Corpus) -> Parts:
@@ -156,7 +155,7 @@ def prepare(settings: RunSettings, corpus: Corpus) -> Parts:
     return Parts(opened=opened, train=train, dev=dev, collate=collate, plan=plan)
 
 
-def require_folder(out: Path, plan: Mapping[str, Any]) -> None:
+def require_folder(out: Path, plan: Mapping[str, object]) -> None:
     """Refuse a folder that holds another run, or something else.
 
     Raises:

@@ -1,0 +1,90 @@
+"""The JSON of what a corpus is: `info` and `versions` print it, and type checkers know its keys.
+
+Keys stand in the order in which they are printed. Forms of reports and plans lie beside those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NotRequired, TypedDict
+
+
+class Vectors(TypedDict):
+    """Vectors of one retriever."""
+
+    dim: int
+    dtype: str
+    shard_passages: int
+    bytes: int
+
+
+class Index(TypedDict):
+    """One FAISS index: its kind in FAISS's words, and its recall against exact search."""
+
+    kind: str
+    parameters: Mapping[str, int]
+    recall_at_10: float
+    recall_queries: int
+    bytes: int
+
+
+class Memory(TypedDict):
+    """One memory version. `counts` are the card's, `quality` the codec's."""
+
+    codec: str
+    width: int
+    layers: int | None
+    compute_dtype: str | None
+    max_tokens: int
+    shards: int
+    shard_passages: int
+    encoder_fingerprint: str
+    counts: Mapping[str, int]
+    quality: Mapping[str, float]
+    bytes: int
+
+
+class Summary(TypedDict):
+    """A corpus in figures.
+
+    `counts` reconcile (docs/format.md); vectors and index are by fingerprint, memory by version, bytes by
+    part. What is not required is of the build, and absent where its statistics are damaged.
+    """
+
+    corpus: str
+    format: int
+    passages: int
+    words: int
+    counts: Mapping[str, int]
+    sources: Sequence[Mapping[str, object]]
+    vectors: Mapping[str, Vectors]
+    index: Mapping[str, Index]
+    memory: Mapping[str, Memory]
+    aliases: Mapping[str, str]
+    bytes: Mapping[str, int]
+    worker_seconds: NotRequired[Mapping[str, Mapping[str, float]]]
+    stage_seconds: NotRequired[Mapping[str, float]]
+    worker_waited: NotRequired[Mapping[str, Mapping[str, float]]]
+    bottleneck: NotRequired[str | None]
+    computed_tokens: NotRequired[Mapping[str, int]]
+    events: NotRequired[Mapping[str, int]]
+
+
+class Version(TypedDict):
+    """A row of `versions`.
+
+    `origin` is the version it was recoded from, `encoder` a fingerprint, `quality` the codec's (see
+    `canaries.Difference`), `seconds` of the shards' work, where known.
+    """
+
+    version: str
+    aliases: list[str]
+    codec: str
+    origin: str | None
+    encoder: str
+    layers: int | None
+    compute_dtype: str | None
+    tokens: int
+    bytes: int
+    quality: Mapping[str, float]
+    seconds: float | None

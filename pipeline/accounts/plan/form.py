@@ -1,0 +1,116 @@
+"""The form of a plan, for type checkers: docs/plan.schema.json says the same to whoever reads its JSON.
+
+Keys stand in the order in which they are printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NotRequired, TypedDict
+
+from pipeline.accounts.prices import Listed
+from pipeline.accounts.report.form import Serving
+from storage.costs import BytesByPart
+
+
+class Basis(TypedDict):
+    """Where the counts come from. `words` is for people; the rest is of a sample."""
+
+    kind: str
+    words: str
+    sources: NotRequired[list[str]]
+    source_bytes: NotRequired[int]
+    skimmed_bytes: NotRequired[int]
+    pieces: NotRequired[int]
+    skimmed_pages: NotRequired[int]
+    converted_pages: NotRequired[int]
+    whole: NotRequired[bool]
+
+
+class Counts(TypedDict):
+    """What there is to encode; see `inputs.Counts`."""
+
+    passages: float
+    tokens: float
+    text_bytes: float
+    pages: float | None
+    passage_bytes: float | None
+    parts: int
+    spread: Mapping[str, float | None]
+    tokens_per_passage: float
+
+
+class Rates(TypedDict):
+    """Seconds of each step as measured; see `inputs.Rates`."""
+
+    reading: float
+    numbering_per_passage: float
+    loading: float
+    compiling: float
+    embedding_per_passage: float
+    tokenizing_per_token: float
+    encoding_per_token: float
+    writing_per_byte: float
+    indexing: float
+    passages: int
+    tokens: int
+
+
+class Machines(TypedDict):
+    """On what is built. Device and utilisation are None where rates were measured in place of them."""
+
+    workers: int
+    device: str | None
+    utilisation: float | None
+    storage: str
+    free_bytes: int | None
+    rates: Rates | None
+
+
+class Estimate(TypedDict):
+    """One way of building; see `estimate.Estimate`."""
+
+    model: str
+    live_proportion: str
+    codec: str
+    layers: int
+    memory_layers: int
+    width: int
+    token_bytes: int
+    shards: int
+    shard_passages: int
+    bytes: BytesByPart
+    memory_flops: float
+    retriever_flops: float
+    accelerator_hours: float | None
+    seconds: Mapping[str, float]
+    write_needed: float
+    write_given: float
+    waiting: float
+    build_price: float | None
+    worker_ram_bytes: int
+    refused: list[str]
+    wall_seconds: float
+    limit: str
+
+
+class Way(Estimate):
+    """With dollars a month by storage class, and what questions cost; None where no memory is stored."""
+
+    month: Mapping[str, float]
+    serving: Serving | None
+
+
+class Plan(TypedDict):
+    """All of it."""
+
+    kind: str
+    schema: int
+    basis: Basis
+    counts: Counts
+    max_tokens: int
+    machines: Machines
+    ways: list[Way]
+    prices_by_name: list[str]
+    prices: Listed
+    refused: list[str]
