@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := demo
+# Processes that share the tests, file by file.
+WORKERS ?= 2
 # Extra arguments for pytest, such as ARGS="-k store -x".
 ARGS ?=
 
@@ -28,7 +30,7 @@ demo: $(VENV)/build.stamp
 	$(BIN)/python -m examples.miniwiki demo $(DEMO)
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -m 'not slow and not faults' $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow and not faults' -n $(WORKERS) --dist loadfile $(ARGS)
 
 # Minutes long: random kills, flips of every file, the peak of memory at 20,000 articles.
 test-slow: $(VENV)/dev.stamp

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from encoders import fingerprint, memory_spec, model_folder, weights
 from encoders.memory_encoder import memory_fingerprint
