@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pipeline.text import articles, sources
 from pipeline.text.articles import Article, Dropped, Page, Quarantined, Section
 from pipeline.text.sources import SourceError, Split, kilt, lines
-from pipeline.text.sources.base import Meter
+from pipeline.text.sources.base import SplitProgress
 
 BIG = 1 << 40
 HYPOTHESIS = settings(
@@ -123,7 +123,7 @@ def test_every_line_is_in_one_split(parts: list[str], split_bytes: int, longest:
     found = [
         line
         for split in lines.split_file("jsonl", file, split_bytes)
-        for line in lines.read_lines(split, Meter(split.size_bytes), longest)
+        for line in lines.read_lines(split, SplitProgress(split.size_bytes), longest)
     ]
     expected = data.split(b"\n")
     if not expected[-1]:
@@ -140,7 +140,7 @@ def test_a_line_longer_than_a_block(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"a" * 700_000 + b"\n" + b"b" * 1_200_000 + b"\nc")
     split = lines.split_file("jsonl", file, BIG)[0]
-    found = list(lines.read_lines(split, Meter(split.size_bytes), 1_000_000))
+    found = list(lines.read_lines(split, SplitProgress(split.size_bytes), 1_000_000))
     assert [line.data and len(line.data) for line in found] == [700_000, None, 1]
 
 

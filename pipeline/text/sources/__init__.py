@@ -1,11 +1,11 @@
 """Sources: what passages are made of, cut into splits that are read alone."""
 
 from pipeline.text.sources.base import FORMATS as FORMATS
-from pipeline.text.sources.base import Meter as Meter
 from pipeline.text.sources.base import Skimmed as Skimmed
 from pipeline.text.sources.base import Source as Source
 from pipeline.text.sources.base import SourceError as SourceError
 from pipeline.text.sources.base import Split as Split
+from pipeline.text.sources.base import SplitProgress as SplitProgress
 from pipeline.text.sources.base import SplitReader as SplitReader
 from pipeline.text.sources.base import SplitSkimmer as SplitSkimmer
 from pipeline.text.sources.base import open_source as open_source

@@ -1,7 +1,7 @@
 """What every source has in common: splits, readers, and opening one by its name.
 
 A source format is a module of this package with three things: `PATTERNS` (which files of a folder
-are its own), `open_files(files)` (checks them and returns a `Source`) and `read(split, meter)`
+are its own), `open_files(files)` (checks them and returns a `Source`) and `read(split, progress)`
 (yields the split's pages). Modules are imported on first use, so that reading JSONL needs no
 pyarrow and a worker pays for its own format only.
 """
@@ -69,7 +69,7 @@ class Source(Protocol):
         """Splits of about `split_bytes` on disk, in document order; the same on every call."""
 
 
-class Meter:
+class SplitProgress:
     """How far a split has been read. Both counts only grow."""
 
     def __init__(self, size_bytes: int) -> None:
@@ -111,7 +111,7 @@ class SplitReader:
 
     def __init__(self, split: Split) -> None:
         self.split = split
-        self._meter = Meter(split.size_bytes)
+        self._progress = SplitProgress(split.size_bytes)
         self._pages = self._read()
 
     def __iter__(self) -> Iterator[Page]:
@@ -123,16 +123,16 @@ class SplitReader:
     @property
     def bytes_read(self) -> int:
         """Bytes on disk consumed so far; `split.size_bytes` at the end."""
-        return self._meter.bytes_read
+        return self._progress.bytes_read
 
     @property
     def xml_bytes(self) -> int:
         """Uncompressed bytes consumed so far (of XML, JSON, TSV or text, by format)."""
-        return self._meter.text_bytes
+        return self._progress.text_bytes
 
     def _read(self) -> Iterator[Page]:
-        yield from _module(self.split.format).read(self.split, self._meter)
-        self._meter.finish()
+        yield from _module(self.split.format).read(self.split, self._progress)
+        self._progress.finish()
 
 
 class SplitSkimmer:
@@ -140,7 +140,7 @@ class SplitSkimmer:
 
     def __init__(self, split: Split) -> None:
         self.split = split
-        self._meter = Meter(split.size_bytes)
+        self._progress = SplitProgress(split.size_bytes)
         self._pages = self._skim()
 
     def __iter__(self) -> Iterator[Skimmed]:
@@ -149,17 +149,17 @@ class SplitSkimmer:
     @property
     def bytes_read(self) -> int:
         """As `SplitReader.bytes_read`."""
-        return self._meter.bytes_read
+        return self._progress.bytes_read
 
     def _skim(self) -> Iterator[Skimmed]:
         module = _module(self.split.format)
         native = getattr(module, "skim", None)
         if native is not None:
-            yield from native(self.split, self._meter)
+            yield from native(self.split, self._progress)
         else:
-            for page in module.read(self.split, self._meter):
+            for page in module.read(self.split, self._progress):
                 yield Skimmed(size=_text_size(page), parse=partial(_same, page))
-        self._meter.finish()
+        self._progress.finish()
 
 
 def _same(page: Page) -> Page:
@@ -178,7 +178,7 @@ class _Format(Protocol):
 
     def open_files(self, files: tuple[Path, ...]) -> Source: ...
 
-    def read(self, split: Split, meter: Meter) -> Iterator[Page]: ...
+    def read(self, split: Split, progress: SplitProgress) -> Iterator[Page]: ...
 
 
 def _module(name: str) -> _Format:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.text.articles import EMPTY, Article, Dropped, Page, Quarantined, Section
 from pipeline.text.sources import base, kinds, lines, plain, tsv_rows
-from pipeline.text.sources.base import Meter, Source, SourceError, Split
+from pipeline.text.sources.base import Source, SourceError, Split, SplitProgress
 
 FORMAT = "dpr"
 PATTERNS = ("*.tsv", "*.tsv.gz", "*.tsv.bz2")
@@ -59,7 +59,7 @@ def _starts(file: Path, split_bytes: int) -> list[int]:
         return starts
     size = file.stat().st_size
     whole = Split(format=FORMAT, path=str(file), start=0, stop=size, size_bytes=size)
-    rows = tsv_rows.rows_of(lines.read_lines(whole, Meter(size)), len(HEADER), to_end=True)
+    rows = tsv_rows.rows_of(lines.read_lines(whole, SplitProgress(size)), len(HEADER), to_end=True)
     next((row for row in rows if not _is_blank(row)), None)  # the header
     for row in rows:
         if (start := row.lines[0].start) - starts[-1] >= split_bytes:
@@ -67,7 +67,7 @@ def _starts(file: Path, split_bytes: int) -> list[int]:
     return starts
 
 
-def read(split: Split, meter: Meter) -> Iterator[Page]:
+def read(split: Split, progress: SplitProgress) -> Iterator[Page]:
     """The rows of the split, each an article of one passage; a row's id is its page id.
 
     Raises:
@@ -76,7 +76,7 @@ def read(split: Split, meter: Meter) -> Iterator[Page]:
     """
     header = split.start == 0
     to_end = split.stop >= Path(split.path).stat().st_size
-    for row in tsv_rows.rows_of(lines.read_lines(split, meter), len(HEADER), to_end=to_end):
+    for row in tsv_rows.rows_of(lines.read_lines(split, progress), len(HEADER), to_end=to_end):
         _require_whole(split, row)
         if _is_blank(row):
             continue

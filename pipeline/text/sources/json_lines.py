@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.text.articles import Page, Quarantined
 from pipeline.text.sources import kinds, lines, plain
-from pipeline.text.sources.base import Meter, Source, SourceError, Split
+from pipeline.text.sources.base import Source, SourceError, Split, SplitProgress
 
 
 class BadRecordError(ValueError):
@@ -57,7 +57,7 @@ def open_json(name: str, files: tuple[Path, ...], *, required: tuple[str, ...]) 
 
 
 def read_json(
-    split: Split, meter: Meter, *, id_key: str, title_key: str, page_of: Callable[[Any], Page]
+    split: Split, progress: SplitProgress, *, id_key: str, title_key: str, page_of: Callable[[Any], Page]
 ) -> Iterator[Page]:
     """A page for each line that starts in the split; blank lines are none.
 
@@ -69,7 +69,7 @@ def read_json(
     Raises:
         SourceError: the last line is cut off (it has no newline and is no JSON).
     """
-    for line in lines.read_lines(split, meter):
+    for line in lines.read_lines(split, progress):
         if line.data is None:
             reason = f"line at byte {line.start:,} is longer than {lines.MAX_LINE_BYTES:,} bytes"
             yield Quarantined(page_id="", title="", reason=reason)

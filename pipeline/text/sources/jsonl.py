@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.text.articles import EMPTY, Article, Dropped, Page, Section
 from pipeline.text.sources import json_lines, plain
-from pipeline.text.sources.base import Meter, Source, Split
+from pipeline.text.sources.base import Source, Split, SplitProgress
 
 FORMAT = "jsonl"
 PATTERNS = ("*.jsonl", "*.jsonl.gz", "*.jsonl.bz2", "*.ndjson")
@@ -23,9 +23,9 @@ def open_files(files: tuple[Path, ...]) -> Source:
     return json_lines.open_json(FORMAT, files, required=("id", "title", "text"))
 
 
-def read(split: Split, meter: Meter) -> Iterator[Page]:
+def read(split: Split, progress: SplitProgress) -> Iterator[Page]:
     """The articles whose lines start in the split; see `json_lines.read_json`."""
-    return json_lines.read_json(split, meter, id_key="id", title_key="title", page_of=_page)
+    return json_lines.read_json(split, progress, id_key="id", title_key="title", page_of=_page)
 
 
 def _page(record: dict[str, Any]) -> Page:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.text.articles import EMPTY, Article, Dropped, Page, Section
 from pipeline.text.sources import json_lines, plain
-from pipeline.text.sources.base import Meter, Source, Split
+from pipeline.text.sources.base import Source, Split, SplitProgress
 
 FORMAT = "kilt"
 PATTERNS = ("*.json", "*.jsonl", "*.json.gz", "*.jsonl.gz", "*.json.bz2", "*.jsonl.bz2")
@@ -32,10 +32,10 @@ def open_files(files: tuple[Path, ...]) -> Source:
     return json_lines.open_json(FORMAT, files, required=required)
 
 
-def read(split: Split, meter: Meter) -> Iterator[Page]:
+def read(split: Split, progress: SplitProgress) -> Iterator[Page]:
     """The articles whose lines start in the split; see `json_lines.read_json`."""
     return json_lines.read_json(
-        split, meter, id_key="wikipedia_id", title_key="wikipedia_title", page_of=_page
+        split, progress, id_key="wikipedia_id", title_key="wikipedia_title", page_of=_page
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.text.sources import base, kinds
-from pipeline.text.sources.base import Meter, Split
+from pipeline.text.sources.base import Split, SplitProgress
 from pipeline.text.sources.blocks import open_blocks
 
 # Longer than any article as JSON. A longer line is skipped without being held in memory.
@@ -52,7 +52,7 @@ def first_line(file: Path) -> bytes:
     return data.lstrip().split(b"\n", 1)[0]
 
 
-def read_lines(split: Split, meter: Meter, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
+def read_lines(split: Split, progress: SplitProgress, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[Line]:
     """The lines that start in the split.
 
     Raises:
@@ -71,8 +71,8 @@ def read_lines(split: Split, meter: Meter, max_line_bytes: int = MAX_LINE_BYTES)
         while (newline := block.find(b"\n", offset)) >= 0:
             rest += block[offset:newline]
             if not skipping:
-                meter.advance_to(position + newline + 1 - split.start)
-                meter.text_bytes = position + newline + 1 - begin
+                progress.advance_to(position + newline + 1 - split.start)
+                progress.text_bytes = position + newline + 1 - begin
                 long = too_long or len(rest) > max_line_bytes
                 yield Line(start=start, data=None if long else bytes(rest))
             offset = newline + 1

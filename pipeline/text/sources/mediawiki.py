@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pipeline.text.articles import Page, Quarantined
 from pipeline.text.sources import base, kinds, mediawiki_page, page_scan, plain, streams
-from pipeline.text.sources.base import Meter, Skimmed, Source, SourceError, Split
+from pipeline.text.sources.base import Skimmed, Source, SourceError, Split, SplitProgress
 from pipeline.text.sources.blocks import Blocks, Transcoded, open_blocks
 from pipeline.text.wikitext import Namespaces
 
@@ -201,17 +201,17 @@ def _sees_end(blocks: Blocks) -> bool:
     return False
 
 
-def read(split: Split, meter: Meter) -> Iterator[Page]:
+def read(split: Split, progress: SplitProgress) -> Iterator[Page]:
     """The pages whose `<page>` starts in the split. What precedes the first one is its neighbour's.
 
     Raises:
         SourceError: the file is cut off or damaged; the message says where.
     """
-    for page in skim(split, meter):
+    for page in skim(split, progress):
         yield page.parse()
 
 
-def skim(split: Split, meter: Meter) -> Iterator[Skimmed]:
+def skim(split: Split, progress: SplitProgress) -> Iterator[Skimmed]:
     """The same pages by their bytes of XML, cut out but not converted, which is what takes the time."""
     dump = Path(split.path)
     head = read_head(dump)
@@ -219,10 +219,10 @@ def skim(split: Split, meter: Meter) -> Iterator[Skimmed]:
     if head.encoding not in ("utf-8", "ascii"):
         blocks = Transcoded(blocks, head.encoding)
     for fragment in page_scan.fragments(blocks, dump):
-        meter.advance_to(blocks.position - split.start)
-        meter.text_bytes = blocks.delivered
+        progress.advance_to(blocks.position - split.start)
+        progress.text_bytes = blocks.delivered
         yield Skimmed(size=len(fragment.data), parse=partial(_page, fragment, head.namespaces))
-    meter.text_bytes = blocks.delivered
+    progress.text_bytes = blocks.delivered
 
 
 def _page(fragment: page_scan.Fragment, namespaces: Namespaces) -> Page:

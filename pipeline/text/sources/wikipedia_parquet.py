@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.text.articles import EMPTY, Article, Dropped, Page, Quarantined, Section
 from pipeline.text.sources import base, kinds, plain
-from pipeline.text.sources.base import Meter, Source, SourceError, Split
+from pipeline.text.sources.base import Source, SourceError, Split, SplitProgress
 
 FORMAT = "wikipedia"
 PATTERNS = ("*.parquet",)
@@ -114,7 +114,7 @@ def _group_bytes(parquet: pq.ParquetFile, group: int) -> int:
     return sum(metadata.column(column).total_compressed_size for column in range(metadata.num_columns))
 
 
-def read(split: Split, meter: Meter) -> Iterator[Page]:
+def read(split: Split, progress: SplitProgress) -> Iterator[Page]:
     """The articles of the split's row groups.
 
     `bytes_read` grows with the rows, in proportion within the split.
@@ -143,11 +143,11 @@ def read(split: Split, meter: Meter) -> Iterator[Page]:
             for row in range(batch.num_rows):
                 page_id, title, text = (batch.column(name)[row] for name in COLUMNS)
                 done += 1
-                meter.advance_to(split.size_bytes * done // total)
-                yield _page(page_id, title, text, meter)
+                progress.advance_to(split.size_bytes * done // total)
+                yield _page(page_id, title, text, progress)
 
 
-def _page(page_id: pa.Scalar, title: pa.Scalar, text: pa.Scalar, meter: Meter) -> Page:
+def _page(page_id: pa.Scalar, title: pa.Scalar, text: pa.Scalar, progress: SplitProgress) -> Page:
     values: dict[str, str] = {}
     for name, scalar in zip(COLUMNS, (page_id, title, text), strict=True):
         try:
@@ -167,7 +167,7 @@ def _page(page_id: pa.Scalar, title: pa.Scalar, text: pa.Scalar, meter: Meter) -
         values[name] = plain.title(str(value)) if name != "text" else value
     if not values["id"]:
         return Quarantined(page_id="", title=values["title"], reason="'id' is empty")
-    meter.text_bytes += len(values["text"].encode("utf-8", "replace"))
+    progress.text_bytes += len(values["text"].encode("utf-8", "replace"))
     paragraphs = plain.paragraphs(values["text"])
     if not paragraphs:
         return Dropped(reason=EMPTY)
