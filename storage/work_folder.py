@@ -6,6 +6,7 @@ read as a stream, in order, one at a time: a corpus of 80 TB has 300,000.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -67,7 +68,7 @@ class WorkFolder:
     def open_stage(self, stage: str) -> None:
         """Make the folder of a stage's receipts, and forget what went wrong the last time."""
         (self.path / stage).mkdir(parents=True, exist_ok=True)
-        for path in (self.path / stage).glob(f"*{_ERROR}"):
+        for path in list(self._scan(stage, _ERROR)):
             path.unlink(missing_ok=True)
 
     def forget_stage(self, stage: str) -> None:
@@ -83,8 +84,15 @@ class WorkFolder:
 
     def side_files(self, stage: str, suffix: str) -> list[tuple[int, Path]]:
         """Of all units that left one: (unit, path), in order."""
-        found = (self.path / stage).glob(f"*{suffix}")
-        return sorted((int(path.name.removesuffix(suffix)), path) for path in found)
+        return sorted((int(path.name.removesuffix(suffix)), path) for path in self._scan(stage, suffix))
+
+    def _scan(self, stage: str, suffix: str) -> Iterator[Path]:
+        """A stage's files that end so. Not by `glob`, which lists a whole folder before it matches."""
+        try:
+            with os.scandir(self.path / stage) as entries:
+                yield from (Path(entry.path) for entry in entries if entry.name.endswith(suffix))
+        except FileNotFoundError:
+            return
 
     def receipt_path(self, stage: str, unit: int) -> Path:
         return self.side_file(stage, unit, _RECEIPT)
@@ -112,7 +120,7 @@ class WorkFolder:
 
     def there(self, stage: str, units: Sequence[int], counts: type[C]) -> Iterator[Receipt[C]]:
         """The receipts that are there, in order; those of units that must be redone are left out."""
-        if next((self.path / stage).glob(f"*{_RECEIPT}"), None) is None:
+        if next(self._scan(stage, _RECEIPT), None) is None:
             return
         for unit in units:
             try:
