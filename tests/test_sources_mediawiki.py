@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 import pytest
@@ -482,10 +483,10 @@ def test_a_parser_that_fails_costs_its_page_only(tmp_path: Path, monkeypatch: py
 
     real = wikitext.sections
 
-    def sections(markup: str, *, namespaces: wikitext.Namespaces) -> list[articles.Section]:
+    def sections(markup: str, **about: Any) -> list[articles.Section]:
         if "boom" in markup:
             raise RecursionError("deep")
-        return real(markup, namespaces=namespaces)
+        return real(markup, **about)
 
     monkeypatch.setattr(wikitext, "sections", sections)
     bad, good = read_text(tmp_path, page_xml(1, "boom") + page_xml(2, "fine"))

@@ -37,7 +37,8 @@ _BOMS = (
     (b"\0<\0m", "utf-16-be"),
 )
 _DECLARED = re.compile(rb"""<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.\-]+)["']""")
-_ROOT = re.compile(r"<mediawiki[\s>]")
+_ROOT = re.compile(r"<mediawiki(?=[\s>])[^>]*>?")
+_LANGUAGE = re.compile(r"""xml:lang\s*+=\s*+["']([\w\-]{1,40})""")
 _HEAD_END = re.compile(r"</siteinfo\s*>|<page[\s>]|</mediawiki\s*>")
 _SITEINFO = re.compile(r"<siteinfo>|</siteinfo\s*>")
 # "pages-articles-multistream1.xml-p1p41242.bz2": stem, number of the part, its pages.
@@ -50,6 +51,7 @@ class Head:
 
     encoding: str
     namespaces: Namespaces
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,14 +134,15 @@ def read_head(dump: Path) -> Head:
     data = data[:_HEAD_BYTES]
     encoding = _encoding(dump, data)
     text = data.decode(encoding, "replace").removeprefix("\ufeff")
-    if not text.lstrip().startswith(("<mediawiki", "<?xml", "<!--")) or not _ROOT.search(text):
+    if not text.lstrip().startswith(("<mediawiki", "<?xml", "<!--")) or not (root := _ROOT.search(text)):
         seen = start if kinds.compression(start) is None else data
         inside = "" if seen is start else "inside, "
         raise SourceError(
             f"{dump}: {inside}{kinds.describe(seen)}, not a MediaWiki export; give a dump such as "
             "enwiki-20250101-pages-articles-multistream.xml.bz2"
         )
-    return Head(encoding, _namespaces(dump, text))
+    language = _LANGUAGE.search(root.group())
+    return Head(encoding, _namespaces(dump, text), language.group(1) if language else "")
 
 
 def _encoding(dump: Path, data: bytes) -> str:
@@ -221,11 +224,11 @@ def skim(split: Split, progress: SplitProgress) -> Iterator[Skimmed]:
     for fragment in page_scan.fragments(blocks, dump):
         progress.advance_to(blocks.position - split.start)
         progress.text_bytes = blocks.delivered
-        yield Skimmed(size=len(fragment.data), parse=partial(_page, fragment, head.namespaces))
+        yield Skimmed(size=len(fragment.data), parse=partial(_page, fragment, head))
     progress.text_bytes = blocks.delivered
 
 
-def _page(fragment: page_scan.Fragment, namespaces: Namespaces) -> Page:
+def _page(fragment: page_scan.Fragment, head: Head) -> Page:
     if fragment.problem:
         return Quarantined(page_id=fragment.page_id, title=fragment.title, reason=fragment.problem)
-    return mediawiki_page.parse(fragment, namespaces)
+    return mediawiki_page.parse(fragment, head.namespaces, head.language)

@@ -26,8 +26,8 @@ class _BadPageError(ValueError):
     """Why a page cannot be read."""
 
 
-def parse(fragment: Fragment, namespaces: Namespaces) -> Page:
-    """The page of one whole `<page>` element.
+def parse(fragment: Fragment, namespaces: Namespaces, language: str = "") -> Page:
+    """The page of one whole `<page>` element of a wiki in `language` (as in `xml:lang`).
 
     Kept are pages in the main namespace whose latest revision is wikitext, is there (not deleted),
     is no redirect, and leaves text. A page that breaks is quarantined, whatever the exception was:
@@ -39,7 +39,7 @@ def parse(fragment: Fragment, namespaces: Namespaces) -> Page:
         # Invalid UTF-8 comes here too ("not well-formed (invalid token)").
         return _quarantined(fragment, f"XML: {error}")
     try:
-        return _page(page, namespaces)
+        return _page(page, namespaces, language)
     except (_BadPageError, wikitext.WikitextError) as error:
         return _quarantined(fragment, str(error))
     except Exception as error:
@@ -53,7 +53,7 @@ def _quarantined(fragment: Fragment, reason: str) -> Quarantined:
     )
 
 
-def _page(page: Element, namespaces: Namespaces) -> Page:
+def _page(page: Element, namespaces: Namespaces, language: str) -> Page:
     title = plain.title(page.findtext("title") or "")
     page_id = (page.findtext("id") or "").strip()
     if not title or not page_id:
@@ -74,7 +74,7 @@ def _page(page: Element, namespaces: Namespaces) -> Page:
     markup = text.text or ""
     if page.find("redirect") is not None or wikitext.is_redirect(markup):
         return Dropped(reason=REDIRECT)
-    sections = tuple(wikitext.sections(markup, namespaces=namespaces))
+    sections = tuple(wikitext.sections(markup, namespaces=namespaces, title=title, language=language))
     if not sections:
         return Dropped(reason=EMPTY)
     return Article(page_id=page_id, title=title, sections=sections)

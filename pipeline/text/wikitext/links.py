@@ -12,7 +12,7 @@ _MEDIA_FILE = re.compile(
     re.IGNORECASE,
 )
 # The language links that old dumps still hold at the end of a page: "[[fr:Titre]]".
-_LANGUAGES = frozenset(
+LANGUAGES = frozenset(
     """
         aa ab ace ady af ak als alt am an ang ar arc arz as ast atj av avk awa ay az azb ba ban bar
         bat-smg bcl be be-tarask be-x-old bg bh bi bjn bm bn bo bpy br bs bug bxr ca cbk-zam cdo ce
@@ -40,7 +40,7 @@ def is_hidden(target: str, namespaces: Namespaces, *, labelled: bool) -> bool:
     key = namespaces.key(prefix)
     if key is not None:
         return key in (FILE, CATEGORY, MEDIA) and not (key == MEDIA and labelled)
-    if not labelled and prefix.strip().lower() in _LANGUAGES:
+    if not labelled and prefix.strip().lower() in LANGUAGES:
         return True
     return _MEDIA_FILE.fullmatch(target.strip()) is not None
 

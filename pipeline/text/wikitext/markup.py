@@ -277,7 +277,11 @@ class _Pairs:
 
     def close_brackets(self, position: int, count: int) -> None:
         while count:
-            barrier = max([self._open_brace(), *self.tables[-1:], *self.variants[-1:]])
+            barrier = self.braces[-1][0] if self.braces else -1
+            if self.tables and self.tables[-1] > barrier:
+                barrier = self.tables[-1]
+            if self.variants and self.variants[-1] > barrier:
+                barrier = self.variants[-1]
             link = self.links[-1] if self.links else -1
             if self.external > max(link, barrier):
                 start, self.external = self.external, -1

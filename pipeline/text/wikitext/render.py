@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 
-from pipeline.text.wikitext import links, markup, templates, variants
+from pipeline.text.wikitext import arguments, links, markup, shapes, templates, variants
 from pipeline.text.wikitext.markup import Kind, Span
 from pipeline.text.wikitext.namespaces import TEMPLATE, Namespaces
 
@@ -13,17 +13,19 @@ from pipeline.text.wikitext.namespaces import TEMPLATE, Namespaces
 # level, so this also bounds the work of a page.
 MAX_DEPTH = 40
 MAX_NAME_CHARS = 120
+_CONTEXT = 120  # characters on each side of an unknown template that are looked at
 
 
-def render(text: str, namespaces: Namespaces) -> str:
+def render(text: str, namespaces: Namespaces, page: arguments.Page) -> str:
     """`text` with its brackets resolved; tags, quote marks and line marks are left as they are."""
-    return _Page(text, namespaces).between(0, len(text), 0)
+    return _Renderer(text, namespaces, page).between(0, len(text), 0)
 
 
-class _Page:
-    def __init__(self, text: str, namespaces: Namespaces) -> None:
+class _Renderer:
+    def __init__(self, text: str, namespaces: Namespaces, page: arguments.Page) -> None:
         self._text = text
         self._namespaces = namespaces
+        self._page = page
         self._spans = markup.find_spans(text)
         self._starts = [span.start for span in self._spans]
 
@@ -62,11 +64,16 @@ class _Page:
                 return "\n"
         return markup.HOLE
 
-    def _split(self, low: int, high: int, depth: int) -> list[str]:
-        """What stands between `low` and `high`, rendered and split at its own pipes."""
+    def _split(self, low: int, high: int, depth: int, *, named: bool = False) -> list[str]:
+        """What stands between `low` and `high`, rendered and split at its own pipes.
+
+        With `named`, its own equals signs become `arguments.EQUALS`.
+        """
         parts: list[str] = []
         part: list[str] = []
         for piece, raw in self._pieces(low, high, depth):
+            if raw and named and "=" in piece:
+                piece = piece.replace("=", arguments.EQUALS)
             if raw and "|" in piece:
                 head, *rest = piece.split("|")
                 parts.append("".join([*part, head]))
@@ -90,15 +97,32 @@ class _Page:
             name = rest
         renderer = renderer or templates.find(name)
         if renderer is None:
-            return markup.HOLE
-        parts = self._split(argument, high, depth) if argument <= high else []
-        text = renderer(templates.arguments(parts))
+            return self._unknown(span, name, argument, depth) or markup.HOLE
+        parts = self._split(argument, high, depth, named=True) if argument <= high else []
+        text = renderer(arguments.sort(parts, self._page))
         return text or (markup.HOLE if parts else "")
+
+    def _unknown(self, span: Span, name: str, argument: int, depth: int) -> str:
+        high = span.end - 2
+        if not 0 < high - argument <= shapes.MAX_CHARS:
+            return ""
+        raw = self._text[argument:high]
+        if not shapes.may_be_text(name, raw):
+            return ""
+        parts = self._split(argument, high, depth, named=True)
+        return shapes.text_of(arguments.sort(parts, self._page), raw, self._place(span))
+
+    def _place(self, span: Span) -> shapes.Place:
+        """The line around a span, as far as it tells what stands there."""
+        low = max(0, span.start - _CONTEXT)
+        before = self._text[low : span.start].rpartition("\n")[2]
+        return shapes.Place(before, self._text[span.end : span.end + _CONTEXT].partition("\n")[0])
 
     def _link(self, span: Span, depth: int) -> str:
         low, high = span.start + 2, span.end - 2
         pipe = self._text.find("|", low, min(low + 1024, high))
         target = self._text[low : pipe if pipe >= 0 else high]
+        label = self._text[pipe + 1 : high] if pipe >= 0 else None
         if links.is_hidden(target, self._namespaces, labelled=pipe >= 0):
             return markup.HOLE
         # "[[target⏎|label]]" is no link to MediaWiki, but its label is what was meant.
@@ -107,6 +131,9 @@ class _Page:
             # No link, or an external one in too many brackets: what it says is text.
             inner = self.between(low, high, depth)
             return inner.partition(" ")[2] if inner.lstrip().startswith("http") else inner
+        following = bisect_left(self._starts, low)
+        if following == len(self._starts) or self._starts[following] >= high:  # nothing in it, as in most
+            return links.text_of(target, label)
         parts = self._split(low, high, depth)
         return links.text_of(parts[0], "|".join(parts[1:]) if len(parts) > 1 else None)
 

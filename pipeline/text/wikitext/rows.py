@@ -11,7 +11,7 @@ from itertools import groupby
 
 from pipeline.text.wikitext.markup import HOLE
 
-_ANY = re.compile(r"^[ \t]*+(?:[|!]|\{\|)", re.MULTILINE)
+_ANY = re.compile(r"\n[ \t]*+[|!{]")
 # "|-" and "|-5| = 5": a mark is alone on its line, or has attributes.
 _MARK = re.compile(r"\|-+\s*+(?:\Z|[\w\-]+\s*+=)|\|\}|\|\+(?!\d)|\{\||![^|]*scope\s*+=")
 _END = "|}"
@@ -21,7 +21,7 @@ _PARTED = re.compile(r"\S\s*(?:\|\||!!)\s")
 
 def strip(text: str) -> str:
     """`text` with a blank line for each row."""
-    if _ANY.search(text) is None:
+    if _ANY.search(text) is None and not text.lstrip().startswith(("|", "!", "{|")):
         return text
     lines = text.split("\n")
     shapes = [_shape(line) for line in lines]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from pipeline.text.articles import Section
-from pipeline.text.wikitext import entities, markup, render, rows, tags
+from pipeline.text.wikitext import arguments, entities, languages, markup, render, rows, tags
 from pipeline.text.wikitext.markup import BREAK, HOLE
 from pipeline.text.wikitext.namespaces import Namespaces
 
@@ -14,6 +14,7 @@ from pipeline.text.wikitext.namespaces import Namespaces
 MAX_WIKITEXT_CHARS = 4 << 20
 
 _SWITCH = re.compile(r"__([^\W\d_]+(?:_[^\W\d_]+)*)__")
+_LETTER = re.compile(r"[^\W_]")
 _APOSTROPHES = re.compile(r"('{2,})")
 _SPACES = re.compile(r"[ \t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 # Soft hyphens, zero width spaces and direction marks; then our own marks, and the protected
@@ -26,19 +27,26 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # Holes with the spaces around them. A run is made one hole first, so that no pattern below meets a
 # run and tries it from each of its holes.
 _RUN = re.compile(r" ?\x02[ \x02]*")
-_AT_START = re.compile(r" ?\x02 ?[–—,;:.\-]*(?= |$)")
-_EMPTY_PARENTHESIS = re.compile(r" ?[(（\[][\s,;:/–\-]*\x02[\s,;:/–\-\x02]*[)）\]]")
-_AFTER_OPENING = re.compile(r"([(（]) ?\x02 ?(?:[,;:、，；](?=[ \x02])[ \x02]*)*")
-_BEFORE_CLOSING = re.compile(r"(?: ?[,;:、，；])? ?\x02 ?([)）])")
-_BETWEEN_COMMAS = re.compile(r"([,;、，；]) ?\x02 ?[,;、，；]")
-_BEFORE_POINT = re.compile(r" ?\x02 ?(?=[,.;:!?。、，；])")
+# Commas and stops of any script: a hole leaves the same orphans in all.
+_COMMA = ",;、，；،؛՝፣"
+_STOP = ".!?。！？۔؟।॥։።။"
+_AT_START = re.compile(rf" ?\x02 ?[–—:：\-{_COMMA}{_STOP}]*(?= |$)")
+_OPEN, _CLOSE = "(（[「『《〈【", ")）\\]」』》〉】"
+_EMPTY_PARENTHESIS = re.compile(rf" ?[{_OPEN}][\s:/–\-{_COMMA}]*\x02[\s:/–\-{_COMMA}\x02]*[{_CLOSE}]")
+_AFTER_OPENING = re.compile(rf"([(（]) ?\x02 ?(?:[:{_COMMA}](?=[ \x02])[ \x02]*)*")
+_BEFORE_CLOSING = re.compile(rf"(?: ?[:{_COMMA}])? ?\x02 ?([)）])")
+_BETWEEN_COMMAS = re.compile(rf"([{_COMMA}])(?: ?\x02 ?[{_COMMA}])+")
+_AFTER_STOP = re.compile(rf"([{_STOP}]) ?\x02 ?[{_STOP}](?!\w)")
+_BEFORE_POINT = re.compile(rf" ?\x02 ?(?=[:：{_COMMA}{_STOP}])")
 
 
 class WikitextError(ValueError):
     """A page whose markup is not rendered; the message says why."""
 
 
-def sections(wikitext: str, *, namespaces: Namespaces) -> list[Section]:
+def sections(
+    wikitext: str, *, namespaces: Namespaces, title: str = "", language: str = "en"
+) -> list[Section]:
     """The plain text of a page, section by section, in the page's order.
 
     Kept: prose, list and definition items (a line each, without their marks), headings (as the
@@ -55,7 +63,8 @@ def sections(wikitext: str, *, namespaces: Namespaces) -> list[Section]:
     if len(wikitext) > MAX_WIKITEXT_CHARS:
         raise WikitextError(f"wikitext has {len(wikitext):,} characters, the limit is {MAX_WIKITEXT_CHARS:,}")
     text = _CONTROL.sub("", wikitext.replace("\r\n", "\n"))
-    text = render.render(markup.strip_opaque(text), namespaces)
+    page = arguments.Page(title, languages.of(language))
+    text = render.render(markup.strip_opaque(text), namespaces, page)
     return list(_assemble(rows.strip(_strip_tags(text))))
 
 
@@ -132,10 +141,12 @@ def _plain(paragraph: str) -> Iterator[str]:
         if "[[" in line or "]]" in line or "{{" in line or "}}" in line:
             for bracket in ("[[", "]]", "{{", "}}"):
                 line = line.replace(bracket, "")
-        line = entities.decode(line)
-        line = _FINAL.sub(_finished, line)
+        if "&" in line:
+            line = entities.decode(line)
+        if not line.isprintable():  # as nearly every line is, and told several times as fast
+            line = _FINAL.sub(_finished, line)
         line = " ".join(line.split())
-        if any(map(str.isalnum, line)) and not _is_url(line):
+        if _LETTER.search(line) and not _is_url(line):
             yield line
 
 
@@ -155,6 +166,7 @@ def _close_holes(line: str) -> str:
     line = _EMPTY_PARENTHESIS.sub(HOLE, line)
     line = _AFTER_OPENING.sub(r"\1", line)
     line = _BETWEEN_COMMAS.sub(r"\1", line)
+    line = _AFTER_STOP.sub(r"\1", line)
     line = _BEFORE_CLOSING.sub(r"\1", line)
     line = _EMPTY_PARENTHESIS.sub(HOLE, line)
     line = _BEFORE_POINT.sub("", line)

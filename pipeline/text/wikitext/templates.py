@@ -9,62 +9,22 @@ that is missing costs its words and nothing else.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
-from pipeline.text.wikitext import markup
-
-_NAME = re.compile(r"[\w \-]{1,40}", re.ASCII)
-_MONTHS = """
-    January February March April May June July August September October November December
-""".split()
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """A template's parameters, rendered: `positional` from 1 on, `named` by lower-case name."""
-
-    positional: tuple[str, ...]
-    named: dict[str, str] = field(default_factory=dict)
-
-    def at(self, number: int) -> str:
-        """Positional parameter `number` (from 1), stripped; empty where there is none."""
-        value = self.positional[number - 1] if number <= len(self.positional) else ""
-        return (value or self.named.get(str(number), "")).strip()
-
-    def first(self, *names: str) -> str:
-        """The first named parameter among `names` that has a value."""
-        return next((self.named[name] for name in names if self.named.get(name)), "")
-
-    @property
-    def values(self) -> list[str]:
-        """The positional parameters that have a value, stripped."""
-        return [value.strip() for value in self.positional if value.strip()]
-
-
-def arguments(parts: Sequence[str]) -> Arguments:
-    """Sort a template's parameters into named and positional ones."""
-    positional: list[str] = []
-    named: dict[str, str] = {}
-    for part in parts:
-        name, equals, value = part.partition("=")
-        if equals and _NAME.fullmatch(name := name.strip()):
-            named[name.lower()] = value.strip()
-        else:
-            positional.append(part)
-    return Arguments(tuple(positional), named)
-
+from pipeline.text.wikitext import biographies, dates, links, markup, numbers
+from pipeline.text.wikitext.arguments import Arguments
 
 Renderer = Callable[[Arguments], str]
 
 
 def _nth(number: int) -> Renderer:
-    return lambda args: args.at(number)
+    return lambda args: args.at(number, "text")
 
 
 def _last(args: Arguments) -> str:
-    return args.values[-1] if args.values else ""
+    return args.values[-1] if args.values else args.first("text")
 
 
 def _joined(separator: str) -> Renderer:
@@ -76,7 +36,7 @@ def _constant(text: str) -> Renderer:
 
 
 def _prefixed(prefix: str) -> Renderer:
-    return lambda args: prefix + args.at(1)
+    return lambda args: prefix + args.at(1) if args.at(1) else ""
 
 
 def _block(args: Arguments) -> str:
@@ -100,156 +60,14 @@ def _parenthesis(parts: Sequence[str]) -> str:
 
 
 def _nihongo(args: Arguments) -> str:
-    return _parenthesis([args.at(number) for number in range(1, 5)])
+    names = ("english", "kanji", "romaji", "extra", "extra2")
+    return _parenthesis([args.at(number, name) for number, name in enumerate(names, 1)])
 
 
 def _named_forms(args: Arguments) -> str:
     """Chinese or Korean forms of a name, given by parameter."""
     names = ("c", "t", "s", "p", "hp", "w", "j", "hangul", "hanja", "rr", "mr")
     return ", ".join(dict.fromkeys([*args.values, *(args.named.get(n, "") for n in names)])).strip(", ")
-
-
-# Convert -------------------------------------------------------------------------------------
-
-_UNITS = {
-    "sqmi": "sq mi",
-    "sqkm": "km²",
-    "km2": "km²",
-    "m2": "m²",
-    "cm2": "cm²",
-    "km3": "km³",
-    "m3": "m³",
-    "cm3": "cm³",
-    "sqft": "sq ft",
-    "cuft": "cu ft",
-    "cumi": "cu mi",
-    "c": "°C",
-    "f": "°F",
-    "kmh": "km/h",
-    "kph": "km/h",
-    "nmi": "nautical miles",
-    "kn": "knots",
-    "acre": "acres",
-    "foot": "foot",
-    "oilbbl": "barrels",
-}
-_MULTIPLES = {"e3": "thousand ", "e6": "million ", "e9": "billion ", "e12": "trillion "}
-_OIL = {"koilbbl": "thousand barrels", "moilbbl": "million barrels", "goilbbl": "billion barrels"}
-_RANGES = {
-    "to": " to ",
-    "-": "–",
-    "–": "–",
-    "and": " and ",
-    "or": " or ",
-    "x": " × ",
-    "×": " × ",
-    "by": " by ",
-    "+/-": " ± ",
-    "±": " ± ",
-    "to(-)": " to ",
-    "and(-)": " and ",
-    "to about": " to about ",
-}
-_WHOLE = re.compile(r"[1-9]\d{3,17}", re.ASCII)
-_NUMBER = re.compile(r"[+\-−]?[\d.,/+⁄ ]*\d(?:e[+-]?\d+)?%?", re.IGNORECASE)
-
-
-def _unit(written: str) -> str:
-    """A unit's name as the template shows it: "e6acre" is "million acres"."""
-    for mark, multiple in _MULTIPLES.items():
-        if written.startswith(mark):
-            return multiple + _unit_name(written[len(mark) :])
-    return _unit_name(written)
-
-
-def _unit_name(written: str) -> str:
-    unit, slash, per = written.partition("/")
-    name = _OIL.get(unit.lower()) or _UNITS.get(written.lower()) or _UNITS.get(unit.lower())
-    if name is None or written.lower() in _UNITS:
-        return name or written
-    return f"{name} per day" if slash and per == "d" else name + slash + per
-
-
-def _grouped(number: str) -> str:
-    """Thousands separated, as the templates of numbers do: "1435" is "1,435"."""
-    return f"{int(number):,}" if _WHOLE.fullmatch(number) else number
-
-
-def _convert(args: Arguments) -> str:
-    """`{{convert|5|to|10|km|mi}}` as "5 to 10 km": what was measured, without the conversion."""
-    parts = [part.strip() for part in args.positional]
-    if not parts:
-        return ""
-    text, index = _grouped(parts[0].replace("+", " ")), 1
-    while index + 1 < len(parts) and parts[index].lower() in _RANGES:
-        text += _RANGES[parts[index].lower()] + _grouped(parts[index + 1])
-        index += 2
-    if index >= len(parts):
-        return text
-    hyphen = "-" if args.named.get("adj") in ("on", "mid") else " "
-    text += hyphen + _unit(parts[index])
-    index += 1
-    # Feet and inches, stones and pounds: a second number with its own unit.
-    while index + 1 < len(parts) and _NUMBER.fullmatch(parts[index]):
-        text += f" {parts[index]}{hyphen}{parts[index + 1]}"
-        index += 2
-    return text
-
-
-def _fraction(args: Arguments) -> str:
-    match args.values:
-        case [below]:
-            return f"1/{below}"
-        case [above, below]:
-            return f"{above}/{below}"
-        case [whole, above, below]:
-            return f"{whole} {above}/{below}"
-    return ""
-
-
-def _value(args: Arguments) -> str:
-    text = args.at(1)
-    if args.at(2):
-        text += f"±{args.at(2)}"
-    if args.named.get("e"):
-        text += f"×10^{args.named['e']}"
-    unit = args.first("u", "ul", "up", "upl")
-    return f"{text} {unit}" if unit else text
-
-
-# Dates ---------------------------------------------------------------------------------------
-
-
-def _date(args: Arguments) -> str:
-    values = args.values[:3]
-    if not values or not all(value.isdecimal() and len(value) <= 4 for value in values):
-        return values[0] if len(values) == 1 else " ".join(values)
-    if len(values) == 1 or not 1 <= int(values[1]) <= 12:
-        return values[0]
-    month = _MONTHS[int(values[1]) - 1]
-    if len(values) == 2:
-        return f"{month} {values[0]}"
-    day = int(values[2])
-    if args.first("df", "dmy") in ("y", "yes"):
-        return f"{day} {month} {values[0]}"
-    return f"{month} {day}, {values[0]}"
-
-
-def _as_of(args: Arguments) -> str:
-    if alternative := args.named.get("alt"):
-        return alternative
-    word = "Since" if args.named.get("since") else "As of"
-    return f"{word.lower() if args.named.get('lc') else word} {_date(args)}"
-
-
-def _old_style(args: Arguments) -> str:
-    """`{{OldStyleDate|5 May|1905|22 April}}`."""
-    other = f" [O.S. {args.at(3)}]" if args.at(3) else ""
-    return f"{args.at(1)} {args.at(2)}".strip() + other
-
-
-def _reign(args: Arguments) -> str:
-    return f"r. {'–'.join(args.values)}"
 
 
 # Links and names -----------------------------------------------------------------------------
@@ -282,6 +100,11 @@ def _ruby(args: Arguments) -> str:
     return _parenthesis(args.values[:2])
 
 
+def _page_name(args: Arguments) -> str:
+    """`{{PAGENAME}}`, and `{{PAGENAME:title}}`. In the main namespace a title's "/" begins no subpage."""
+    return args.at(1) or markup.protect(args.page.title)
+
+
 # The table -----------------------------------------------------------------------------------
 
 _FIRST = (
@@ -308,6 +131,15 @@ _BLOCKS = (
     "citation_bloc début_citation_bloc начало_цитаты_текст plainlist flatlist columns bulleted_list_text"
 )
 
+# In MediaWiki's English and in the languages of its message files.
+_PAGENAMES = (
+    "pagename pagenamee basepagename basepagenamee fullpagename fullpagenamee subpagename rootpagename "
+    "seitenname vollerseitenname basisname nompage nompagecomplet nombredepagina nombredepágina nomedapagina "
+    "nomedapágina nomepagina paginanaam volledigepaginanaam nazwastrony названиестраницы имястраницы "
+    "назвасторінки sidnamn sidenavn sivunimi sayfaadi sayfaadı têntrang "
+    "페이지이름 문서이름 ページ名 頁名 页名 页面名 頁面名稱 اسم_الصفحة نام‌صفحه "
+    "názevstránky oldalneve numepagina"
+)
 _SHIPS = "USS HMS HMAS HMCS HMNZS HMIS SS RMS MV MS SMS USCGC USNS USAT PS MY RV INS ROKS ORP HNLMS"
 
 _TEMPLATES: dict[str, Renderer] = {
@@ -321,14 +153,14 @@ _TEMPLATES: dict[str, Renderer] = {
     **dict.fromkeys(["ill", "illm", "ill2", "interlanguage link multi", "lien"], _interlanguage),
     **dict.fromkeys(["нп", "нп1", "нп2", "нп3", "нп4", "нп5", "iw", "не переведено"], _interlanguage),
     **dict.fromkeys(["citation needed span", "fact span", "clarify span", "sic"], _text),
-    **dict.fromkeys(["convert", "cvt", "conv", "convinfobox"], _convert),
+    **dict.fromkeys(["convert", "cvt", "conv", "convinfobox"], numbers.convert),
     **dict.fromkeys(["unité", "unidad", "unità", "число", "nunit"], _joined(" ")),
-    **dict.fromkeys(["frac", "fraction", "sfrac", "fract"], _fraction),
-    **dict.fromkeys(["val", "math val"], _value),
+    **dict.fromkeys(["frac", "fraction", "sfrac", "fract"], numbers.fraction),
+    **dict.fromkeys(["val", "math val"], numbers.value),
     **dict.fromkeys(["e", "esp"], _prefixed("×10^")),
     **dict.fromkeys(["gaps", "chem", "nb10", "plain link text"], _joined("")),
-    **dict.fromkeys(["formatnum", "nombre"], lambda args: _grouped(args.at(1))),
-    **dict.fromkeys(["as of", "asof"], _as_of),
+    **dict.fromkeys(["formatnum", "nombre"], numbers.format_number),
+    **dict.fromkeys(["as of", "asof"], dates.as_of),
     **dict.fromkeys(
         [
             "date",
@@ -354,14 +186,14 @@ _TEMPLATES: dict[str, Renderer] = {
             "birth year and age",
             "release date",
         ],
-        _date,
+        dates.date,
     ),
     **dict.fromkeys(["circa", "c.", "ca."], _prefixed("c. ")),
     **dict.fromkeys(["floruit", "fl."], _prefixed("fl. ")),
-    **dict.fromkeys(["reign", "r."], _reign),
-    **dict.fromkeys(["oldstyledate", "oldstyledatedy"], _old_style),
-    **dict.fromkeys(["born", "b."], _prefixed("b. ")),
-    **dict.fromkeys(["died", "d."], _prefixed("d. ")),
+    **dict.fromkeys(["reign", "r."], dates.reign),
+    **dict.fromkeys(["oldstyledate", "oldstyledatedy"], dates.old_style),
+    **dict.fromkeys(["born", "b."], dates.born),
+    **dict.fromkeys(["died", "d."], dates.died),
     **dict.fromkeys(["nihongo", "nihongo2", "nihongo3", "nihongo foot"], _nihongo),
     **dict.fromkeys(["zh", "zh-cn", "korean", "ko-hhrm", "zhi"], _named_forms),
     **dict.fromkeys(["ruby", "読み仮名", "ruby-ja", "yomi", "ルビ"], _ruby),
@@ -412,7 +244,11 @@ _TEMPLATES: dict[str, Renderer] = {
     **dict.fromkeys(["inr", "indian rupee", "rupee", "₹"], _prefixed("₹")),
     **dict.fromkeys(["jpy", "¥", "yen"], _prefixed("¥")),
     **dict.fromkeys(["sqrt", "radic"], _prefixed("√")),
-    **dict.fromkeys(["1er", "1re", "ier", "ière"], _constant("1er")),
+    **{name: _constant(name) for name in ("1er", "1re")},
+    **dict.fromkeys(["ier"], _constant("er")),
+    **dict.fromkeys(["ière"], _constant("re")),
+    **dict.fromkeys(_PAGENAMES.split(), _page_name),
+    "bio": biographies.sentence,
     "lc": lambda args: args.at(1).lower(),
     "uc": lambda args: args.at(1).upper(),
     "ucfirst": lambda args: args.at(1)[:1].upper() + args.at(1)[1:],
@@ -420,14 +256,15 @@ _TEMPLATES: dict[str, Renderer] = {
 }
 # {{lang-fr|…}}, {{script/Hebr|…}}, and the German {{frS|…}}: the language is in the name.
 _FIRST_BY_PATTERN = re.compile(
-    r"lang-[a-z\-]{2,20}|script/[a-z ]+|(?:en|fr|la|es|it|ru|ar|el|grc|pl|ja|he|tr|pt|nl|sv|hu|zh)s"
+    r"lang-[a-z\-]{2,20}\d?|script/[a-z ]+|(?:en|fr|la|es|it|ru|ar|el|grc|pl|ja|he|tr|pt|nl|sv|hu|zh)s"
 )
 _CENTURY = re.compile(r"([ivxlc]+)(er|e) siècle(?: av\. j\.-c\.)?")
 # Parser functions that take their first argument after a colon.
-_FUNCTIONS = ("formatnum", "lc", "uc", "ucfirst", "lcfirst")
+_FUNCTIONS = frozenset(["formatnum", "lc", "uc", "ucfirst", "lcfirst", *_PAGENAMES.split()])
 _SUBST = re.compile(r"(?:subst|safesubst):", re.IGNORECASE)
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def find(name: str) -> Renderer | None:
     """The renderer of the template called `name`, or None for one whose text is dropped.
 
@@ -440,6 +277,8 @@ def find(name: str) -> Renderer | None:
         return renderer
     if _FIRST_BY_PATTERN.fullmatch(lowered):
         return _text
+    if lowered in links.LANGUAGES:  # "{{en|My Happiness}}"; without words it is a note of the language
+        return lambda args: args.at(1) or markup.HOLE
     if century := _CENTURY.fullmatch(lowered):
         return _constant(century.group(1).upper() + written[len(century.group(1)) :])
     return None
