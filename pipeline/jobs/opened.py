@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from encoders import fingerprint, memory_spec, model_folder, weights
 from encoders.memory_encoder import memory_fingerprint
@@ -102,7 +102,15 @@ def open_inputs(settings: BuildSettings) -> Opened:
     )
 
 
-def _described(file: Path) -> dict[str, Any]:
+class _Described(TypedDict):
+    """A file of a source, as a plan knows it."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+def _described(file: Path) -> _Described:
     return {"name": file.name, "bytes": file.stat().st_size, "sha256": fingerprint.digest_file(file)}
 
 

@@ -143,12 +143,13 @@ class Int8Coder(base.Coder):
         out[:, self.width :] = scales.astype("<f4")[:, None].view(np.uint8)
 
     def _decode(self, stored: AnyArray, out: AnyArray) -> None:
+        # A view of a slice, not contiguous: the scales lie between the rows' codes.
         codes = stored[:, : self.width].view(np.int8)
         scales = token_floats(stored, self.width)
         # One block of float32 for all, which stays in the cache; only its rounding goes to memory.
         work = np.empty((min(len(stored), base.block_rows(self.width)), self.width), np.float32)
-        # A damaged row may hold any bits as its scale: checksums tell of it, no warning does. In this order
-        # here and on the device: (code * token scale) * channel scale would round differently.
+        # Rows of nobody's codes (a damaged file read unchecked) may overflow; NumPy is not to warn of it.
+        # In this order here and on the device: (code * token scale) * channel scale would round differently.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for rows in base.blocks(len(stored), self.width):
                 values = work[: rows.stop - rows.start]

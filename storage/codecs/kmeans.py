@@ -25,7 +25,6 @@ def nearest(values: Floats, codes: Floats) -> tuple[npt.NDArray[np.intp], Floats
     |value|^2) / 2 [n], which orders values of one code only."""
     values = np.ascontiguousarray(values)
     transposed = np.ascontiguousarray(codes.T)
-    # |v - c|^2 = |v|^2 - 2 v c + |c|^2, and |v|^2 is the same for all codes: half of the rest is compared.
     halves = np.square(codes).sum(axis=1) / 2
     index = np.empty(len(values), np.intp)
     score = np.empty(len(values), np.float32)
@@ -66,7 +65,7 @@ def train(values: Floats, count: int, rng: np.random.Generator) -> Floats:
 def _means(values: Floats, index: npt.NDArray[np.intp], codes: Floats, score: Floats) -> Floats:
     """The mean of each code's values; dead codes go where the error is largest."""
     counts = np.bincount(index, minlength=len(codes))
-    # bincount adds in float64 and in the order of the values, so threads make no difference to the means.
+    # By bincount, which adds in float64 and in the order of the rows: the same sums on any machine.
     sums = np.stack(
         [np.bincount(index, values[:, i], minlength=len(codes)) for i in range(values.shape[1])], axis=1
     )

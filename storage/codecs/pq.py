@@ -149,12 +149,14 @@ class PQCoder(base.Coder):
         for group in range(self.stored_width):
             part = values[:, group * dims : (group + 1) * dims] - self.centres[group]
             codes = self.codebooks[group].astype(np.float32) - self.centres[group]
-            # Shrunk, codes are within 2**40 of the middle and values within 2**61: no product over up to 256
-            # dimensions reaches 2**128, where float32 ends.
+            # Shrunk, codes are within 2**40 of the middle, and values, cut, within 2**61: no product over up
+            # to 256 dimensions reaches 2**128, where float32 ends. So far out the nearest code is the same or
+            # as bad.
             part = np.clip(part * self.shrink[group], -FAR, FAR)
             out[:, group] = kmeans.nearest(part, codes * self.shrink[group])[0]
 
     def _decode(self, stored: AnyArray, out: AnyArray) -> None:
+        # The gather writes straight into the result: no float32 on the way, no pass for rounding.
         items = out.view(self._item)  # [n, groups]
         step = min(len(stored), base.block_rows(self.stored_width))
         places = np.empty((step, self.stored_width), np.intp)
@@ -162,7 +164,7 @@ class PQCoder(base.Coder):
             here = places[: rows.stop - rows.start]
             # Code c of group g is row g * codes + c of the table.
             np.add(stored[rows], self._first, out=here)
-            # With 8 and 16 bits whatever the type holds is a code.
+            # Where a code's type holds more than there are codes, it might lead into the next group's book.
             if self.codec.bits not in (8, 16):
                 self._check(stored[rows])
             # In range, as a code has no more bits than its type; "wrap" is the mode that checks least.

@@ -31,8 +31,8 @@ _GOLDEN: Final = 0x9E3779B97F4A7C15
 
 def factors(width: int) -> tuple[int, int, int]:
     """(p, q, m): width = p * q, q a power of two of about sqrt(width), m the odd part of width."""
-    # The largest power of two in the width; q is its root, rounded up, so that of the
-    # products none is much dearer: those with h take d * q multiplications each, that with a takes d * p.
+    # q is the root of the largest power of two in the width, rounded up, so that no product is much dearer
+    # than the others: those with h take d * q multiplications each, that with a takes d * p.
     twos = (width & -width).bit_length() - 1
     q = 1 << (twos + 1) // 2
     return width // q, q, width >> twos
@@ -45,8 +45,7 @@ def signs(count: int, seed: int) -> npt.NDArray[np.float32]:
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9; z = (z ^ z >> 27) * 0x94D049BB133111EB; z ^ z >> 31;
     all modulo 2**64. Source: Steele, Lea, Flood 2014, Fast splittable pseudorandom number generators.
     """
-    # Streams of two seeds are 2**32 outputs apart, far more than a width. Arrays of uint64 wrap as they
-    # should.
+    # Streams of two seeds are 2**32 outputs apart, far more than a width; arrays of uint64 wrap.
     z = (np.arange(1, count + 1, dtype=np.uint64) + np.uint64(seed << 32)) * np.uint64(_GOLDEN)
     z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
@@ -115,7 +114,6 @@ class Rotation:
         self, values: npt.NDArray[np.float32], scratch: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
         """Undo it for rows [n, d]; both arrays are overwritten, and one of them is returned."""
-        # The steps backwards: a is orthogonal, and h and the signs are their own inverses.
         n, (p, q) = len(values), self.first.shape
         work, other = values.reshape(n, p, q), scratch.reshape(n, p, q)
         # The steps of `rotate` backwards: each is orthogonal, so its inverse is its transpose, and H and the

@@ -148,14 +148,14 @@ class TurboCoder(base.Coder):
         rotated *= np.float32(np.sqrt(self.width)) / np.where(norms == 0, ones, norms)
         codes = np.searchsorted(self.boundaries, rotated, side="right")
         nearest = self.levels[codes]
-        # No level is 0, so the divisor is not either; a row of zeros gets the scale 0.
+        # Least squares: the factor by which the chosen levels are nearest to the row. No level is 0, so the
+        # divisor is not either; a row of zeros gets the scale 0.
         fit = (rotated * nearest).sum(axis=1) / np.square(nearest).sum(axis=1)
         with np.errstate(under="ignore"):
             scales = fit * (norms * peaks)[:, 0] / np.float32(np.sqrt(self.width))
         packed = np.zeros((len(values), self._code_bytes), np.uint8)
         # Coordinate `place` of each byte's in one sweep; neighbours share a byte, as the table expects.
         for place in range(self.codec.packed):
-            # Dimension i * packed + place lies in byte i, from bit place * bits on.
             packed |= (codes[:, place :: self.codec.packed] << place * self.codec.bits).astype(np.uint8)
         tail = out[:, self._code_bytes :]
         out[:, : self._code_bytes] = packed
@@ -164,6 +164,7 @@ class TurboCoder(base.Coder):
         tail[:, _PLACES:] = places.astype("<u2").view(np.uint8)
 
     def _decode(self, stored: AnyArray, out: AnyArray) -> None:
+        # The tail is copied field by field: within a row nothing is aligned.
         codes, tail = stored[:, : self._code_bytes], stored[:, self._code_bytes :]
         scales = np.ascontiguousarray(tail[:, :_VALUES]).view("<f4")
         kept = np.ascontiguousarray(tail[:, _VALUES:_PLACES]).view(base.bfloat16)
@@ -178,7 +179,6 @@ class TurboCoder(base.Coder):
         values, scratch = np.empty((2, step, self.width), np.float32)
         # NumPy gathers by its own integers, and would convert bytes anew, into memory that it has to ask for.
         indices = np.empty((step, self._code_bytes), np.intp)
-        # A damaged row may hold any bits as its scale: checksums tell of it, no warning does.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             for rows in base.blocks(len(stored), self.width):
                 n = rows.stop - rows.start
@@ -188,7 +188,7 @@ class TurboCoder(base.Coder):
                 restored = self.rotation.restore(values[:n], scratch[:n])
                 np.multiply(restored, scales[rows], out=restored)
                 np.copyto(out[rows], restored, casting="unsafe")
-        # Last, over what rounding has left there: in z these places were 0.
+        # Last: the rotation leaves something of the other dimensions in their places.
         out[np.arange(len(out))[:, None], places] = kept
 
 
