@@ -13,7 +13,7 @@ from pipeline.text.wikitext.markup import HOLE
 
 _ANY = re.compile(r"\n[ \t]*+[|!{]")
 # "|-" and "|-5| = 5": a mark is alone on its line, or has attributes.
-_MARK = re.compile(r"\|-+\s*+(?:\Z|[\w\-]+\s*+=)|\|\}|\|\+(?!\d)|\{\||![^|]*scope\s*+=")
+_MARK = re.compile(r"\|-++\s*+(?:\Z|\w[\w\-]*+\s*+=)|\|\}|\|\+(?!\d)|\{\||![^|]*scope\s*+=")
 _END = "|}"
 _PARAMETER = re.compile(r"\|\s*+\w[\w \-]{0,40}=")
 _PARTED = re.compile(r"\S\s*(?:\|\||!!)\s")
