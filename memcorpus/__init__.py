@@ -188,6 +188,7 @@ def build(
     out: str | Path,
     *,
     config: str | Path | None = None,
+    engine: str | None = None,
     beam_options: Sequence[str] = (),
     observer: Observer | None = None,
     **settings: Unpack[BuildKeywords],
@@ -197,6 +198,8 @@ def build(
     Args:
         out: the corpus folder; new, empty, or that of an earlier run of the same build.
         config: a TOML file of settings; those that are given here win.
+        engine: what deals the work out: "beam", this machine or what `beam_options` say; or
+            "dask:SCHEDULER".
         beam_options: Beam's own options.
         observer: shown the progress; None: nobody.
         settings: `sources`, `retriever`, `memory_encoder`, `live_proportion`, and what
@@ -214,10 +217,14 @@ def build(
     with packages.importing(packages.EVERYTHING):
         from pipeline.components.settings import BuildSettings
         from pipeline.jobs import build as jobs
+        from pipeline.units import engines
         from retrieval import corpus
+
+        # Beam comes with the engine that needs it.
+        chosen = engines.chosen(engine, beam_options)
     given = {name: str(value) if name == "live_proportion" else value for name, value in settings.items()}
     loaded = BuildSettings.load(None if config is None else Path(config), given)
-    jobs.build(loaded, corpus.local_folder(out), beam_options=beam_options, observer=observer)
+    jobs.build(loaded, corpus.local_folder(out), engine=chosen, observer=observer)
     return open(out, retriever=loaded.retriever)
 
 

@@ -83,7 +83,7 @@ class RunStatistics:
         tokens_histogram: (most tokens of a bar, passages in it), ascending.
         shard_memory_bytes: of the shards' memory files.
         planned_bytes: what the build foretold, by part.
-        beam_options: as the command gave them.
+        engine, beam_options: what dealt the units out; Beam's options as the command gave them.
         resumed: had it been interrupted?
         finished: when, UTC. `machine`, `cpus`, `peak_rss_bytes`: on what, and the most RAM of a process.
         units: the Parquet file of every unit's seconds and counts.
@@ -105,6 +105,7 @@ class RunStatistics:
     tokens_histogram: tuple[tuple[int, int], ...] = ()
     shard_memory_bytes: ShardBytes | None = None
     planned_bytes: Mapping[str, int] = field(default_factory=dict)
+    engine: str | None = None
     beam_options: tuple[str, ...] = ()
     resumed: bool = False
     finished: str | None = None
@@ -169,7 +170,9 @@ def _histogram(fields: Fields, name: str) -> tuple[tuple[int, int], ...]:
 
 _COUNTS: Final = ("events", "computed_tokens", "units_by_stage", "planned_bytes")
 _READERS: Final[dict[str, Callable[[Fields, str], Any]]] = {
-    **dict.fromkeys(("version", "origin", "retriever", "memory_encoder", "finished", "machine"), Fields.text),
+    **dict.fromkeys(
+        ("version", "origin", "retriever", "memory_encoder", "engine", "finished", "machine"), Fields.text
+    ),
     **dict.fromkeys(("sources", "beam_options"), Fields.texts),
     **dict.fromkeys(
         ("events", "computed_tokens", "units_by_stage", "planned_bytes"), Fields.integers_by_name

@@ -128,6 +128,10 @@ class WorkFolder:
             except (FileNotFoundError, errors.CorpusError):
                 continue
 
+    def missing(self, stage: str, units: Sequence[int]) -> Iterator[int]:
+        """Of some units, those that have no receipt, in order."""
+        return (unit for unit in units if not self.receipt_path(stage, unit).is_file())
+
     def receipts(self, stage: str, units: Sequence[int], counts: type[C]) -> Iterator[Receipt[C]]:
         """The receipts of units of a stage, in order, as a stream.
 

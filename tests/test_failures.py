@@ -20,7 +20,7 @@ from encoders import EncoderError, ModelFolderError
 from encoders.errors import DeviceMemoryError, DivergedError, UnstorableError
 from pipeline.readers.kilt.tasks import KiltError
 from pipeline.text.sources.base import SourceError
-from pipeline.units import failures, runner, work
+from pipeline.units import engines, failures, work
 from pipeline.units.failures import BUG, DAMAGED, FAILED, REFUSED
 from pipeline.units.meter import Meter
 from pipeline.units.stage import Stage
@@ -124,7 +124,7 @@ KINDS: list[tuple[Exception, str, str]] = [
     (MemoryError(), FAILED, "MemoryError"),
     (RuntimeError("RESOURCE_EXHAUSTED: out of memory"), FAILED, "RESOURCE_EXHAUSTED"),
     (DivergedError("the loss is nan"), FAILED, "the loss is nan"),
-    (runner.WorkerDied("killed"), FAILED, "killed"),
+    (engines.WorkerDied("killed"), FAILED, "killed"),
     (ValueError("wrong"), BUG, "ValueError: wrong"),
     (TypeError("wrong"), BUG, "TypeError: wrong"),
     (KeyError("passages"), BUG, "KeyError: 'passages'"),
@@ -165,12 +165,12 @@ def test_a_fault_crosses_the_runner(
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     job = Failing(corpus=folder, fault=("storage", "list(zip([1], [1, 2], strict=True))"))
     with pytest.raises(failures.UnitBroke, match="failing 2: ValueError: zip") as raised:
-        runner.run(job, range(4), runner.parse_options(options))
+        engines.chosen(beam_options=options).run(job, range(4), lambda: None)
     assert 'File "storage/somewhere.py", line 3' in "".join(traceback.format_exception(raised.value))
     job = Failing(corpus=folder, error=EncoderError("no such device"))
     folder.work.open_stage("failing")
     with pytest.raises(errors.CorpusError) as refusal:
-        runner.run(job, range(4), runner.parse_options(options))
+        engines.chosen(beam_options=options).run(job, range(4), lambda: None)
     assert str(refusal.value) == "no such device"
 
 

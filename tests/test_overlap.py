@@ -6,7 +6,7 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from pipeline.accounts import statistics
-from pipeline.units import meter, overlap, runner, work
+from pipeline.units import meter, overlap, work
+from pipeline.units.engines import base
 from pipeline.units.meter import Meter
 from pipeline.units.stage import Stage
 from storage import receipts
@@ -141,20 +142,41 @@ def test_what_hangs_is_said_to_have_timed_out(tmp_path: Path) -> None:
     assert "memory" not in left["message"]
 
 
-def options(*arguments: str) -> Any:
-    return runner.parse_options(arguments)
-
-
 def test_groups_hold_every_unit_once_and_leave_none_idle(tmp_path: Path) -> None:
     job = Recorded(tmp_path)
-    many = options("--direct_running_mode=multi_processing", "--direct_num_workers=4")
     for units in (range(0), range(1), range(40), range(1000), [3, 5, 9]):
-        for given in (options(), many):
-            groups = runner.grouped(job, units, given)
+        for slots in (1, 4):
+            groups = base.grouped(job, units, slots)
             assert [unit for group in groups for unit in group] == list(units)
-            assert all(len(group) <= runner.MOST_GROUPED for group in groups)
-    assert len(runner.grouped(job, range(16), options())) == 1
-    assert len(runner.grouped(job, range(40), many)) >= 16
+            assert all(len(group) <= base.MOST_GROUPED for group in groups)
+    assert len(base.grouped(job, range(40), slots=4)) >= 16
+
+
+def test_units_are_taken_when_their_turn_has_come(tmp_path: Path) -> None:
+    """No unit is held by a worker that is not at it, but for the one it reads: others may take it."""
+    job = Recorded(tmp_path)
+    taken: list[int] = []
+
+    def units() -> Iterator[int]:
+        for unit in range(5):
+            assert unit < 2 or ("compute", unit - 2) in job.log
+            taken.append(unit)
+            yield unit
+
+    overlap.run_units(job, units())
+    assert taken == job.done() == list(range(5))
+
+
+def test_runs_of_one_process_take_turns(tmp_path: Path) -> None:
+    """They share its device and its RAM."""
+    job = Recorded(tmp_path, {("compute", unit): lambda: time.sleep(0.02) for unit in range(8)})
+    runs = [threading.Thread(target=overlap.run_units, args=(job, range(first, 8, 2))) for first in range(2)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert job.done() == list(range(8))
+    assert job.most_alive == 2
 
 
 def test_the_bottleneck_is_the_busiest() -> None:

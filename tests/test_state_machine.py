@@ -31,7 +31,8 @@ from encoders.memory_encoder import MemoryEncoder
 from encoders.memory_spec import MemorySpec
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs.reencode import ReencodeSettings
-from pipeline.units import overlap, runner
+from pipeline.units import overlap
+from pipeline.units.engines.local import Local
 from retrieval import open_corpus
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
@@ -154,7 +155,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     )
     with pytest.MonkeyPatch.context() as patch:
         # Beam's part, to deal out units, is not what is tried here, and takes most of a job's time.
-        patch.setattr(runner, "run", lambda job, units, *_: overlap.run_units(job, units))
+        patch.setattr(Local, "run", lambda _, job, units, *__: overlap.run_units(job, units))
         built = jobs.build(build, folder / "built").corpus.root
         memory = {name: _encoded(built, folder / name) for name in ENCODERS}
         assert not np.array_equal(np.concatenate(memory["first"]), np.concatenate(memory["second"]))

@@ -14,6 +14,7 @@ from pipeline.components.memory import train_codec
 from pipeline.components.memory import version as memory_version
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs import build as build_module
+from pipeline.units import engines
 from pipeline.units.meter import Meter
 from retrieval import open_corpus
 from storage import codec_parameters, codecs, components, errors, manifest
@@ -64,8 +65,8 @@ def test_memory_is_near_to_what_was_computed(
 
 
 def test_two_builds_and_two_processes_give_the_same_bytes(settings: Any, pq: Path, tmp_path: Path) -> None:
-    options = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
-    build(dataclasses.replace(settings, codec="pq8x8"), tmp_path / "two", beam_options=options)
+    engine = engines.chosen(beam_options=["--direct_running_mode=multi_processing", "--direct_num_workers=2"])
+    build(dataclasses.replace(settings, codec="pq8x8"), tmp_path / "two", engine=engine)
     assert content(tmp_path / "two") == content(pq)
 
 

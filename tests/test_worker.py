@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from encoders import EncoderError
-from pipeline.units import failures, runner
+from pipeline.units import engines, failures, work
+from pipeline.units.engines import local
 from storage import errors
 from storage.folder import CorpusFolder
 from tests.test_failures import ROOT, Failing
@@ -33,8 +35,9 @@ def test_a_worker_prints_no_traceback(
     corpus = CorpusFolder(tmp_path / "c")
     corpus.work.make()
     corpus.work.open_stage("failing")
+    engine = engines.chosen(beam_options=TWO_WORKERS)
     with pytest.raises(raised, match=str(error)):
-        runner.run(Failing(corpus=corpus, error=error), range(4), runner.parse_options(TWO_WORKERS))
+        engine.run(Failing(corpus=corpus, error=error), range(4), lambda: None)
     assert capfd.readouterr().err == ""
 
 
@@ -47,14 +50,19 @@ def test_a_failure_is_told_though_beam_ends_the_workers_for_it(
     corpus.work.open_stage("failing")
     job = Failing(corpus=corpus, error=EncoderError("no such device"))
 
-    def fail_and_hang(*_: object) -> None:
-        for unit in range(3):
-            try:
-                runner.work.run_unit(job, unit)
-            except EncoderError:
-                monkeypatch.setattr(runner._DeathWatch, "reason", lambda _: "a worker process died")
-                runner.time.sleep(5)
+    class FailsAndHangs:
+        def __init__(self, **_: object) -> None: ...
 
-    monkeypatch.setattr(runner, "_run_pipeline", fail_and_hang)
+        def __enter__(self) -> None:
+            for unit in range(3):
+                try:
+                    work.run_unit(job, unit)
+                except EncoderError:
+                    monkeypatch.setattr(local._DeathWatch, "reason", lambda _: "a worker process died")
+                    time.sleep(5)
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(local.beam, "Pipeline", FailsAndHangs)
     with pytest.raises(errors.CorpusError, match="no such device"):
-        runner.run(job, range(4), runner.parse_options([]))
+        engines.chosen().run(job, range(4), lambda: None)

@@ -47,8 +47,15 @@ from pipeline.cli import options
 @click.option("--split-bytes", type=int, help="Bytes of a source that one worker reads at a time.")
 @click.option("--max-quarantined", type=float, help="Share of pages that may be unreadable (default 0.01).")
 @options.JSON
-@click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM OPTIONS]")
-def build(out: str, config: Path | None, as_json: bool, beam_options: tuple[str, ...], **given: Any) -> None:
+@options.engine
+def build(
+    out: str,
+    config: Path | None,
+    as_json: bool,
+    engine: str | None,
+    beam_options: tuple[str, ...],
+    **given: Any,
+) -> None:
     """Build a corpus, or go on with one that was interrupted.
 
     \b
@@ -59,17 +66,21 @@ def build(out: str, config: Path | None, as_json: bool, beam_options: tuple[str,
     \b
     More processes on this machine:
       memcorpus build ... -- --direct_running_mode=multi_processing --direct_num_workers=4
+    Many machines, that share the folder:
+      memcorpus build ... --engine dask:tcp://scheduler:8786
     """
     from pipeline.accounts import facts
     from pipeline.cli import terminal
     from pipeline.components.settings import BuildSettings
     from pipeline.jobs import build as build_module
+    from pipeline.units import engines
     from retrieval.corpus import local_folder
 
     settings = BuildSettings.load(config, {k: v for k, v in given.items() if v not in (None, ())})
     corpus = local_folder(out)
+    chosen = engines.chosen(engine, beam_options)
     with terminal.observer() as observer:
-        outcome = build_module.build(settings, corpus, beam_options=beam_options, observer=observer)
+        outcome = build_module.build(settings, corpus, engine=chosen, observer=observer)
     summary = facts.summary(facts.read(corpus))
     if as_json:
         print(json.dumps({**summary, "already": outcome.already, "seconds": round(outcome.seconds, 3)}))

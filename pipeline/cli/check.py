@@ -77,12 +77,13 @@ def _check_encoder(folder: CorpusFolder, name: str, version: str | None) -> dict
 @click.option("--memory-encoder", help="Where it is not at the place that the build found it.")
 @click.option("--retriever", help="Where it is not at the place that the build found it.")
 @options.JSON
-@click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM OPTIONS]")
+@options.engine
 def repair(
     corpus: str,
     memory_encoder: str | None,
     retriever: str | None,
     as_json: bool,
+    engine: str | None,
     beam_options: tuple[str, ...],
 ) -> None:
     """Make damaged shards again, and nothing else. Status 1 if something cannot be repaired.
@@ -92,13 +93,14 @@ def repair(
     """
     from pipeline.cli import terminal
     from pipeline.jobs import repair as module
+    from pipeline.units import engines
     from retrieval.corpus import local_folder
 
     outcome = module.repair(
         local_folder(corpus),
         memory_encoder=memory_encoder,
         retriever=retriever,
-        beam_options=beam_options,
+        engine=engines.chosen(engine, beam_options),
         observer=terminal.LogLines(),
     )
     if as_json:

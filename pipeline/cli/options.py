@@ -41,6 +41,24 @@ _WHERE: Final = (
 )
 
 
+_ENGINE: Final = (
+    click.option(
+        "--engine",
+        metavar="NAME",
+        help="What deals the work out: beam (default; this machine, or what BEAM OPTIONS say), or "
+        "dask:SCHEDULER, the address or the file of a Dask scheduler.",
+    ),
+    click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM OPTIONS]"),
+)
+
+
+def engine(command: Callable[..., object]) -> Callable[..., object]:
+    """--engine and what follows `--`: arguments of `engines.chosen`, by the same names."""
+    for option in reversed(_ENGINE):
+        command = option(command)
+    return command
+
+
 def where(command: Callable[..., object]) -> Callable[..., object]:
     """--shard-timeout, --device and --model-parallel: how to run, and no setting of what is made."""
     for option in reversed(_WHERE):

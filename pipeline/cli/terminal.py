@@ -85,6 +85,9 @@ class LogLines:
                 f"{rates(stage, snapshot, now - self._started)}, {words}"
             )
 
+    def stage_noted(self, stage: AnyStage, text: str) -> None:
+        self._line(f"{stage.title}: {text}")
+
     def stage_finished(self, stage: AnyStage, snapshot: Snapshot) -> None:
         seconds = time.monotonic() - self._started
         self._line(f"{stage.title}: done in {seconds:,.1f} s, {rates(stage, snapshot, seconds)}")
@@ -132,6 +135,9 @@ class LiveBars:
             completed=snapshot.counts.get(stage.measure, 0),
             rates=rates(stage, snapshot, time.monotonic() - self._started),
         )
+
+    def stage_noted(self, stage: AnyStage, text: str) -> None:
+        self._progress.console.print(f"{stage.title}: {text}")
 
     def stage_finished(self, stage: AnyStage, snapshot: Snapshot) -> None:
         self.stage_polled(stage, snapshot)

@@ -27,8 +27,15 @@ if TYPE_CHECKING:
 @options.where
 @options.config
 @options.JSON
-@click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM OPTIONS]")
-def reencode(corpus: str, switch: bool, as_json: bool, beam_options: tuple[str, ...], **given: Any) -> None:
+@options.engine
+def reencode(
+    corpus: str,
+    switch: bool,
+    as_json: bool,
+    engine: str | None,
+    beam_options: tuple[str, ...],
+    **given: Any,
+) -> None:
     """Add a memory version: encode again, or recode one that is there.
 
     \b
@@ -43,14 +50,14 @@ def reencode(corpus: str, switch: bool, as_json: bool, beam_options: tuple[str, 
     """
     from pipeline.cli import terminal
     from pipeline.jobs import reencode as module
+    from pipeline.units import engines
     from retrieval.corpus import local_folder
 
     folder = local_folder(corpus)
     settings = module.ReencodeSettings(memory=options.taken_memory(given), **given)
+    chosen = engines.chosen(engine, beam_options)
     with terminal.observer() as observer:
-        outcome, version = module.reencode(
-            folder, settings, use=switch, beam_options=beam_options, observer=observer
-        )
+        outcome, version = module.reencode(folder, settings, use=switch, engine=chosen, observer=observer)
     if as_json:
         print(json.dumps({"version": version, "already": outcome.already, "seconds": outcome.seconds}))
         return

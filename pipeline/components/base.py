@@ -18,7 +18,7 @@ from storage.folder import CorpusFolder
 from storage.receipts import Receipt
 
 if TYPE_CHECKING:
-    from pipeline.units.runner import AnyJob
+    from pipeline.units.engines import AnyJob
     from pipeline.units.stages import Stages
 
 # Whatever its units count: of those who run, watch or list stages and look into no count of their own.

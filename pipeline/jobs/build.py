@@ -22,7 +22,8 @@ from pipeline.jobs import job, opened
 from pipeline.jobs.commit import commit
 from pipeline.jobs.opened import Opened
 from pipeline.text import sources
-from pipeline.units import progress
+from pipeline.units import engines, progress
+from pipeline.units.engines import Engine
 from pipeline.units.same import require_same
 from pipeline.units.stages import Stages
 from retrieval.index import EXACT_LIMIT
@@ -38,7 +39,7 @@ def build(
     settings: BuildSettings,
     corpus: CorpusFolder,
     *,
-    beam_options: Sequence[str] = (),
+    engine: Engine | None = None,
     observer: progress.Observer | None = None,
     exact_limit: int = EXACT_LIMIT,
 ) -> job.Outcome:
@@ -47,18 +48,18 @@ def build(
     Args:
         settings: what to build.
         corpus: the folder; new, empty, or that of an earlier run of the same build.
-        beam_options: Beam's own options.
+        engine: deals the units out to workers; None: this process.
         observer: shown the progress.
         exact_limit: passages up to which the index is exact; see `retrieval.index`.
 
     Raises:
         CorpusError: bad input; what was in the folder is untouched.
         DamagedError: something that an earlier stage wrote has changed.
-        runner.WorkerDied: a worker process was killed; the same call goes on from there.
+        engines.WorkerDied: a worker process was killed; the same call goes on from there.
     """
     started = time.monotonic()
     job.check_names()
-    stages = Stages(corpus, beam_options, observer)
+    stages = Stages(corpus, engine or engines.chosen(), observer)
     corpus.require_folder()
     running = _Build(settings, opened.open_inputs(settings), stages, exact_limit)
     already = running.is_built()

@@ -50,6 +50,12 @@ def commit(
     for component in components:
         name, entry = component.finish()
         cards[component.component.noun] = {name: entry}
-    fold.finish(version=version, stage_seconds=stages.seconds, beam_options=stages.beam_options, **known)
+    fold.finish(
+        version=version,
+        stage_seconds=stages.seconds,
+        engine=stages.engine.name,
+        beam_options=stages.engine.options,
+        **known,
+    )
     corpus.remove_leftovers()
     return cards

@@ -12,6 +12,7 @@ from encoders.retriever import default_backend, retriever_dim, retriever_fingerp
 from pipeline.components import vectors
 from pipeline.components.memory import encode
 from pipeline.components.settings import BuildSettings
+from pipeline.jobs import job
 from pipeline.text import passages, sources
 from storage import errors
 from storage.aliases import Json
@@ -73,14 +74,14 @@ def open_inputs(settings: BuildSettings) -> Opened:
         retriever=retriever,
         memory_encoder=encoder,
         retriever_model=vectors.RetrieverModel(
-            name=settings.retriever,
+            name=job.location(settings.retriever),
             fingerprint=retriever.hex,
             template=settings.retriever_template,
             backend=backend,
             device=settings.device,
         ),
         memory_model=encode.MemoryModel(
-            name=settings.memory_encoder,
+            name=job.location(settings.memory_encoder),
             fingerprint=encoder.hex,
             memory=settings.memory,
             device=settings.device,

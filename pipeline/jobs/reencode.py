@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -19,7 +19,8 @@ from pipeline.components.memory.version import CommitMemory, MemoryPlan
 from pipeline.components.settings import ALL_DEVICES, check_devices
 from pipeline.jobs import job
 from pipeline.jobs.commit import commit
-from pipeline.units import progress
+from pipeline.units import engines, progress
+from pipeline.units.engines import Engine
 from pipeline.units.stages import Stages
 from storage import codecs, components, costs, errors, manifest, memory_store
 from storage.aliases import Json
@@ -107,7 +108,7 @@ def reencode(
     settings: ReencodeSettings,
     *,
     use: bool = False,
-    beam_options: Sequence[str] = (),
+    engine: Engine | None = None,
     observer: progress.Observer | None = None,
 ) -> tuple[job.Outcome, str]:
     """Add a memory version, or finish one that was interrupted.
@@ -116,7 +117,7 @@ def reencode(
         corpus: a finished one.
         settings: how the new version differs.
         use: make it the current one when it is done.
-        beam_options: Beam's own options.
+        engine: deals the units out to workers; None: this process.
         observer: shown the progress.
 
     Returns:
@@ -124,11 +125,11 @@ def reencode(
 
     Raises:
         CorpusError: bad input; the corpus is untouched.
-        runner.WorkerDied: a worker process was killed; the same call goes on from there.
+        engines.WorkerDied: a worker process was killed; the same call goes on from there.
     """
     started = time.monotonic()
     job.check_names()
-    stages = Stages(corpus, beam_options, observer)
+    stages = Stages(corpus, engine or engines.chosen(), observer)
     opened = _open(corpus, settings)
     version = opened.plan.version
     _check_name(corpus, settings.name, version)
@@ -216,7 +217,7 @@ def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
     layout = _layout(corpus, width, memory.max_tokens, codec, settings.shard_passages)
     plan = MemoryPlan.of(encoder=encoder, memory=memory, layout=layout)
     model = encode.MemoryModel(
-        name=settings.memory_encoder,
+        name=job.location(settings.memory_encoder),
         fingerprint=encoder.hex,
         memory=memory,
         device=settings.device or ALL_DEVICES,

@@ -7,7 +7,7 @@ and the version is to be encoded again as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,7 +15,8 @@ from pipeline.components import index, vectors
 from pipeline.components.base import Remaking
 from pipeline.components.memory import version as memory
 from pipeline.jobs import job
-from pipeline.units import failures, progress
+from pipeline.units import engines, failures, progress
+from pipeline.units.engines import Engine
 from pipeline.units.stages import Stages
 from storage import components, errors
 from storage.components import Component
@@ -47,7 +48,7 @@ def repair(
     *,
     memory_encoder: str | None = None,
     retriever: str | None = None,
-    beam_options: Sequence[str] = (),
+    engine: Engine | None = None,
     observer: progress.Observer | None = None,
 ) -> Repaired:
     """Find what is damaged, and make it again.
@@ -55,14 +56,14 @@ def repair(
     Args:
         corpus: a finished one.
         memory_encoder, retriever: where the models are, if not where the build found them.
-        beam_options: Beam's own options.
+        engine: deals the units out to workers; None: this process.
         observer: shown the progress.
 
     Raises:
         CorpusError: the manifest itself is damaged, or another job is at work or unfinished.
     """
     job.check_names()
-    stages = Stages(corpus, beam_options, observer)
+    stages = Stages(corpus, engine or engines.chosen(), observer)
     with corpus.alone():
         if job.unfinished(corpus) is not None:
             raise errors.CorpusError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent import futures
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -27,6 +27,10 @@ LANES: Final[Mapping[str, tuple[str, ...]]] = {
     ENCODER: ("loading", "embedding", "encoding", "quantizing"),
     WRITER: ("writing",),
 }
+
+
+# Held by whoever runs phases: slots that share a process share its device and its RAM, and take turns.
+_TURN: Final = threading.Lock()
 
 
 class TimedOut(TimeoutError):
@@ -85,17 +89,22 @@ class Lane:
             idle_since = time.perf_counter()
 
 
-def run_units(job: work.WholeJob | PhasedJob, units: Sequence[int]) -> None:
+def run_units(job: work.WholeJob | PhasedJob, units: Iterable[int]) -> None:
     """Do units in order, those with phases overlapping; see `work.run_unit`.
 
     When a unit fails, the one before it is still written to its end.
+
+    Args:
+        job: what is done to each.
+        units: which. One more is taken than is at work, when its turn to be read has come.
 
     Raises:
         TimedOut: a phase took longer than the job allows. Its thread is left to itself.
         Exception: what a phase raised.
     """
     if isinstance(job, PhasedJob):
-        _Overlap(job).run(units)
+        with _TURN:
+            _Overlap(job).run(units)
     else:
         for unit in units:
             work.run_unit(job, unit)
@@ -110,10 +119,14 @@ class _Overlap:
         self._reading: futures.Future[Any] | None = None
         self._writing: futures.Future[Any] | None = None
 
-    def run(self, units: Sequence[int]) -> None:
+    def run(self, units: Iterable[int]) -> None:
+        coming = iter(units)
+        unit = next(coming, None)
         try:
-            for unit, following in zip(units, [*units[1:], None], strict=True):
+            while unit is not None:
+                following = next(coming, None)
                 self._run(unit, following)
+                unit = following
             self._written()
         finally:
             # What is paid for is kept: a shard that is being written is written.

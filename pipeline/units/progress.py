@@ -36,6 +36,9 @@ class Observer(Protocol):
     def stage_polled(self, stage: Stage[Any], snapshot: Snapshot) -> None:
         """The stage goes on."""
 
+    def stage_noted(self, stage: Stage[Any], text: str) -> None:
+        """Something that people should know of went another way, and the stage goes on."""
+
     def stage_finished(self, stage: Stage[Any], snapshot: Snapshot) -> None:
         """The stage is done."""
 
@@ -45,6 +48,7 @@ class Silent:
 
     def stage_started(self, stage: Stage[Any], total: int) -> None: ...
     def stage_polled(self, stage: Stage[Any], snapshot: Snapshot) -> None: ...
+    def stage_noted(self, stage: Stage[Any], text: str) -> None: ...
     def stage_finished(self, stage: Stage[Any], snapshot: Snapshot) -> None: ...
 
 

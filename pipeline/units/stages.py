@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
 
-from pipeline.units import overlap, progress, runner
+from pipeline.units import failures, overlap, progress
+from pipeline.units.engines import AnyJob, Engine
 from pipeline.units.stage import Stage
 from storage.folder import CorpusFolder
 from storage.receipts import C
+
+# How often units are dealt out that came back without a receipt, the first time included.
+DEALT: Final = 3
 
 
 class Stages:
     """Stages of one job on a corpus, one after the other."""
 
     def __init__(
-        self, corpus: CorpusFolder, beam_options: Sequence[str], observer: progress.Observer | None = None
+        self, corpus: CorpusFolder, engine: Engine, observer: progress.Observer | None = None
     ) -> None:
-        """
-        Raises:
-            CorpusError: options that Beam or its local runner does not know.
-        """
         self.corpus = corpus
-        self.beam_options = tuple(beam_options)
+        self.engine = engine
         self.seconds: dict[str, float] = {}
         # In the order they ran: whose receipts lie in `work/`, and how many.
         self.ran: dict[str, tuple[Stage[Any], int]] = {}
-        self._options = runner.parse_options(beam_options)
         self._observer = observer or progress.Silent()
 
     def run(
         self,
         stage: Stage[C],
-        job: runner.AnyJob,
+        job: AnyJob,
         units: int,
         *,
         total: int,
@@ -47,32 +46,46 @@ class Stages:
             job: what is done to each.
             units: how many there are.
             total: what the stage's measure will be.
-            local: in this process, without Beam.
+            local: in this process, without an engine.
             only: some of the units.
 
         Returns:
             The units' counts, folded from their receipts.
 
         Raises:
-            CorpusError: a unit left no receipt, whatever the runner said.
-            WorkerDied: a worker process of the local runner was killed.
-            Exception: what the first failing unit raised.
+            Failed: units left no receipt, whatever the engine said and however often they were dealt out.
+            Exception: what the first failing unit raised; see `Engine.run`.
         """
         started = time.monotonic()
         wanted = range(units) if only is None else only
         self.corpus.work.open_stage(stage.name)
         self._observer.stage_started(stage, total)
         tracker = progress.Tracker(self.corpus.work, stage, wanted)
-
-        def on_poll() -> None:
-            self._observer.stage_polled(stage, tracker.snapshot())
-
         if local:
             overlap.run_units(job, wanted)
         else:
-            runner.run(job, wanted, self._options, on_poll)
+            self._deal(job, wanted, lambda: self._observer.stage_polled(stage, tracker.snapshot()))
         counts, snapshot = tracker.finish()
         self.seconds[stage.name] = round(time.monotonic() - started, 3)
         self.ran[stage.name] = stage, units
         self._observer.stage_finished(stage, snapshot)
         return cast(C, counts)
+
+    def _deal(self, job: AnyJob, units: Sequence[int], on_poll: Callable[[], None]) -> None:
+        """Have the engine do units, and again those that it lost: it may say what it likes."""
+        missing, stage = units, job.stage
+        for time_dealt in range(1, DEALT + 1):
+            self.engine.run(job, missing, on_poll)
+            missing = list(self.corpus.work.missing(stage.name, missing))
+            if not missing:
+                return
+            lost = (
+                f"{len(missing):,} of {len(units):,} units came back from engine {self.engine.name} "
+                f"without a receipt, the first of them {missing[0]}"
+            )
+            if time_dealt < DEALT:
+                self._observer.stage_noted(stage, f"{lost}; they are dealt out again")
+        raise failures.Failed(
+            f"{stage.title}: {lost}, after {DEALT} times; look into the logs of its workers (out of memory, "
+            "or killed?); what is done is kept: run the same command again"
+        )

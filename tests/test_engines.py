@@ -1,0 +1,167 @@
+"""Engines deal units out, and the launcher believes receipts alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.units import engines, failures, overlap, progress
+from pipeline.units.engines import AnyJob
+from pipeline.units.meter import Meter, worker_name
+from pipeline.units.stage import Stage
+from pipeline.units.stages import Stages
+from storage import errors, receipts
+from storage.folder import CorpusFolder
+from storage.receipts import Counts
+from tests.commands import Command
+from tests.jobs import build
+from tests.test_build import content
+from tests.test_failures import ROOT
+
+STAGE = Stage(name="marks", title="mark", counts=Counts, measure="marks")
+TWO_WORKERS = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+
+
+@dataclass(frozen=True)
+class Marking:
+    """A unit leaves a file; unit 0 waits until all others but one have left theirs."""
+
+    corpus: CorpusFolder
+    units: int
+    waits: bool = False
+    stage: Stage[Counts] = STAGE
+
+    def run(self, unit: int, meter: Meter) -> receipts.Receipt[Counts]:
+        done = self.corpus.work.path / STAGE.name
+        until = time.monotonic() + 60
+        # The worker that has unit 0 has one unit more, which it takes when this one is done.
+        while self.waits and unit == 0 and len(list(done.glob("*.json"))) < self.units - 1:
+            assert time.monotonic() < until, "the others were not done"
+            time.sleep(0.05)
+        return receipts.Receipt(unit=unit, files=(), counts=Counts(), seconds={}, worker=worker_name())
+
+
+class Losing:
+    """An engine that says that all is done, and loses some."""
+
+    name, options = "losing", ()
+
+    def __init__(self, lost: Callable[[int, int], bool]) -> None:
+        self._lost = lost
+        self.dealt: list[list[int]] = []
+
+    def run(self, job: AnyJob, units: Sequence[int], on_poll: Callable[[], None]) -> None:
+        self.dealt.append(list(units))
+        overlap.run_units(job, [unit for unit in units if not self._lost(len(self.dealt), unit)])
+
+
+class Noting(progress.Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def stage_noted(self, stage: Stage[Any], text: str) -> None:
+        self.notes.append(f"{stage.title}: {text}")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> CorpusFolder:
+    corpus = CorpusFolder(tmp_path / "corpus")
+    corpus.work.make()
+    return corpus
+
+
+def test_lost_units_are_dealt_out_again(folder: CorpusFolder) -> None:
+    engine, noting = Losing(lambda dealt, unit: dealt == 1 and unit % 2 == 1), Noting()
+    Stages(folder, engine, noting).run(STAGE, Marking(folder, 6), 6, total=6)
+    assert engine.dealt == [[0, 1, 2, 3, 4, 5], [1, 3, 5]]
+    assert noting.notes == [
+        "mark: 3 of 6 units came back from engine losing without a receipt, the first of them 1; they are "
+        "dealt out again"
+    ]
+
+
+def test_units_that_are_always_lost_end_the_job(folder: CorpusFolder) -> None:
+    engine = Losing(lambda _, unit: unit == 4)
+    with pytest.raises(
+        failures.Failed, match=r"mark: 1 of 6 units .*engine losing.*4, after 3 times; .*run the"
+    ):
+        Stages(folder, engine).run(STAGE, Marking(folder, 6), 6, total=6)
+    assert engine.dealt == [[0, 1, 2, 3, 4, 5], [4], [4]]
+
+
+def test_a_build_on_an_engine_that_loses_half_is_whole(corpus: Path, settings: Any, tmp_path: Path) -> None:
+    noting = Noting()
+    # Every stage is dealt out twice, one after the other.
+    engine = Losing(lambda dealt, unit: dealt % 2 == 1 and unit % 2 == 1)
+    build(settings, tmp_path / "made", engine=engine, observer=noting)
+    assert content(tmp_path / "made") == content(corpus)
+    assert {note.split(":")[0] for note in noting.notes} >= {"read passages", "encode shards"}
+
+
+DRAW = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from pipeline.units.engines.tickets import Tickets
+tickets = Tickets(Path(sys.argv[1]))
+with ThreadPoolExecutor(4) as pool:
+    print(*pool.map(lambda _: tickets.draw(), range(500)))
+"""
+
+
+def test_each_ticket_is_drawn_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", DRAW, str(tmp_path / "drawn")]
+    drawing = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+        for _ in range(3)
+    ]
+    drawn = [int(number) for process in drawing for number in process.communicate()[0].split()]
+    assert sorted(drawn) == list(range(1500))
+
+
+def test_a_slow_unit_holds_up_nobody(folder: CorpusFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    folder.work.open_stage(STAGE.name)
+    job = Marking(folder, 9, waits=True)
+    engines.chosen(beam_options=TWO_WORKERS).run(job, range(9), lambda: None)
+    found = list(folder.work.receipts(STAGE.name, range(9), Counts))
+    assert len({receipt.worker for receipt in found}) == 2
+
+
+@pytest.mark.parametrize(
+    ("engine", "beam_options", "refusal"),
+    [
+        ("slurm", [], "no engine 'slurm'; there are beam and dask:SCHEDULER"),
+        ("dask", [], "engine dask: no scheduler given"),
+        ("dask:nowhere.json", [], "is no scheduler's address"),
+        ("dask:tcp://h:1", ["--direct_num_workers=2"], "'--direct_num_workers=2' is Beam's"),
+        (None, ["--direct_num_wrokers=2"], "unknown Beam option '--direct_num_wrokers=2'"),
+        (None, ["--runner=FlinkRunner", "--flink_mastr=h"], "unknown Beam option '--flink_mastr=h'"),
+        (None, ["--runner=DaskRunner"], "DaskRunner is refused.*--engine dask:SCHEDULER"),
+    ],
+)
+def test_refused(engine: str | None, beam_options: list[str], refusal: str, folder: CorpusFolder) -> None:
+    with pytest.raises(errors.CorpusError, match=refusal):
+        engines.chosen(engine, beam_options).run(Marking(folder, 1), range(1), lambda: None)
+
+
+def test_the_command_names_what_is_wrong_before_it_writes(
+    command: Command, settings: Any, tmp_path: Path
+) -> None:
+    status, _, err = command(
+        *("build", "--source", settings.sources[0], "--out", tmp_path / "c", "--engine", "ray"),
+        *("--retriever", settings.retriever, "--memory-encoder", settings.memory_encoder),
+        *("--live-proportion", "1/3"),
+    )
+    assert (status, err) == (2, "memcorpus: no engine 'ray'; there are beam and dask:SCHEDULER\n")
+    assert not (tmp_path / "c").exists()
