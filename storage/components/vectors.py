@@ -8,12 +8,18 @@ from typing import Final
 
 import numpy as np
 
-from storage import shard_files
+from storage import errors, shard_files
 from storage.aliases import Json
-from storage.components.base import DIGEST, Component, Content
+from storage.components.base import DIGEST, SHORT, Component, Content
 from storage.fields import Fields
 from storage.files import FileEntry
 from storage.vector_array import VectorLayout
+
+# How vectors are compared, in sentence-transformers' words.
+DOT: Final = "dot"
+COSINE: Final = "cosine"
+EUCLIDEAN: Final = "euclidean"
+SIMILARITIES: Final = (DOT, COSINE, EUCLIDEAN)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +55,17 @@ class VectorsCard:
             layout=VectorLayout.from_json(fields.object("layout"), f"{where}: layout"),
             files=FileEntry.from_json(fields.object("files")),
         )
+
+    @property
+    def similarity(self) -> str:
+        """By which passages are ranked; cards say it where it is not the inner product."""
+        found = self.encoder.get("similarity", DOT)
+        if found not in SIMILARITIES:
+            raise errors.CorpusError(
+                f"vectors {self.name[:SHORT]} are compared by {found!r:.40}, wanted one of "
+                f"{', '.join(SIMILARITIES)}; a later memcorpus may know it"
+            )
+        return str(found)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders import memory_spec
-from pipeline.accounts import flops, prices
+from pipeline.accounts import flops, prices, retrievers
 from pipeline.accounts.plan import calibrate, estimate, form, from_source, inputs, planning, sample
 from pipeline.components import settings as build_settings
 from pipeline.text import passages as text_passages
@@ -165,14 +165,14 @@ def _models(settings: PlanSettings) -> list[inputs.Model]:
     folder = settings.memory_encoder
     if not folder and not settings.sizes:
         raise errors.CorpusError(f"no model given; add --memory-encoder FOLDER, or --size {flops.SIZES}")
-    retriever: from_source.RetrieverShape = {}
+    retriever = retrievers.GTR_BASE
     if settings.retriever:
         retriever = from_source.retriever_shape(settings.retriever)
     shapes = {name: flops.size(name) for name in settings.sizes}
     if folder:
         shapes = {Path(folder).name or folder: from_source.encoder_shape(folder)} | shapes
     made = [
-        inputs.Model(name=name, config=config, memory=memory, **retriever)
+        inputs.Model(name=name, config=config, memory=memory, retriever=retriever)
         for name, config in shapes.items()
         for memory in memories
     ]

@@ -81,7 +81,7 @@ class Estimate(TypedDict):
     shard_passages: int
     bytes: BytesByPart
     memory_flops: float
-    retriever_flops: float
+    retriever_flops: float | None
     accelerator_hours: float | None
     seconds: Mapping[str, float]
     write_needed: float

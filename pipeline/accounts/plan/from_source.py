@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
-from encoders import model_folder, weights
-from encoders.retriever import retriever_config, retriever_dim
+from encoders import model_folder, retriever_folder, weights
 from encoders.t5_config import T5Config
 from encoders.template import PassageTemplate
 from encoders.tokenizing import Tokenizer
+from pipeline.accounts import retrievers
 from pipeline.accounts.plan import estimate, form, inputs, sample
 from pipeline.accounts.plan.calibrate import passage_parquet
+from pipeline.accounts.retrievers import RetrieverShape
 from storage import costs, errors
 from storage.components.passages import PART_BYTES
 
@@ -22,20 +24,13 @@ if TYPE_CHECKING:
     from pipeline.text import sources
 
 
-class RetrieverShape(TypedDict, total=False):
-    """Keywords of `inputs.Model`; none where GTR-Base is counted."""
-
-    retriever: T5Config
-    dim: int
-
-
 def model_of(settings: BuildSettings) -> inputs.Model:
     """The shapes of a build's models, from their configurations; no weight is read."""
     return inputs.Model(
         name=Path(settings.memory_encoder).name or settings.memory_encoder,
         config=encoder_shape(settings.memory_encoder),
         memory=settings.memory,
-        **retriever_shape(settings.retriever),
+        retriever=retriever_shape(settings.retriever),
         vector_dtype=settings.vector_dtype,
     )
 
@@ -46,8 +41,16 @@ def encoder_shape(name_or_folder: str) -> T5Config:
 
 
 def retriever_shape(name_or_folder: str) -> RetrieverShape:
-    """The shape of a retriever and the length of its vectors, as `Model` takes them."""
-    return {"retriever": retriever_config(name_or_folder), "dim": retriever_dim(name_or_folder)}
+    """The shape of a retriever as a cost, from its settings and the sizes of its tensors."""
+    folder = retriever_folder.open_folder(name_or_folder)
+    sizes = [sum(map(math.prod, folder.shapes(module).values())) for module in folder.modules]
+    return RetrieverShape(
+        kind=str(folder.transformer.get("model_type")),
+        dim=folder.dim,
+        weights=sum(sizes),
+        token_weights=retrievers.token_weights(folder.transformer),
+        text_weights=sum(sizes[1:]),
+    )
 
 
 def count_source(taken: sample.Sample, splits: int, settings: BuildSettings) -> inputs.Counts:

@@ -8,9 +8,10 @@ from typing import Final
 
 from encoders.memory_spec import MemorySpec
 from encoders.t5_config import T5Config, memory_layers
-from pipeline.accounts import flops
+from pipeline.accounts import retrievers
 from pipeline.accounts.plan import form
 from pipeline.accounts.prices import Device, Storage
+from pipeline.accounts.retrievers import RetrieverShape
 from storage import errors
 
 # Bytes of English text a token of T5, where only tokens are given (3,467 passages of a real dump: 3.3,
@@ -69,8 +70,7 @@ class Model:
     name: str
     config: T5Config
     memory: MemorySpec
-    retriever: T5Config = flops.GTR_BASE
-    dim: int = flops.GTR_DIM
+    retriever: RetrieverShape = retrievers.GTR_BASE
     vector_dtype: str = "float32"
 
     @property
