@@ -94,11 +94,11 @@ class Tokens:
             tokens=int(self.lengths[texts].sum()),
             texts_cut=int(np.count_nonzero(cut)),
             tokens_cut=int(cut.sum()),
-            tokens_unknown=int(self._unknown_each[texts].sum()),
+            tokens_unknown=int(self.unknown_each[texts].sum()),
         )
 
     @functools.cached_property
-    def _unknown_each(self) -> npt.NDArray[np.int64]:
+    def unknown_each(self) -> npt.NDArray[np.int64]:
         """Tokens of each text that stand for the unknown, [texts]."""
         before = np.zeros(len(self.ids) + 1, np.int64)
         if self.unknown is not None:

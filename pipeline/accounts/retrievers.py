@@ -34,6 +34,7 @@ class RetrieverShape:
         weights: that a worker holds, in float32.
         token_weights: that each token goes through; None: not counted.
         text_weights: that each text's vector goes through.
+        max_tokens: of a text; None where that is not known.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class RetrieverShape:
     weights: int
     token_weights: int | None
     text_weights: int = 0
+    max_tokens: int | None = None
 
     def flops(self, texts: float, tokens: float) -> float | None:
         """Hardware FLOPs of so many texts and tokens; None where the architecture is not known here."""

@@ -11,6 +11,7 @@ import numpy as np
 from storage import errors, shard_files
 from storage.aliases import Json
 from storage.components.base import DIGEST, SHORT, Component, Content
+from storage.components.read_counts import ReadCounts
 from storage.fields import Fields
 from storage.files import FileEntry
 from storage.vector_array import VectorLayout
@@ -27,7 +28,8 @@ class VectorsCard:
     """The retriever, what it was given, and the array's layout.
 
     `fingerprint` is over everything that decides the vectors, `encoder_fingerprint` over the
-    retriever alone: a text query must be encoded by the same.
+    retriever alone: a text query must be encoded by the same. `counts` are None where nobody counted, in
+    corpora of an earlier release.
     """
 
     fingerprint: str
@@ -35,14 +37,17 @@ class VectorsCard:
     encoder: Mapping[str, object]
     layout: VectorLayout
     files: FileEntry
+    counts: ReadCounts | None = None
 
     def to_json(self) -> Json:
+        counted = {} if self.counts is None else {"counts": self.counts.to_json()}
         return {
             "fingerprint": self.fingerprint,
             "encoder_fingerprint": self.encoder_fingerprint,
             "encoder": dict(self.encoder),
             "layout": self.layout.to_json(),
             "files": self.files.to_json(),
+            **counted,
         }
 
     @classmethod
@@ -54,6 +59,7 @@ class VectorsCard:
             encoder=fields.object("encoder"),
             layout=VectorLayout.from_json(fields.object("layout"), f"{where}: layout"),
             files=FileEntry.from_json(fields.object("files")),
+            counts=ReadCounts.from_json(fields.nested("counts")) if "counts" in fields else None,
         )
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -206,6 +206,8 @@ def _from_source(
     bounds = sample.Bounds() if share is None else sample.Bounds(share=share, least=1, most=None)
     taken = sample.sample_source(splits, built.passage_words, bounds)
     counts = from_source.count_source(taken, len(splits), built)
+    if settings.retriever:
+        counts = replace(counts, retriever_read=from_source.read_by_retriever(taken, built))
     rates = calibrate.calibrate(taken, built, passages=counts.passages) if measure else None
     return counts, from_source.basis(taken, built), rates
 

@@ -130,7 +130,9 @@ def estimate(
         exact_limit=exact_limit,
     )
     memory_flops = counts.tokens * flops.encoder_flops(model.config, layers)
-    retriever_flops = model.retriever.flops(counts.passages, counts.tokens)
+    # Where nobody counted what it reads, it is taken to read what the memory encoder does.
+    read = counts.retriever_read
+    retriever_flops = model.retriever.flops(counts.passages, read.tokens if read else counts.tokens)
     written = size.memory + size.vectors
     given = machines.storage.write_bytes_per_second(machines.workers)
     if machines.rates is not None:

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from encoders import model_folder, retriever_folder, weights
+import numpy as np
+import numpy.typing as npt
+
+from encoders import model_folder, retriever_folder, retriever_reading, weights
 from encoders.t5_config import T5Config
 from encoders.template import PassageTemplate
 from encoders.tokenizing import Tokenizer
@@ -50,6 +53,7 @@ def retriever_shape(name_or_folder: str) -> RetrieverShape:
         weights=sum(sizes),
         token_weights=retrievers.token_weights(folder.transformer),
         text_weights=sum(sizes[1:]),
+        max_tokens=folder.max_tokens,
     )
 
 
@@ -59,6 +63,17 @@ def count_source(taken: sample.Sample, splits: int, settings: BuildSettings) -> 
         model_folder.resolve(settings.memory_encoder), max_tokens=settings.memory.max_tokens
     )
     return count(taken, splits, tokenizer=tokenizer, template=settings.memory.template)
+
+
+def read_by_retriever(taken: sample.Sample, settings: BuildSettings) -> inputs.ReadEstimate | None:
+    """A source's tokens as the retriever of a build would read them; None where it is not known."""
+    texts = [
+        text
+        for page in taken.pages
+        for text in PassageTemplate(settings.retriever_template).render_rows(page.rows)
+    ]
+    lengths = retriever_reading.read(retriever_folder.open_folder(settings.retriever), texts)
+    return None if lengths is None else _estimate(taken, lengths)
 
 
 def basis(taken: sample.Sample, settings: BuildSettings) -> form.Basis:
@@ -92,11 +107,8 @@ def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: 
         template: a passage's text as the memory encoder reads it.
     """
     texts = [text for page in taken.pages for text in PassageTemplate(template).render_rows(page.rows)]
-    lengths = tokenizer(texts).lengths.tolist() if texts else []
-    tokens: dict[int, int] = {}
-    for page in taken.pages:
-        tokens[id(page)] = sum(lengths[: len(page.rows)])
-        del lengths[: len(page.rows)]
+    lengths = retriever_reading.Lengths.of(tokenizer(texts))
+    tokens = _by_page(taken, lengths.given)
 
     def page_passages(page: sample.SampledPage) -> float:
         return len(page.rows)
@@ -118,12 +130,38 @@ def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: 
         text_bytes=text_bytes,
         passage_bytes=text_bytes * ratio + parts * PART_BYTES,
         parts=parts,
+        memory_read=_estimate(taken, lengths),
         spread={
             "pages": 0.0 if taken.scale == 1 else taken.spread(lambda _: 1.0),
             "passages": taken.spread(page_passages),
             "tokens": taken.spread(page_tokens),
             "text_bytes": taken.spread(page_text),
         },
+    )
+
+
+def _by_page(taken: sample.Sample, counts: npt.NDArray[np.integer]) -> dict[int, int]:
+    """Sums of what is counted of each passage, by the page's `id`."""
+    sums: dict[int, int] = {}
+    start = 0
+    for page in taken.pages:
+        sums[id(page)] = int(counts[start : start + len(page.rows)].sum())
+        start += len(page.rows)
+    return sums
+
+
+def _estimate(taken: sample.Sample, lengths: retriever_reading.Lengths) -> inputs.ReadEstimate:
+    """What a source has of tokens, from those of the sample's passages."""
+
+    def total(counts: npt.NDArray[np.integer]) -> float:
+        sums = _by_page(taken, counts)
+        return taken.total(lambda page: sums[id(page)])
+
+    return inputs.ReadEstimate(
+        tokens=total(lengths.given),
+        passages_cut=total((lengths.cut > 0).astype(np.int64)),
+        tokens_cut=total(lengths.cut),
+        tokens_unknown=total(lengths.unknown),
     )
 
 

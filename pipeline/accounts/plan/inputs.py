@@ -20,6 +20,16 @@ BYTES_PER_TOKEN: Final = 3.3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReadEstimate:
+    """Tokens of a source as a model reads them, from a sample; as `storage.components.ReadCounts`."""
+
+    tokens: float
+    passages_cut: float
+    tokens_cut: float
+    tokens_unknown: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
     """What there is to encode.
 
@@ -28,6 +38,7 @@ class Counts:
         pages: of the source, None where only passages were given.
         passage_bytes: of the Parquet parts, None where they were not measured.
         parts: Parquet parts, one a split.
+        memory_read, retriever_read: tokens as the two models read them; None where nobody counted.
         spread: standard error of each estimate as a share of it; None where it cannot be told, absent
             for counts that were given.
     """
@@ -38,6 +49,8 @@ class Counts:
     pages: float | None = None
     passage_bytes: float | None = None
     parts: int = 1
+    memory_read: ReadEstimate | None = None
+    retriever_read: ReadEstimate | None = None
     spread: Mapping[str, float | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
