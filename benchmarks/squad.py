@@ -10,8 +10,10 @@ FILE is SQuAD's JSON (dev-v2.0.json, or a part of it). OUT (default: squad) gets
     corpus/             `memcorpus build` of paragraphs.jsonl
     found.jsonl         predictions without answers: the paragraphs retrieved for everything.jsonl
 
-and is printed how often the paragraph that a question was asked about is among the first k retrieved,
-beside what drawing paragraphs at random would give. `memcorpus evaluate OUT/everything.jsonl
+and is printed how often the paragraph that a question was asked about is among the first k retrieved, beside
+sentence-transformers' own search through the same passages (its vectors, its similarity, every passage
+compared), and what drawing paragraphs at random would give. It fails where the two do not find passages of
+the same similarity. `memcorpus evaluate OUT/everything.jsonl
 OUT/found.jsonl` gives the same scores.
 """
 
@@ -25,11 +27,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from encoders.template import PassageTemplate
+from encoders.transformers_output import silenced
 from pipeline.readers import kilt
 from pipeline.readers.kilt import Example, Output, Prediction, Provenance
-from retrieval import Corpus, open_corpus
+from retrieval import Corpus, SearchResult, open_corpus
 
 KS = (1, 5, 20, 100)
+# Of similarities by the two: rounding, of backends too.
+BOUND = 1e-4
 
 
 def paragraphs(articles: list[dict[str, Any]]) -> Iterator[tuple[Provenance, dict[str, Any]]]:
@@ -61,17 +70,51 @@ def task(articles: list[dict[str, Any]]) -> Iterator[Example]:
 
 def retrieve(corpus: Corpus, examples: list[Example]) -> Iterator[Prediction]:
     """The pages of the passages nearest to each question, each page once."""
-    rows = corpus.passages(range(len(corpus))).select(["page_id", "title"]).to_pylist()
-    pages = [Provenance(wikipedia_id=row["page_id"], title=row["title"]) for row in rows]
+    pages = _pages(corpus)
     # Long paragraphs are several passages, so more passages than pages are wanted.
-    k = min(len(corpus), 2 * max(KS))
-    found = corpus.search([example.input for example in examples], k)
-    for example, ids in zip(examples, found.passage_ids, strict=True):
+    found = corpus.search([example.input for example in examples], _passages(corpus))
+    yield from _ranked(pages, examples, found.passage_ids)
+
+
+def _pages(corpus: Corpus) -> list[Provenance]:
+    """The page of each passage."""
+    rows = corpus.passages(range(len(corpus))).select(["page_id", "title"]).to_pylist()
+    return [Provenance(wikipedia_id=row["page_id"], title=row["title"]) for row in rows]
+
+
+def _passages(corpus: Corpus) -> int:
+    return min(len(corpus), 2 * max(KS))
+
+
+def _ranked(
+    pages: list[Provenance], examples: list[Example], found: npt.NDArray[np.int64]
+) -> Iterator[Prediction]:
+    for example, ids in zip(examples, found, strict=True):
         ranked: dict[str | None, Provenance] = {}
         for row in ids:
             ranked.setdefault(pages[row].wikipedia_id, pages[row])
         best = tuple(ranked.values())[: max(KS)]
         yield Prediction(id=example.id, input=example.input, answer=None, provenance=best)
+
+
+def search_by_library(corpus: Corpus, folder: str, questions: list[str]) -> SearchResult:
+    """The same search by sentence-transformers alone: its prompts, vectors and similarity, by brute force.
+
+    Weights are computed with in float32, and texts cut at the limit that the corpus's vectors were made with.
+    """
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    with silenced():
+        model = SentenceTransformer(folder, model_kwargs={"dtype": torch.float32})
+    encoder = corpus.vectors_card.encoder
+    model.max_seq_length = encoder["max_tokens"]
+    rows = corpus.passages(range(len(corpus))).to_pylist()
+    template = PassageTemplate(corpus.manifest.built["retriever_template"])
+    documents = model.encode_document(template.render_rows(rows), show_progress_bar=False)
+    queries = model.encode_query(questions, show_progress_bar=False)
+    best = model.similarity(queries, documents).topk(_passages(corpus), dim=1)
+    return SearchResult(passage_ids=best.indices.numpy(), scores=best.values.numpy())
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -99,13 +142,21 @@ def main(given: Sequence[str] | None = None) -> None:
     corpus = open_corpus(out / "corpus", retriever=arguments.retriever)
     found = list(retrieve(corpus, everything))
     kilt.write_predictions(out / "found.jsonl", found)
+    questions = [example.input for example in everything]
+    theirs = search_by_library(corpus, arguments.retriever, questions)
+    ours = corpus.search(questions, _passages(corpus))
+    apart = float(np.abs(ours.scores - theirs.scores).max())
+    if not apart <= BOUND:
+        raise SystemExit(f"sentence-transformers finds other passages: similarities are {apart:.1e} apart")
+    library = list(_ranked(_pages(corpus), everything, theirs.passage_ids))
     print(f"{len(lines)} paragraphs of {len(articles)} articles, {len(corpus)} passages")
     print(f"{'':24}" + "".join(f"{name:>12}" for name in ("Rprec", *(f"recall@{k}" for k in KS))))
     for name, examples in (("questions", everything), ("with an answer", answerable)):
         ids = {example.id for example in examples}
-        scores = kilt.evaluate(examples, (one for one in found if one.id in ids), ks=KS).retrieval
-        values = [scores["Rprec"], *(scores[f"recall@{k}"] for k in KS)]
-        print(f"{len(examples):6,} {name:17}" + "".join(f"{value:12.1%}" for value in values))
+        for who, predictions in ((f"{len(examples):6,} {name}", found), ("  by brute force", library)):
+            scores = kilt.evaluate(examples, (one for one in predictions if one.id in ids), ks=KS).retrieval
+            values = [scores["Rprec"], *(scores[f"recall@{k}"] for k in KS)]
+            print(f"{who:24}" + "".join(f"{value:12.1%}" for value in values))
     chance = [min(1.0, k / len(lines)) for k in (1, *KS)]
     print(f"{'drawn at random':24}" + "".join(f"{value:12.1%}" for value in chance))
 

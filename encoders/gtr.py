@@ -4,6 +4,9 @@ Of texts' tokens h after the last layer of a T5 encoder, in float32:
 
     v = mean of h over the real tokens;   v <- v W^T + b for each Dense;   v <- v / |v| for each Normalize
 
+A prompt is put before the text, and its tokens are among those of the mean. Of v the first dimensions are
+kept, where the folder says so.
+
 Source: Ni et al. 2022, section 3; PAPERS: Retrieval model.
 """
 
@@ -11,15 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from encoders import batching, errors, model_folder, weights
+from encoders.aliases import Json
 from encoders.model_folder import ModelFolderError
+from encoders.retriever_folder import TRANSFORMER_CONFIG, RetrieverFolder, pooling_modes, works_on
 from encoders.t5_config import T5Config
-from encoders.tokenizing import Tokenizer
+from encoders.tokenizing import Read, Tokenizer
 
 if TYPE_CHECKING:
     import jax
@@ -28,44 +33,45 @@ if TYPE_CHECKING:
 ACCELERATOR_TOKENS: Final = 16_384
 # Below torch's own, so that what it divides by is the same.
 _LEAST_NORM: Final = 1e-12
+_TASK: Final = "feature-extraction"
+# Settings of a Transformer that say what the library takes from an encoder anyway.
+_PLAIN: Final = {
+    *("max_seq_length", "do_lower_case", "transformer_task", "modality_config", "module_output_name"),
+    "unpad_inputs",
+}
 
-# As `encoders.retriever` makes it of a model's folder; its fields are looked at one by one, in `unfit`.
-Description = Mapping[str, Any]
 
-
-def unfit(description: Description) -> str | None:
-    """Why a retriever as `encoders.retriever` describes it cannot be run here; None if it can."""
-    modules: Sequence[Description] = description["modules"]
+def unfit(folder: RetrieverFolder) -> str | None:
+    """Why a retriever cannot be run here; None if it can."""
+    modules = folder.modules
     try:
-        T5Config.from_hugging_face(modules[0]["config"]["config.json"])
+        T5Config.from_hugging_face(folder.transformer)
     except errors.EncoderError as error:
         return str(error)
-    if modules[0]["config"]["sentence_bert_config.json"].get("do_lower_case"):
+    if (job := modules[0]["config"][TRANSFORMER_CONFIG].get("transformer_task", _TASK)) != _TASK:
+        return f"its Transformer is for {job}"
+    if odd := set(modules[0]["config"][TRANSFORMER_CONFIG]) - _PLAIN:
+        return f"its Transformer has settings of its own: {', '.join(sorted(odd))}"
+    if modules[0]["config"][TRANSFORMER_CONFIG].get("do_lower_case"):
         return "it lowers the case of texts"
-    if description["default_prompt_name"] is not None:
-        return f"it puts the prompt {description['default_prompt_name']!r} before texts"
     classes = [module["class"] for module in modules]
-    if classes[1:2] != ["Pooling"] or {"Pooling", "Transformer"} & set(classes[2:]):
+    if classes[1:2] != ["Pooling"] or not set(classes[2:]) <= {"Dense", "Normalize"}:
         return f"its modules are {', '.join(classes)}, wanted Transformer, Pooling, then Dense and Normalize"
-    if (modes := _pooling(modules[1]["config"]["config.json"])) != {"mean"}:
-        return f"it pools by {', '.join(sorted(modes)) or 'nothing'}, wanted the mean"
+    pooling = modules[1]["config"]["config.json"]
+    if (modes := pooling_modes(pooling)) != ("mean",):
+        return f"it pools by {', '.join(sorted(modes))}, wanted the mean"
+    if any(folder.prompts.values()) and not pooling.get("include_prompt", True):
+        return "it leaves its prompts out of the mean"
     for module in modules[2:]:
         config = module["config"]["config.json"]
-        names = {config.get(key, "sentence_embedding") for key in ("module_input_name", "module_output_name")}
-        if names != {"sentence_embedding"}:
+        if (names := works_on(config)) != {"sentence_embedding"}:
             return f"its {module['class']} works on {', '.join(sorted(names))}"
         activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
         if module["class"] == "Dense" and activation.rpartition(".")[-1] != "Identity":
             return f"its Dense has the activation {activation}, wanted none"
+        if config.get("use_residual"):
+            return "its Dense adds what it was given"
     return None
-
-
-def _pooling(config: Description) -> set[str]:
-    """The ways of pooling, as newer and older libraries have them."""
-    if (mode := config.get("pooling_mode")) is not None:
-        return {mode} if isinstance(mode, str) else set(mode)
-    named = {"pooling_mode_mean_tokens": "mean"}
-    return {named.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on}
 
 
 class Tower:
@@ -73,26 +79,24 @@ class Tower:
 
     Args:
         folder: the model's.
-        description: what `encoders.retriever` found in it.
-        max_tokens: texts are cut to this.
         devices: as for `sharding.named`.
 
     Raises:
         ModelFolderError: it cannot be run here, see `unfit`, or tensors do not fit the settings.
     """
 
-    def __init__(self, folder: Path, description: Description, *, max_tokens: int, devices: str) -> None:
-        if (reason := unfit(description)) is not None:
+    def __init__(self, folder: RetrieverFolder, *, devices: str) -> None:
+        if (reason := unfit(folder)) is not None:
             raise ModelFolderError(
-                f"{folder} cannot be run by jax: {reason}; take the backend sentence-transformers"
+                f"{folder.path} cannot be run by jax: {reason}; take the backend sentence-transformers"
             )
         from encoders import inference, sharding
 
-        modules = description["modules"]
-        first = folder / modules[0]["path"]
+        modules = folder.modules
+        first = folder.place(modules[0])
         config = weights.read_config(first)
         tensors = weights.find(first, config, config.layers)
-        self._tokenizer = Tokenizer(first, max_tokens=max_tokens)
+        self._tokenizer = Tokenizer(first, max_tokens=folder.max_tokens)
         if self._tokenizer.size > config.vocab_size:
             raise ModelFolderError(
                 f"{first} has a tokenizer of {self._tokenizer.size:,} tokens for an embedding of "
@@ -104,27 +108,34 @@ class Tower:
             layers=config.layers,
             mesh=sharding.mesh_for(config, config.layers, "float32", devices=sharding.named(devices)),
         )
-        steps = [_step(folder / module["path"], module) for module in modules[2:]]
-        self.dim = next((len(step["weight"]) for step in reversed(steps) if step), config.d_model)
+        steps = [_step(folder.place(module), module) for module in modules[2:]]
+        given = next((len(step["weight"]) for step in reversed(steps) if step), config.d_model)
+        self.dim = min(given, folder.truncate_dim or given)
+        self._prompts = folder.prompts
         self._steps = encoder.everywhere(steps)
         self._run = encoder.compile(_vectors)
         each = batching.DEFAULT_TOKEN_BUDGET if encoder.on_cpu else ACCELERATOR_TOKENS
         self._token_budget = each * encoder.data_parallel
 
     def batches(
-        self, texts: Sequence[str]
-    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-        """Places in `texts` and their vectors [places, dim]; which go together depends on the list alone."""
-        tokens = self._tokenizer(texts)
+        self, texts: Sequence[str], role: str, *, count: bool
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], Read | None]]:
+        """Places in `texts`, their vectors [places, dim], and what was read of them.
+
+        Which go together depends on the list alone.
+        """
+        tokens = self._tokenizer([self._prompts[role] + text for text in texts])
         # A question or two need no batch of a thousand tokens.
         budget = min(self._token_budget, 1 << max(5, int(len(tokens.ids) - 1).bit_length()))
         plan = batching.plan(tokens.lengths, max_tokens=self._tokenizer.max_tokens, token_budget=budget)
         for batch in plan:
             ids, lengths = tokens.padded(batch.passages, rows=batch.rows, length=batch.length)
-            yield batch.passages, np.asarray(self._run(ids, lengths, self._steps))[: len(batch.passages)]
+            read = tokens.read_of(batch.passages) if count else None
+            vectors = np.asarray(self._run(ids, lengths, self._steps))
+            yield batch.passages, vectors[: len(batch.passages), : self.dim], read
 
 
-def _step(place: Path, module: Description) -> dict[str, npt.NDArray[np.float32]]:
+def _step(place: Path, module: Json) -> dict[str, npt.NDArray[np.float32]]:
     """What a Dense multiplies by and adds; nothing for Normalize."""
     if module["class"] == "Normalize":
         return {}

@@ -28,6 +28,16 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+# What tokenizers of other models are kept in where there is neither of the first two; and what puts a text
+# into a chat.
+OTHER_TOKENIZER_FILES = (
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "chat_template.jinja",
+)
 # What a hub name downloads: never the pickled weights beside them.
 ENCODER_PATTERNS = (
     "config.json",
@@ -163,6 +173,22 @@ def find_tokenizer_files(folder: Path) -> list[Path]:
             f"{folder} has neither tokenizer.json nor spiece.model; save the model's tokenizer into it"
         )
     return files
+
+
+def find_any_tokenizer_files(folder: Path) -> list[Path]:
+    """The files of any model's tokenizer in a folder; those of `OTHER_TOKENIZER_FILES` where they are read.
+
+    Raises:
+        ModelFolderError: there is none that has a vocabulary.
+    """
+    others = [folder / name for name in OTHER_TOKENIZER_FILES if (folder / name).is_file()]
+    chat = [file for file in others if file.suffix == ".jinja"]
+    # Who has tokenizer.json needs no other vocabulary.
+    if (folder / "tokenizer.json").is_file() or not any(
+        "vocab" in f.name or "model" in f.name for f in others
+    ):
+        return find_tokenizer_files(folder) + chat
+    return [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()] + others
 
 
 def find_tensors(folder: Path) -> dict[str, Tensor]:

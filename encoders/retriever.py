@@ -1,31 +1,30 @@
 """The retriever: texts in, one vector each, through jax or sentence-transformers.
 
-GTR (Ni et al. 2022): T5 encoder, mean over real tokens, Dense without bias, L2 norm; questions and
-passages go through the same tower, so there is one `encode` for both (PAPERS: Retrieval model).
-The folder's modules.json decides what is run. Importing this loads neither jax nor torch; `Retriever.load`
-loads one of them. Their vectors agree to rounding (1e-5 of a vector of length 1 at most, in float32), so the
-fingerprint is the same for both; a build stays with one of them all the same, so that its bytes do.
+Questions and passages go through the same model, each with the prompt that its folder has for them: GTR (Ni
+et al. 2022: T5 encoder, mean over real tokens, Dense without bias, L2 norm) has none, so there both are read
+alike (PAPERS: Retrieval model). The folder's modules.json decides what is run. Importing this loads neither
+jax nor torch; `Retriever.load` loads one of them. Their vectors agree to rounding (1e-5 of a vector of
+length 1 at most, in float32), so the fingerprint is the same for both; a build stays with one of them all
+the same, so that its bytes do.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from encoders import errors, fingerprint, gtr, model_folder
-from encoders.fingerprint import Fingerprint
+from encoders import errors, gtr
 from encoders.model_folder import ModelFolderError
-from encoders.t5_config import T5Config
+from encoders.retriever_folder import DOCUMENT, QUERY, ROLES, RetrieverFolder, open_folder
+from encoders.tokenizing import Read
 from encoders.transformers_output import silenced
 
-# GTR's longest input (Ni et al. 2022, section 3).
-MAX_TOKENS = 512
 DEFAULT_BATCH_SIZE = 32
 VECTOR_DTYPES = ("float32", "float16")
 
@@ -33,23 +32,19 @@ JAX: Final = "jax"
 SENTENCE_TRANSFORMERS: Final = "sentence-transformers"
 BACKENDS: Final = (JAX, SENTENCE_TRANSFORMERS)
 
-# What a hub name downloads: configurations, tokenizer and safetensors of every module.
-PATTERNS = ("*.json", "*.safetensors", "spiece.model")
-
-# Modules that are known to run no code but sentence-transformers' own, and whether they have
-# weights. Both the old and the new module paths end in these class names.
-_MODULES = {"Transformer": True, "Dense": True, "Pooling": False, "Normalize": False}
-
-# Keys of config files that say who saved them, or in what dtype, and decide no number.
-_NOISE = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
+# Ids that a model was given, and which are no padding: [rows, tokens] both.
+_Given: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
 
 
 class _Tower(Protocol):
-    """A model that runs: places in the texts and their vectors [places, dim], batch by batch."""
+    """A model that runs: places in the texts, their vectors [places, dim], and if it is to be counted how
+    these texts were read."""
 
     dim: int
 
-    def batches(self, texts: Sequence[str]) -> Iterator[tuple[Any, npt.NDArray[np.float32]]]: ...
+    def batches(
+        self, texts: Sequence[str], role: str, *, count: bool
+    ) -> Iterator[tuple[Any, npt.NDArray[np.float32], Read | None]]: ...
 
 
 class Retriever:
@@ -59,24 +54,26 @@ class Retriever:
         dim: length of a vector.
         max_tokens: texts are cut to this.
         backend: what runs it.
+        similarity: by which its vectors are compared; see `retriever_folder`.
         fingerprint: hex digest of all that decides the numbers.
         description: what the digest was taken of.
     """
 
-    def __init__(self, *, tower: _Tower, print_of: Fingerprint, max_tokens: int, backend: str) -> None:
+    def __init__(self, *, tower: _Tower, folder: RetrieverFolder, backend: str) -> None:
         self._tower = tower
-        self.dim: int = tower.dim
-        self.max_tokens = max_tokens
+        self.dim: int = folder.dim
+        self.max_tokens = folder.max_tokens
         self.backend = backend
-        self.fingerprint = print_of.hex
-        self.description = print_of.description
+        self.similarity = folder.similarity
+        self.fingerprint = folder.fingerprint.hex
+        self.description = folder.fingerprint.description
 
     @classmethod
     def load(
         cls,
         name_or_folder: str | Path,
         *,
-        max_tokens: int = MAX_TOKENS,
+        max_tokens: int | None = None,
         backend: str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         device: str = "all",
@@ -88,8 +85,7 @@ class Retriever:
 
         Args:
             name_or_folder: a folder with modules.json, or a hub name.
-            max_tokens: texts are cut to this, or to what the folder says if that is less; at most
-                512.
+            max_tokens: as for `retriever_folder.open_folder`.
             backend: "jax" or "sentence-transformers"; None for `default_backend`.
             batch_size: texts of one batch, with sentence-transformers; jax's batches go by tokens.
             device: "all", a kind such as "cpu" or "gpu", or one of a kind, "gpu:1"; sentence-transformers
@@ -98,50 +94,61 @@ class Retriever:
         Raises:
             ModelFolderError: the model cannot be loaded, or not by this backend, or has weights only
                 as pickles.
-            ValueError: max_tokens is not in 2..512, or another argument is out of range.
+            ValueError: max_tokens is below 2, or another argument is out of range.
         """
-        folder, max_tokens, print_of = _examine(name_or_folder, max_tokens)
+        folder = open_folder(name_or_folder, max_tokens=max_tokens)
+        _ = folder.fingerprint  # Weights that are missing or damaged are told of in our own words.
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, wanted a positive number")
-        chosen = backend or _default_backend(print_of.description)
+        chosen = backend or default_backend(folder)
         if chosen not in BACKENDS:
             raise errors.EncoderError(f"backend is {backend!r}, wanted one of {', '.join(BACKENDS)}")
         tower: _Tower
         if chosen == JAX:
-            tower = gtr.Tower(folder, print_of.description, max_tokens=max_tokens, devices=device)
+            tower = gtr.Tower(folder, devices=device)
         else:
-            tower = _SentenceTransformers(folder, max_tokens, batch_size=batch_size, device=device)
-        return cls(tower=tower, print_of=print_of, max_tokens=max_tokens, backend=chosen)
+            tower = _SentenceTransformers(folder, batch_size=batch_size, device=device)
+        if tower.dim != folder.dim:
+            raise ModelFolderError(
+                f"{folder.path} gives vectors of {tower.dim} dimensions, its settings say {folder.dim}"
+            )
+        return cls(tower=tower, folder=folder, backend=chosen)
 
     def encode(
         self,
         texts: Sequence[str],
         *,
+        role: str = DOCUMENT,
         dtype: npt.DTypeLike = np.float32,
         on_batch: Callable[[int], None] | None = None,
+        on_read: Callable[[Read], None] | None = None,
     ) -> npt.NDArray[Any]:
-        """The vectors of texts, questions and passages alike.
+        """The vectors of passages, or of questions, each behind its prompt.
 
         Texts of similar length run together; which ones depends on the list alone, so the same
         call gives the same bytes on the same kind of machine.
 
         Args:
             texts: any strings; longer ones are cut at max_tokens.
+            role: what they are: `DOCUMENT` or `QUERY`. Without prompts it makes no difference.
             dtype: float32, or float16 (rounded once; vectors of length 1 lose 5e-4 at most).
             on_batch: called after each batch with the number of texts it encoded.
+            on_read: called after each batch with how its texts were read.
 
         Returns:
-            [texts, dim], in the order given.
+            [texts, dim], in the order given, as the model's own library gives them.
 
         Raises:
-            ValueError: dtype is none of these.
+            ValueError: dtype or role is none of these.
             UnstorableError: a vector is not finite in dtype.
         """
         kind = np.dtype(dtype)
         if kind.name not in VECTOR_DTYPES:
             raise ValueError(f"dtype is {kind}, wanted one of {', '.join(VECTOR_DTYPES)}")
+        if role not in ROLES:
+            raise ValueError(f"role is {role!r}, wanted one of {', '.join(ROLES)}")
         vectors = np.empty((len(texts), self.dim), kind)
-        for rows, batch in self._tower.batches(texts):
+        for rows, batch, read in self._tower.batches(texts, role, count=on_read is not None):
             with np.errstate(over="ignore"):
                 vectors[rows] = batch
             whole = np.isfinite(vectors[rows]).all(axis=1)
@@ -152,20 +159,24 @@ class Retriever:
                 )
             if on_batch is not None:
                 on_batch(len(rows))
+            if on_read is not None and read is not None:
+                on_read(read)
         return vectors
 
 
 class _SentenceTransformers:
     """The model as sentence-transformers runs it, texts of similar length together."""
 
-    def __init__(self, folder: Path, max_tokens: int, *, batch_size: int, device: str) -> None:
+    def __init__(self, folder: RetrieverFolder, *, batch_size: int, device: str) -> None:
         with silenced():
             import torch
             from sentence_transformers import SentenceTransformer
 
+            from encoders.tokenizing import unknown_id
+
             try:
                 model = SentenceTransformer(
-                    str(folder),
+                    str(folder.path),
                     # None: an accelerator if there is one. Torch has another word for the kind.
                     device=None if device == "all" else device.replace("gpu", "cuda"),
                     trust_remote_code=False,
@@ -174,160 +185,86 @@ class _SentenceTransformers:
                 )
             except Exception as error:  # whatever the modules' own loaders raise
                 reason = " ".join(str(error).split())
-                raise ModelFolderError(f"{folder} cannot be loaded as a retriever: {reason}") from error
+                raise ModelFolderError(f"{folder.path} cannot be loaded as a retriever: {reason}") from error
         self.model: Any = model.float().eval()
-        self.model.max_seq_length = max_tokens
+        self.model.max_seq_length = folder.max_tokens
+        self.model.truncate_dim = folder.truncate_dim
         self.dim: int = self.model.get_embedding_dimension()
+        self._prompts = folder.prompts
         self._batch_size = batch_size
+        self._unknown = unknown_id(self.model.tokenizer)
 
-    def batches(self, texts: Sequence[str]) -> Iterator[tuple[Any, npt.NDArray[np.float32]]]:
+    def batches(
+        self, texts: Sequence[str], role: str, *, count: bool
+    ) -> Iterator[tuple[Any, npt.NDArray[np.float32], Read | None]]:
+        encode = self.model.encode_query if role == QUERY else self.model.encode_document
         order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
         for start in range(0, len(order), self._batch_size):
             rows = order[start : start + self._batch_size]
-            yield (
-                rows,
-                self.model.encode(
-                    [texts[i] for i in rows],
+            batch = [texts[i] for i in rows]
+            with self._watched(count) as given:
+                vectors = encode(
+                    batch,
+                    prompt=self._prompts[role],
                     batch_size=len(rows),
                     show_progress_bar=False,
                     convert_to_numpy=True,
-                ),
-            )
+                )
+            yield rows, vectors, self._read(batch, role, given) if count else None
+
+    @contextmanager
+    def _watched(self, count: bool) -> Iterator[list[_Given]]:
+        """Keeps what the first module is given meanwhile."""
+        given: list[_Given] = []
+
+        def see(_: object, features: tuple[dict[str, Any], ...]) -> None:
+            ids, real = (features[0][name].cpu().numpy() for name in ("input_ids", "attention_mask"))
+            given.append((ids, real.astype(bool)))
+
+        hook = self.model[0].register_forward_pre_hook(see) if count else None
+        try:
+            yield given
+        finally:
+            if hook is not None:
+                hook.remove()
+
+    def _read(self, texts: list[str], role: str, given: list[_Given]) -> Read:
+        """How a batch was read: from what the model was given, and from the texts uncut.
+
+        A text that was cut is as long as the limit, and so as the longest of its batch. So where that is
+        below the limit nothing was cut, and no text is looked at again.
+        """
+        lengths = np.concatenate([real.sum(axis=1) for _, real in given])
+        longest = int(lengths.max())
+        cut = np.zeros(1, np.int64)
+        if longest >= self._limit(role):
+            with silenced():  # of texts that are too long
+                whole = self.model.preprocess(
+                    texts,
+                    prompt=self._prompts[role],
+                    task=role,
+                    processing_kwargs={"text": {"truncation": False}},
+                )
+            cut = np.maximum(whole["attention_mask"].cpu().numpy().sum(axis=1) - longest, 0)
+        unknown = 0
+        if self._unknown is not None:
+            unknown = sum(int(np.count_nonzero(real & (ids == self._unknown))) for ids, real in given)
+        return Read(
+            texts=len(texts),
+            tokens=int(lengths.sum()),
+            texts_cut=int(np.count_nonzero(cut)),
+            tokens_cut=int(cut.sum()),
+            tokens_unknown=unknown,
+        )
+
+    def _limit(self, role: str) -> int:
+        """The least that may be the limit of this role."""
+        own = getattr(self.model[0], f"{role}_length", None)
+        text = (getattr(self.model[0], "processing_kwargs", None) or {}).get("text") or {}
+        limits = (self.model.max_seq_length, own, text.get("max_length"))
+        return min(int(limit) for limit in limits if limit is not None)
 
 
-def default_backend(name_or_folder: str | Path) -> str:
+def default_backend(folder: RetrieverFolder) -> str:
     """jax where it is installed and knows all of the folder's modules, else sentence-transformers."""
-    return _default_backend(_examine(name_or_folder, MAX_TOKENS)[-1].description)
-
-
-def _default_backend(description: dict[str, Any]) -> str:
-    return JAX if find_spec("jax") and gtr.unfit(description) is None else SENTENCE_TRANSFORMERS
-
-
-def retriever_fingerprint(name_or_folder: str | Path, *, max_tokens: int = MAX_TOKENS) -> Fingerprint:
-    """The fingerprint that `Retriever.load` would have, without loading torch.
-
-    Args and Raises: as for `Retriever.load`.
-    """
-    return _examine(name_or_folder, max_tokens)[-1]
-
-
-def retriever_dim(name_or_folder: str | Path) -> int:
-    """Dimensions of the vectors, as the modules' settings have it, without loading torch.
-
-    Raises:
-        ModelFolderError: the folder is no retriever, or does not say.
-    """
-    dim = 0
-    for module in _examine(name_or_folder, MAX_TOKENS)[-1].description["modules"]:
-        config = module["config"]["config.json"]
-        for key in ("embedding_dimension", "word_embedding_dimension", "out_features"):
-            dim = int(config.get(key) or dim)
-    if dim < 1:
-        raise ModelFolderError(f"{name_or_folder} does not say how many dimensions its vectors have")
-    return dim
-
-
-def retriever_config(name_or_folder: str | Path) -> T5Config:
-    """The shape of the retriever's encoder, without loading torch.
-
-    Raises:
-        ModelFolderError: the folder is no retriever, or its encoder no T5.
-    """
-    described = _examine(name_or_folder, MAX_TOKENS)[-1].description["modules"][0]
-    try:
-        return T5Config.from_hugging_face(described["config"]["config.json"])
-    except errors.EncoderError as error:
-        raise ModelFolderError(f"{name_or_folder}: {error}") from error
-
-
-def _examine(name_or_folder: str | Path, max_tokens: int) -> tuple[Path, int, Fingerprint]:
-    """Folder, effective token limit, and fingerprint, after checking every module."""
-    if not 2 <= max_tokens <= MAX_TOKENS:
-        raise ValueError(f"max_tokens is {max_tokens}, wanted 2 to {MAX_TOKENS}")
-    folder = model_folder.resolve(name_or_folder, patterns=PATTERNS)
-    modules = [_describe_module(folder, entry) for entry in _read_modules(folder)]
-    first = _inside(folder, modules[0]["path"])
-    max_tokens = min([max_tokens, *_limits(first, modules[0]["config"])])
-    prompts = folder / "config_sentence_transformers.json"
-    settings = model_folder.read_json(prompts) if prompts.is_file() else {}
-    description = {
-        "kind": "retriever",
-        "arithmetic": fingerprint.ARITHMETIC,
-        "modules": modules,
-        "prompts": settings.get("prompts") or {},
-        "default_prompt_name": settings.get("default_prompt_name"),
-        "tokenizer": {
-            path.name: fingerprint.digest_file(path) for path in model_folder.find_tokenizer_files(first)
-        },
-        "max_tokens": max_tokens,
-    }
-    return folder, max_tokens, fingerprint.of(description)
-
-
-def _limits(folder: Path, config: dict[str, dict[str, Any]]) -> list[int]:
-    """The folder's own limits on tokens: older and newer libraries keep it in different files."""
-    tokenizer = folder / "tokenizer_config.json"
-    found = [config["sentence_bert_config.json"].get("max_seq_length")]
-    if tokenizer.is_file():
-        found.append(model_folder.read_json(tokenizer).get("model_max_length"))
-    return [int(limit) for limit in found if limit]
-
-
-def _read_modules(folder: Path) -> list[dict[str, Any]]:
-    """modules.json, after checking that it lists known modules, a Transformer first.
-
-    Raises:
-        ModelFolderError: it does not, or is not there.
-    """
-    path = folder / "modules.json"
-    if not path.is_file():
-        raise ModelFolderError(
-            f"{folder} has no modules.json, wanted a retriever as sentence-transformers saves it"
-        )
-    try:
-        modules = json.loads(path.read_text(encoding="utf-8"))
-        types = [str(entry["type"]) for entry in modules]
-        for entry in modules:
-            str(entry["path"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelFolderError(f"{path} is no list of modules: {error!r}") from error
-    for kind in types:
-        package, _, name = kind.rpartition(".")
-        if package.split(".")[0] != "sentence_transformers" or name not in _MODULES:
-            raise ModelFolderError(
-                f"{path} lists a module of type {kind!r}, wanted {', '.join(_MODULES)} of "
-                "sentence-transformers; code that comes with a model is never run"
-            )
-    if not types or not types[0].endswith(".Transformer"):
-        raise ModelFolderError(f"{path} lists the modules {types}, wanted a Transformer first")
-    return list(modules)
-
-
-def _describe_module(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
-    """A module's class, settings, and the digest of its tensors."""
-    name = entry["type"].rpartition(".")[-1]
-    place = _inside(folder, entry["path"])
-    configs = {"config.json"} | ({"sentence_bert_config.json"} if name == "Transformer" else set())
-    config = {
-        file: _without_noise(model_folder.read_json(place / file)) if (place / file).is_file() else {}
-        for file in sorted(configs)
-    }
-    described: dict[str, Any] = {"class": name, "path": entry["path"], "config": config}
-    if _MODULES[name]:
-        described["tensors"] = fingerprint.digest_tensors(model_folder.find_tensors(place))
-    return described
-
-
-def _inside(folder: Path, path: object) -> Path:
-    """A module's folder, refused if it is not inside the model's."""
-    place = folder / str(path)
-    if Path(str(path)).is_absolute() or ".." in Path(str(path)).parts:
-        raise ModelFolderError(
-            f"{folder / 'modules.json'} names the folder {path!r}, wanted one inside its own"
-        )
-    return place
-
-
-def _without_noise(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in _NOISE}
+    return JAX if find_spec("jax") and gtr.unfit(folder) is None else SENTENCE_TRANSFORMERS

@@ -1,11 +1,12 @@
-"""Texts to ragged token ids, as Hugging Face cuts them."""
+"""Texts to ragged token ids, as Hugging Face cuts them, and what was cut or unknown."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,36 @@ import numpy.typing as npt
 from encoders import model_folder
 from encoders.model_folder import ModelFolderError
 from encoders.transformers_output import silenced
+
+# Of no script and in nobody's vocabulary: what a tokenizer makes of it is what it makes of the unknown.
+_NOBODYS: Final = "\U0010fffd"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """How texts were read by a model.
+
+    Attributes:
+        texts: how many.
+        tokens: that the model was given, special ones and a prompt's among them.
+        texts_cut, tokens_cut: at the limit, on top of those.
+        tokens_unknown: those of `tokens` that stand for text that is not in the vocabulary.
+    """
+
+    texts: int = 0
+    tokens: int = 0
+    texts_cut: int = 0
+    tokens_cut: int = 0
+    tokens_unknown: int = 0
+
+    def __add__(self, other: Read) -> Read:
+        return Read(
+            texts=self.texts + other.texts,
+            tokens=self.tokens + other.tokens,
+            texts_cut=self.texts_cut + other.texts_cut,
+            tokens_cut=self.tokens_cut + other.tokens_cut,
+            tokens_unknown=self.tokens_unknown + other.tokens_unknown,
+        )
 
 
 @dataclass(frozen=True)
@@ -23,6 +54,7 @@ class Tokens:
         ids: int32 [tokens], the texts one after the other, each with its EOS.
         offsets: int64 [texts + 1]; text i is ids[offsets[i] : offsets[i + 1]].
         cut: int64 [texts], tokens that the limit cut from each text.
+        unknown: the id of what is not in the vocabulary; None where nothing has one.
 
     Raises:
         ValueError: these do not fit each other, or a text has no token.
@@ -31,6 +63,7 @@ class Tokens:
     ids: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
     cut: npt.NDArray[np.int64]
+    unknown: int | None = None
 
     def __post_init__(self) -> None:
         if self.ids.ndim != 1 or self.offsets.shape != (len(self.cut) + 1,):
@@ -47,6 +80,30 @@ class Tokens:
     def lengths(self) -> npt.NDArray[np.int64]:
         """Tokens of each text, int64 [texts]."""
         return np.diff(self.offsets)
+
+    @property
+    def read(self) -> Read:
+        """How a model reads the texts."""
+        return self.read_of(slice(None))
+
+    def read_of(self, texts: npt.NDArray[np.int64] | slice) -> Read:
+        """How it reads some of them."""
+        cut = self.cut[texts]
+        return Read(
+            texts=len(cut),
+            tokens=int(self.lengths[texts].sum()),
+            texts_cut=int(np.count_nonzero(cut)),
+            tokens_cut=int(cut.sum()),
+            tokens_unknown=int(self.unknown_each[texts].sum()),
+        )
+
+    @functools.cached_property
+    def unknown_each(self) -> npt.NDArray[np.int64]:
+        """Tokens of each text that stand for the unknown, [texts]."""
+        before = np.zeros(len(self.ids) + 1, np.int64)
+        if self.unknown is not None:
+            np.cumsum(self.ids == self.unknown, out=before[1:])
+        return np.diff(before[self.offsets])
 
     def split(self) -> list[npt.NDArray[np.int32]]:
         """The ids of each text, views."""
@@ -102,6 +159,7 @@ class Tokenizer:
                 f"[{self.eos}], as every T5 tokenizer does"
             )
         self.size: int = len(self._tokenizer)
+        self.unknown = unknown_id(self._tokenizer)
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Token ids of each text; a longer one keeps its first max_tokens - 1 and EOS."""
@@ -115,7 +173,7 @@ class Tokenizer:
             row = ids[offsets[i] : offsets[i + 1]]
             row[:] = sequence[: len(row)]
             row[-1] = sequence[-1]  # EOS, also of a text that is cut
-        return Tokens(ids, offsets, cut)
+        return Tokens(ids, offsets, cut, self.unknown)
 
     def decode(self, ids: npt.NDArray[np.integer]) -> list[str]:
         """Texts of rows of ids [texts, tokens]; padding, EOS and other special tokens leave no trace."""
@@ -130,6 +188,25 @@ class Tokenizer:
         )
         sequences: list[list[int]] = encoded["input_ids"]
         return sequences
+
+
+def unknown_id(tokenizer: Any) -> int | None:
+    """The id that a tokenizer of transformers gives to what is not in its vocabulary; None if it has none.
+
+    Byte-level vocabularies know all text. Some name a special token "unknown" all the same, and some folders
+    do not name one that there is: so the model within is asked.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:  # a tokenizer in Python
+        named: int | None = tokenizer.unk_token_id
+        others = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id)
+        return None if named in others else named
+    try:
+        found = backend.model.tokenize(_NOBODYS)
+    except Exception:  # the library's own class: a vocabulary without a word for the unknown
+        return None
+    # More than one are bytes.
+    return int(found[0].id) if len(found) == 1 else None
 
 
 def _require_sentencepiece(folder: Path) -> None:

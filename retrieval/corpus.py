@@ -34,7 +34,8 @@ class SearchResult:
 
     Attributes:
         passage_ids: int64 [q, k].
-        scores: float32 [q, k], inner products.
+        scores: float32 [q, k], inner products; or what else the retriever compares by, see
+            `retrieval.similarity`.
     """
 
     passage_ids: npt.NDArray[np.int64]
@@ -200,7 +201,7 @@ class Corpus:
             return self._vectors
 
     def search(self, queries: Sequence[str] | str | AnyArray, k: int) -> SearchResult:
-        """The k passages of largest inner product with each query.
+        """The k passages that are most similar to each query, by the retriever's own similarity.
 
         Args:
             queries: texts (a single one counts as one query; the retriever is loaded on first use),
@@ -221,7 +222,7 @@ class Corpus:
             raise errors.CorpusError(
                 f"query vectors have shape {vectors.shape}, wanted [q, {dim}] of finite numbers"
             )
-        found, scores = self._open_index().search(np.ascontiguousarray(vectors), k)
+        found, scores = self._open_index().search(vectors, k)
         return SearchResult(passage_ids=found, scores=scores)
 
     def _open_index(self) -> Index:
@@ -229,11 +230,18 @@ class Corpus:
             if self._index is None:
                 card = self.index_card
                 self.folder.ensure(card.file)
-                self._index = Index.read(self.root, card.file, passages=len(self), dim=card.dim)
+                self._index = Index.read(
+                    self.root,
+                    card.file,
+                    passages=len(self),
+                    dim=card.dim,
+                    similarity=self.vectors_card.similarity,
+                )
             return self._index
 
     def _encode(self, texts: Sequence[str] | str) -> AnyArray:
-        return self.retriever().encode([texts] if isinstance(texts, str) else list(texts), dtype="float32")
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        return self.retriever().encode(texts, role="query", dtype="float32")
 
     def retriever(self) -> Retriever:
         """The retriever for text queries, checked against the corpus's fingerprint."""
@@ -241,6 +249,7 @@ class Corpus:
             if self._retriever is None:
                 # A framework is loaded here, for those alone who search by text: PyTorch, or jax where that
                 # is all there is. Their vectors agree to rounding.
+                from encoders import fingerprint
                 from encoders.retriever import JAX, SENTENCE_TRANSFORMERS, Retriever
 
                 name = self._retriever_name or self._built_with()
@@ -255,9 +264,11 @@ class Corpus:
                         "install memcorpus[text], or search by vector"
                     ) from e
                 if loaded.fingerprint != card.encoder_fingerprint:
+                    other = fingerprint.differences(card.encoder, loaded.description)
                     raise errors.MismatchError(
                         f"retriever {name} has fingerprint {loaded.fingerprint[:16]}, the corpus's vectors "
-                        f"were made by {card.encoder_fingerprint[:16]}; name the folder of that one"
+                        f"were made by {card.encoder_fingerprint[:16]}, and they differ in "
+                        f"{', '.join(other[:3])}; name the folder of that one"
                     )
                 self._retriever = loaded
             return self._retriever

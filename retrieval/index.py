@@ -16,7 +16,9 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from retrieval import similarity as similarities
 from storage import errors, files
+from storage.components.vectors import DOT
 from storage.thread_locks import ThreadLock
 from storage.vector_array import VectorArray
 
@@ -80,26 +82,28 @@ def choose(passages: int, dim: int, *, exact_limit: int = EXACT_LIMIT) -> IndexS
     return IndexShape(kind=kind, lists=lists, probes=probes)
 
 
-def build(vectors: VectorArray, shape: IndexShape, path: Path) -> float:
+def build(vectors: VectorArray, shape: IndexShape, path: Path, *, similarity: str = DOT) -> float:
     """Train, fill and write the index; returns its recall@10 on a sample of the corpus's own vectors.
+
+    `similarity` is that of the vectors' card.
 
     RAM: the index itself and one batch of vectors; training takes `TRAINING_POINTS` vectors a list.
     """
     count, dim = vectors.layout.shape
-    index = faiss.index_factory(dim, shape.kind, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.index_factory(dim, shape.kind, similarities.metric(similarity))
     if not index.is_trained:
         # Product codes have 256 centroids of their own to train.
         wanted = max(shape.lists, 256) * TRAINING_POINTS
         points = np.linspace(0, count - 1, min(count, wanted)).astype(np.int64)
-        index.train(_float32(vectors.take(points)))
+        index.train(similarities.prepared(vectors.take(points), similarity))
     for _, batch in vectors.batches():
-        index.add(_float32(batch))
+        index.add(similarities.prepared(batch, similarity))
     if index.ntotal != count:
         raise errors.CorpusError(f"the index took {index.ntotal} vectors, wanted {count}")
     if shape.probes:
         faiss.extract_index_ivf(index).nprobe = shape.probes
     _write(index, path)
-    return recall(Index(index), vectors)
+    return recall(Index(index, similarity), vectors)
 
 
 def _write(index: Any, path: Path) -> None:
@@ -115,37 +119,47 @@ def recall(index: Index, vectors: VectorArray) -> float:
     count = vectors.layout.grid.passages
     k = min(RECALL_AT, count)
     sample = np.unique(np.linspace(0, count - 1, min(RECALL_QUERIES, count)).astype(np.int64))
-    queries = _float32(vectors.take(sample))
-    best, _ = exact_search(vectors.batches(), queries, k)
+    queries = vectors.take(sample)
+    best, _ = exact_search(vectors.batches(), queries, k, similarity=index.similarity)
     found, _ = index.search(queries, k)
     # Judged by the passages' exact scores: among equals at the k-th place either one is right.
-    scores = [_float32(vectors.take(row)) @ query for row, query in zip(found, queries, strict=True)]
-    return float(np.mean(np.array(scores) >= best[:, -1:] - 1e-6))
+    scores = [
+        similarities.between(
+            query, similarities.prepared(vectors.take(row), index.similarity), index.similarity
+        )
+        for row, query in zip(found, similarities.prepared(queries, index.similarity), strict=True)
+    ]
+    last = best[:, -1:]
+    return float(np.mean(np.array(scores) >= last - 1e-6 * np.maximum(1, np.abs(last))))
 
 
 def exact_search(
-    batches: Iterator[tuple[int, npt.NDArray[Any]]], queries: npt.NDArray[np.float32], k: int
+    batches: Iterator[tuple[int, npt.NDArray[Any]]],
+    queries: npt.NDArray[np.float32],
+    k: int,
+    *,
+    similarity: str = DOT,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """The k largest inner products of each query [q, dim]: (scores [q, k], ids [q, k]), best first.
+    """The k passages most similar to each query [q, dim]: (scores [q, k], ids [q, k]), best first.
 
     One pass over the vectors, a batch in memory at a time.
     """
     scores = np.zeros((len(queries), 0), np.float32)
     found = np.zeros((len(queries), 0), np.int64)
+    asked = similarities.prepared(queries, similarity)
     for first, batch in batches:
         best, rows = faiss.knn(
-            queries, _float32(batch), min(k, len(batch)), metric=faiss.METRIC_INNER_PRODUCT
+            asked,
+            similarities.prepared(batch, similarity),
+            min(k, len(batch)),
+            metric=similarities.metric(similarity),
         )
-        scores = np.concatenate([scores, best], axis=1)
+        scores = np.concatenate([scores, similarities.scores(best, similarity)], axis=1)
         found = np.concatenate([found, rows + first], axis=1)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         scores = np.take_along_axis(scores, order, axis=1)
         found = np.take_along_axis(found, order, axis=1)
     return scores, found
-
-
-def _float32(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    return np.ascontiguousarray(vectors, np.float32)
 
 
 def _read(path: Path, size: int) -> Any:
@@ -167,14 +181,17 @@ def _read(path: Path, size: int) -> Any:
 
 
 class Index:
-    """A FAISS index whose rows are passage ids."""
+    """A FAISS index whose rows are passage ids, which are ranked by `similarity`."""
 
-    def __init__(self, index: Any) -> None:
+    def __init__(self, index: Any, similarity: str = DOT) -> None:
         self._index = index
+        self.similarity = similarity
 
     @classmethod
-    def read(cls, root: Path, entry: files.FileEntry, *, passages: int, dim: int) -> Index:
-        """Read an index file after checking its checksum, and compare it with its card."""
+    def read(
+        cls, root: Path, entry: files.FileEntry, *, passages: int, dim: int, similarity: str = DOT
+    ) -> Index:
+        """Read an index file after checking its checksum, and compare it with the cards."""
         if wrong := files.damage(root, entry):
             raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
         index = _read(files.inside(root, entry.path), entry.bytes)
@@ -182,7 +199,12 @@ class Index:
             raise errors.DamagedError(
                 f"{entry.path} holds {index.ntotal} vectors of {index.d}, its card says {passages} of {dim}"
             )
-        return cls(index)
+        if index.metric_type != similarities.metric(similarity):
+            raise errors.DamagedError(
+                f"{entry.path} has FAISS's metric {index.metric_type}, wanted that of {similarity}, by which "
+                "its vectors are compared"
+            )
+        return cls(index, similarity)
 
     def search(
         self, queries: npt.NDArray[np.float32], k: int
@@ -192,6 +214,7 @@ class Index:
         FAISS fills up with -1 where the lists it probed held fewer than k vectors. Those queries
         are searched again through all lists, so that an id returned is always a passage.
         """
+        queries = similarities.prepared(queries, self.similarity)
         scores, rows = self._index.search(queries, k)
         short = (rows < 0).any(axis=1)
         if short.any():
@@ -206,4 +229,4 @@ class Index:
             raise errors.DamagedError(
                 f"the index found fewer than {k} of its {self._index.ntotal} vectors, or others"
             )
-        return rows, scores
+        return rows, similarities.scores(scores, self.similarity)

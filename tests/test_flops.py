@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from encoders import model_folder
 from encoders.t5_config import PUBLISHED_SIZES
-from pipeline.accounts import flops
+from pipeline.accounts import flops, retrievers
+from pipeline.accounts.plan import from_source
 from storage import errors
+from tests import small_models, small_retrievers
 
 XXL = PUBLISHED_SIZES["xxl"]
 
@@ -50,8 +55,55 @@ def test_an_encoder_layer_by_hand() -> None:
     assert flops.layer_weights(XXL) == 4 * 4096**2 + 3 * 4096 * 10240 == 192_937_984
     # 16 of 24 layers: 6.17 GFLOP a token (PAPERS: 2 (1-α) P a token).
     assert flops.encoder_flops(XXL, 16) == 2 * 16 * 192_937_984
-    # GTR-Base has two matrices of 768 * 3072 in its feed-forward.
-    assert flops.layer_weights(flops.GTR_BASE) == 4 * 768**2 + 2 * 768 * 3072
+    # GTR-Base has two matrices of 768 * 3072 in its feed-forward, and one of 768 * 768 for each text.
+    layer = 4 * 768**2 + 2 * 768 * 3072
+    assert retrievers.GTR_BASE.token_weights == 12 * layer
+    assert retrievers.GTR_BASE.weights == 32128 * 768 + 12 * layer + 768**2
+    assert retrievers.GTR_BASE.flops(3, 700) == 2 * (700 * 12 * layer + 3 * 768**2)
+
+
+# Matrices that no token goes through, or that lead nowhere in a retriever.
+_LOOKED_UP = (
+    "embed_tokens",
+    "word_embeddings",
+    "tok_embeddings",
+    "position_embeddings",
+    "token_type_embeddings",
+)
+_BESIDE = ("relative_attention_bias", "pooler", "shared.weight")
+
+
+@pytest.mark.parametrize("kind", [*small_retrievers.SHAPES, "t5"])
+def test_a_retrievers_weights_are_its_matrices(tmp_path: Path, kind: str) -> None:
+    """By its configuration, and by the tensors of a model that was made of it."""
+    if kind == "t5":
+        folder = small_models.make_gtr_folder(tmp_path / "m", dim=20)
+    else:
+        folder = small_retrievers.make_retriever(tmp_path / "m", kind, dense=20)
+    shape = from_source.retriever_shape(str(folder))
+    tensors = model_folder.find_tensors(folder)
+    layers = 2 if kind == "albert" else 1  # which share their weights
+    expected = 0
+    for name, tensor in tensors.items():
+        if len(tensor.shape) == 2 and not any(part in name for part in (*_LOOKED_UP, *_BESIDE)):
+            expected += math.prod(tensor.shape) * (layers if "albert_layers" in name else 1)
+    assert shape.token_weights == expected > 0
+    held = sum(math.prod(tensor.shape) for tensor in tensors.values())
+    dense = sum(math.prod(t.shape) for t in model_folder.find_tensors(folder / "2_Dense").values())
+    assert (shape.kind, shape.dim, shape.text_weights) == (kind, 20, dense)
+    assert shape.weights == held + dense
+    assert shape.flops(7, 100) == 2 * (100 * expected + 7 * dense)
+
+
+def test_what_is_not_known_is_not_counted(tmp_path: Path) -> None:
+    folder = small_retrievers.make_retriever(tmp_path / "m", "bert")
+    counted = from_source.retriever_shape(str(folder))
+    small_models.edit_json(folder / "config.json", model_type="convbert")
+    shape = from_source.retriever_shape(str(folder))
+    assert (shape.kind, shape.token_weights, shape.flops(1, 1)) == ("convbert", None, None)
+    assert shape.weights == counted.weights > 0
+    small_models.edit_json(folder / "config.json", model_type="bert", intermediate_size=None)
+    assert from_source.retriever_shape(str(folder)).token_weights is None
 
 
 proportions = st.fractions(0, 1, max_denominator=24)

@@ -20,9 +20,8 @@ from encoders.retriever import (
     SENTENCE_TRANSFORMERS,
     Retriever,
     default_backend,
-    retriever_dim,
-    retriever_fingerprint,
 )
+from encoders.retriever_folder import open_folder
 from encoders.transformers_output import silenced
 from tests import small_models
 
@@ -62,7 +61,7 @@ def sentence_transformers(folder: Path, texts: list[str]) -> np.ndarray:
 def refusal(folder: Path, **options: Any) -> str:
     """The one line that both loading and fingerprinting refuse a folder with."""
     messages = []
-    for call in (Retriever.load, retriever_fingerprint):
+    for call in (Retriever.load, lambda *a, **k: open_folder(*a, **k).fingerprint):
         with pytest.raises(ModelFolderError) as error:
             call(folder, **options)
         messages.append(str(error.value))
@@ -84,7 +83,7 @@ def test_vectors_are_sentence_transformers(folder: Path, retriever: Retriever) -
     got = retriever.encode(TEXTS)
     assert got.shape == (len(TEXTS), 24)
     assert got.dtype == np.float32
-    assert retriever.dim == retriever_dim(folder) == 24
+    assert retriever.dim == open_folder(folder).dim == 24
     np.testing.assert_allclose(got, sentence_transformers(folder, TEXTS), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=1e-6)
     # Not trivial: the vectors differ.
@@ -152,7 +151,7 @@ def test_half_precision_folder_computes_in_float32(tmp_path: Path, backend: str)
 def test_what_the_folder_lists_is_used(tmp_path: Path, dense: bool, normalize: bool, backend: str) -> None:
     other = small_models.make_gtr_folder(tmp_path, dense=dense, normalize=normalize)
     loaded = Retriever.load(other, backend=backend, device="cpu")
-    assert loaded.dim == retriever_dim(other) == (24 if dense else 32)
+    assert loaded.dim == open_folder(other).dim == (24 if dense else 32)
     np.testing.assert_allclose(
         loaded.encode(TEXTS), sentence_transformers(other, TEXTS), atol=1e-5, rtol=1e-5
     )
@@ -209,9 +208,9 @@ def test_vectors_that_are_not_finite(copy: Path, backend: str, monkeypatch: pyte
         Retriever.load(copy, backend=backend, device="cpu").encode(["Tea"])
 
 
-@pytest.mark.parametrize("max_tokens", [1, 513])
+@pytest.mark.parametrize("max_tokens", [1, 0, -3])
 def test_max_tokens_out_of_range(folder: Path, max_tokens: int) -> None:
-    with pytest.raises(ValueError, match=f"max_tokens is {max_tokens}, wanted 2 to 512"):
+    with pytest.raises(ValueError, match=f"max_tokens is {max_tokens}, wanted 2 or more"):
         Retriever.load(folder, max_tokens=max_tokens)
 
 
@@ -271,7 +270,7 @@ def test_old_module_names(copy: Path, retriever: Retriever) -> None:
     old |= {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": False}
     (copy / "1_Pooling" / "config.json").write_text(json.dumps(old))
     loaded = Retriever.load(copy, backend=retriever.backend, device="cpu")
-    assert retriever_dim(copy) == 24
+    assert open_folder(copy).dim == 24
     np.testing.assert_allclose(loaded.encode(TEXTS), retriever.encode(TEXTS), atol=1e-6)
 
 
@@ -284,23 +283,23 @@ def test_loading_and_encoding_make_no_noise(
 
 
 def test_fingerprint_without_loading(folder: Path, retriever: Retriever) -> None:
-    made = retriever_fingerprint(folder)
+    made = open_folder(folder).fingerprint
     assert (made.hex, made.description) == (retriever.fingerprint, retriever.description)
 
 
 def test_fingerprint_sees_what_matters_and_no_more(copy: Path) -> None:
-    before = retriever_fingerprint(copy)
+    before = open_folder(copy).fingerprint
     small_models.edit_json(copy / "config.json", transformers_version="9", _name_or_path="x", dtype="y")
     (copy / "README.md").write_text("about")
-    assert retriever_fingerprint(copy) == before
+    assert open_folder(copy).fingerprint == before
     small_models.edit_tensor(copy / "2_Dense" / "model.safetensors", "linear.weight", add=0.5)
-    dense = retriever_fingerprint(copy)
+    dense = open_folder(copy).fingerprint
     assert fingerprint.differences(before.description, dense.description) == ["modules"]
     name = "encoder.block.1.layer.1.DenseReluDense.wo.weight"
     small_models.edit_tensor(copy / "model.safetensors", name)
-    assert len({before.hex, dense.hex, retriever_fingerprint(copy).hex}) == 3
+    assert len({before.hex, dense.hex, open_folder(copy).fingerprint.hex}) == 3
     small_models.make_tokenizer(copy, texts=small_models.TEXTS[:-1], vocab=200)
-    keys = fingerprint.differences(dense.description, retriever_fingerprint(copy).description)
+    keys = fingerprint.differences(dense.description, open_folder(copy).fingerprint.description)
     assert "tokenizer.tokenizer.json" in keys
 
 
@@ -323,7 +322,11 @@ def test_a_dense_layer_with_a_bias(copy: Path, bias: bool) -> None:
     [
         ("1_Pooling", {"pooling_mode": "cls"}, "it pools by cls, wanted the mean"),
         ("1_Pooling", {"pooling_mode": ["mean", "max"]}, "it pools by max, mean"),
-        ("1_Pooling", {"pooling_mode": None, "pooling_mode_max_tokens": True}, "pools by pooling_mode_max"),
+        (
+            "1_Pooling",
+            {"pooling_mode": None, "pooling_mode_max_tokens": True},
+            "it pools by max, wanted the mean",
+        ),
         ("2_Dense", {"activation_function": "torch.nn.modules.activation.Tanh"}, "the activation torch"),
         ("2_Dense", {"activation_function": None}, "the activation torch"),
         ("2_Dense", {"module_input_name": "token_embeddings"}, "its Dense works on"),
@@ -333,22 +336,25 @@ def test_a_dense_layer_with_a_bias(copy: Path, bias: bool) -> None:
 def test_what_jax_cannot_run_is_left_to_sentence_transformers(
     copy: Path, file: str, changes: dict[str, Any], reason: str
 ) -> None:
-    assert default_backend(copy) == JAX
+    assert default_backend(open_folder(copy)) == JAX
     small_models.edit_json(copy / file / "config.json", **changes)
-    assert default_backend(copy) == SENTENCE_TRANSFORMERS
+    assert default_backend(open_folder(copy)) == SENTENCE_TRANSFORMERS
     with pytest.raises(ModelFolderError, match=r"cannot be run by jax: .*take the backend") as error:
         Retriever.load(copy, backend=JAX)
     assert reason in str(error.value)
 
 
-def test_prompts_and_other_modules_are_left_to_sentence_transformers(copy: Path) -> None:
+def test_other_modules_are_left_to_sentence_transformers(copy: Path) -> None:
     settings = copy / "config_sentence_transformers.json"
     small_models.edit_json(settings, prompts={"query": "q: "}, default_prompt_name="query")
-    assert default_backend(copy) == SENTENCE_TRANSFORMERS
-    small_models.edit_json(settings, prompts={}, default_prompt_name=None)
-    assert default_backend(copy) == JAX
-    edit_modules(copy, 1, type="sentence_transformers.models.Normalize")
-    assert default_backend(copy) == SENTENCE_TRANSFORMERS
+    assert default_backend(open_folder(copy)) == JAX
+    small_models.edit_json(copy / "1_Pooling" / "config.json", include_prompt=False)
+    assert default_backend(open_folder(copy)) == SENTENCE_TRANSFORMERS
+    small_models.edit_json(settings, prompts={"query": None}, default_prompt_name=None)
+    assert default_backend(open_folder(copy)) == JAX
+    edit_modules(copy, 1, type="sentence_transformers.models.Dropout")
+    with pytest.raises(ModelFolderError, match="how many dimensions"):
+        open_folder(copy)
 
 
 def test_backends_agree_and_have_one_fingerprint(folder: Path) -> None:

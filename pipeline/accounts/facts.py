@@ -13,7 +13,7 @@ from typing import Any, Final
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.accounts import form, statistics
+from pipeline.accounts import form, reading, statistics
 from pipeline.components.shards import STAGE as SHARDS
 from storage import codecs, components, manifest, run_statistics
 from storage.components import AnyComponent, Card, IndexCard, MemoryCard, PassagesCard, VectorsCard
@@ -239,6 +239,9 @@ def summary(facts: Facts) -> form.Summary:
                 "dtype": card.layout.dtype,
                 "shard_passages": card.layout.grid.shard_passages,
                 "bytes": facts.bytes_of(components.VECTORS.noun, card.fingerprint[:SHORT]),
+                "similarity": card.similarity,
+                "max_tokens": retriever_limit(card),
+                "read": reading.to_json(card.counts),
             }
             for card in facts.vectors
         },
@@ -255,6 +258,7 @@ def summary(facts: Facts) -> form.Summary:
         "memory": {version.name: _version_summary(version) for version in facts.versions},
         "aliases": dict(found.aliases),
         "bytes": {component.noun: facts.bytes_of(component.noun) for component in components.TABLE},
+        "warnings": warnings(facts),
     }
     run = facts.build
     if run is not None:
@@ -265,6 +269,31 @@ def summary(facts: Facts) -> form.Summary:
         result["computed_tokens"] = run.computed_tokens
         result["events"] = run.events
     return result
+
+
+def retriever_limit(card: VectorsCard) -> int | None:
+    """The retriever's limit on tokens; None where an encoder of another kind made the vectors."""
+    found = card.encoder.get("max_tokens")
+    return found if isinstance(found, int) else None
+
+
+def warnings(facts: Facts, version: str | None = None) -> list[str]:
+    """What the models could not read of the passages, where it is much: a line of it each.
+
+    Args:
+        version: of this memory version alone; None: of the current one, and of the retriever.
+    """
+    current = facts.current.name if facts.current else None
+    wanted = current if version is None else version
+    lines: list[str] = []
+    for found in facts.versions:
+        if found.name == wanted:
+            counts = reading.to_json(found.card.counts.read)
+            lines += reading.of_memory(counts, limit=found.card.layout.max_tokens, version=found.name)
+    if version is None:
+        for card in facts.vectors:
+            lines += reading.of_retriever(reading.to_json(card.counts), limit=retriever_limit(card))
+    return lines
 
 
 def _version_summary(version: Version) -> form.Memory:
@@ -279,6 +308,7 @@ def _version_summary(version: Version) -> form.Memory:
         "shard_passages": layout.grid.shard_passages,
         "encoder_fingerprint": version.card.encoder_fingerprint,
         "counts": version.card.counts.to_json(),
+        "read": reading.to_json(version.card.counts.read),
         "quality": dict(version.card.quality),
         "bytes": version.bytes,
     }

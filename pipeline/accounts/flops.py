@@ -142,9 +142,3 @@ def size(name: str) -> T5Config:
 
 
 SIZES: Final = "|".join(PUBLISHED_SIZES)
-
-# GTR-Base (Ni et al. 2022): the encoder of T5 1.0 base, and vectors of 768 dimensions.
-GTR_BASE: Final = T5Config(
-    vocab_size=32128, d_model=768, d_kv=64, d_ff=3072, layers=12, heads=12, feed_forward="relu"
-)
-GTR_DIM: Final = 768

@@ -8,14 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict
 
+from pipeline.accounts.reading import Reading
+
 
 class Vectors(TypedDict):
-    """Vectors of one retriever."""
+    """Vectors of one retriever; `read` is None where nobody counted what it was given of the passages."""
 
     dim: int
     dtype: str
     shard_passages: int
     bytes: int
+    similarity: str
+    max_tokens: int | None
+    read: Reading | None
 
 
 class Index(TypedDict):
@@ -29,7 +34,7 @@ class Index(TypedDict):
 
 
 class Memory(TypedDict):
-    """One memory version. `counts` are the card's, `quality` the codec's."""
+    """One memory version. `counts` are the card's, `quality` the codec's; `read` as in `Vectors`."""
 
     codec: str
     width: int
@@ -40,6 +45,7 @@ class Memory(TypedDict):
     shard_passages: int
     encoder_fingerprint: str
     counts: Mapping[str, int]
+    read: Reading | None
     quality: Mapping[str, float]
     bytes: int
 
@@ -47,6 +53,7 @@ class Memory(TypedDict):
 class Summary(TypedDict):
     """A corpus in figures.
 
+    `warnings` are of what the models could not read of the passages, a line each.
     `counts` reconcile (docs/format.md); vectors and index are by fingerprint, memory by version, bytes by
     part. What is not required is of the build, and absent where its statistics are damaged.
     """
@@ -62,6 +69,7 @@ class Summary(TypedDict):
     memory: Mapping[str, Memory]
     aliases: Mapping[str, str]
     bytes: Mapping[str, int]
+    warnings: Sequence[str]
     worker_seconds: NotRequired[Mapping[str, Mapping[str, float]]]
     stage_seconds: NotRequired[Mapping[str, float]]
     worker_waited: NotRequired[Mapping[str, Mapping[str, float]]]

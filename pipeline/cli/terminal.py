@@ -20,8 +20,8 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
-from pipeline.accounts import form, statistics
-from pipeline.accounts.show import words
+from pipeline.accounts import form, reading, statistics
+from pipeline.accounts.show import tables, words
 from pipeline.components import shards
 from pipeline.components.base import AnyStage
 from pipeline.components.passages import number, read
@@ -215,7 +215,10 @@ def print_summary(summary: form.Summary, out: Console) -> None:
                     "tokens": f"{tokens['tokens']:,}",
                     "tokens a passage": f"{tokens['tokens'] / summary['passages']:.1f} "
                     f"({tokens['tokens_min']} to {tokens['tokens_max']})",
-                    "passages cut / tokens cut": f"{tokens['passages_cut']:,} / {tokens['tokens_cut']:,}",
+                    "passages cut / tokens cut": reading.told_cut(memory["read"])
+                    if memory["read"]
+                    else f"{tokens['passages_cut']:,} / {tokens['tokens_cut']:,}",
+                    "unknown tokens": reading.told_unknown(memory["read"]),
                     "layers, width": f"{memory['layers']}, {memory['width']}",
                     "codec, computed in": f"{memory['codec']}, {memory['compute_dtype']}",
                     "shards": f"{memory['shards']:,} of {memory['shard_passages']:,} passages",
@@ -224,9 +227,22 @@ def print_summary(summary: form.Summary, out: Console) -> None:
                 },
             )
         )
-    rest = {f"{part} bytes": words.size(count) for part, count in summary["bytes"].items()}
     for vectors in summary["vectors"].values():
-        rest["vectors"] = f"{vectors['dim']} x {vectors['dtype']}"
+        given = vectors["read"]
+        out.print()
+        out.print(
+            _rows(
+                "Retriever",
+                {
+                    "vectors": f"{vectors['dim']} x {vectors['dtype']}, by {vectors['similarity']}",
+                    "tokens": f"{given['tokens']:,}" if given else reading.NOT_COUNTED,
+                    "limit of a passage": f"{vectors['max_tokens'] or '?'}",
+                    "passages cut / tokens cut": reading.told_cut(given),
+                    "unknown tokens": reading.told_unknown(given),
+                },
+            )
+        )
+    rest = {f"{part} bytes": words.size(count) for part, count in summary["bytes"].items()}
     for index in summary["index"].values():
         rest["index, recall@10"] = f"{index['kind']}, {index['recall_at_10']:.4f}"
     out.print()
@@ -240,6 +256,7 @@ def print_summary(summary: form.Summary, out: Console) -> None:
     )
     for line in remarks:
         out.print(line)
+    tables.print_warnings(summary["warnings"], out)
 
 
 def _seconds_by_step(summary: form.Summary) -> dict[str, float]:

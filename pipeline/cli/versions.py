@@ -48,6 +48,8 @@ def reencode(
     moment, the same command goes on where it was. Readers get the new version when `use`, or --use
     here, has made it the current one, and they open the corpus again.
     """
+    from pipeline.accounts import facts
+    from pipeline.accounts.show import tables
     from pipeline.cli import terminal
     from pipeline.jobs import reencode as module
     from pipeline.units import engines
@@ -58,12 +60,15 @@ def reencode(
     chosen = engines.chosen(engine, beam_options)
     with terminal.observer() as observer:
         outcome, version = module.reencode(folder, settings, use=switch, engine=chosen, observer=observer)
+    warnings = facts.warnings(facts.read(folder), version)
     if as_json:
-        print(json.dumps({"version": version, "already": outcome.already, "seconds": outcome.seconds}))
+        done = {"version": version, "already": outcome.already, "seconds": outcome.seconds}
+        print(json.dumps({**done, "warnings": warnings}))
         return
     if outcome.already:
         print(f"version {version} is in {folder} already; nothing to encode")
     _print_versions(folder)
+    tables.print_warnings(warnings, options.stdout())
     print(f"\nversion {version}, {outcome.seconds:,.1f} s")
 
 

@@ -45,6 +45,7 @@ class IndexVectors:
     corpus: CorpusFolder
     fingerprint: str
     vectors: VectorLayout
+    similarity: str
     exact_limit: int = faiss_index.EXACT_LIMIT
     stage: Stage[IndexCounts] = STAGE
 
@@ -56,7 +57,7 @@ class IndexVectors:
         path = self.corpus.path(f"{folder}/{index_component.FILE}")
         path.parent.mkdir(parents=True, exist_ok=True)
         with meter.time("indexing"):
-            recall = faiss_index.build(vectors, shape, path)
+            recall = faiss_index.build(vectors, shape, path, similarity=self.similarity)
         return Receipt(
             unit=unit,
             files=(self.corpus.entry(path),),
@@ -112,6 +113,8 @@ def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
     shape = faiss_index.IndexShape(kind=card.kind, **card.parameters)
     made = corpus.path(remaking.staged(card.file.path))
     made.parent.mkdir(parents=True, exist_ok=True)
-    faiss_index.build(open_vectors(corpus, name, corpus.vectors(name).layout), shape, made)
+    vectors = corpus.vectors(name)
+    array = open_vectors(corpus, name, vectors.layout)
+    faiss_index.build(array, shape, made, similarity=vectors.similarity)
     for path in damaged:
         remaking.offer(path, made)

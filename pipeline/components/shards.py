@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from encoders.template import PassageTemplate
+from encoders.tokenizing import Read
 from pipeline.units.stage import Stage
 from storage import components, receipts
 from storage.files import FileEntry
@@ -35,11 +36,22 @@ class ShardCounts(Counts):
         vector_bytes, memory_bytes: of the passages' rows.
         vectors_stored_bytes, memory_stored_bytes: of the shard's files that stay.
         passages_cut, tokens_cut: at the token limit.
+        tokens_unknown: those of `tokens` that the memory encoder's vocabulary lacks.
+        passages_judged: passages whose unknown tokens were counted; fewer than `passages` where shards of an
+            earlier release are gone on with.
+        retriever_passages: passages whose tokens the retriever counted, likewise; and of its tokens
+            `retriever_tokens`, `retriever_passages_cut`, `retriever_tokens_cut`, `retriever_tokens_unknown`.
         padding_tokens, filler_tokens: computed beside the passages' own.
         lengths: passages by their tokens; see `length_counts`.
     """
 
-    optional = frozenset({"vector_bytes", "padding_tokens", "filler_tokens"})
+    optional = frozenset(
+        {
+            *("vector_bytes", "padding_tokens", "filler_tokens", "tokens_unknown", "passages_judged"),
+            *("retriever_passages", "retriever_tokens", "retriever_passages_cut"),
+            *("retriever_tokens_cut", "retriever_tokens_unknown"),
+        }
+    )
 
     passages: int = 0
     vector_bytes: int = 0
@@ -47,6 +59,13 @@ class ShardCounts(Counts):
     memory_bytes: int = 0
     passages_cut: int = 0
     tokens_cut: int = 0
+    tokens_unknown: int = 0
+    passages_judged: int = 0
+    retriever_passages: int = 0
+    retriever_tokens: int = 0
+    retriever_passages_cut: int = 0
+    retriever_tokens_cut: int = 0
+    retriever_tokens_unknown: int = 0
     padding_tokens: int = 0
     filler_tokens: int = 0
     vectors_stored_bytes: int = 0
@@ -65,6 +84,16 @@ class LengthCounts(TypedDict):
     tokens_min: int
     tokens_max: int
     lengths: Mapping[str, int]
+
+
+class RetrieverCounts(TypedDict, total=False):
+    """Arguments of `ShardCounts`, of what the retriever was given; none where it was given nothing."""
+
+    retriever_passages: int
+    retriever_tokens: int
+    retriever_passages_cut: int
+    retriever_tokens_cut: int
+    retriever_tokens_unknown: int
 
 
 class StoredCounts(TypedDict):
@@ -89,6 +118,19 @@ def length_counts(tokens: npt.NDArray[np.integer], max_tokens: int) -> LengthCou
         "tokens_min": int(tokens.min()),
         "tokens_max": int(tokens.max()),
         "lengths": {str(min(i * step, max_tokens)): int(bars[i]) for i in range(1, len(bars))},
+    }
+
+
+def retriever_counts(read: Read | None) -> RetrieverCounts:
+    """What the retriever was given of a shard."""
+    if read is None:
+        return {}
+    return {
+        "retriever_passages": read.texts,
+        "retriever_tokens": read.tokens,
+        "retriever_passages_cut": read.texts_cut,
+        "retriever_tokens_cut": read.tokens_cut,
+        "retriever_tokens_unknown": read.tokens_unknown,
     }
 
 

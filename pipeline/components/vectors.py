@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from encoders import fingerprint
 from encoders.retriever import SENTENCE_TRANSFORMERS
+from encoders.tokenizing import Read
 from pipeline.components.base import Remaking, require_batching
 from pipeline.components.shards import ShardCounts, render
 from pipeline.units import work
@@ -22,7 +23,7 @@ from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
 from storage import components, errors, file_list, passage_table, vector_array, zarr_arrays
 from storage.aliases import AnyArray
-from storage.components import Component, VectorsCard
+from storage.components import Component, ReadCounts, VectorsCard
 from storage.fields import Fields
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
@@ -96,7 +97,8 @@ class EmbedShards:
         first, stop = self.layout.grid.bounds(unit)
         with meter.time("reading"):
             table = self._table.read(first, stop)
-        entry = self.write(unit, self.embed(table, meter), meter)
+        vectors, _ = self.embed(table, meter)
+        entry = self.write(unit, vectors, meter)
         return Receipt(
             unit=unit,
             files=(entry,),
@@ -105,8 +107,8 @@ class EmbedShards:
             worker=worker_name(),
         )
 
-    def embed(self, table: pa.Table, meter: Meter) -> AnyArray:
-        """The vectors of the passages of a shard, [passages, dim]."""
+    def embed(self, table: pa.Table, meter: Meter) -> tuple[AnyArray, Read]:
+        """The vectors of the passages of a shard, [passages, dim], and what the retriever was given."""
         with meter.time("loading"):
             retriever = load_retriever(self.retriever)
 
@@ -114,10 +116,15 @@ class EmbedShards:
             meter.count("embedded", count)
             meter.show()
 
+        reads: list[Read] = []
         with meter.time("embedding"):
-            return retriever.encode(
-                render(self.retriever.template, table), dtype=self.layout.dtype, on_batch=on_vectors
+            vectors = retriever.encode(
+                render(self.retriever.template, table),
+                dtype=self.layout.dtype,
+                on_batch=on_vectors,
+                on_read=reads.append,
             )
+        return vectors, sum(reads, Read())
 
     def write(self, unit: int, vectors: AnyArray, meter: Meter) -> FileEntry:
         """Write the vectors of a shard."""
@@ -164,8 +171,10 @@ class CommitVectors:
         self._path = folder / file_list.NAME
         self._list = file_list.Writer(self._path)
         self._list.add(corpus.entry(folder / zarr_arrays.METADATA))
+        self._counts = ShardCounts()
 
     def add(self, receipt: Receipt[ShardCounts]) -> None:
+        self._counts += receipt.counts
         for entry in receipt.files:
             if entry.path.startswith(f"{self._plan.folder}/"):
                 self._list.add(entry)
@@ -178,8 +187,21 @@ class CommitVectors:
             encoder=self._plan.retriever.description,
             layout=self._plan.layout,
             files=self._corpus.entry(self._path),
+            counts=self._read(),
         )
         return card.name, self._corpus.write_card(components.VECTORS, card)
+
+    def _read(self) -> ReadCounts | None:
+        """What the retriever was given; None where some shards were embedded by an earlier release."""
+        sums = self._counts
+        if sums.retriever_passages != self._plan.layout.grid.passages:
+            return None
+        return ReadCounts(
+            tokens=sums.retriever_tokens,
+            passages_cut=sums.retriever_passages_cut,
+            tokens_cut=sums.retriever_tokens_cut,
+            tokens_unknown=sums.retriever_tokens_unknown,
+        )
 
 
 _SHARD: Final = re.compile(r"vectors/[^/]+/c/(\d+)/0")

@@ -204,6 +204,7 @@ class _Build:
             corpus=corpus,
             fingerprint=plan.vectors.fingerprint,
             vectors=plan.vectors.layout,
+            similarity=opened.similarity,
             exact_limit=self._exact_limit,
         )
         stages.run(index.STAGE, indexing, 1, total=plan.passages, local=True)

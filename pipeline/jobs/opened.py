@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from encoders import fingerprint, memory_spec, model_folder, weights
+from encoders import fingerprint, memory_spec, model_folder, retriever_folder, weights
 from encoders.memory_encoder import memory_fingerprint
-from encoders.retriever import default_backend, retriever_dim, retriever_fingerprint
+from encoders.retriever import default_backend
 from pipeline.components import vectors
 from pipeline.components.memory import encode
 from pipeline.components.settings import BuildSettings
@@ -25,7 +25,8 @@ class Opened:
     Attributes:
         identity: the plan of the build: what decides it, by which a rerun must agree.
         stamps: of the sources' files, which tell that one was changed while it was read.
-        dim, width: of the vectors, and of the memory.
+        dim, similarity: of the vectors, and how they are compared.
+        width: of the memory.
     """
 
     sources: tuple[sources.Source, ...]
@@ -34,6 +35,7 @@ class Opened:
     retriever_model: vectors.RetrieverModel
     memory_model: encode.MemoryModel
     dim: int
+    similarity: str
     width: int
     identity: Json
     stamps: tuple[tuple[int, int], ...]
@@ -65,9 +67,10 @@ def open_inputs(settings: BuildSettings) -> Opened:
     described = {file: _described(file) for file in files}
     sources.refuse_copies((file, described[file]["sha256"]) for file in files)
     encoder = memory_fingerprint(settings.memory_encoder, settings.memory)
-    retriever = retriever_fingerprint(settings.retriever)
+    found = retriever_folder.open_folder(settings.retriever)
+    retriever = found.fingerprint
     # Named in the plan, so that an interrupted build goes on with the same.
-    backend = settings.retriever_backend or default_backend(settings.retriever)
+    backend = settings.retriever_backend or default_backend(found)
     return Opened(
         sources=opened,
         stamps=stamps,
@@ -87,7 +90,8 @@ def open_inputs(settings: BuildSettings) -> Opened:
             device=settings.device,
             model_parallel=settings.model_parallel,
         ),
-        dim=retriever_dim(settings.retriever),
+        dim=found.dim,
+        similarity=found.similarity,
         width=weights.read_config(model_folder.resolve(settings.memory_encoder)).d_model,
         identity={
             "settings": settings.deciding()

@@ -264,7 +264,11 @@ def _recode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
         memory=MemorySpec.from_json(card.settings),
         layout=layout,
         origin=card.fingerprint,
-        cut={"passages_cut": card.counts.passages_cut, "tokens_cut": card.counts.tokens_cut},
+        cut={
+            name: count
+            for name, count in card.counts.to_json().items()
+            if name in ("passages_cut", "tokens_cut", "tokens_unknown")
+        },
     )
     return _Opened(
         plan=plan,

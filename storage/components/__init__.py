@@ -19,6 +19,7 @@ from storage.components.memory import MemoryCard as MemoryCard
 from storage.components.memory import MemoryCounts as MemoryCounts
 from storage.components.passages import PASSAGES as PASSAGES
 from storage.components.passages import PassagesCard as PassagesCard
+from storage.components.read_counts import ReadCounts as ReadCounts
 from storage.components.vectors import VECTORS as VECTORS
 from storage.components.vectors import VectorsCard as VectorsCard
 

@@ -11,11 +11,13 @@ from storage import canaries, errors, memory_store, shard_files
 from storage.aliases import Json
 from storage.canaries import CanaryCard
 from storage.components.base import DIGEST, SHORT, Component, Content
+from storage.components.read_counts import ReadCounts
 from storage.fields import Fields
 from storage.files import FileEntry
 from storage.memory_store import MemoryLayout
 
 _ROW_INDEX_BYTES: Final = 4
+_OPTIONAL: Final = "tokens_unknown"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +29,8 @@ class MemoryCounts:
         tokens_min, tokens_max: of the shortest and the longest passage.
         memory_bytes: of all tokens' stored rows.
         passages_cut, tokens_cut: at the token limit, when they were encoded.
+        tokens_unknown: those of `tokens` that stand for text that the encoder's vocabulary lacks; None where
+            nobody counted, in corpora of an earlier release and what is recoded of them.
     """
 
     tokens: int
@@ -35,13 +39,28 @@ class MemoryCounts:
     tokens_cut: int
     tokens_min: int
     tokens_max: int
+    tokens_unknown: int | None = None
 
     def to_json(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        counts = {name: getattr(self, name) for name in self.__slots__}
+        return {name: count for name, count in counts.items() if count is not None}
 
     @classmethod
     def from_json(cls, fields: Fields) -> MemoryCounts:
-        return cls(**{name: fields.integer(name) for name in cls.__slots__})
+        names = [name for name in cls.__slots__ if name != _OPTIONAL or name in fields]
+        return cls(**{name: fields.integer(name) for name in names})
+
+    @property
+    def read(self) -> ReadCounts | None:
+        """What the encoder was given; None where not all of it was counted."""
+        if self.tokens_unknown is None:
+            return None
+        return ReadCounts(
+            tokens=self.tokens,
+            passages_cut=self.passages_cut,
+            tokens_cut=self.tokens_cut,
+            tokens_unknown=self.tokens_unknown,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,12 +8,19 @@ from typing import Final
 
 import numpy as np
 
-from storage import shard_files
+from storage import errors, shard_files
 from storage.aliases import Json
-from storage.components.base import DIGEST, Component, Content
+from storage.components.base import DIGEST, SHORT, Component, Content
+from storage.components.read_counts import ReadCounts
 from storage.fields import Fields
 from storage.files import FileEntry
 from storage.vector_array import VectorLayout
+
+# How vectors are compared, in sentence-transformers' words.
+DOT: Final = "dot"
+COSINE: Final = "cosine"
+EUCLIDEAN: Final = "euclidean"
+SIMILARITIES: Final = (DOT, COSINE, EUCLIDEAN)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +28,8 @@ class VectorsCard:
     """The retriever, what it was given, and the array's layout.
 
     `fingerprint` is over everything that decides the vectors, `encoder_fingerprint` over the
-    retriever alone: a text query must be encoded by the same.
+    retriever alone: a text query must be encoded by the same. `counts` are None where nobody counted, in
+    corpora of an earlier release.
     """
 
     fingerprint: str
@@ -29,14 +37,17 @@ class VectorsCard:
     encoder: Mapping[str, object]
     layout: VectorLayout
     files: FileEntry
+    counts: ReadCounts | None = None
 
     def to_json(self) -> Json:
+        counted = {} if self.counts is None else {"counts": self.counts.to_json()}
         return {
             "fingerprint": self.fingerprint,
             "encoder_fingerprint": self.encoder_fingerprint,
             "encoder": dict(self.encoder),
             "layout": self.layout.to_json(),
             "files": self.files.to_json(),
+            **counted,
         }
 
     @classmethod
@@ -48,7 +59,19 @@ class VectorsCard:
             encoder=fields.object("encoder"),
             layout=VectorLayout.from_json(fields.object("layout"), f"{where}: layout"),
             files=FileEntry.from_json(fields.object("files")),
+            counts=ReadCounts.from_json(fields.nested("counts")) if "counts" in fields else None,
         )
+
+    @property
+    def similarity(self) -> str:
+        """By which passages are ranked; cards say it where it is not the inner product."""
+        found = self.encoder.get("similarity", DOT)
+        if found not in SIMILARITIES:
+            raise errors.CorpusError(
+                f"vectors {self.name[:SHORT]} are compared by {found!r:.40}, wanted one of "
+                f"{', '.join(SIMILARITIES)}; a later memcorpus may know it"
+            )
+        return str(found)
 
     @property
     def name(self) -> str:

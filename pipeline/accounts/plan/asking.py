@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from encoders import memory_spec
-from pipeline.accounts import flops, prices
+from pipeline.accounts import flops, prices, retrievers
 from pipeline.accounts.plan import calibrate, estimate, form, from_source, inputs, planning, sample
 from pipeline.components import settings as build_settings
 from pipeline.text import passages as text_passages
@@ -165,14 +165,14 @@ def _models(settings: PlanSettings) -> list[inputs.Model]:
     folder = settings.memory_encoder
     if not folder and not settings.sizes:
         raise errors.CorpusError(f"no model given; add --memory-encoder FOLDER, or --size {flops.SIZES}")
-    retriever: from_source.RetrieverShape = {}
+    retriever = retrievers.GTR_BASE
     if settings.retriever:
         retriever = from_source.retriever_shape(settings.retriever)
     shapes = {name: flops.size(name) for name in settings.sizes}
     if folder:
         shapes = {Path(folder).name or folder: from_source.encoder_shape(folder)} | shapes
     made = [
-        inputs.Model(name=name, config=config, memory=memory, **retriever)
+        inputs.Model(name=name, config=config, memory=memory, retriever=retriever)
         for name, config in shapes.items()
         for memory in memories
     ]
@@ -206,6 +206,8 @@ def _from_source(
     bounds = sample.Bounds() if share is None else sample.Bounds(share=share, least=1, most=None)
     taken = sample.sample_source(splits, built.passage_words, bounds)
     counts = from_source.count_source(taken, len(splits), built)
+    if settings.retriever:
+        counts = replace(counts, retriever_read=from_source.read_by_retriever(taken, built))
     rates = calibrate.calibrate(taken, built, passages=counts.passages) if measure else None
     return counts, from_source.basis(taken, built), rates
 

@@ -35,7 +35,11 @@ def codec_names() -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """One row of a plan. Times in seconds, money in dollars, FLOPs in hardware FLOPs."""
+    """One row of a plan. Times in seconds, money in dollars, FLOPs in hardware FLOPs.
+
+    `retriever_flops` is None where the retriever's architecture is not known to the cost model: then times
+    and prices that are computed leave it out.
+    """
 
     model: str
     live_proportion: Fraction
@@ -48,7 +52,7 @@ class Estimate:
     shard_passages: int
     bytes: costs.CorpusBytes
     memory_flops: float
-    retriever_flops: float
+    retriever_flops: float | None
     accelerator_hours: float | None
     seconds: Mapping[str, float]
     write_needed: float
@@ -126,7 +130,9 @@ def estimate(
         exact_limit=exact_limit,
     )
     memory_flops = counts.tokens * flops.encoder_flops(model.config, layers)
-    retriever_flops = counts.tokens * flops.encoder_flops(model.retriever, model.retriever.layers)
+    # Where nobody counted what it reads, it is taken to read what the memory encoder does.
+    read = counts.retriever_read
+    retriever_flops = model.retriever.flops(counts.passages, read.tokens if read else counts.tokens)
     written = size.memory + size.vectors
     given = machines.storage.write_bytes_per_second(machines.workers)
     if machines.rates is not None:
@@ -136,7 +142,7 @@ def estimate(
     else:
         assert machines.device is not None  # Machines sees to it
         rate = machines.workers * machines.device.tflops * flops.TERA * machines.utilisation
-        computing = (memory_flops + retriever_flops) / rate
+        computing = (memory_flops + (retriever_flops or 0.0)) / rate
         seconds = {
             "read passages": counts.passages / READ_PASSAGES_PER_SECOND / machines.workers,
             "encode shards": max(computing, written / given),
@@ -183,12 +189,12 @@ def corpus_bytes(
     """Bytes of the corpus alone; arguments as for `estimate`."""
     passages = round(counts.passages)
     memory, vectors = layouts(passages, model, codec_name, shard_passages=shard_passages)
-    plan = index_module.choose(passages, model.dim, exact_limit=exact_limit)
+    plan = index_module.choose(passages, model.retriever.dim, exact_limit=exact_limit)
     return costs.corpus_bytes(
         memory=memory,
         vectors=vectors,
         tokens=counts.tokens,
-        index_bytes=plan.file_bytes(passages, model.dim),
+        index_bytes=plan.file_bytes(passages, model.retriever.dim),
         text_bytes=counts.text_bytes,
         passage_bytes=counts.passage_bytes,
         parts=counts.parts,
@@ -206,7 +212,7 @@ def layouts(
         codec=codecs.by_name(codec_name),
         shard_passages=shard_passages,
     )
-    return memory, VectorLayout(grid=memory.grid, dim=model.dim, dtype=model.vector_dtype)
+    return memory, VectorLayout(grid=memory.grid, dim=model.retriever.dim, dtype=model.vector_dtype)
 
 
 def worker_ram(model: Model, memory: MemoryLayout) -> int:
@@ -217,7 +223,7 @@ def worker_ram(model: Model, memory: MemoryLayout) -> int:
     config = model.config
     weights = model.layers * flops.layer_weights(config) * _WEIGHT_BYTES[model.memory.compute_dtype]
     weights += 4 * config.vocab_size * config.d_model
-    weights += 4 * flops.encoder_weights(model.retriever, model.retriever.layers)
+    weights += 4 * model.retriever.weights
     rows = memory.grid.shard_passages * memory.max_tokens
     return WORKER_BASE_BYTES + weights + rows * (2 * config.d_model + memory.row_bytes)
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import NotRequired, TypedDict
 
 from pipeline.accounts.prices import Listed
+from pipeline.accounts.reading import Reading
 from pipeline.accounts.report.form import Serving
 from storage.costs import BytesByPart
 
@@ -38,6 +39,13 @@ class Counts(TypedDict):
     parts: int
     spread: Mapping[str, float | None]
     tokens_per_passage: float
+
+
+class ReadByModels(TypedDict):
+    """Tokens as the models would read them; None where nobody counted, as with counts that were given."""
+
+    memory: Reading | None
+    retriever: Reading | None
 
 
 class Rates(TypedDict):
@@ -81,7 +89,7 @@ class Estimate(TypedDict):
     shard_passages: int
     bytes: BytesByPart
     memory_flops: float
-    retriever_flops: float
+    retriever_flops: float | None
     accelerator_hours: float | None
     seconds: Mapping[str, float]
     write_needed: float
@@ -109,8 +117,10 @@ class Plan(TypedDict):
     basis: Basis
     counts: Counts
     max_tokens: int
+    read: ReadByModels
     machines: Machines
     ways: list[Way]
     prices_by_name: list[str]
     prices: Listed
+    warnings: list[str]
     refused: list[str]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
-from encoders import model_folder, weights
-from encoders.retriever import retriever_config, retriever_dim
+import numpy as np
+import numpy.typing as npt
+
+from encoders import model_folder, retriever_folder, retriever_reading, weights
 from encoders.t5_config import T5Config
 from encoders.template import PassageTemplate
 from encoders.tokenizing import Tokenizer
+from pipeline.accounts import retrievers
 from pipeline.accounts.plan import estimate, form, inputs, sample
 from pipeline.accounts.plan.calibrate import passage_parquet
+from pipeline.accounts.retrievers import RetrieverShape
 from storage import costs, errors
 from storage.components.passages import PART_BYTES
 
@@ -22,20 +27,13 @@ if TYPE_CHECKING:
     from pipeline.text import sources
 
 
-class RetrieverShape(TypedDict, total=False):
-    """Keywords of `inputs.Model`; none where GTR-Base is counted."""
-
-    retriever: T5Config
-    dim: int
-
-
 def model_of(settings: BuildSettings) -> inputs.Model:
     """The shapes of a build's models, from their configurations; no weight is read."""
     return inputs.Model(
         name=Path(settings.memory_encoder).name or settings.memory_encoder,
         config=encoder_shape(settings.memory_encoder),
         memory=settings.memory,
-        **retriever_shape(settings.retriever),
+        retriever=retriever_shape(settings.retriever),
         vector_dtype=settings.vector_dtype,
     )
 
@@ -46,8 +44,17 @@ def encoder_shape(name_or_folder: str) -> T5Config:
 
 
 def retriever_shape(name_or_folder: str) -> RetrieverShape:
-    """The shape of a retriever and the length of its vectors, as `Model` takes them."""
-    return {"retriever": retriever_config(name_or_folder), "dim": retriever_dim(name_or_folder)}
+    """The shape of a retriever as a cost, from its settings and the sizes of its tensors."""
+    folder = retriever_folder.open_folder(name_or_folder)
+    sizes = [sum(map(math.prod, folder.shapes(module).values())) for module in folder.modules]
+    return RetrieverShape(
+        kind=str(folder.transformer.get("model_type")),
+        dim=folder.dim,
+        weights=sum(sizes),
+        token_weights=retrievers.token_weights(folder.transformer),
+        text_weights=sum(sizes[1:]),
+        max_tokens=folder.max_tokens,
+    )
 
 
 def count_source(taken: sample.Sample, splits: int, settings: BuildSettings) -> inputs.Counts:
@@ -56,6 +63,17 @@ def count_source(taken: sample.Sample, splits: int, settings: BuildSettings) -> 
         model_folder.resolve(settings.memory_encoder), max_tokens=settings.memory.max_tokens
     )
     return count(taken, splits, tokenizer=tokenizer, template=settings.memory.template)
+
+
+def read_by_retriever(taken: sample.Sample, settings: BuildSettings) -> inputs.ReadEstimate | None:
+    """A source's tokens as the retriever of a build would read them; None where it is not known."""
+    texts = [
+        text
+        for page in taken.pages
+        for text in PassageTemplate(settings.retriever_template).render_rows(page.rows)
+    ]
+    lengths = retriever_reading.read(retriever_folder.open_folder(settings.retriever), texts)
+    return None if lengths is None else _estimate(taken, lengths)
 
 
 def basis(taken: sample.Sample, settings: BuildSettings) -> form.Basis:
@@ -89,11 +107,8 @@ def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: 
         template: a passage's text as the memory encoder reads it.
     """
     texts = [text for page in taken.pages for text in PassageTemplate(template).render_rows(page.rows)]
-    lengths = tokenizer(texts).lengths.tolist() if texts else []
-    tokens: dict[int, int] = {}
-    for page in taken.pages:
-        tokens[id(page)] = sum(lengths[: len(page.rows)])
-        del lengths[: len(page.rows)]
+    lengths = retriever_reading.Lengths.of(tokenizer(texts))
+    tokens = _by_page(taken, lengths.given)
 
     def page_passages(page: sample.SampledPage) -> float:
         return len(page.rows)
@@ -115,12 +130,38 @@ def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: 
         text_bytes=text_bytes,
         passage_bytes=text_bytes * ratio + parts * PART_BYTES,
         parts=parts,
+        memory_read=_estimate(taken, lengths),
         spread={
             "pages": 0.0 if taken.scale == 1 else taken.spread(lambda _: 1.0),
             "passages": taken.spread(page_passages),
             "tokens": taken.spread(page_tokens),
             "text_bytes": taken.spread(page_text),
         },
+    )
+
+
+def _by_page(taken: sample.Sample, counts: npt.NDArray[np.integer]) -> dict[int, int]:
+    """Sums of what is counted of each passage, by the page's `id`."""
+    sums: dict[int, int] = {}
+    start = 0
+    for page in taken.pages:
+        sums[id(page)] = int(counts[start : start + len(page.rows)].sum())
+        start += len(page.rows)
+    return sums
+
+
+def _estimate(taken: sample.Sample, lengths: retriever_reading.Lengths) -> inputs.ReadEstimate:
+    """What a source has of tokens, from those of the sample's passages."""
+
+    def total(counts: npt.NDArray[np.integer]) -> float:
+        sums = _by_page(taken, counts)
+        return taken.total(lambda page: sums[id(page)])
+
+    return inputs.ReadEstimate(
+        tokens=total(lengths.given),
+        passages_cut=total((lengths.cut > 0).astype(np.int64)),
+        tokens_cut=total(lengths.cut),
+        tokens_unknown=total(lengths.unknown),
     )
 
 

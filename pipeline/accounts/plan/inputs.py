@@ -8,14 +8,25 @@ from typing import Final
 
 from encoders.memory_spec import MemorySpec
 from encoders.t5_config import T5Config, memory_layers
-from pipeline.accounts import flops
+from pipeline.accounts import retrievers
 from pipeline.accounts.plan import form
 from pipeline.accounts.prices import Device, Storage
+from pipeline.accounts.retrievers import RetrieverShape
 from storage import errors
 
 # Bytes of English text a token of T5, where only tokens are given (3,467 passages of a real dump: 3.3,
 # whose titles and markers count as tokens too).
 BYTES_PER_TOKEN: Final = 3.3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadEstimate:
+    """Tokens of a source as a model reads them, from a sample; as `storage.components.ReadCounts`."""
+
+    tokens: float
+    passages_cut: float
+    tokens_cut: float
+    tokens_unknown: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +38,7 @@ class Counts:
         pages: of the source, None where only passages were given.
         passage_bytes: of the Parquet parts, None where they were not measured.
         parts: Parquet parts, one a split.
+        memory_read, retriever_read: tokens as the two models read them; None where nobody counted.
         spread: standard error of each estimate as a share of it; None where it cannot be told, absent
             for counts that were given.
     """
@@ -37,6 +49,8 @@ class Counts:
     pages: float | None = None
     passage_bytes: float | None = None
     parts: int = 1
+    memory_read: ReadEstimate | None = None
+    retriever_read: ReadEstimate | None = None
     spread: Mapping[str, float | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -69,8 +83,7 @@ class Model:
     name: str
     config: T5Config
     memory: MemorySpec
-    retriever: T5Config = flops.GTR_BASE
-    dim: int = flops.GTR_DIM
+    retriever: RetrieverShape = retrievers.GTR_BASE
     vector_dtype: str = "float32"
 
     @property

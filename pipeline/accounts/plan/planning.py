@@ -5,11 +5,11 @@ docs/costs.md describes it, docs/plan.schema.json holds it. Terminal tables show
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.accounts import flops, prices
+from pipeline.accounts import flops, prices, reading
 from pipeline.accounts.plan import estimate, form
 from pipeline.accounts.plan.inputs import Counts, Machines, Model
 from pipeline.accounts.report import serving
@@ -78,16 +78,35 @@ def plan_report(asked: Asked) -> form.Plan:
         "basis": asked.basis,
         "counts": asked.counts.to_json(),
         "max_tokens": asked.models[0].memory.max_tokens,
+        "read": {
+            "memory": reading.to_json(asked.counts.memory_read),
+            "retriever": reading.to_json(asked.counts.retriever_read),
+        },
         "machines": asked.machines.to_json(),
         "ways": rows,
         "prices_by_name": list(asked.prices.storage),
         "prices": prices.listed(asked.prices.origin, [device], asked.prices.storage.values()),
+        "warnings": list(_warnings(asked)),
         "refused": [
             f"{row['model']}, α = {row['live_proportion']}, {row['codec']}: {reason}"
             for row in rows
             for reason in row["refused"]
         ],
     }
+
+
+def _warnings(asked: Asked) -> Iterator[str]:
+    """What the models could not read of much, and what is left out of the figures."""
+    memory, retriever = asked.counts.memory_read, asked.counts.retriever_read
+    model = asked.models[0]
+    yield from reading.of_memory(reading.to_json(memory), limit=model.memory.max_tokens)
+    yield from reading.of_retriever(reading.to_json(retriever), limit=model.retriever.max_tokens)
+    if model.retriever.token_weights is None:
+        yield (
+            f"retriever: its FLOPs are not counted, since its architecture ({model.retriever.kind}) "
+            "is not known here"
+            + ("; hours and prices are of the memory encoder alone" if asked.machines.rates is None else "")
+        )
 
 
 def _serving(row: estimate.Estimate, model: Model, asked: Asked, device: prices.Device) -> Serving | None:

@@ -12,13 +12,13 @@ from typing import Final
 
 from encoders.memory_spec import MemorySpec
 from encoders.t5_config import PUBLISHED_SIZES, T5Config
-from pipeline.accounts import facts, flops, prices
+from pipeline.accounts import facts, flops, prices, reading
 from pipeline.accounts import statistics as spent
 from pipeline.accounts.plan import estimate, inputs
 from pipeline.accounts.report import form, serving
 from pipeline.components.shards import STAGE as SHARDS
 from storage import components, errors
-from storage.components import IndexCard
+from storage.components import IndexCard, VectorsCard
 from storage.folder import CorpusFolder
 from storage.run_statistics import RunStatistics
 
@@ -85,6 +85,7 @@ def corpus_report(corpus: CorpusFolder, options: Options) -> form.Report:
         "bytes_by_part": {part: known.bytes_of(part) for part in dict.fromkeys(s.part for s in known.sizes)},
         "parts": [_size(size) for size in known.sizes],
         "versions": versions,
+        "vectors": [_vectors(card) for card in known.vectors],
         "indexes": [_index(card) for card in known.indexes],
         "planned": _against_plan(known),
         "time": [_time(name, run, versions, builder) for name, run in known.runs.items()],
@@ -93,6 +94,7 @@ def corpus_report(corpus: CorpusFolder, options: Options) -> form.Report:
         "history": _history(versions),
         "serving": served,
         "codecs": coded,
+        "warnings": facts.warnings(known),
         "prices": prices.listed(
             options.prices.origin,
             [row for row in dict.fromkeys((device, builder)) if row],
@@ -131,6 +133,7 @@ def _version(version: facts.Version) -> form.Version:
         "tokens_max": counts.tokens_max,
         "passages_cut": counts.passages_cut,
         "tokens_cut": counts.tokens_cut,
+        "read": reading.to_json(counts.read),
         "bytes": total,
         "bytes_by_content": dict(version.bytes_by_content),
         "bytes_per_passage": total / passages,
@@ -147,6 +150,17 @@ def _version(version: facts.Version) -> form.Version:
         "current": version.current,
         "finished": run.finished if run else None,
         "encode_seconds": version.encode_seconds,
+    }
+
+
+def _vectors(card: VectorsCard) -> form.Vectors:
+    return {
+        "fingerprint": card.fingerprint[:16],
+        "dim": card.layout.dim,
+        "dtype": card.layout.dtype,
+        "similarity": card.similarity,
+        "max_tokens": facts.retriever_limit(card),
+        "read": reading.to_json(card.counts),
     }
 
 

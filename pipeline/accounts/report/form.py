@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TypedDict
 
 from pipeline.accounts.prices import Listed
+from pipeline.accounts.reading import Reading
 from storage.aliases import Json
 from storage.run_statistics import ShardBytesJson, WorkerJson
 
@@ -40,6 +41,7 @@ class Version(TypedDict):
     tokens_max: int
     passages_cut: int
     tokens_cut: int
+    read: Reading | None
     bytes: int
     bytes_by_content: Mapping[str, int]
     bytes_per_passage: float
@@ -56,6 +58,17 @@ class Version(TypedDict):
     current: bool
     finished: str | None
     encode_seconds: float | None
+
+
+class Vectors(TypedDict):
+    """Vectors of one retriever, and what it was given of the passages; None where nobody counted."""
+
+    fingerprint: str
+    dim: int
+    dtype: str
+    similarity: str
+    max_tokens: int | None
+    read: Reading | None
 
 
 class Index(TypedDict):
@@ -214,6 +227,7 @@ class Report(TypedDict):
     bytes_by_part: Mapping[str, int]
     parts: list[Size]
     versions: list[Version]
+    vectors: list[Vectors]
     indexes: list[Index]
     planned: list[Planned]
     time: list[Time]
@@ -222,4 +236,5 @@ class Report(TypedDict):
     history: list[Past]
     serving: CorpusServing | None
     codecs: list[Codec]
+    warnings: list[str]
     prices: Listed

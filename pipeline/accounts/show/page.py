@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jinja2
 from markupsafe import Markup
 
-from pipeline.accounts import statistics
+from pipeline.accounts import reading, statistics
 from pipeline.accounts.report import form
 from pipeline.accounts.show import plots, words
 from pipeline.components.table import TITLES
@@ -25,6 +25,8 @@ def render(report: form.Report) -> str:
     for name in ("size", "dollars", "duration", "big", "share", "signed"):
         environment.filters[name] = getattr(words, name)
     environment.filters["remarks"] = _remarks
+    environment.filters["cut"] = reading.told_cut
+    environment.filters["unknown"] = reading.told_unknown
     serving = report["serving"]
     even = {row["reader"]: row for row in serving["break_even"]} if serving else {}
     return environment.get_template("page.html.jinja").render(

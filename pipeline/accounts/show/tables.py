@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.accounts import prices as price_list
-from pipeline.accounts import statistics
+from pipeline.accounts import reading, statistics
 from pipeline.accounts.plan.form import Plan, Way
-from pipeline.accounts.report.form import Report, Serving, Time, Version
+from pipeline.accounts.report.form import Report, Serving, Time, Vectors, Version
 from pipeline.accounts.show import words
 from pipeline.components.table import TITLES
 
@@ -60,6 +60,9 @@ def print_plan(plan: Plan, out: Console) -> None:
         if counts[name] is not None
     ]
     rows.append(["tokens a passage", f"{counts['tokens_per_passage']:.1f}", ""])
+    for who, given in (("memory", plan["read"]["memory"]), ("retriever", plan["read"]["retriever"])):
+        rows.append([f"{who}: passages / tokens cut", reading.told_cut(given), ""])
+        rows.append([f"{who}: unknown tokens", reading.told_unknown(given), ""])
     print_(out, table("What there is", ["", "", ""], rows, note=plan["basis"]["words"]))
     ways = plan["ways"]
     print_(
@@ -93,11 +96,25 @@ def print_plan(plan: Plan, out: Console) -> None:
         out,
         table(
             "The build",
-            ["", "memory FLOPs", "hours", "wall clock", "MB/s needed", "given", "limit", "price", "RAM"],
+            [
+                "",
+                "memory FLOPs",
+                "retriever",
+                "hours",
+                "wall clock",
+                "MB/s needed",
+                "given",
+                "limit",
+                "price",
+                "RAM",
+            ],
             [
                 [
                     _way(way),
                     f"{way['memory_flops']:.2e}",
+                    reading.NOT_COUNTED
+                    if way["retriever_flops"] is None
+                    else f"{way['retriever_flops']:.2e}",
                     words.big(way["accelerator_hours"]) if device else words.NOTHING,
                     words.duration(way["wall_seconds"]),
                     f"{way['write_needed'] / 1e6:,.0f}",
@@ -137,6 +154,7 @@ def print_plan(plan: Plan, out: Console) -> None:
     if len(ways) > 1:
         print_ways(ways, out)
     print_prices(plan["prices"], out)
+    print_warnings(plan["warnings"], out)
     if plan["refused"]:
         out.print("Would be refused, or wait:", style="bold red")
         for reason in plan["refused"]:
@@ -188,6 +206,11 @@ def print_report(report: Report, out: Console) -> None:
     )
     for version in report["versions"]:
         print_version(version, out)
+    for vectors in report["vectors"]:
+        print_vectors(vectors, out)
+    if report["warnings"]:
+        print_warnings(report["warnings"], out)
+        out.print()
     if report["planned"]:
         print_(
             out,
@@ -269,7 +292,13 @@ def print_version(version: Version, out: Console) -> None:
         ["bytes a token", f"{version['bytes_per_token']:,.1f} ({version['token_bytes']:,} of the codec)"],
         ["compression against bfloat16", f"{version['compression_against_bfloat16']:.2f} x"],
         ["padding avoided", words.size(version["padding_avoided_bytes"])],
-        ["passages cut / tokens cut", f"{version['passages_cut']:,} / {version['tokens_cut']:,}"],
+        [
+            "passages cut / tokens cut",
+            reading.told_cut(version["read"])
+            if version["read"]
+            else f"{version['passages_cut']:,} / {version['tokens_cut']:,}",
+        ],
+        ["unknown tokens", reading.told_unknown(version["read"])],
         ["shards", f"{version['shards']:,} of {version['shard_passages']:,} passages"],
     ]
     if shards:
@@ -277,6 +306,18 @@ def print_version(version: Version, out: Console) -> None:
         rows.append(["least, median, most of a shard", ", ".join(of_shards)])
     names = f" ({', '.join(version['aliases'])})" if version["aliases"] else ""
     print_(out, table(f"Memory {version['version']}{names}", ["", ""], rows))
+
+
+def print_vectors(vectors: Vectors, out: Console) -> None:
+    given = vectors["read"]
+    rows = [
+        ["vectors", f"{vectors['dim']} x {vectors['dtype']}, by {vectors['similarity']}"],
+        ["tokens", f"{given['tokens']:,}" if given else reading.NOT_COUNTED],
+        ["limit of a passage", f"{vectors['max_tokens'] or words.NOTHING}"],
+        ["passages cut / tokens cut", reading.told_cut(given)],
+        ["unknown tokens", reading.told_unknown(given)],
+    ]
+    print_(out, table(f"Retriever {vectors['fingerprint']}", ["", ""], rows))
 
 
 def print_time(run: Time, out: Console) -> None:
@@ -346,6 +387,12 @@ def print_keeping(report: Report, out: Console) -> None:
             ],
         ),
     )
+
+
+def print_warnings(lines: Sequence[str], out: Console) -> None:
+    """Each on a line of its own, however long."""
+    for line in lines:
+        out.print(f"warning: {line}", style="bold yellow", soft_wrap=True, markup=False, highlight=False)
 
 
 def print_serving(serving: Serving, out: Console, title: str) -> None:

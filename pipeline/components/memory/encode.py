@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from encoders.memory_encoder import MemoryEncoder, Spent
-    from encoders.tokenizing import Tokens
+    from encoders.tokenizing import Read, Tokens
 
 _ROWS: Final = ".rows"
 _CANARIES: Final = ".canaries"
@@ -134,7 +134,8 @@ class Memory:
 
     Attributes:
         tokens: whose memory this is.
-        vectors: [passages, dim]; None where the shard is not embedded.
+        vectors: [passages, dim], and how the retriever read the passages, `read`; None where the shard is not
+            embedded.
         buffer: stored rows, as `memory_store.allocate` made them.
         canaries: the memory of the canaries among the passages, before any code.
         spent: what encoding cost beside.
@@ -142,6 +143,7 @@ class Memory:
 
     tokens: Tokens
     vectors: AnyArray | None
+    read: Read | None
     buffer: AnyArray
     canaries: list[AnyArray]
     spent: Spent
@@ -216,9 +218,9 @@ class EncodeShards:
     def compute(self, unit: int, prepared: Passages, meter: Meter) -> Memory:
         first, stop = self.memory.grid.bounds(unit)
         tokens = prepared.tokens
-        vectors = None
+        vectors, read = None, None
         if self.embed is not None:
-            vectors = self.embed.embed(prepared.table, meter)
+            vectors, read = self.embed.embed(prepared.table, meter)
         with meter.time("loading"):
             coder = self._coder
         rows = int(tokens.offsets[-1])
@@ -236,7 +238,7 @@ class EncodeShards:
             kept: list[AnyArray] = []
             if ids := canaries.within(self.memory.grid.passages, first, stop):
                 kept = self._canaries(ids, first, tokens.offsets, buffer)
-        return Memory(tokens=tokens, vectors=vectors, buffer=buffer, canaries=kept, spent=spent)
+        return Memory(tokens=tokens, vectors=vectors, read=read, buffer=buffer, canaries=kept, spent=spent)
 
     def finish(self, unit: int, computed: Memory, meter: Meter) -> Receipt[ShardCounts]:
         first, stop = self.memory.grid.bounds(unit)
@@ -266,10 +268,13 @@ class EncodeShards:
                 vector_bytes=vector_bytes,
                 tokens=rows,
                 memory_bytes=rows * self.memory.row_bytes,
-                passages_cut=int(np.count_nonzero(tokens.cut)),
-                tokens_cut=int(tokens.cut.sum()),
+                passages_cut=tokens.read.texts_cut,
+                tokens_cut=tokens.read.tokens_cut,
+                tokens_unknown=tokens.read.tokens_unknown,
+                passages_judged=stop - first,
                 padding_tokens=spent.padding,
                 filler_tokens=spent.filler,
+                **shards.retriever_counts(computed.read),
                 **shards.stored_counts(entries),
                 **shards.length_counts(np.diff(tokens.offsets), self.memory.max_tokens),
             ),

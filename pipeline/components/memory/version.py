@@ -49,7 +49,7 @@ class MemoryPlan:
         memory: what decides the bytes of its shards, beside the encoder and the codec.
         layout: shapes and codec.
         origin: fingerprint of the version that it is recoded from; None if it is encoded.
-        cut: counts of what was cut when the origin was encoded, which recoding does not see.
+        cut: counts of what was cut and unknown when the origin was encoded, which recoding does not see.
     """
 
     fingerprint: str
@@ -169,6 +169,7 @@ class CommitMemory:
                 tokens_cut=plan.cut.get("tokens_cut", sums.tokens_cut),
                 tokens_min=sums.tokens_min,
                 tokens_max=sums.tokens_max,
+                tokens_unknown=self._unknown(),
             ),
             rows=tuple(map(corpus.entry, joined)),
             canaries=self._join_canaries(),
@@ -177,6 +178,13 @@ class CommitMemory:
         )
         card = replace(card, quality=_quality(corpus, card).to_json())
         return card.name, corpus.write_card(components.MEMORY, card)
+
+    def _unknown(self) -> int | None:
+        """Tokens that the encoder's vocabulary lacks; None where nobody counted them in some shards."""
+        if self._plan.origin is not None:
+            return self._plan.cut.get("tokens_unknown")
+        judged = self._counts.passages_judged == self._plan.layout.grid.passages
+        return self._counts.tokens_unknown if judged else None
 
     def _join_canaries(self) -> canaries.CanaryCard:
         plan, corpus = self._plan, self._corpus
