@@ -26,7 +26,10 @@ def truth(splits: list[sources.Split]) -> tuple[int, int, int]:
     """Pages, passages and bytes of text, by reading everything."""
     pages = [page for split in splits for page in sources.read_split(split)]
     found = [
-        passage for page in pages if isinstance(page, articles.Article) for passage in passages.passages(page)
+        passage
+        for page in pages
+        if isinstance(page, articles.Article)
+        for passage in passages.passages(articles.part(page)[0])
     ]
     return len(pages), len(found), sum(len(passage.text.encode()) for passage in found)
 

@@ -197,6 +197,7 @@ def print_summary(summary: form.Summary, out: Console) -> None:
     pages["passages"] = f"{summary['passages']:,}"
     pages["words of the articles kept"] = f"{counts['article_words']:,}"
     pages["= words of the passages"] = f"{summary['words']:,}"
+    pages["+ words of sections left out"] = f"{counts.get('left_out_words', 0):,}"
     out.print(_rows("Passages", pages))
     for name, memory in summary["memory"].items():
         tokens = memory["counts"]

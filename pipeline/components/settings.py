@@ -46,6 +46,7 @@ class BuildSettings:
         memory: what makes memory of a passage, beside the encoder.
         codec: how memory is stored.
         passage_words: words of a passage, at most.
+        keep_sections: make passages of sections that are no prose too: "See also", "References", their kind.
         retriever_template: a passage's text as the retriever reads it.
         vector_dtype: of the stored vectors.
         shard_passages: passages a shard; None: sized by the corpus and the model.
@@ -64,6 +65,7 @@ class BuildSettings:
     memory: MemorySpec
     codec: str = codecs.BFLOAT16.name
     passage_words: int = passages.PASSAGE_WORDS
+    keep_sections: bool = False
     retriever_template: str = template.RETRIEVER_TEMPLATE
     vector_dtype: str = "float32"
     retriever_backend: str | None = None
@@ -159,6 +161,7 @@ def _check_type(name: str, annotation: str, value: object) -> None:
     """TOML brings its own types; a wrong one is named before it does harm further on."""
     wanted: dict[str, tuple[type, ...]] = {
         "str": (str,),
+        "bool": (bool,),
         "int": (int,),
         "float": (int, float),
         "float | None": (int, float, type(None)),
@@ -166,7 +169,7 @@ def _check_type(name: str, annotation: str, value: object) -> None:
         "str | None": (str, type(None)),
         "tuple[str, ...]": (tuple,),
     }
-    if not isinstance(value, wanted[annotation]) or isinstance(value, bool):
+    if not isinstance(value, wanted[annotation]) or isinstance(value, bool) != (annotation == "bool"):
         raise errors.CorpusError(f"setting {name} is {value!r}, wanted {annotation}")
     if isinstance(value, tuple) and not all(isinstance(item, str) for item in value):
         raise errors.CorpusError(f"setting {name} is {value!r}, wanted a list of strings")

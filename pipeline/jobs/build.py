@@ -166,7 +166,11 @@ class _Build:
         stages, corpus, opened = self._stages, self._corpus, self._opened
         counts = stages.run(
             read.STAGE,
-            read.ReadPassages(corpus=corpus, passage_words=self._settings.passage_words),
+            read.ReadPassages(
+                corpus=corpus,
+                passage_words=self._settings.passage_words,
+                keep_sections=self._settings.keep_sections,
+            ),
             len(splits),
             total=sum(split.size_bytes for split in splits),
         )

@@ -126,7 +126,7 @@ def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: 
 
 def corpus_bytes(splits: Sequence[sources.Split], settings: BuildSettings) -> costs.CorpusBytes:
     """Bytes that a build of these splits will need; a damaged source shows its error here already."""
-    taken = sample.sample_source(splits, settings.passage_words)
+    taken = sample.sample_source(splits, settings.passage_words, keep_sections=settings.keep_sections)
     return estimate.corpus_bytes(
         count_source(taken, len(splits), settings),
         model_of(settings),

@@ -176,6 +176,7 @@ def sample_source(
     bounds: Bounds | None = None,
     *,
     skim_bytes: int = SKIM_BYTES,
+    keep_sections: bool = False,
 ) -> Sample:
     """Sample a source. One that is damaged shows it here already, where it is skimmed.
 
@@ -184,6 +185,7 @@ def sample_source(
         passage_words: words of a passage, at most.
         bounds: how many of the skimmed pages to convert.
         skim_bytes: bytes on the disk to skim.
+        keep_sections: count those that are no prose too.
 
     Raises:
         SourceError: what was skimmed is cut off or damaged.
@@ -202,7 +204,7 @@ def sample_source(
     pages = [
         page
         for piece, chosen in sorted(weights.items())
-        for page in _convert(pieces[piece][0], piece, chosen, passage_words)
+        for page in _convert(pieces[piece][0], piece, chosen, passage_words, keep_sections=keep_sections)
     ]
     return Sample(
         source_bytes=sum(split.size_bytes for split in splits),
@@ -243,7 +245,7 @@ def _skim(split: sources.Split, limit: int) -> tuple[int, list[int]]:
 
 
 def _convert(
-    split: sources.Split, piece: int, chosen: dict[int, float], passage_words: int
+    split: sources.Split, piece: int, chosen: dict[int, float], passage_words: int, *, keep_sections: bool
 ) -> Iterator[SampledPage]:
     """The chosen pages of a piece, by their place in it."""
     left = set(chosen)
@@ -253,7 +255,9 @@ def _convert(
             started = time.perf_counter()
             page = skimmed.parse()
             rows = (
-                read_passages.passage_rows(page, passage_words) if isinstance(page, articles.Article) else ()
+                read_passages.passage_rows(page if keep_sections else articles.part(page)[0], passage_words)
+                if isinstance(page, articles.Article)
+                else ()
             )
             yield SampledPage(
                 piece=piece,

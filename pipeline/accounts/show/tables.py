@@ -251,6 +251,7 @@ def print_counts(report: Report, out: Console) -> None:
         ["passages", f"{report['passages']:,}"],
         ["words of the articles kept", f"{counts['article_words']:,}"],
         ["= words of the passages", f"{report['words']:,}"],
+        ["+ words of sections left out", f"{counts.get('left_out_words', 0):,}"],
     ]
     print_(out, table(f"Corpus {report['corpus']}", ["", ""], rows))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from pipeline.text import apparatus
 from pipeline.text.articles import Section
-from pipeline.text.wikitext import arguments, entities, languages, markup, render, rows, tags
+from pipeline.text.wikitext import arguments, endings, entities, languages, markup, render, rows, tags
 from pipeline.text.wikitext.markup import BREAK, HOLE
 from pipeline.text.wikitext.namespaces import Namespaces
 
@@ -52,8 +53,14 @@ def sections(
     Kept: prose, list and definition items (a line each, without their marks), headings (as the
     paths of what is under them), the labels of links, the text of the templates in `templates`.
     Dropped: tables, files and their captions, categories, references, code blocks, formulas that
-    are no plain text, every other template. No section is dropped for its name: what is left of
-    "See also" or "References" is text too. A section without text is not returned.
+    are no plain text, every other template. What is left of "See also" or "References" is returned as
+    a section that is no prose. A section without text is not returned.
+
+    Args:
+        wikitext: of the page.
+        namespaces: of the wiki.
+        title: of the page, for `{{PAGENAME}}`.
+        language: of the wiki, as in `xml:lang`: of its numbers, its dates and the names of its sections.
 
     Work is linear in the length of the page, whatever is in it.
 
@@ -64,8 +71,11 @@ def sections(
         raise WikitextError(f"wikitext has {len(wikitext):,} characters, the limit is {MAX_WIKITEXT_CHARS:,}")
     text = _CONTROL.sub("", wikitext.replace("\r\n", "\n"))
     page = arguments.Page(title, languages.of(language))
-    text = render.render(markup.strip_opaque(text), namespaces, page)
-    return list(_assemble(rows.strip(_strip_tags(text))))
+    text = markup.strip_opaque(text)
+    if not apparatus.knows(language):
+        text = endings.mark(text)
+    text = render.render(text, namespaces, page)
+    return list(_assemble(rows.strip(_strip_tags(text)), language))
 
 
 def _strip_tags(text: str) -> str:
@@ -75,9 +85,11 @@ def _strip_tags(text: str) -> str:
     return text
 
 
-def _assemble(text: str) -> Iterator[Section]:
+def _assemble(text: str, language: str) -> Iterator[Section]:
     headings: list[tuple[int, str]] = []
+    marked: set[int] = set()  # levels of open headings with a mark
     paragraphs: list[str] = []
+    items = 0  # paragraphs that are items of a list
     lines: list[str] = []  # of the paragraph that is open
 
     def close() -> None:
@@ -88,9 +100,15 @@ def _assemble(text: str) -> Iterator[Section]:
     def section() -> Iterator[Section]:
         close()
         plain = [clean for part in paragraphs for clean in _plain(part)]
-        paragraphs.clear()
         if plain:
-            yield Section(path=tuple(title for _, title in headings), text="\n".join(plain))
+            path = tuple(title for _, title in headings)
+            share = items / len(paragraphs)
+            # With its parts: what stands under "References" is no prose under any heading of its own.
+            prose = not marked and not any(
+                apparatus.is_apparatus(title, language, list_share=share) for title in path
+            )
+            yield Section(path=path, text="\n".join(plain), prose=prose)
+        paragraphs.clear()
 
     for line in text.split("\n"):
         stripped = line.strip()
@@ -99,14 +117,19 @@ def _assemble(text: str) -> Iterator[Section]:
             close()  # blank, or a template that stood alone
         elif first == "=" and (heading := _heading(stripped)):
             yield from section()
+            items = 0
             level, title = heading
             while headings and headings[-1][0] >= level:
                 headings.pop()
+            marked = {above for above in marked if above < level}
+            if endings.MARK in stripped:
+                marked.add(level)
             if title:
                 headings.append((level, title))
         elif first in "*#:;" and line[0] == first:
             close()
             paragraphs.append(stripped.lstrip("*#:; \t"))
+            items += 1
         elif stripped.startswith("----"):
             close()
             paragraphs.append(stripped.lstrip("-"))
