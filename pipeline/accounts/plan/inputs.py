@@ -27,6 +27,7 @@ class Counts:
         pages: of the source, None where only passages were given.
         passage_bytes: of the Parquet parts, None where they were not measured.
         parts: Parquet parts, one a split.
+        left_out_words: of the articles' sections that are no prose; None where only passages were given.
         spread: standard error of each estimate as a share of it; None where it cannot be told, absent
             for counts that were given.
     """
@@ -37,6 +38,7 @@ class Counts:
     pages: float | None = None
     passage_bytes: float | None = None
     parts: int = 1
+    left_out_words: float | None = None
     spread: Mapping[str, float | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -57,6 +59,7 @@ class Counts:
             "pages": self.pages,
             "passage_bytes": self.passage_bytes,
             "parts": self.parts,
+            "left_out_words": self.left_out_words,
             "spread": dict(self.spread),
             "tokens_per_passage": self.tokens / self.passages,
         }

@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from encoders.template import PassageText
 from pipeline.text import articles, passages, sources
+from pipeline.text.wikitext import own_templates
+from pipeline.text.wikitext.own_templates import OwnTemplates
 from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
 from storage import ids, passage_table, receipts
@@ -82,6 +84,7 @@ class ReadPassages:
     corpus: CorpusFolder
     passage_words: int
     keep_sections: bool = False
+    own: OwnTemplates = own_templates.NONE
     stage: Stage[ReadCounts] = STAGE
 
     @functools.cached_property
@@ -111,7 +114,7 @@ class ReadPassages:
 
     def _batches(self, unit: int, meter: Meter, quarantine: list[dict[str, str]]) -> Iterator[pa.RecordBatch]:
         rows: list[PassageRow] = []
-        reader = sources.read_split(self._splits[unit])
+        reader = sources.read_split(self._splits[unit], self.own)
         pages = iter(reader)
         while True:
             with meter.time("reading"):

@@ -56,12 +56,11 @@ def _sections(text: object, title: str) -> Iterator[Section]:
         raise json_lines.BadRecordError("'text' is no list of strings")
     path: tuple[str, ...] = ()
     paragraphs: list[str] = []
-    items = 0  # paragraphs that are items of a list
+    listed: list[bool] = []  # whether each of them is an item of a list
 
     def section() -> Iterator[Section]:
         if paragraphs:
-            share = items / len(paragraphs)
-            prose = not any(apparatus.is_apparatus(heading, "en", list_share=share) for heading in path)
+            prose = not apparatus.is_apparatus(path, "en", paragraphs, listed)
             yield Section(path=path, text="\n".join(paragraphs), prose=prose)
 
     for number, part in enumerate(text):
@@ -70,9 +69,9 @@ def _sections(text: object, title: str) -> Iterator[Section]:
             continue
         if paragraph.startswith(_HEADING):
             yield from section()
-            path, paragraphs, items = heading_path(paragraph), [], 0
+            path, paragraphs, listed = heading_path(paragraph), [], []
         elif shown := _BULLET.sub("", paragraph).strip():
-            items += paragraph.startswith(_ITEM)
+            listed.append(paragraph.startswith(_ITEM))
             paragraphs.append(shown)
     yield from section()
 

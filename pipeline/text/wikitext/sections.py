@@ -10,6 +10,8 @@ from pipeline.text.articles import Section
 from pipeline.text.wikitext import arguments, endings, entities, languages, markup, render, rows, tags
 from pipeline.text.wikitext.markup import BREAK, HOLE
 from pipeline.text.wikitext.namespaces import Namespaces
+from pipeline.text.wikitext.own_templates import NONE as NO_TEMPLATES
+from pipeline.text.wikitext.own_templates import OwnTemplates
 
 # MediaWiki stores no page above 2 MiB ($wgMaxArticleSize); twice that is no article.
 MAX_WIKITEXT_CHARS = 4 << 20
@@ -46,7 +48,12 @@ class WikitextError(ValueError):
 
 
 def sections(
-    wikitext: str, *, namespaces: Namespaces, title: str = "", language: str = "en"
+    wikitext: str,
+    *,
+    namespaces: Namespaces,
+    title: str = "",
+    language: str = "en",
+    own: OwnTemplates = NO_TEMPLATES,
 ) -> list[Section]:
     """The plain text of a page, section by section, in the page's order.
 
@@ -61,6 +68,7 @@ def sections(
         namespaces: of the wiki.
         title: of the page, for `{{PAGENAME}}`.
         language: of the wiki, as in `xml:lang`: of its numbers, its dates and the names of its sections.
+        own: templates of the wiki that a user's file names.
 
     Work is linear in the length of the page, whatever is in it.
 
@@ -70,10 +78,9 @@ def sections(
     if len(wikitext) > MAX_WIKITEXT_CHARS:
         raise WikitextError(f"wikitext has {len(wikitext):,} characters, the limit is {MAX_WIKITEXT_CHARS:,}")
     text = _CONTROL.sub("", wikitext.replace("\r\n", "\n"))
-    page = arguments.Page(title, languages.of(language))
+    page = arguments.Page(title, languages.of(language), own.of(language))
     text = markup.strip_opaque(text)
-    if not apparatus.knows(language):
-        text = endings.mark(text)
+    text = endings.mark(text, language)
     text = render.render(text, namespaces, page)
     return list(_assemble(rows.strip(_strip_tags(text)), language))
 
@@ -88,27 +95,28 @@ def _strip_tags(text: str) -> str:
 def _assemble(text: str, language: str) -> Iterator[Section]:
     headings: list[tuple[int, str]] = []
     marked: set[int] = set()  # levels of open headings with a mark
-    paragraphs: list[str] = []
-    items = 0  # paragraphs that are items of a list
+    paragraphs: list[str] = []  # of the open section, as plain text
+    listed: list[bool] = []  # whether each of them is an item of a list
     lines: list[str] = []  # of the paragraph that is open
+
+    def add(paragraph: str, *, item: bool = False) -> None:
+        for clean in _plain(paragraph):
+            paragraphs.append(clean)
+            listed.append(item)
 
     def close() -> None:
         if lines:
-            paragraphs.append(" ".join(lines))
+            add(" ".join(lines))
             lines.clear()
 
     def section() -> Iterator[Section]:
         close()
-        plain = [clean for part in paragraphs for clean in _plain(part)]
-        if plain:
+        if paragraphs:
             path = tuple(title for _, title in headings)
-            share = items / len(paragraphs)
-            # With its parts: what stands under "References" is no prose under any heading of its own.
-            prose = not marked and not any(
-                apparatus.is_apparatus(title, language, list_share=share) for title in path
-            )
-            yield Section(path=path, text="\n".join(plain), prose=prose)
+            prose = not marked and not apparatus.is_apparatus(path, language, paragraphs, listed)
+            yield Section(path=path, text="\n".join(paragraphs), prose=prose)
         paragraphs.clear()
+        listed.clear()
 
     for line in text.split("\n"):
         stripped = line.strip()
@@ -117,7 +125,6 @@ def _assemble(text: str, language: str) -> Iterator[Section]:
             close()  # blank, or a template that stood alone
         elif first == "=" and (heading := _heading(stripped)):
             yield from section()
-            items = 0
             level, title = heading
             while headings and headings[-1][0] >= level:
                 headings.pop()
@@ -128,14 +135,13 @@ def _assemble(text: str, language: str) -> Iterator[Section]:
                 headings.append((level, title))
         elif first in "*#:;" and line[0] == first:
             close()
-            paragraphs.append(stripped.lstrip("*#:; \t"))
-            items += 1
+            add(stripped.lstrip("*#:; \t"), item=True)
         elif stripped.startswith("----"):
             close()
-            paragraphs.append(stripped.lstrip("-"))
+            add(stripped.lstrip("-"))
         elif line[0] == " ":
             close()
-            paragraphs.append(stripped)  # preformatted: the lines are the author's
+            add(stripped)  # preformatted: the lines are the author's
         else:
             lines.append(stripped)
     yield from section()
