@@ -25,6 +25,8 @@ class BuildKeywords(TypedDict, total=False):
     token_budget: int
     max_tokens: int
     passage_words: int
+    keep_sections: bool
+    templates: str | None
     memory_template: str
     retriever_template: str
     vector_dtype: str
@@ -52,6 +54,8 @@ class PlanKeywords(TypedDict, total=False):
     codecs: str | Sequence[str]
     max_tokens: int
     passage_words: int
+    keep_sections: bool
+    templates: str | None
     shard_passages: int | None
     device: str | None
     workers: int

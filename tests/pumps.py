@@ -49,6 +49,7 @@ class Pump:
 def convert(page: str) -> None:
     """Everything that is done with a page's wikitext, its cutting included."""
     wikitext.is_redirect(page)
+    wikitext.sections(page, namespaces=Namespaces(), language="kl")  # sections by what they hold
     found = wikitext.sections(page, namespaces=Namespaces())
     article = Article(page_id="1", title="A", sections=tuple(found))
     list(passages.passages(article))

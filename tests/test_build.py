@@ -45,7 +45,7 @@ def test_passages_are_the_direct_computation(corpus: Path, dump: DumpTruth) -> N
             if isinstance(page, articles.Article):
                 expected += [
                     (page.page_id, page.title, list(p.section), p.ordinal, p.text, p.words)
-                    for p in passages.passages(page)
+                    for p in passages.passages(articles.part(page)[0])
                 ]
     opened = open_corpus(corpus)
     assert len(opened) == len(expected) > 300
@@ -66,7 +66,9 @@ def test_counts_reconcile_with_what_the_dump_holds(corpus: Path, dump: DumpTruth
     assert counts["dropped: empty"] == dump.empty > 0
     assert counts["dropped: deleted"] == dump.deleted > 0
     assert counts["quarantined"] == dump.broken == 1
-    assert counts["article_words"] == counts["words"] > 10_000
+    assert counts["article_words"] == counts["words"] + counts["left_out_words"]
+    assert counts["words"] > 10_000
+    assert counts["left_out_words"] >= counts["left_out_sections"] > 0
     (note,) = (corpus / "passages/quarantine.jsonl").read_text().splitlines()
     assert json.loads(note)["title"]
     assert json.loads(note)["reason"]
@@ -521,3 +523,13 @@ def test_the_same_file_twice_is_refused(settings: Any, tmp_path: Path) -> None:
                 dataclasses.replace(settings, sources=(f"jsonl:{file}", f"jsonl:{other}")), tmp_path / "out"
             )
     assert not (tmp_path / "out").exists()
+
+
+def test_sections_that_are_no_prose_are_kept_on_demand(tmp_path: Path, settings: BuildSettings) -> None:
+    build(dataclasses.replace(settings, keep_sections=True), tmp_path / "kept")
+    opened = open_corpus(tmp_path / "kept")
+    counts = opened.counts
+    assert counts["left_out_sections"] == counts["left_out_words"] == 0
+    assert counts["article_words"] == counts["words"]
+    rows = opened.passages(np.arange(len(opened))).to_pylist()
+    assert "See also" in {row["section"][-1] for row in rows if row["section"]}

@@ -42,6 +42,10 @@ KNOWN = [
     Pump("{{a|", "-", "|b c d}}"),
     Pump("a {{b|", "1 ", "}} c"),
     Pump("\n", "=", "a"),
+    Pump("== A ==\n*", " ", "a"),
+    Pump("== A ==\n* [[a]]", " (", ")"),
+    Pump("== A ==\n* https://", "a", ""),
+    Pump("", "== A ==\n* [[b]]\n", ""),
 ]
 
 
@@ -50,6 +54,7 @@ def test_known_patterns_are_linear(pump: Pump) -> None:
     def run(page: str) -> None:
         wikitext.is_redirect(page)
         wikitext.sections(page, namespaces=NAMESPACES)
+        wikitext.sections(page, namespaces=NAMESPACES, language="kl")
 
     # A square would be 16 times dearer at 48 KB than at 3.
     found = growth(pump, run, repeats=3)

@@ -19,6 +19,7 @@ from pipeline.accounts import prices
 from pipeline.accounts.plan import estimate, inputs
 from pipeline.accounts.plan import from_source as plan
 from pipeline.text import sources
+from retrieval import open_corpus
 from storage import codecs, costs, errors
 from tests.commands import Command
 from tests.test_cli import refused
@@ -111,6 +112,7 @@ def test_a_plan_from_a_sample_measures_this_machine(
     assert found["counts"]["pages"] == dump.pages
     assert found["counts"]["spread"]["passages"] == 0
     assert found["basis"]["whole"] is True
+    assert found["counts"]["left_out_words"] == open_corpus(corpus).counts["left_out_words"] > 0
     rates = found["machines"]["rates"]
     assert all(value >= 0 for value in rates.values())
     assert rates["encoding_per_token"] > 0

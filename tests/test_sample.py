@@ -26,7 +26,10 @@ def truth(splits: list[sources.Split]) -> tuple[int, int, int]:
     """Pages, passages and bytes of text, by reading everything."""
     pages = [page for split in splits for page in sources.read_split(split)]
     found = [
-        passage for page in pages if isinstance(page, articles.Article) for passage in passages.passages(page)
+        passage
+        for page in pages
+        if isinstance(page, articles.Article)
+        for passage in passages.passages(articles.part(page)[0])
     ]
     return len(pages), len(found), sum(len(passage.text.encode()) for passage in found)
 
@@ -96,6 +99,18 @@ def test_a_small_source_is_read_whole(tmp_path: Path) -> None:
     assert taken.whole
     assert (taken.page_total(), taken.total(passage_count), taken.total(text_bytes)) == truth(splits)
     assert taken.spread(passage_count) == 0
+    left_out = sum(
+        passages.article_words(page) - passages.article_words(articles.part(page)[0])
+        for split in splits
+        for page in sources.read_split(split)
+        if isinstance(page, articles.Article)
+    )
+    assert taken.total(lambda page: page.left_out_words) == left_out > 0
+    kept = sample.sample_source(splits, 200, keep_sections=True)
+    assert kept.total(lambda page: page.left_out_words) == 0
+    assert sum(row["words"] for page in kept.pages for row in page.rows) == left_out + sum(
+        row["words"] for page in taken.pages for row in page.rows
+    )
 
 
 def test_one_piece_cannot_tell_its_spread(tmp_path: Path) -> None:

@@ -180,10 +180,10 @@ def test_headings_become_paths() -> None:
     ]
 
 
-def test_empty_sections_vanish_and_none_is_dropped_for_its_name() -> None:
+def test_empty_sections_vanish_and_those_of_links_are_no_prose() -> None:
     markup = "==See also==\n* [[Dog]]\n==References==\n{{reflist}}\n==Notes==\nA note."
-    found = [(s.path, s.text) for s in wikitext.sections(markup, namespaces=ENGLISH)]
-    assert found == [(("See also",), "Dog"), (("Notes",), "A note.")]
+    found = [(s.path, s.text, s.prose) for s in wikitext.sections(markup, namespaces=ENGLISH)]
+    assert found == [(("See also",), "Dog", False), (("Notes",), "A note.", False)]
 
 
 @pytest.mark.parametrize(

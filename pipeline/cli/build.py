@@ -36,6 +36,8 @@ from pipeline.cli import options
     "(7x), pq8x8 or pq16x16 (16x); see docs/format.md.",
 )
 @click.option("--passage-words", type=int, help="Words of a passage, at most (default 200).")
+@options.KEEP_SECTIONS
+@options.TEMPLATES
 @click.option("--retriever-template", help='Text for the retriever (default "{title} {text}").')
 @click.option("--vector-dtype", help="Stored vectors: float32 (default) or float16.")
 @click.option(

@@ -70,6 +70,8 @@ UTILISATION = click.option(
 @click.option(
     "--passage-words", type=int, default=200, show_default=True, help="Words of a passage, at most."
 )
+@options.KEEP_SECTIONS
+@options.TEMPLATES
 @click.option("--shard-passages", type=int, help="Passages a shard (default: as a build sizes them).")
 @click.option("--device", help="Accelerator of the build, by its name in the price list.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes, an accelerator each.")

@@ -59,6 +59,21 @@ def engine(command: Callable[..., object]) -> Callable[..., object]:
     return command
 
 
+KEEP_SECTIONS: Final = click.option(
+    "--keep-sections",
+    is_flag=True,
+    default=None,
+    help='Make passages of "See also", "References", "External links" and their kind too.',
+)
+
+
+TEMPLATES: Final = click.option(
+    "--templates",
+    metavar="FILE",
+    help="TOML file of templates of the wiki's own, to be read or dropped; see docs/operations.md.",
+)
+
+
 def where(command: Callable[..., object]) -> Callable[..., object]:
     """--shard-timeout, --device and --model-parallel: how to run, and no setting of what is made."""
     for option in reversed(_WHERE):

@@ -203,6 +203,8 @@ def print_summary(summary: form.Summary, out: Console) -> None:
     pages["passages"] = f"{summary['passages']:,}"
     pages["words of the articles kept"] = f"{counts['article_words']:,}"
     pages["= words of the passages"] = f"{summary['words']:,}"
+    if left_out := counts.get("left_out_sections", 0):
+        pages[f"+ words of {left_out:,} sections left out"] = f"{counts['left_out_words']:,}"
     out.print(_rows("Passages", pages))
     for name, memory in summary["memory"].items():
         tokens = memory["counts"]

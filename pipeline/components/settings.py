@@ -12,6 +12,8 @@ from encoders import memory_spec, template
 from encoders.memory_spec import MemorySpec
 from encoders.retriever import BACKENDS
 from pipeline.text import passages
+from pipeline.text.wikitext import own_templates
+from pipeline.text.wikitext.own_templates import OwnTemplates
 from pipeline.units import settings_file
 from storage import codecs, errors, vector_array
 from storage.aliases import Json
@@ -24,7 +26,7 @@ _DEVICES: Final = re.compile(r"[a-z]+|[a-z]+:\d+")
 # Settings that `BuildSettings.deciding` leaves out.
 _UNDECIDING: Final = (
     *("sources", "retriever", "memory_encoder", "max_quarantined", "shard_timeout"),
-    *("device", "model_parallel", "memory"),
+    *("device", "model_parallel", "memory", "templates"),
 )
 # The order in which every corpus has the first of them.
 _FIRST: Final = (
@@ -46,6 +48,9 @@ class BuildSettings:
         memory: what makes memory of a passage, beside the encoder.
         codec: how memory is stored.
         passage_words: words of a passage, at most.
+        keep_sections: make passages of sections that are no prose too: "See also", "References", their kind.
+        templates: TOML file of templates of the wiki's own (`pipeline.text.wikitext.own_templates`); None: those
+            that are built in. Its names decide what is built, wherever the file lies.
         retriever_template: a passage's text as the retriever reads it.
         vector_dtype: of the stored vectors.
         shard_passages: passages a shard; None: sized by the corpus and the model.
@@ -64,6 +69,8 @@ class BuildSettings:
     memory: MemorySpec
     codec: str = codecs.BFLOAT16.name
     passage_words: int = passages.PASSAGE_WORDS
+    keep_sections: bool = False
+    templates: str | None = None
     retriever_template: str = template.RETRIEVER_TEMPLATE
     vector_dtype: str = "float32"
     retriever_backend: str | None = None
@@ -125,6 +132,14 @@ class BuildSettings:
             **{name: value for name, value in values.items() if name not in memory_spec.SETTINGS},
         )
 
+    def own_templates(self) -> OwnTemplates:
+        """The templates that `templates` names.
+
+        Raises:
+            CorpusError: it cannot be read, or says what has no meaning.
+        """
+        return own_templates.NONE if self.templates is None else own_templates.read(Path(self.templates))
+
     def deciding(self) -> Json:
         """The settings that decide what is built, as JSON. Models and sources go by digest instead."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -159,6 +174,7 @@ def _check_type(name: str, annotation: str, value: object) -> None:
     """TOML brings its own types; a wrong one is named before it does harm further on."""
     wanted: dict[str, tuple[type, ...]] = {
         "str": (str,),
+        "bool": (bool,),
         "int": (int,),
         "float": (int, float),
         "float | None": (int, float, type(None)),
@@ -166,7 +182,7 @@ def _check_type(name: str, annotation: str, value: object) -> None:
         "str | None": (str, type(None)),
         "tuple[str, ...]": (tuple,),
     }
-    if not isinstance(value, wanted[annotation]) or isinstance(value, bool):
+    if not isinstance(value, wanted[annotation]) or isinstance(value, bool) != (annotation == "bool"):
         raise errors.CorpusError(f"setting {name} is {value!r}, wanted {annotation}")
     if isinstance(value, tuple) and not all(isinstance(item, str) for item in value):
         raise errors.CorpusError(f"setting {name} is {value!r}, wanted a list of strings")

@@ -119,7 +119,7 @@ class _Build:
         resumed = self._is_begun()
         job.require_codec(codecs.by_name(self._settings.codec), self._settings.device)
         splits = self._splits(resumed=resumed)
-        need = from_source.corpus_bytes(splits, self._settings)
+        need = from_source.corpus_bytes(splits, self._settings, self._opened.own)
         from_source.require_room(need, self._corpus.root, already=self._corpus.bytes_on_disk())
         self._work.make()
         with self._corpus.alone():
@@ -167,7 +167,12 @@ class _Build:
         stages, corpus, opened = self._stages, self._corpus, self._opened
         counts = stages.run(
             read.STAGE,
-            read.ReadPassages(corpus=corpus, passage_words=self._settings.passage_words),
+            read.ReadPassages(
+                corpus=corpus,
+                passage_words=self._settings.passage_words,
+                keep_sections=self._settings.keep_sections,
+                own=opened.own,
+            ),
             len(splits),
             total=sum(split.size_bytes for split in splits),
         )

@@ -14,6 +14,7 @@ from pipeline.components.memory import encode
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs import job
 from pipeline.text import passages, sources
+from pipeline.text.wikitext.own_templates import OwnTemplates
 from storage import errors
 from storage.aliases import Json
 
@@ -24,12 +25,14 @@ class Opened:
 
     Attributes:
         identity: the plan of the build: what decides it, by which a rerun must agree.
+        own: templates of the wiki's own, read once.
         stamps: of the sources' files, which tell that one was changed while it was read.
         dim, similarity: of the vectors, and how they are compared.
         width: of the memory.
     """
 
     sources: tuple[sources.Source, ...]
+    own: OwnTemplates
     retriever: fingerprint.Fingerprint
     memory_encoder: fingerprint.Fingerprint
     retriever_model: vectors.RetrieverModel
@@ -61,6 +64,7 @@ def open_inputs(settings: BuildSettings) -> Opened:
     Raises:
         CorpusError: a source or a model that cannot be read, or is none; a file that is given twice.
     """
+    own = settings.own_templates()
     opened = sources.open_sources(settings.sources)
     files = [file for source in opened for file in source.files]
     stamps = tuple(_stamp(file) for file in files)
@@ -73,6 +77,7 @@ def open_inputs(settings: BuildSettings) -> Opened:
     backend = settings.retriever_backend or default_backend(found)
     return Opened(
         sources=opened,
+        own=own,
         stamps=stamps,
         retriever=retriever,
         memory_encoder=encoder,
@@ -96,6 +101,7 @@ def open_inputs(settings: BuildSettings) -> Opened:
         identity={
             "settings": settings.deciding()
             | {
+                "templates": own.digest,
                 "splitter": passages.VERSION,
                 "retriever_backend": backend,
                 memory_spec.BATCHING: settings.memory.batching,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Why a page is left out on purpose. Every dropped page carries one of these, so that
 # pages read = kept + dropped by reason + quarantined can be reconciled (docs/format.md).
@@ -19,11 +19,13 @@ class Section:
     """Plain text under one heading.
 
     `path` holds the headings from the top down (empty for an article's lead); `text` is the plain
-    text, its paragraphs and list items separated by a single newline.
+    text, its paragraphs and list items separated by a single newline. `prose` is False for lists of
+    references and links (`pipeline.text.apparatus`), which a build leaves out unless it is told to keep them.
     """
 
     path: tuple[str, ...]
     text: str
+    prose: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,3 +59,11 @@ class Quarantined:
 
 
 Page = Article | Dropped | Quarantined
+
+
+def part(article: Article) -> tuple[Article, tuple[Section, ...]]:
+    """The article without its sections that are no prose, and those sections."""
+    left_out = tuple(section for section in article.sections if not section.prose)
+    if not left_out:
+        return article, ()
+    return replace(article, sections=tuple(s for s in article.sections if s.prose)), left_out

@@ -33,6 +33,8 @@ class PlanSettings:
         codecs: likewise; "all" stands for every one that is known.
         max_tokens: tokens kept of a passage.
         passage_words: words of a passage, at most.
+        keep_sections: count passages of sections that are no prose too, as a build with it makes them.
+        templates: TOML file of templates of the wiki's own.
         shard_passages: passages a shard; None: as a build sizes them.
         device: accelerator of the build, by its name in the price list; None: this machine is measured.
         workers: processes, with an accelerator each.
@@ -57,6 +59,8 @@ class PlanSettings:
     codecs: tuple[str, ...] = ("bfloat16",)
     max_tokens: int = memory_spec.MAX_TOKENS
     passage_words: int = text_passages.PASSAGE_WORDS
+    keep_sections: bool = False
+    templates: str | None = None
     shard_passages: int | None = None
     device: str | None = None
     workers: int = 1
@@ -196,15 +200,20 @@ def _from_source(
         memory=_memories(settings)[0],
         codec=codec,
         passage_words=settings.passage_words,
+        keep_sections=settings.keep_sections,
+        templates=settings.templates,
         shard_passages=settings.shard_passages,
     )
+    own = built.own_templates()
     splits = [
         split for source in sources.open_sources(built.sources) for split in source.splits(built.split_bytes)
     ]
     # A share that was asked for is kept to, however few pages it is.
     share = settings.sample
     bounds = sample.Bounds() if share is None else sample.Bounds(share=share, least=1, most=None)
-    taken = sample.sample_source(splits, built.passage_words, bounds)
+    taken = sample.sample_source(
+        splits, built.passage_words, bounds, keep_sections=built.keep_sections, own=own
+    )
     counts = from_source.count_source(taken, len(splits), built)
     if settings.retriever:
         counts = replace(counts, retriever_read=from_source.read_by_retriever(taken, built))

@@ -37,6 +37,7 @@ class Counts(TypedDict):
     pages: float | None
     passage_bytes: float | None
     parts: int
+    left_out_words: float | None
     spread: Mapping[str, float | None]
     tokens_per_passage: float
 

@@ -19,6 +19,8 @@ from pipeline.accounts import retrievers
 from pipeline.accounts.plan import estimate, form, inputs, sample
 from pipeline.accounts.plan.calibrate import passage_parquet
 from pipeline.accounts.retrievers import RetrieverShape
+from pipeline.text.wikitext import own_templates
+from pipeline.text.wikitext.own_templates import OwnTemplates
 from storage import costs, errors
 from storage.components.passages import PART_BYTES
 
@@ -119,6 +121,9 @@ def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: 
     def page_text(page: sample.SampledPage) -> float:
         return sum(len(row["text"].encode()) for row in page.rows)
 
+    def page_left_out(page: sample.SampledPage) -> float:
+        return page.left_out_words
+
     text_bytes = taken.total(page_text)
     ratio, _ = passage_parquet(taken)
     # A part has some thousand bytes of its own, whatever it holds.
@@ -131,11 +136,13 @@ def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: 
         passage_bytes=text_bytes * ratio + parts * PART_BYTES,
         parts=parts,
         memory_read=_estimate(taken, lengths),
+        left_out_words=taken.total(page_left_out),
         spread={
             "pages": 0.0 if taken.scale == 1 else taken.spread(lambda _: 1.0),
             "passages": taken.spread(page_passages),
             "tokens": taken.spread(page_tokens),
             "text_bytes": taken.spread(page_text),
+            "left_out_words": taken.spread(page_left_out),
         },
     )
 
@@ -165,9 +172,13 @@ def _estimate(taken: sample.Sample, lengths: retriever_reading.Lengths) -> input
     )
 
 
-def corpus_bytes(splits: Sequence[sources.Split], settings: BuildSettings) -> costs.CorpusBytes:
+def corpus_bytes(
+    splits: Sequence[sources.Split], settings: BuildSettings, own: OwnTemplates = own_templates.NONE
+) -> costs.CorpusBytes:
     """Bytes that a build of these splits will need; a damaged source shows its error here already."""
-    taken = sample.sample_source(splits, settings.passage_words)
+    taken = sample.sample_source(
+        splits, settings.passage_words, keep_sections=settings.keep_sections, own=own
+    )
     return estimate.corpus_bytes(
         count_source(taken, len(splits), settings),
         model_of(settings),

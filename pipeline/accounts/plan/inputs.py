@@ -39,6 +39,7 @@ class Counts:
         passage_bytes: of the Parquet parts, None where they were not measured.
         parts: Parquet parts, one a split.
         memory_read, retriever_read: tokens as the two models read them; None where nobody counted.
+        left_out_words: of the articles' sections that are no prose; None where only passages were given.
         spread: standard error of each estimate as a share of it; None where it cannot be told, absent
             for counts that were given.
     """
@@ -51,6 +52,7 @@ class Counts:
     parts: int = 1
     memory_read: ReadEstimate | None = None
     retriever_read: ReadEstimate | None = None
+    left_out_words: float | None = None
     spread: Mapping[str, float | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -71,6 +73,7 @@ class Counts:
             "pages": self.pages,
             "passage_bytes": self.passage_bytes,
             "parts": self.parts,
+            "left_out_words": self.left_out_words,
             "spread": dict(self.spread),
             "tokens_per_passage": self.tokens / self.passages,
         }

@@ -24,7 +24,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.components.passages import read as read_passages
-from pipeline.text import articles, sources
+from pipeline.text import articles, passages, sources
+from pipeline.text.wikitext import own_templates
+from pipeline.text.wikitext.own_templates import OwnTemplates
 
 # Bytes on the disk that are skimmed at most, and the pieces they are spread over.
 SKIM_BYTES: Final = 32 << 20
@@ -55,7 +57,7 @@ class SampledPage:
     """A page that was converted: `rows` of the passage table, none where it is no article.
 
     It stands for `weight` pages of the skimmed bytes; `piece` is where it lay, `seconds` what its
-    conversion took.
+    conversion took, `left_out_words` are those of its sections that are no prose.
     """
 
     piece: int
@@ -63,6 +65,7 @@ class SampledPage:
     weight: float
     kept: bool
     rows: tuple[read_passages.PassageRow, ...]
+    left_out_words: int
     seconds: float
 
 
@@ -176,6 +179,8 @@ def sample_source(
     bounds: Bounds | None = None,
     *,
     skim_bytes: int = SKIM_BYTES,
+    keep_sections: bool = False,
+    own: OwnTemplates = own_templates.NONE,
 ) -> Sample:
     """Sample a source. One that is damaged shows it here already, where it is skimmed.
 
@@ -184,6 +189,8 @@ def sample_source(
         passage_words: words of a passage, at most.
         bounds: how many of the skimmed pages to convert.
         skim_bytes: bytes on the disk to skim.
+        keep_sections: count those that are no prose too.
+        own: templates of the wiki's own, as a build takes them.
 
     Raises:
         SourceError: what was skimmed is cut off or damaged.
@@ -202,7 +209,9 @@ def sample_source(
     pages = [
         page
         for piece, chosen in sorted(weights.items())
-        for page in _convert(pieces[piece][0], piece, chosen, passage_words)
+        for page in _convert(
+            pieces[piece][0], piece, chosen, passage_words, keep_sections=keep_sections, own=own
+        )
     ]
     return Sample(
         source_bytes=sum(split.size_bytes for split in splits),
@@ -243,24 +252,35 @@ def _skim(split: sources.Split, limit: int) -> tuple[int, list[int]]:
 
 
 def _convert(
-    split: sources.Split, piece: int, chosen: dict[int, float], passage_words: int
+    split: sources.Split,
+    piece: int,
+    chosen: dict[int, float],
+    passage_words: int,
+    *,
+    keep_sections: bool,
+    own: OwnTemplates,
 ) -> Iterator[SampledPage]:
     """The chosen pages of a piece, by their place in it."""
     left = set(chosen)
-    for number, skimmed in enumerate(sources.skim_split(split)):
+    for number, skimmed in enumerate(sources.skim_split(split, own)):
         if number in left:
             left.remove(number)
             started = time.perf_counter()
             page = skimmed.parse()
-            rows = (
-                read_passages.passage_rows(page, passage_words) if isinstance(page, articles.Article) else ()
-            )
+            rows: Sequence[read_passages.PassageRow] = ()
+            left_out_words = 0
+            if isinstance(page, articles.Article):
+                kept = page if keep_sections else articles.part(page)[0]
+                rows = read_passages.passage_rows(kept, passage_words)
+                if rows and kept is not page:
+                    left_out_words = passages.article_words(page) - passages.article_words(kept)
             yield SampledPage(
                 piece=piece,
                 size=skimmed.size,
                 weight=chosen[number],
                 kept=bool(rows),
                 rows=tuple(rows),
+                left_out_words=left_out_words,
                 seconds=time.perf_counter() - started,
             )
         if not left:

@@ -16,7 +16,10 @@ from pipeline.accounts.show import words
 from pipeline.components.table import TITLES
 
 # Keys that are shown column by column.
-_COUNTS: Final[tuple[Literal["pages", "passages", "tokens"], ...]] = ("pages", "passages", "tokens")
+_COUNTS: Final[tuple[Literal["pages", "passages", "tokens", "left_out_words"], ...]] = (
+    *("pages", "passages", "tokens"),
+    "left_out_words",
+)
 _PARTS: Final[tuple[Literal["memory", "vectors", "index", "passages"], ...]] = (
     "memory",
     "vectors",
@@ -55,7 +58,11 @@ def print_plan(plan: Plan, out: Console) -> None:
     counts, spread = plan["counts"], plan["counts"]["spread"]
     machines = plan["machines"]
     rows = [
-        [name, f"{counts[name]:,.0f}", words.spread(spread[name]) if name in spread else "given"]
+        [
+            name.replace("_", " "),
+            f"{counts[name]:,.0f}",
+            words.spread(spread[name]) if name in spread else "given",
+        ]
         for name in _COUNTS
         if counts[name] is not None
     ]
@@ -275,6 +282,8 @@ def print_counts(report: Report, out: Console) -> None:
         ["words of the articles kept", f"{counts['article_words']:,}"],
         ["= words of the passages", f"{report['words']:,}"],
     ]
+    if left_out := counts.get("left_out_sections", 0):
+        rows.append([f"+ words of {left_out:,} sections left out", f"{counts['left_out_words']:,}"])
     print_(out, table(f"Corpus {report['corpus']}", ["", ""], rows))
 
 

@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import pyarrow as pa
 
 from encoders.template import PassageText
 from pipeline.text import articles, passages, sources
+from pipeline.text.wikitext import own_templates
+from pipeline.text.wikitext.own_templates import OwnTemplates
 from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
 from storage import ids, passage_table, receipts
@@ -30,6 +32,9 @@ DROPPED: Final = "dropped: "
 class ReadCounts(Counts):
     """Pages by outcome; words of the articles kept, and words of their passages. docs/format.md has each."""
 
+    # Corpora that were built before sections were left out have no count of them.
+    optional: ClassVar[frozenset[str]] = frozenset(("left_out_sections", "left_out_words"))
+
     pages: int = 0
     kept: int = 0
     dropped: Mapping[str, int] = receipts.named(DROPPED)
@@ -37,14 +42,16 @@ class ReadCounts(Counts):
     passages: int = 0
     words: int = 0
     article_words: int = 0
+    left_out_sections: int = 0
+    left_out_words: int = 0
     text_bytes: int = 0
     source_bytes: int = 0
     xml_bytes: int = 0
 
     def reconcile(self) -> None:
-        """Pages read = kept + dropped + quarantined, words kept = words in passages, or something is lost."""
+        """Pages read = kept + dropped + quarantined, words = in passages + left out, or something is lost."""
         pages = self.kept + sum(self.dropped.values()) + self.quarantined
-        if self.pages != pages or self.article_words != self.words:
+        if self.pages != pages or self.article_words != self.words + self.left_out_words:
             raise AssertionError(f"counts do not reconcile: {self}")
 
 
@@ -76,6 +83,8 @@ class ReadPassages:
 
     corpus: CorpusFolder
     passage_words: int
+    keep_sections: bool = False
+    own: OwnTemplates = own_templates.NONE
     stage: Stage[ReadCounts] = STAGE
 
     @functools.cached_property
@@ -105,7 +114,7 @@ class ReadPassages:
 
     def _batches(self, unit: int, meter: Meter, quarantine: list[dict[str, str]]) -> Iterator[pa.RecordBatch]:
         rows: list[PassageRow] = []
-        reader = sources.read_split(self._splits[unit])
+        reader = sources.read_split(self._splits[unit], self.own)
         pages = iter(reader)
         while True:
             with meter.time("reading"):
@@ -131,14 +140,19 @@ class ReadPassages:
             yield _batch(rows)
 
     def _rows(self, article: articles.Article, meter: Meter) -> list[PassageRow]:
-        rows = passage_rows(article, self.passage_words)
+        kept, left_out = (article, ()) if self.keep_sections else articles.part(article)
+        rows = passage_rows(kept, self.passage_words)
         if not rows:
             meter.count(DROPPED + articles.EMPTY)
             return rows
         meter.count("kept")
         meter.count("passages", len(rows))
         meter.count("words", sum(row["words"] for row in rows))
-        meter.count("article_words", passages.article_words(article))
+        words = passages.article_words(article)
+        meter.count("article_words", words)
+        if left_out:
+            meter.count("left_out_sections", len(left_out))
+            meter.count("left_out_words", words - passages.article_words(kept))
         meter.count("text_bytes", sum(len(row["text"].encode()) for row in rows))
         return rows
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from pipeline.text.articles import Article, Page
+from pipeline.text.wikitext import own_templates
+from pipeline.text.wikitext.own_templates import OwnTemplates
 from storage import errors
 
 _MODULES = {
@@ -27,6 +29,8 @@ _MODULES = {
     "jsonl": "pipeline.text.sources.jsonl",
 }
 FORMATS = tuple(_MODULES)
+# Those whose pages are wikitext: their readers take the templates of a user's file as well.
+_WIKITEXT = frozenset(("mediawiki",))
 
 
 class SourceError(errors.CorpusError):
@@ -109,9 +113,10 @@ class SplitReader:
         SourceError: the file is cut off, damaged, or was changed since the source was opened.
     """
 
-    def __init__(self, split: Split) -> None:
+    def __init__(self, split: Split, own: OwnTemplates) -> None:
         self.split = split
         self._progress = SplitProgress(split.size_bytes)
+        self._given = _given(split, self._progress, own)
         self._pages = self._read()
 
     def __iter__(self) -> Iterator[Page]:
@@ -131,16 +136,17 @@ class SplitReader:
         return self._progress.text_bytes
 
     def _read(self) -> Iterator[Page]:
-        yield from _module(self.split.format).read(self.split, self._progress)
+        yield from _module(self.split.format).read(*self._given)
         self._progress.finish()
 
 
 class SplitSkimmer:
     """As `SplitReader`, for whoever wants the sizes of all pages and the content of few."""
 
-    def __init__(self, split: Split) -> None:
+    def __init__(self, split: Split, own: OwnTemplates) -> None:
         self.split = split
         self._progress = SplitProgress(split.size_bytes)
+        self._given = _given(split, self._progress, own)
         self._pages = self._skim()
 
     def __iter__(self) -> Iterator[Skimmed]:
@@ -155,9 +161,9 @@ class SplitSkimmer:
         module = _module(self.split.format)
         native = getattr(module, "skim", None)
         if native is not None:
-            yield from native(self.split, self._progress)
+            yield from native(*self._given)
         else:
-            for page in module.read(self.split, self._progress):
+            for page in module.read(*self._given):
                 yield Skimmed(size=_text_size(page), parse=partial(_same, page))
         self._progress.finish()
 
@@ -178,21 +184,27 @@ class _Format(Protocol):
 
     def open_files(self, files: tuple[Path, ...]) -> Source: ...
 
-    def read(self, split: Split, progress: SplitProgress) -> Iterator[Page]: ...
+    # (split, progress), and the user's templates where pages are wikitext.
+    read: Callable[..., Iterator[Page]]
+
+
+def _given(split: Split, progress: SplitProgress, own: OwnTemplates) -> tuple[object, ...]:
+    """What the reader of a split's format takes."""
+    return (split, progress, own) if split.format in _WIKITEXT else (split, progress)
 
 
 def _module(name: str) -> _Format:
     return cast(_Format, importlib.import_module(_MODULES[name]))
 
 
-def read_split(split: Split) -> SplitReader:
-    """Read one split; nothing but the split is needed, and the file at its path."""
-    return SplitReader(split)
+def read_split(split: Split, own: OwnTemplates = own_templates.NONE) -> SplitReader:
+    """Read one split; nothing but the split is needed, the file at its path, and a user's own templates."""
+    return SplitReader(split, own)
 
 
-def skim_split(split: Split) -> SplitSkimmer:
+def skim_split(split: Split, own: OwnTemplates = own_templates.NONE) -> SplitSkimmer:
     """Skim one split: see `SplitSkimmer`."""
-    return SplitSkimmer(split)
+    return SplitSkimmer(split, own)
 
 
 def open_source(spec: str) -> Source:

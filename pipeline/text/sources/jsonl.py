@@ -1,7 +1,8 @@
 """JSON lines of anybody's making: `{"id": …, "title": …, "text": …}`.
 
 `id` is a string or a whole number; `text` holds paragraphs separated by newlines. An optional
-`sections`, a list of `{"path": [headings], "text": …}`, replaces `text`. Plain, .gz or .bz2.
+`sections`, a list of `{"path": [headings], "text": …}`, replaces `text`; an optional `url` tells the language
+of a Wikipedia, for the names of its sections that are no prose. Plain, .gz or .bz2.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.text import apparatus, words
 from pipeline.text.articles import EMPTY, Article, Dropped, Page, Section
 from pipeline.text.sources import json_lines, plain
 from pipeline.text.sources.base import Source, Split, SplitProgress
@@ -31,17 +33,17 @@ def read(split: Split, progress: SplitProgress) -> Iterator[Page]:
 def _page(record: dict[str, Any]) -> Page:
     page_id = json_lines.identifier(record, "id")
     title = plain.title(json_lines.string(record, "title"))
+    language = plain.language_of(record.get("url"))
     if record.get("sections") is not None:
-        sections = tuple(_sections(record["sections"]))
+        sections = tuple(_sections(record["sections"], language))
     else:
-        text = plain.paragraphs(json_lines.string(record, "text"))
-        sections = (Section(path=(), text=text),) if text else ()
+        sections = plain.sections(json_lines.string(record, "text"), language)
     if not sections:
         return Dropped(reason=EMPTY)
     return Article(page_id=page_id, title=title, sections=sections)
 
 
-def _sections(value: object) -> Iterator[Section]:
+def _sections(value: object, language: str) -> Iterator[Section]:
     if not isinstance(value, list):
         raise json_lines.BadRecordError("'sections' is no list")
     for entry in value:
@@ -49,4 +51,9 @@ def _sections(value: object) -> Iterator[Section]:
             raise json_lines.BadRecordError("'sections' has an entry that is no {path: [], text}")
         path = tuple(plain.title(str(heading)) for heading in entry["path"])
         if text := plain.paragraphs(json_lines.string(entry, "text")):
-            yield Section(path=path, text=text)
+            lines = text.split("\n")
+            # Nothing tells an item of a list from a paragraph but the end of a sentence.
+            listed = [not words.ends_sentence(line.split()[-1]) for line in lines]
+            yield Section(
+                path=path, text=text, prose=not apparatus.is_apparatus(path, language, lines, listed)
+            )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.text import apparatus
 from pipeline.text.articles import EMPTY, Article, Dropped, Page, Section
 from pipeline.text.sources import json_lines, plain
 from pipeline.text.sources.base import Source, Split, SplitProgress
@@ -19,6 +20,7 @@ FORMAT = "kilt"
 PATTERNS = ("*.json", "*.jsonl", "*.json.gz", "*.jsonl.gz", "*.json.bz2", "*.jsonl.bz2")
 
 _HEADING = "Section::::"
+_ITEM = "BULLET::::"
 _BULLET = re.compile(r"BULLET::::[-*#:; ]*")
 # "Works.:Books." has a point at the end of every heading; "Works:Books." only at the last. A colon
 # with a space after it is a heading's own ("Part 2: the return").
@@ -54,18 +56,24 @@ def _sections(text: object, title: str) -> Iterator[Section]:
         raise json_lines.BadRecordError("'text' is no list of strings")
     path: tuple[str, ...] = ()
     paragraphs: list[str] = []
+    listed: list[bool] = []  # whether each of them is an item of a list
+
+    def section() -> Iterator[Section]:
+        if paragraphs:
+            prose = not apparatus.is_apparatus(path, "en", paragraphs, listed)
+            yield Section(path=path, text="\n".join(paragraphs), prose=prose)
+
     for number, part in enumerate(text):
         paragraph = plain.paragraphs(part)
         if number == 0 and paragraph == title:
             continue
         if paragraph.startswith(_HEADING):
-            if paragraphs:
-                yield Section(path=path, text="\n".join(paragraphs))
-            path, paragraphs = heading_path(paragraph), []
-        elif paragraph := _BULLET.sub("", paragraph).strip():
-            paragraphs.append(paragraph)
-    if paragraphs:
-        yield Section(path=path, text="\n".join(paragraphs))
+            yield from section()
+            path, paragraphs, listed = heading_path(paragraph), [], []
+        elif shown := _BULLET.sub("", paragraph).strip():
+            listed.append(paragraph.startswith(_ITEM))
+            paragraphs.append(shown)
+    yield from section()
 
 
 def heading_path(paragraph: str) -> tuple[str, ...]:

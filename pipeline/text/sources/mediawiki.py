@@ -18,7 +18,8 @@ from pipeline.text.articles import Page, Quarantined
 from pipeline.text.sources import base, kinds, mediawiki_page, page_scan, plain, streams
 from pipeline.text.sources.base import Skimmed, Source, SourceError, Split, SplitProgress
 from pipeline.text.sources.blocks import Blocks, Transcoded, open_blocks
-from pipeline.text.wikitext import Namespaces
+from pipeline.text.wikitext import Namespaces, own_templates
+from pipeline.text.wikitext.own_templates import OwnTemplates
 
 FORMAT = "mediawiki"
 PATTERNS = ("*.xml", "*.xml.bz2", "*.xml.gz", "*.xml-p*.bz2", "*.xml-p*.gz", "*.xml-p*[0-9]")
@@ -204,17 +205,22 @@ def _sees_end(blocks: Blocks) -> bool:
     return False
 
 
-def read(split: Split, progress: SplitProgress) -> Iterator[Page]:
+def read(split: Split, progress: SplitProgress, own: OwnTemplates = own_templates.NONE) -> Iterator[Page]:
     """The pages whose `<page>` starts in the split. What precedes the first one is its neighbour's.
+
+    Args:
+        split: of one file.
+        progress: shown how far it is.
+        own: templates that a user's file names.
 
     Raises:
         SourceError: the file is cut off or damaged; the message says where.
     """
-    for page in skim(split, progress):
+    for page in skim(split, progress, own):
         yield page.parse()
 
 
-def skim(split: Split, progress: SplitProgress) -> Iterator[Skimmed]:
+def skim(split: Split, progress: SplitProgress, own: OwnTemplates = own_templates.NONE) -> Iterator[Skimmed]:
     """The same pages by their bytes of XML, cut out but not converted, which is what takes the time."""
     dump = Path(split.path)
     head = read_head(dump)
@@ -224,11 +230,11 @@ def skim(split: Split, progress: SplitProgress) -> Iterator[Skimmed]:
     for fragment in page_scan.fragments(blocks, dump):
         progress.advance_to(blocks.position - split.start)
         progress.text_bytes = blocks.delivered
-        yield Skimmed(size=len(fragment.data), parse=partial(_page, fragment, head))
+        yield Skimmed(size=len(fragment.data), parse=partial(_page, fragment, head, own))
     progress.text_bytes = blocks.delivered
 
 
-def _page(fragment: page_scan.Fragment, head: Head) -> Page:
+def _page(fragment: page_scan.Fragment, head: Head, own: OwnTemplates) -> Page:
     if fragment.problem:
         return Quarantined(page_id=fragment.page_id, title=fragment.title, reason=fragment.problem)
-    return mediawiki_page.parse(fragment, head.namespaces, head.language)
+    return mediawiki_page.parse(fragment, head.namespaces, head.language, own)

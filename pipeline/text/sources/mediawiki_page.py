@@ -19,14 +19,20 @@ from pipeline.text.articles import (
 )
 from pipeline.text.sources import plain
 from pipeline.text.sources.page_scan import Fragment
-from pipeline.text.wikitext import Namespaces
+from pipeline.text.wikitext import Namespaces, own_templates
+from pipeline.text.wikitext.own_templates import OwnTemplates
 
 
 class _BadPageError(ValueError):
     """Why a page cannot be read."""
 
 
-def parse(fragment: Fragment, namespaces: Namespaces, language: str = "") -> Page:
+def parse(
+    fragment: Fragment,
+    namespaces: Namespaces,
+    language: str = "",
+    own: OwnTemplates = own_templates.NONE,
+) -> Page:
     """The page of one whole `<page>` element of a wiki in `language` (as in `xml:lang`).
 
     Kept are pages in the main namespace whose latest revision is wikitext, is there (not deleted),
@@ -39,7 +45,7 @@ def parse(fragment: Fragment, namespaces: Namespaces, language: str = "") -> Pag
         # Invalid UTF-8 comes here too ("not well-formed (invalid token)").
         return _quarantined(fragment, f"XML: {error}")
     try:
-        return _page(page, namespaces, language)
+        return _page(page, namespaces, language, own)
     except (_BadPageError, wikitext.WikitextError) as error:
         return _quarantined(fragment, str(error))
     except Exception as error:
@@ -53,7 +59,7 @@ def _quarantined(fragment: Fragment, reason: str) -> Quarantined:
     )
 
 
-def _page(page: Element, namespaces: Namespaces, language: str) -> Page:
+def _page(page: Element, namespaces: Namespaces, language: str, own: OwnTemplates) -> Page:
     title = plain.title(page.findtext("title") or "")
     page_id = (page.findtext("id") or "").strip()
     if not title or not page_id:
@@ -74,7 +80,9 @@ def _page(page: Element, namespaces: Namespaces, language: str) -> Page:
     markup = text.text or ""
     if page.find("redirect") is not None or wikitext.is_redirect(markup):
         return Dropped(reason=REDIRECT)
-    sections = tuple(wikitext.sections(markup, namespaces=namespaces, title=title, language=language))
+    sections = tuple(
+        wikitext.sections(markup, namespaces=namespaces, title=title, language=language, own=own)
+    )
     if not sections:
         return Dropped(reason=EMPTY)
     return Article(page_id=page_id, title=title, sections=sections)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+from pipeline.text import apparatus
+from pipeline.text.articles import Section
+
 # Control characters that part lines for Python (form feed, NEL, ...), and Unicode's own two; the one that
 # parts words: dropped, they would join what they part.
 _REPLACED = {
@@ -15,6 +18,7 @@ _REPLACED = {
     **dict.fromkeys((0xFEFF, 0xFFFE, 0xFFFF)),
 }
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_WIKI = re.compile(r"(?:https?:)?//([a-z\-]{2,20})\.(?:m\.)?wikipedia\.org/")
 
 
 def clean(text: str) -> str:
@@ -32,3 +36,24 @@ def paragraphs(text: str) -> str:
 def title(text: str) -> str:
     """`text` cleaned, in one line."""
     return " ".join(clean(text).split())
+
+
+def language_of(url: object) -> str:
+    """The language of the Wikipedia that an address is of: "https://de.wikipedia.org/wiki/Ulm"."""
+    found = _WIKI.match(url) if isinstance(url, str) else None
+    return found.group(1) if found else apparatus.UNKNOWN
+
+
+def sections(text: str, language: str) -> tuple[Section, ...]:
+    """A text without marks as sections without a path: what may be prose, and the end that is none.
+
+    Headings are lines like others here, and stay where they are.
+
+    Args:
+        text: paragraphs separated by newlines.
+        language: of the text; `apparatus.UNKNOWN` where nothing tells it.
+    """
+    lines = paragraphs(text).split("\n")
+    tail = apparatus.tail_of(lines, language)
+    parts = (("\n".join(lines[:tail]), True), ("\n".join(lines[tail:]), False))
+    return tuple(Section(path=(), text=part, prose=prose) for part, prose in parts if part)

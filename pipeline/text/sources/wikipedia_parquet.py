@@ -1,7 +1,8 @@
 """Parquet as Hugging Face's `wikimedia/wikipedia` has it: `id`, `url`, `title`, `text`.
 
-Headings are plain lines of `text` and cannot be told from short paragraphs, so an article is one
-section without a path. A split is a run of row groups; its `start` and `stop` count them.
+Headings are plain lines of `text` and cannot be told from short paragraphs, so an article is one section
+without a path; its end may be one more, which is no prose. `url`, where it is there, tells the language. A
+split is a run of row groups; its `start` and `stop` count them.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.text.articles import EMPTY, Article, Dropped, Page, Quarantined, Section
+from pipeline.text.articles import EMPTY, Article, Dropped, Page, Quarantined
 from pipeline.text.sources import base, kinds, plain
 from pipeline.text.sources.base import Source, SourceError, Split, SplitProgress
 
 FORMAT = "wikipedia"
 PATTERNS = ("*.parquet",)
 COLUMNS = ("id", "title", "text")
+_URL = "url"
 _BATCH_ROWS = 512
 
 
@@ -126,8 +128,9 @@ def read(split: Split, progress: SplitProgress) -> Iterator[Page]:
     with _open(file) as parquet:
         groups = list(range(split.start, split.stop))
         total = sum(parquet.metadata.row_group(group).num_rows for group in groups)
+        columns = [*COLUMNS, *_url_of(parquet)]
         batches = parquet.iter_batches(
-            batch_size=_BATCH_ROWS, row_groups=groups, columns=list(COLUMNS), use_threads=False
+            batch_size=_BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False
         )
         done = 0
         while True:
@@ -141,13 +144,28 @@ def read(split: Split, progress: SplitProgress) -> Iterator[Page]:
             if batch is None:
                 return
             for row in range(batch.num_rows):
-                page_id, title, text = (batch.column(name)[row] for name in COLUMNS)
+                page_id, title, text, *url = (batch.column(name)[row] for name in columns)
                 done += 1
                 progress.advance_to(split.size_bytes * done // total)
-                yield _page(page_id, title, text, progress)
+                yield _page(page_id, title, text, _language(*url), progress)
 
 
-def _page(page_id: pa.Scalar, title: pa.Scalar, text: pa.Scalar, progress: SplitProgress) -> Page:
+def _url_of(parquet: pq.ParquetFile) -> list[str]:
+    """The column of addresses, where there is one of strings."""
+    schema = parquet.schema_arrow
+    return [_URL] if schema.names.count(_URL) == 1 and _is_string(schema.field(_URL).type) else []
+
+
+def _language(url: pa.Scalar | None = None) -> str:
+    try:
+        return plain.language_of(url.as_py() if url is not None else None)
+    except UnicodeDecodeError:
+        return plain.language_of(None)
+
+
+def _page(
+    page_id: pa.Scalar, title: pa.Scalar, text: pa.Scalar, language: str, progress: SplitProgress
+) -> Page:
     values: dict[str, str] = {}
     for name, scalar in zip(COLUMNS, (page_id, title, text), strict=True):
         try:
@@ -168,8 +186,7 @@ def _page(page_id: pa.Scalar, title: pa.Scalar, text: pa.Scalar, progress: Split
     if not values["id"]:
         return Quarantined(page_id="", title=values["title"], reason="'id' is empty")
     progress.text_bytes += len(values["text"].encode("utf-8", "replace"))
-    paragraphs = plain.paragraphs(values["text"])
-    if not paragraphs:
+    sections = plain.sections(values["text"], language)
+    if not sections:
         return Dropped(reason=EMPTY)
-    section = Section(path=(), text=paragraphs)
-    return Article(page_id=values["id"], title=values["title"], sections=(section,))
+    return Article(page_id=values["id"], title=values["title"], sections=sections)

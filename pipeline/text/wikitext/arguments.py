@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.text.wikitext.languages import ENGLISH, Language
@@ -21,6 +21,7 @@ class Page:
 
     title: str = ""
     language: Language = ENGLISH
+    own: Mapping[str, str] = field(default_factory=dict)  # templates that a user's file names
 
 
 @dataclass(frozen=True)

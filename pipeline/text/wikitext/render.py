@@ -95,7 +95,8 @@ class _Renderer:
             argument = low + len(prefix) + 1
         elif colon and self._namespaces.key(prefix) == TEMPLATE:
             name = rest
-        renderer = renderer or templates.find(name)
+        own = templates.find_own(name, self._page.own) if self._page.own else None
+        renderer = own or renderer or templates.find(name)
         if renderer is None:
             return self._unknown(span, name, argument, depth) or markup.HOLE
         parts = self._split(argument, high, depth, named=True) if argument <= high else []

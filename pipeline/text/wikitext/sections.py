@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from pipeline.text import apparatus
 from pipeline.text.articles import Section
-from pipeline.text.wikitext import arguments, entities, languages, markup, render, rows, tags
+from pipeline.text.wikitext import arguments, endings, entities, languages, markup, render, rows, tags
 from pipeline.text.wikitext.markup import BREAK, HOLE
 from pipeline.text.wikitext.namespaces import Namespaces
+from pipeline.text.wikitext.own_templates import NONE as NO_TEMPLATES
+from pipeline.text.wikitext.own_templates import OwnTemplates
 
 # MediaWiki stores no page above 2 MiB ($wgMaxArticleSize); twice that is no article.
 MAX_WIKITEXT_CHARS = 4 << 20
@@ -45,15 +48,27 @@ class WikitextError(ValueError):
 
 
 def sections(
-    wikitext: str, *, namespaces: Namespaces, title: str = "", language: str = "en"
+    wikitext: str,
+    *,
+    namespaces: Namespaces,
+    title: str = "",
+    language: str = "en",
+    own: OwnTemplates = NO_TEMPLATES,
 ) -> list[Section]:
     """The plain text of a page, section by section, in the page's order.
 
     Kept: prose, list and definition items (a line each, without their marks), headings (as the
     paths of what is under them), the labels of links, the text of the templates in `templates`.
     Dropped: tables, files and their captions, categories, references, code blocks, formulas that
-    are no plain text, every other template. No section is dropped for its name: what is left of
-    "See also" or "References" is text too. A section without text is not returned.
+    are no plain text, every other template. What is left of "See also" or "References" is returned as
+    a section that is no prose. A section without text is not returned.
+
+    Args:
+        wikitext: of the page.
+        namespaces: of the wiki.
+        title: of the page, for `{{PAGENAME}}`.
+        language: of the wiki, as in `xml:lang`: of its numbers, its dates and the names of its sections.
+        own: templates of the wiki that a user's file names.
 
     Work is linear in the length of the page, whatever is in it.
 
@@ -63,9 +78,11 @@ def sections(
     if len(wikitext) > MAX_WIKITEXT_CHARS:
         raise WikitextError(f"wikitext has {len(wikitext):,} characters, the limit is {MAX_WIKITEXT_CHARS:,}")
     text = _CONTROL.sub("", wikitext.replace("\r\n", "\n"))
-    page = arguments.Page(title, languages.of(language))
-    text = render.render(markup.strip_opaque(text), namespaces, page)
-    return list(_assemble(rows.strip(_strip_tags(text))))
+    page = arguments.Page(title, languages.of(language), own.of(language))
+    text = markup.strip_opaque(text)
+    text = endings.mark(text, language)
+    text = render.render(text, namespaces, page)
+    return list(_assemble(rows.strip(_strip_tags(text)), language))
 
 
 def _strip_tags(text: str) -> str:
@@ -75,22 +92,31 @@ def _strip_tags(text: str) -> str:
     return text
 
 
-def _assemble(text: str) -> Iterator[Section]:
+def _assemble(text: str, language: str) -> Iterator[Section]:
     headings: list[tuple[int, str]] = []
-    paragraphs: list[str] = []
+    marked: set[int] = set()  # levels of open headings with a mark
+    paragraphs: list[str] = []  # of the open section, as plain text
+    listed: list[bool] = []  # whether each of them is an item of a list
     lines: list[str] = []  # of the paragraph that is open
+
+    def add(paragraph: str, *, item: bool = False) -> None:
+        for clean in _plain(paragraph):
+            paragraphs.append(clean)
+            listed.append(item)
 
     def close() -> None:
         if lines:
-            paragraphs.append(" ".join(lines))
+            add(" ".join(lines))
             lines.clear()
 
     def section() -> Iterator[Section]:
         close()
-        plain = [clean for part in paragraphs for clean in _plain(part)]
+        if paragraphs:
+            path = tuple(title for _, title in headings)
+            prose = not marked and not apparatus.is_apparatus(path, language, paragraphs, listed)
+            yield Section(path=path, text="\n".join(paragraphs), prose=prose)
         paragraphs.clear()
-        if plain:
-            yield Section(path=tuple(title for _, title in headings), text="\n".join(plain))
+        listed.clear()
 
     for line in text.split("\n"):
         stripped = line.strip()
@@ -102,17 +128,20 @@ def _assemble(text: str) -> Iterator[Section]:
             level, title = heading
             while headings and headings[-1][0] >= level:
                 headings.pop()
+            marked = {above for above in marked if above < level}
+            if endings.MARK in stripped:
+                marked.add(level)
             if title:
                 headings.append((level, title))
         elif first in "*#:;" and line[0] == first:
             close()
-            paragraphs.append(stripped.lstrip("*#:; \t"))
+            add(stripped.lstrip("*#:; \t"), item=True)
         elif stripped.startswith("----"):
             close()
-            paragraphs.append(stripped.lstrip("-"))
+            add(stripped.lstrip("-"))
         elif line[0] == " ":
             close()
-            paragraphs.append(stripped)  # preformatted: the lines are the author's
+            add(stripped)  # preformatted: the lines are the author's
         else:
             lines.append(stripped)
     yield from section()

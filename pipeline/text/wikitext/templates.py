@@ -1,17 +1,17 @@
-"""The templates whose text is part of a sentence, and what they read as.
+"""The templates that are known by name, and what they read as.
 
-Every other template is dropped: infoboxes, navigation, citations, notices. Dropping a template
-that stands inside a sentence leaves a hole in it ("a range of  from"), so this list holds the ones
-that articles use inside sentences: units, dates, foreign words, typography, quotations. Names are
-in lower case, with spaces. Languages other than English have a few of their own here; a template
-that is missing costs its words and nothing else.
+Dropping a template that stands inside a sentence leaves a hole in it ("a range of  from"), so these are the
+ones that articles use there: units, dates, foreign words, typography, quotations. Names are in lower case,
+with spaces. They hold on every wiki, since most wikis have taken them over from the English one; other
+languages have a few of their own among them, and `own_templates` adds those of a user's file. What is not
+here is judged by the shape of its call (`shapes`): infoboxes, navigation, citations and notices are dropped.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pipeline.text.wikitext import biographies, dates, links, markup, numbers
 from pipeline.text.wikitext.arguments import Arguments
@@ -103,6 +103,19 @@ def _ruby(args: Arguments) -> str:
 def _page_name(args: Arguments) -> str:
     """`{{PAGENAME}}`, and `{{PAGENAME:title}}`. In the main namespace a title's "/" begins no subpage."""
     return args.at(1) or markup.protect(args.page.title)
+
+
+# By what a file of a user's own calls it; see `own_templates`.
+WAYS: dict[str, Renderer] = {
+    "text": _text,
+    "second": _nth(2),
+    "last": _last,
+    "block": _block,
+    "lines": _lines,
+    "joined": _joined(" "),
+    "commas": _joined(", "),
+    "drop": lambda args: markup.HOLE,
+}
 
 
 # The table -----------------------------------------------------------------------------------
@@ -271,7 +284,7 @@ def find(name: str) -> Renderer | None:
     Args:
         name: what stands before the first "|", as written, without a namespace.
     """
-    written = " ".join(_SUBST.sub("", name).replace("_", " ").split())
+    written = _written(name)
     lowered = written.lower()
     if renderer := _TEMPLATES.get(lowered):
         return renderer
@@ -282,6 +295,29 @@ def find(name: str) -> Renderer | None:
     if century := _CENTURY.fullmatch(lowered):
         return _constant(century.group(1).upper() + written[len(century.group(1)) :])
     return None
+
+
+def find_own(name: str, own: Mapping[str, str]) -> Renderer | None:
+    """The renderer of a template that a user's file names.
+
+    Args:
+        name: as in `find`.
+        own: of the wiki, see `own_templates.OwnTemplates.of`.
+    """
+    way = own.get(normal(name))
+    if way is None:
+        return None
+    return WAYS[way] if way in WAYS else find(way.partition(":")[2])
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def normal(name: str) -> str:
+    """A template's name as names are compared."""
+    return _written(name).lower()
+
+
+def _written(name: str) -> str:
+    return " ".join(_SUBST.sub("", name).replace("_", " ").split())
 
 
 def find_function(name: str) -> Renderer | None:
