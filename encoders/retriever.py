@@ -286,7 +286,8 @@ def _read_modules(folder: Path) -> list[dict[str, Any]]:
             f"{folder} has no modules.json, wanted a retriever as sentence-transformers saves it"
         )
     try:
-        modules = json.loads(path.read_text(encoding="utf-8"))
+        with errors.naming(path):
+            modules = json.loads(path.read_text(encoding="utf-8"))
         types = [str(entry["type"]) for entry in modules]
         for entry in modules:
             str(entry["path"])
