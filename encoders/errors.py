@@ -6,6 +6,9 @@ stays the builtin exception that Python has for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class EncoderError(ValueError):
     """A setting, a model or a text that cannot be used: the thing, its value, the rule, the remedy."""
@@ -21,3 +24,15 @@ class DivergedError(FloatingPointError):
 
 class DeviceMemoryError(MemoryError):
     """The device has too little memory for a batch of one row. No refusal: another machine may have it."""
+
+
+@contextmanager
+def naming(path: object) -> Iterator[None]:
+    """A block that reads a file: what the system refuses it bears the file's name. For a read that fails the
+    system gives none, as it does for an open."""
+    try:
+        yield
+    except OSError as e:
+        if e.strerror and e.filename is None:
+            e.filename = str(path)
+        raise

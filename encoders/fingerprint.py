@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from encoders import model_folder
+from encoders import errors, model_folder
 from encoders.aliases import Json
 from encoders.memory_spec import MemorySpec
 from encoders.t5_config import T5Config
@@ -136,7 +136,7 @@ def _require_finite(tensor: model_folder.Tensor, chunk: bytes) -> None:
 
 def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
+    with errors.naming(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

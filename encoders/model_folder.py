@@ -87,7 +87,7 @@ class Tensor:
 
     def chunks(self, chunk_bytes: int = 1 << 22) -> Iterator[bytes]:
         """The tensor's bytes in order, at most `chunk_bytes` in memory at a time."""
-        with self.path.open("rb") as file:
+        with errors.naming(self.path), self.path.open("rb") as file:
             file.seek(self.begin)
             left = self.end - self.begin
             while left:
@@ -147,14 +147,16 @@ def read_json(path: Path) -> Json:
 
     Raises:
         ModelFolderError: the file is missing or holds no JSON object.
+        OSError: it cannot be read.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        with errors.naming(path):
+            value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelFolderError(
             f"{path.parent} has no {path.name}, wanted a model folder as Hugging Face saves it"
         ) from error
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ModelFolderError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
         raise ModelFolderError(f"{path} holds a JSON {type(value).__name__}, wanted an object")
@@ -260,7 +262,7 @@ def find_file_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ModelFolderError(f"{path.parent} has no {path.name}, wanted beside its other files; copy it")
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with errors.naming(path), path.open("rb") as file:
         prefix = file.read(8)
         header_bytes = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
         if 8 + header_bytes > size or header_bytes > _MAX_HEADER_BYTES:

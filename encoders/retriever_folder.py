@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from encoders import fingerprint, model_folder
+from encoders import errors, fingerprint, model_folder
 from encoders.aliases import Json
 from encoders.fingerprint import Fingerprint
 from encoders.model_folder import ModelFolderError
@@ -298,7 +298,8 @@ def _read_modules(folder: Path) -> list[Json]:
             f"{folder} has no modules.json, wanted a retriever as sentence-transformers saves it"
         )
     try:
-        modules = json.loads(path.read_text(encoding="utf-8"))
+        with errors.naming(path):
+            modules = json.loads(path.read_text(encoding="utf-8"))
         types = [str(entry["type"]) for entry in modules]
         for entry in modules:
             str(entry["path"])

@@ -5,6 +5,7 @@ Vectors are added in order of passage id, so an index row is a passage id and no
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ CODE_BYTES: Final = 64
 # FAISS keeps the limit that is set while an index is read for the whole process.
 _READING: Final = ThreadLock()
 _NO_LIMIT: Final[int] = faiss.get_deserialization_vector_byte_limit()
+# What keeps a file that may be whole from being read; FAISS says it in the system's words.
+_UNREADABLE: Final = (errno.EIO, errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT)
 
 
 def _after_fork() -> None:
@@ -167,6 +170,7 @@ def _read(path: Path, size: int) -> Any:
 
     Raises:
         DamagedError: it is none, or claims more than its file can hold, or refers to other files.
+        UnreadableError: it cannot be read.
     """
     # In the index's own folder, where none is: lists that lie in another file are refused.
     flags = faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR
@@ -175,6 +179,8 @@ def _read(path: Path, size: int) -> Any:
         try:
             return faiss.read_index(str(path), flags)
         except (RuntimeError, MemoryError) as e:
+            if number := next((n for n in _UNREADABLE if os.strerror(n) in str(e)), None):
+                raise errors.from_os(path, OSError(number, os.strerror(number))) from e
             raise errors.DamagedError(f"{path} is no index that FAISS can read: {e!s:.300}") from e
         finally:
             faiss.set_deserialization_vector_byte_limit(_NO_LIMIT)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 
@@ -61,3 +63,20 @@ def from_os(what: object, error: OSError) -> DamagedError | UnreadableError:
         error.errno or 0, "it may be whole: look after the disk or the network, and try again"
     )
     return UnreadableError(f"{what} cannot be read: {error.strerror or error}; {remedy}", error.errno)
+
+
+def in_words(error: OSError) -> str:
+    """A refusal of the system's as it comes, of a file that is none of a corpus or is being written."""
+    name = error.filename if isinstance(error.filename, str) else ""
+    said = f"{name}: {error.strerror}" if name else str(error.strerror)
+    failed = error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
+    return f"{said}; look after the disk or the network, and run the same again" if failed else said
+
+
+@contextmanager
+def reading(what: object) -> Iterator[None]:
+    """A block that opens or reads a stored file; what the system refuses it is raised as `from_os` says."""
+    try:
+        yield
+    except OSError as e:
+        raise from_os(what, e) from e

@@ -53,14 +53,28 @@ class Writer:
 
 def read(path: Path, entry: files.FileEntry) -> Iterator[files.FileEntry]:
     """The listed files; `entry` is the list's own, against which it has been checked."""
+    for batch in batches(path, entry, _SCHEMA.names):
+        try:
+            rows = batch.to_pylist()
+        except UnicodeDecodeError as e:
+            raise errors.CorpusError(f"{entry.path} is no list of files: {e}") from e
+        for row in rows:
+            yield files.FileEntry(**row)
+
+
+def batches(path: Path, entry: files.FileEntry, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Some columns of the list, a part at a time.
+
+    Raises:
+        CorpusError: it is none.
+        UnreadableError: it cannot be read.
+    """
     try:
         with pq.ParquetFile(path) as file:
             if not file.schema_arrow.equals(_SCHEMA):
                 raise errors.CorpusError(f"{entry.path} has other columns than a list of files")
-            for batch in file.iter_batches(_BATCH):
-                for row in batch.to_pylist():
-                    yield files.FileEntry(**row)
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as e:
+            yield from file.iter_batches(_BATCH, columns=columns)
+    except (OSError, pa.ArrowException) as e:
         if isinstance(e, OSError) and e.errno is not None:  # Arrow's own of what it reads have no number
             raise errors.from_os(entry.path, e) from e
         raise errors.CorpusError(f"{entry.path} is no list of files: {e}") from e

@@ -103,8 +103,24 @@ def measure(path: Path) -> Measured:
 
 
 def entry_of(root: Path, path: Path) -> FileEntry:
-    """Measure a file that has just been written under `root`."""
-    return measure(path).entry(root, path)
+    """Measure a file that has just been written under `root`.
+
+    Raises:
+        UnreadableError: it cannot be read back.
+    """
+    with errors.reading(path):
+        return measure(path).entry(root, path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A small file whole.
+
+    Raises:
+        DamagedError: it is not there.
+        UnreadableError: it cannot be read.
+    """
+    with errors.reading(path):
+        return path.read_bytes()
 
 
 def damage(root: Path, entry: FileEntry, *, full: bool = True) -> str | None:
@@ -186,8 +202,11 @@ def aside(path: Path) -> Iterator[Path]:
     try:
         yield partial
         finish_partial(partial, path)
-    except BaseException:
+    except BaseException as e:
         partial.unlink(missing_ok=True)
+        # Of what is done by a descriptor the system names no file. Our own errors name theirs.
+        if isinstance(e, OSError) and e.strerror and e.filename is None:
+            e.filename = str(path)
         raise
 
 

@@ -87,7 +87,7 @@ def number_part(source: Path, target: Path, first_passage_id: int) -> int:
 
     def numbered() -> Iterator[pa.RecordBatch]:
         at = first_passage_id
-        with pq.ParquetFile(source, page_checksum_verification=True) as file:
+        with errors.reading(source), pq.ParquetFile(source, page_checksum_verification=True) as file:
             for batch in file.iter_batches(ROW_GROUP):
                 column = pa.array(np.arange(at, at + batch.num_rows, dtype=np.int64))
                 yield pa.RecordBatch.from_arrays([column, *batch.columns], schema=SCHEMA)

@@ -57,7 +57,7 @@ class RemoteFolder(CorpusFolder):
         if data is None:
             raise errors.CorpusError(f"{self.url} holds no corpus: there is no {manifest.NAME} in it")
         path = self.root / manifest.NAME
-        if not path.exists() or path.read_bytes() != data:
+        if not path.exists() or files.read_bytes(path) != data:
             files.write_atomic(path, data)
         super().refresh()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -148,6 +149,21 @@ def test_vectors_that_change_there_raise(bucket: Any, corpus: Path, tmp_path: Pa
     finally:
         bucket.put_object(Bucket=BUCKET, Key=f"wiki/{name}", Body=mine)
     np.testing.assert_array_equal(vectors.read(0, 5), right)
+
+
+def test_a_cache_that_cannot_be_read(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_corpus(f"s3://{BUCKET}/wiki", cache=tmp_path)
+    cached = tmp_path / "corpus.json"
+    real = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path == cached:
+            raise OSError(errno.EIO, "Input/output error")  # of a read the system names no file
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    with pytest.raises(errors.UnreadableError, match=f"{cached} cannot be read: Input/output error"):
+        open_corpus(f"s3://{BUCKET}/wiki", cache=tmp_path)
 
 
 def test_what_cannot_be_opened_says_why(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,14 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from encoders import fingerprint, model_folder
+from pipeline.text.sources import blocks, kinds, mediawiki, streams, wikipedia_parquet
+from pipeline.text.sources.base import SourceError
 from pipeline.units import failures, work
-from retrieval import open_corpus
-from storage import canaries, errors, files, receipts
+from retrieval import index, open_corpus
+from storage import canaries, errors, file_list, files, passage_table, receipts
 from storage.folder import CorpusFolder
 from storage.verify import verify_corpus
 from tests.test_memory_store import layout_of, reader, write
 
 NOBODY = 65534
+# It opens, and there is no byte at its first addresses: EIO, as of a bad sector.
+BAD_SECTOR = Path("/proc/self/mem")
 
 
 @contextmanager
@@ -218,3 +223,81 @@ def test_what_the_system_says(number: int, kind: type[Exception]) -> None:
     assert str(found).startswith("x ")
     assert os.strerror(number) in str(found)
     assert errors.from_os("y", errors.UnreadableError("x", number)).args == ("x",)
+
+
+READS: dict[str, Callable[[Path], object]] = {
+    "a small file": files.read_bytes,
+    "a file that was just written": lambda path: files.entry_of(path.parent, path),
+    "an index": lambda path: index._read(path, 100),
+    "a source's first bytes": kinds.head_of,
+    "a plain source": lambda path: list(blocks.PlainBlocks(path, 0, 100)),
+    "a bzip2 source": lambda path: list(blocks.Bz2Blocks(path, 0, 100)),
+    "a gzip source": lambda path: list(blocks.GzipBlocks(path)),
+    "a source's last bytes": streams.require_end,
+    "the end of an export": mediawiki._require_end,
+    "a Parquet source": wikipedia_parquet._open,
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_a_bad_sector_is_one_class(read: Callable[[Path], object], tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.symlink_to(BAD_SECTOR)
+    with pytest.raises(errors.UnreadableError, match=r"cannot be read: Input/output error") as raised:
+        read(path)
+    assert raised.value.errno == errno.EIO
+    assert str(path) in str(raised.value) or path.name in str(raised.value)
+
+
+def _list_of(path: Path) -> object:
+    return list(file_list.read(path, files.FileEntry(path=path.name, bytes=1, crc32=0)))
+
+
+def _numbered(path: Path) -> object:
+    return passage_table.number_part(path, path.with_name("new"), 0)
+
+
+@pytest.mark.parametrize("read", [_list_of, _numbered])
+def test_parquet_that_may_not_be_read(read: Callable[[Path], object]) -> None:
+    """Arrow has OSErrors of its own for what makes no sense; those of the system have a number."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        path = Path(folder, "file")
+        path.touch()
+        with closed(path), unprivileged(), pytest.raises(errors.UnreadableError, match="ermission denied"):
+            read(path)
+        assert [other.name for other in Path(folder).iterdir()] == ["file"]
+
+
+def test_a_source_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="No such file or directory; check the path"):
+        kinds.head_of(tmp_path / "nowhere")
+
+
+MODEL_READS: dict[str, Callable[[Path], object]] = {
+    "its settings": model_folder.read_json,
+    "a digest": fingerprint.digest_file,
+    "a tensor": lambda path: list(
+        model_folder.Tensor(name="t", dtype="F32", shape=(2,), path=path, begin=0, end=8).chunks()
+    ),
+}
+
+
+@pytest.mark.parametrize("read", MODEL_READS.values(), ids=MODEL_READS)
+def test_a_model_that_cannot_be_read_is_no_bad_input(read: Callable[[Path], object], tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.symlink_to(BAD_SECTOR)
+    with pytest.raises(OSError, match="Input/output error") as raised:
+        read(path)
+    assert failures.kind(raised.value) == failures.FAILED
+    assert failures.message(raised.value) == (
+        f"{path}: Input/output error; look after the disk or the network, and run the same again"
+    )
+
+
+def test_a_write_that_fails_names_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "card.json"
+    with pytest.raises(OSError, match="broken") as raised, files.aside(path):
+        raise OSError(errno.EIO, "broken")  # as `os.write` on a descriptor
+    assert failures.message(raised.value).startswith(f"{path}: broken; look after the disk")
+    assert list(tmp_path.iterdir()) == []

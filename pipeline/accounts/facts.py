@@ -7,15 +7,15 @@ No array and no part is opened, and lists of a million files are summed up by co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.accounts import form, reading, statistics
 from pipeline.components.shards import STAGE as SHARDS
-from storage import codecs, components, manifest, run_statistics
+from storage import codecs, components, file_list, manifest, run_statistics
 from storage.components import AnyComponent, Card, IndexCard, MemoryCard, PassagesCard, VectorsCard
 from storage.components.base import SHORT
 from storage.files import FileEntry
@@ -189,27 +189,24 @@ def _sizes(
     version, codec = name[:SHORT], card.label
     rows: list[Size] = []
     rest_files, rest_bytes = 1, entry.bytes
-    table = None
+    inside = {content.below: [0, 0] for content in card.contents if content.below}
     if card.listed is not None:
         corpus.require_whole(card.listed)
-        table = pq.read_table(corpus.path(card.listed.path), columns=["path", "bytes"])
-        rest_files += 1 + table.num_rows
-        rest_bytes += card.listed.bytes + (pc.sum(table.column("bytes")).as_py() or 0)
+        rest_files, rest_bytes = rest_files + 1, rest_bytes + card.listed.bytes
+        for paths, listed in file_list.batches(corpus.path(card.listed.path), card.listed, ["path", "bytes"]):
+            rest_files, rest_bytes = rest_files + len(listed), rest_bytes + _sum(listed)
+            for below, counted in inside.items():
+                found = pc.filter(listed, pc.starts_with(paths, below))
+                counted[0] += len(found)
+                counted[1] += _sum(found)
     rest_files += len(card.entries)
     rest_bytes += sum(entry.bytes for entry in card.entries)
     for content in card.contents:
         sizes = [entry.bytes for entry in content.entries]
         row = _size(component.noun, content.name, sizes, version=version, codec=codec)
-        if content.below and table is not None:
-            inside = pc.filter(table.column("bytes"), pc.starts_with(table.column("path"), content.below))
-            row = Size(
-                part=row.part,
-                version=version,
-                codec=codec,
-                content=row.content,
-                files=len(inside),
-                bytes=pc.sum(inside).as_py() or 0,
-            )
+        if content.below and card.listed is not None:
+            count, total = inside[content.below]
+            row = replace(row, files=count, bytes=total)
         rest_files, rest_bytes = rest_files - row.files, rest_bytes - row.bytes
         rows.append(row)
     lists = Size(
@@ -221,6 +218,10 @@ def _sizes(
         bytes=rest_bytes,
     )
     return [*rows, lists]
+
+
+def _sum(sizes: pa.Array) -> int:
+    return int(pc.sum(sizes).as_py() or 0)
 
 
 def summary(facts: Facts) -> form.Summary:

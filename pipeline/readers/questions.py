@@ -188,7 +188,7 @@ def _kept(folder: Path, task: Task, corpus: Corpus, retrieved: int) -> npt.NDArr
     pattern = _path(folder, task, corpus, 0).name.replace("-0.ids", "-*.ids")
     for path in sorted(folder.glob(pattern)):
         there = int(path.stem.rpartition("-")[2])
-        data = path.read_bytes() if there >= retrieved else b""
+        data = files.read_bytes(path) if there >= retrieved else b""
         if len(data) != 8 * len(task) * there + 4:
             continue
         if crc32c(data[:-4]) == int.from_bytes(data[-4:], "little"):

@@ -59,6 +59,8 @@ def message(error: BaseException) -> str:
         return f"no space left on the disk; what is done is kept: free some and run the same again ({text})"
     if processor.lacks_float16(error):
         return str(processor.Float16Error())
+    if isinstance(error, OSError) and error.strerror:
+        return errors.in_words(error)
     if text and kind(error) != BUG:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

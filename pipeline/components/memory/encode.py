@@ -185,7 +185,7 @@ class EncodeShards:
                 continue
             first, stop = self.memory.grid.bounds(unit)
             dtype = self.memory.codec.dtype
-            kept = canaries.from_stored(path.read_bytes(), width=self.memory.width, dtype=dtype.name)
+            kept = canaries.from_stored(files.read_bytes(path), width=self.memory.width, dtype=dtype.name)
             again = encode_passages(
                 encoder, self._table, canaries.within(self.memory.grid.passages, first, stop)
             )

@@ -25,6 +25,7 @@ from storage import (
     components,
     errors,
     file_list,
+    files,
     memory_files,
     memory_store,
     zarr_arrays,
@@ -195,7 +196,7 @@ class CommitMemory:
             # As the encoder gave them: a type that holds more would claim digits that nobody knows.
             dtype = corpus.memory(version_name(plan.origin)).canaries.dtype
         shards = sorted({i // layout.grid.shard_passages for i in ids})
-        data = b"".join(encode.canaries_file(corpus.work, shard).read_bytes() for shard in shards)
+        data = b"".join(files.read_bytes(encode.canaries_file(corpus.work, shard)) for shard in shards)
         values = canaries.from_stored(data, width=layout.width, dtype=dtype)
         opened = memory_files.MemoryFiles(self._folder, layout)
         tokens = [opened.tokens(i) for i in ids]
@@ -213,7 +214,9 @@ class CommitMemory:
 def _rows(corpus: CorpusFolder, layout: memory_store.MemoryLayout) -> Iterator[memory_store.ShardRows]:
     """What the shards left of `offsets` and `checksums`, in order."""
     for shard in layout.grid:
-        yield memory_store.ShardRows.from_bytes(encode.rows_file(corpus.work, shard).read_bytes(), layout)
+        yield memory_store.ShardRows.from_bytes(
+            files.read_bytes(encode.rows_file(corpus.work, shard)), layout
+        )
 
 
 def _quality(corpus: CorpusFolder, card: MemoryCard) -> canaries.Difference:

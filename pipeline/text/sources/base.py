@@ -11,6 +11,7 @@ from __future__ import annotations
 import glob
 import importlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,25 @@ _WIKITEXT = frozenset(("mediawiki",))
 
 class SourceError(errors.CorpusError):
     """A source that cannot be read as what it was given for; the message says where and why."""
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """A block that opens or reads a file of a source.
+
+    Raises:
+        SourceError: there is no such file.
+        UnreadableError: the disk fails, say: nothing is wrong with what was given.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # a library's own, of bytes that make no sense
+            raise
+        found = errors.from_os(file, error)
+        if isinstance(found, errors.UnreadableError):
+            raise found from error
+        raise SourceError(f"{file}: cannot be read: {error.strerror}; check the path") from error
 
 
 @dataclass(frozen=True, kw_only=True)

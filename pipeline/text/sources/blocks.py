@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from pipeline.text.sources import kinds
-from pipeline.text.sources.base import SourceError
+from pipeline.text.sources.base import SourceError, reading
 
 PLAIN_BLOCK_BYTES = 256 << 10
 _READ_BYTES = 64 << 10
@@ -60,7 +60,7 @@ class PlainBlocks:
         self.limit: int | None = stop - start
 
     def __iter__(self) -> Iterator[bytes]:
-        with self._file.open("rb") as stream:
+        with reading(self._file), self._file.open("rb") as stream:
             stream.seek(self.position)
             while block := stream.read(PLAIN_BLOCK_BYTES):
                 self.position += len(block)
@@ -83,7 +83,7 @@ class Bz2Blocks:
         self.limit: int | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        with self._file.open("rb") as stream:
+        with reading(self._file), self._file.open("rb") as stream:
             stream.seek(self.position)
             pending = self._next_header(stream, b"")
             while pending:
@@ -158,7 +158,7 @@ class GzipBlocks:
         self.limit: int | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        with self._file.open("rb") as stream:
+        with reading(self._file), self._file.open("rb") as stream:
             member = zlib.decompressobj(31)
             while data := stream.read(_READ_BYTES):
                 self.position += len(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.text.sources.base import SourceError
+from pipeline.text.sources.base import SourceError, reading
 
 BZ2, GZIP = "bzip2", "gzip"
 
@@ -38,13 +38,11 @@ def head_of(file: Path, count: int = 512) -> bytes:
     """The first bytes of a file.
 
     Raises:
-        SourceError: the file cannot be read, or is empty.
+        SourceError: the file is not there, or is empty.
+        UnreadableError: it cannot be read.
     """
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(count)
-    except OSError as error:
-        raise SourceError(f"{file}: cannot be read: {error.strerror}; check the path") from error
+    with reading(file), file.open("rb") as stream:
+        head = stream.read(count)
     if not head:
         raise SourceError(f"{file} is empty (0 bytes); was its download finished?")
     return head

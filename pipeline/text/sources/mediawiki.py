@@ -95,7 +95,7 @@ def open_files(files: tuple[Path, ...]) -> Source:
 def _require_end(dump: Path) -> None:
     """As `streams.require_end`, for plain XML."""
     size = dump.stat().st_size
-    with dump.open("rb") as stream:
+    with base.reading(dump), dump.open("rb") as stream:
         stream.seek(max(0, size - _TAIL_BYTES))
         if b"</mediawiki" not in stream.read():
             raise SourceError(

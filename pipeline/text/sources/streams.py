@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.text.sources import blocks
-from pipeline.text.sources.base import SourceError
+from pipeline.text.sources.base import SourceError, reading
 
 # A stream's header and the mark of its first block. Inside a stream nothing is byte-aligned, so a
 # chance match is rare (2**-76 a byte); what looks like a start is still tried before it is used.
@@ -53,7 +53,7 @@ def choose_starts(file: Path, split_bytes: int, index: Path | None) -> list[int]
         SourceError: the index names a byte where no stream starts, or cannot be read.
     """
     size = file.stat().st_size
-    with file.open("rb") as stream:
+    with reading(file), file.open("rb") as stream:
         found = _from_index(index, size) if index else None
         starts = [0]
         while (target := starts[-1] + split_bytes) < size:
@@ -109,7 +109,7 @@ def require_end(file: Path) -> None:
         SourceError: the file does not end as a bzip2 stream does.
     """
     size = file.stat().st_size
-    with file.open("rb") as stream:
+    with reading(file), file.open("rb") as stream:
         stream.seek(max(0, size - _TAIL_BYTES))
         tail = stream.read()
     kept = tail.rstrip(b"\0")

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from pipeline.text.articles import EMPTY, Article, Dropped, Page, Quarantined
 from pipeline.text.sources import base, kinds, plain
-from pipeline.text.sources.base import Source, SourceError, Split, SplitProgress
+from pipeline.text.sources.base import Source, SourceError, Split, SplitProgress, reading
+from storage import errors
 
 FORMAT = "wikipedia"
 PATTERNS = ("*.parquet",)
@@ -81,7 +82,10 @@ def _open(file: Path) -> pq.ParquetFile:
     if not head.startswith(b"PAR1"):
         raise SourceError(f"{file}: {kinds.describe(head)}, not Parquet")
     try:
-        return pq.ParquetFile(file)
+        with reading(file):
+            return pq.ParquetFile(file)
+    except errors.UnreadableError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise SourceError(
             f"{file}: its footer cannot be read, so it is cut off or damaged "
@@ -135,7 +139,10 @@ def read(split: Split, progress: SplitProgress) -> Iterator[Page]:
         done = 0
         while True:
             try:
-                batch = next(batches, None)
+                with reading(file):
+                    batch = next(batches, None)
+            except errors.UnreadableError:
+                raise
             except (pa.ArrowException, OSError) as error:
                 raise SourceError(
                     f"{file}: row groups {split.start} to {split.stop - 1} are damaged "
