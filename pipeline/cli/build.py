@@ -22,7 +22,7 @@ from pipeline.cli import options
     "file, a folder or a glob.",
 )
 @click.option("--out", required=True, help="The corpus folder to write.")
-@click.option("--retriever", help="GTR-like SentenceTransformer: a folder or a hub name.")
+@click.option("--retriever", help="A SentenceTransformer, such as a GTR: a folder or a hub name.")
 @click.option("--memory-encoder", help="T5.1.1 with safetensors weights: a folder or a hub name.")
 @options.memory()
 @click.option(

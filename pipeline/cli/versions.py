@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from pipeline.cli import options
 from storage import manifest
-
-if TYPE_CHECKING:
-    from storage.folder import CorpusFolder
 
 
 @click.command()
@@ -60,14 +57,15 @@ def reencode(
     chosen = engines.chosen(engine, beam_options)
     with terminal.observer() as observer:
         outcome, version = module.reencode(folder, settings, use=switch, engine=chosen, observer=observer)
-    warnings = facts.warnings(facts.read(folder), version)
+    known = facts.read(folder)
+    warnings = facts.warnings(known, version)
     if as_json:
         done = {"version": version, "already": outcome.already, "seconds": outcome.seconds}
         print(json.dumps({**done, "warnings": warnings}))
         return
     if outcome.already:
         print(f"version {version} is in {folder} already; nothing to encode")
-    _print_versions(folder)
+    terminal.print_versions(facts.versions(known), options.stdout())
     tables.print_warnings(warnings, options.stdout())
     print(f"\nversion {version}, {outcome.seconds:,.1f} s")
 
@@ -78,21 +76,15 @@ def reencode(
 def versions(corpus: str, as_json: bool) -> None:
     """List the memory versions of a corpus."""
     from pipeline.accounts import facts
+    from pipeline.cli import terminal
     from retrieval.corpus import local_folder
 
-    folder = local_folder(corpus)
-    if as_json:
-        for version in facts.versions(facts.read(folder)):
-            print(json.dumps(version))
+    found = facts.versions(facts.read(local_folder(corpus)))
+    if not as_json:
+        terminal.print_versions(found, options.stdout())
         return
-    _print_versions(folder)
-
-
-def _print_versions(folder: CorpusFolder) -> None:
-    from pipeline.accounts import facts
-    from pipeline.cli import terminal
-
-    terminal.print_versions(facts.versions(facts.read(folder)), options.stdout())
+    for version in found:
+        print(json.dumps(version))
 
 
 @click.command()

@@ -41,7 +41,7 @@ class BuildSettings:
 
     Attributes:
         sources: FORMAT:PATH each, read in this order.
-        retriever: name or folder of a GTR-like SentenceTransformer.
+        retriever: name or folder of a SentenceTransformer.
         retriever_backend: what runs it, of `encoders.retriever.BACKENDS`; None: jax if it can, which depends
             on the model alone.
         memory_encoder: name or folder of a T5.1.1 model.
