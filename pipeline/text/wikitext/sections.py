@@ -20,10 +20,17 @@ _SWITCH = re.compile(r"__([^\W\d_]+(?:_[^\W\d_]+)*)__")
 _LETTER = re.compile(r"[^\W_]")
 _APOSTROPHES = re.compile(r"('{2,})")
 _SPACES = re.compile(r"[ \t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
-# Soft hyphens, zero width spaces and direction marks; then our own marks, and the protected
-# characters that go back to what they were. Joiners (U+200C, U+200D) are spelling in Persian, Hindi
-# and emoji, and stay. (`str.translate` is several times slower than this on text beyond ASCII.)
-_FINAL = re.compile("[\x01-\x08\x0e-\x1f\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+# What a reader of the page does not see: our own marks, and the protected characters that go back to what
+# they were; soft hyphens, marks of direction, word joiners and invisible operators, the byte order mark, marks
+# of annotation. What decides how letters look or where words end stays: joiners (U+200C, U+200D: Persian,
+# Hindi, emoji), selectors of variants, the Mongolian vowel separator. (`str.translate` is several times
+# slower than this on text beyond ASCII.)
+_DIRECTION = "\u061c\u200e\u200f\u202a-\u202e"
+_FINAL = re.compile(f"[\x01-\x08\x0e-\x1f\xad{_DIRECTION}\u2060-\u206f\ufeff\ufff9-\ufffb]")
+# U+200B parts words in scripts that have no blanks for it. Between other letters it only says where a line
+# may break, and a tokenizer would take one word for two.
+_UNSPACED = re.compile("[\u0e00-\u109f\u1780-\u17ff\u1950-\u1aaf\u1b00-\u1bff\ua980-\ua9ff\uaa00-\uaadf]")
+_ZERO_WIDTH = re.compile("(?<=(.))\u200b+(?=(.))|\u200b+", re.DOTALL)
 # XML has none of these, JSON may: our marks would be mistaken for them, and no text needs them.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -174,9 +181,18 @@ def _plain(paragraph: str) -> Iterator[str]:
             line = entities.decode(line)
         if not line.isprintable():  # as nearly every line is, and told several times as fast
             line = _FINAL.sub(_finished, line)
+            if "\u200b" in line:
+                line = _ZERO_WIDTH.sub(_parting, line)
         line = " ".join(line.split())
         if _LETTER.search(line) and not _is_url(line):
             yield line
+
+
+def _parting(found: re.Match[str]) -> str:
+    """What is left of zero width spaces, with the characters beside them."""
+    before, after = found.groups(default=" ")
+    spaced = before.isspace() or after.isspace()
+    return "\u200b" if not spaced and (_UNSPACED.match(before) or _UNSPACED.match(after)) else ""
 
 
 def _finished(found: re.Match[str]) -> str:
