@@ -21,10 +21,10 @@ _LETTER = re.compile(r"[^\W_]")
 _APOSTROPHES = re.compile(r"('{2,})")
 _SPACES = re.compile(r"[ \t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
 # What a reader of the page does not see: our own marks, and the protected characters that go back to what
-# they were; soft hyphens, marks of direction, word joiners and invisible operators, the byte order mark, marks
-# of annotation. What decides how letters look or where words end stays: joiners (U+200C, U+200D: Persian,
-# Hindi, emoji), selectors of variants, the Mongolian vowel separator. (`str.translate` is several times
-# slower than this on text beyond ASCII.)
+# they were; soft hyphens, marks of direction and of annotation, word joiners, invisible operators, byte order
+# marks. What decides how letters look or where words end stays: joiners (U+200C, U+200D: Persian, Hindi,
+# emoji), selectors of variants, the Mongolian vowel separator. (`str.translate` is several times slower than
+# this on text beyond ASCII.)
 _DIRECTION = "\u061c\u200e\u200f\u202a-\u202e"
 _FINAL = re.compile(f"[\x01-\x08\x0e-\x1f\xad{_DIRECTION}\u2060-\u206f\ufeff\ufff9-\ufffb]")
 # U+200B parts words in scripts that have no blanks for it. Between other letters it only says where a line
@@ -47,6 +47,8 @@ _AFTER_OPENING = re.compile(rf"([(（]) ?\x02 ?(?:[:{_COMMA}](?=[ \x02])[ \x02]*
 _BEFORE_CLOSING = re.compile(rf"(?: ?[:{_COMMA}])? ?\x02 ?([)）])")
 _BETWEEN_COMMAS = re.compile(rf"([{_COMMA}])(?: ?\x02 ?[{_COMMA}])+")
 _AFTER_STOP = re.compile(rf"([{_STOP}]) ?\x02 ?[{_STOP}](?!\w)")
+_TOUCHED_BEFORE = _OPEN + ":/–-"
+_TOUCHED_AFTER = _CLOSE + ":：/–-" + _COMMA + _STOP
 _BEFORE_POINT = re.compile(rf" ?\x02 ?(?=[:：{_COMMA}{_STOP}])")
 
 
@@ -208,6 +210,8 @@ def _close_holes(line: str) -> str:
     line = _RUN.sub(_one_hole, line)
     if start := _AT_START.match(line):
         line = line[start.end() :]
+    if not _touch_signs(line):
+        return line.replace(HOLE, "")
     line = _EMPTY_PARENTHESIS.sub(HOLE, line)
     line = _AFTER_OPENING.sub(r"\1", line)
     line = _BETWEEN_COMMAS.sub(r"\1", line)
@@ -216,6 +220,18 @@ def _close_holes(line: str) -> str:
     line = _EMPTY_PARENTHESIS.sub(HOLE, line)
     line = _BEFORE_POINT.sub("", line)
     return line.replace(HOLE, "")
+
+
+def _touch_signs(line: str) -> bool:
+    """Whether a hole is beside punctuation that it may orphan: few are, and the patterns are slow."""
+    position = line.find(HOLE)
+    while position >= 0:
+        before = line[max(0, position - 2) : position].rstrip(" ")
+        after = line[position + 1 : position + 3].lstrip(" ")
+        if (before and before[-1] in _TOUCHED_BEFORE) or (after and after[0] in _TOUCHED_AFTER):
+            return True
+        position = line.find(HOLE, position + 1)
+    return False
 
 
 def _one_hole(found: re.Match[str]) -> str:
