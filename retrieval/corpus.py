@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from retrieval import queries as asked
 from retrieval.index import Index
 from retrieval.memory import MemoryReader
 from storage import canaries, codec_parameters, components, errors, memory_files, remote
@@ -24,8 +25,14 @@ from storage.thread_locks import ThreadLock
 from storage.vector_array import VectorArray
 
 if TYPE_CHECKING:
+    from typing import SupportsIndex
+
     from encoders.memory_encoder import MemoryEncoder
     from encoders.retriever import Retriever
+
+
+# Texts or vectors; a column of another library's is either.
+Queries = Sequence[str] | str | npt.ArrayLike
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,29 +207,24 @@ class Corpus:
                 self._vectors = VectorArray(store, card.layout)
             return self._vectors
 
-    def search(self, queries: Sequence[str] | str | AnyArray, k: int) -> SearchResult:
+    def search(self, queries: Queries, k: SupportsIndex) -> SearchResult:
         """The k passages that are most similar to each query, by the retriever's own similarity.
 
         Args:
-            queries: texts (a single one counts as one query; the retriever is loaded on first use),
-                or vectors [q, dim] or [dim].
+            queries: texts (a single one counts as one query; the retriever is loaded on first use), or
+                vectors [q, dim] or [dim]: lists, arrays, tensors of NumPy, pandas, pyarrow, JAX or PyTorch.
+                Half a pair of UTF-16 in a text, which is no character, is read as U+FFFD.
             k: 1 to the number of passages.
 
         Raises:
-            CorpusError: k out of range, or vectors of another dimension or not finite.
+            CorpusError: k out of range, vectors of another dimension or not finite, anything else.
             MismatchError: the retriever found is not the one that made the corpus's vectors.
         """
-        if not 1 <= k <= len(self):
-            raise errors.CorpusError(f"k is {k}, wanted 1 to {len(self)}, the passages of the corpus")
-        vectors = queries if isinstance(queries, np.ndarray) else self._encode(queries)
-        dim = self.vectors_card.layout.dim
-        with np.errstate(over="ignore"):  # what float32 cannot hold is refused below
-            vectors = np.atleast_2d(np.asarray(vectors).astype(np.float32))
-        if vectors.ndim != 2 or vectors.shape[1] != dim or not np.isfinite(vectors).all():
-            raise errors.CorpusError(
-                f"query vectors have shape {vectors.shape}, wanted [q, {dim}] of finite numbers"
-            )
-        found, scores = self._open_index().search(vectors, k)
+        wanted = asked.count(k, len(self))
+        vectors = asked.read(queries, dim := self.vectors_card.layout.dim)
+        if isinstance(vectors, list):
+            vectors = np.asarray(asked.read(self._encode(vectors), dim))
+        found, scores = self._open_index().search(vectors, wanted)
         return SearchResult(passage_ids=found, scores=scores)
 
     def _open_index(self) -> Index:

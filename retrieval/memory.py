@@ -164,7 +164,7 @@ class MemoryReader:
 
     def prefetch(self, passage_ids: npt.ArrayLike) -> Future[RaggedMemory]:
         """Begin to fetch; `result()` waits for the memory, or raises what `fetch` would have."""
-        return self._pools.ahead().submit(self.fetch, np.array(passage_ids))
+        return self._pools.ahead().submit(self.fetch, ids.copied(passage_ids))
 
     def batches(
         self, batches: Iterable[npt.ArrayLike], *, tokens: slice | None = None, ahead: int = 2
@@ -174,12 +174,12 @@ class MemoryReader:
             raise errors.CorpusError(f"ahead is {ahead}, wanted 1 or more")
         rest = iter(batches)
         pool = self._pools.ahead()
-        waiting = [pool.submit(self.fetch, np.array(batch), tokens=tokens) for batch in islice(rest, ahead)]
+        waiting = [pool.submit(self.fetch, ids.copied(batch), tokens=tokens) for batch in islice(rest, ahead)]
         try:
             while waiting:
                 memory = waiting.pop(0).result()
                 waiting += [
-                    pool.submit(self.fetch, np.array(batch), tokens=tokens) for batch in islice(rest, 1)
+                    pool.submit(self.fetch, ids.copied(batch), tokens=tokens) for batch in islice(rest, 1)
                 ]
                 yield memory
         finally:

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from storage import errors
+from storage import arrays, errors
 
 KEY_BYTES: Final = 16
 
@@ -40,14 +40,29 @@ def first_ids(rows: Iterable[int]) -> list[int]:
     return firsts
 
 
+def copied(ids: npt.ArrayLike) -> npt.ArrayLike:
+    """What a caller gives, for later: `as_ids` judges it, and the caller may change his own meanwhile."""
+    try:
+        return np.array(arrays.plain(ids))
+    except (TypeError, ValueError):
+        return ids
+
+
 def as_ids(ids: npt.ArrayLike, passages: int) -> npt.NDArray[np.int64]:
     """Check ids asked for: whole numbers in [0, passages), any order, duplicates allowed. Shape [k].
 
     Raises:
         UnknownPassageError: naming the ids that are not there.
-        CorpusError: for floats, booleans or more than one dimension.
+        CorpusError: for floats, booleans, lists of lists, more than one dimension, masked places.
     """
-    array = np.asarray(ids)
+    try:
+        array = np.asarray(arrays.plain(ids))
+    except (TypeError, ValueError) as e:
+        if isinstance(e, errors.CorpusError):
+            raise
+        raise errors.CorpusError(
+            f"passage ids are {arrays.shown(ids)}; wanted one dimension of whole numbers"
+        ) from None
     if array.size == 0 and array.ndim <= 1:
         return np.zeros(0, np.int64)
     if array.ndim != 1 or array.dtype.kind not in "iu":

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -329,3 +330,68 @@ def test_every_command_of_many_options_takes_them_from_a_file(command: Command, 
     refused(command, ["train", "c", "--config", config], "steps is 'three', wanted int")
     config.write_text("gold = 1\n")
     refused(command, ["train", "c", "--config", config], "gold is 1, wanted bool")
+
+
+@pytest.fixture(scope="module")
+def greek(tmp_path_factory: pytest.TempPathFactory, dump: DumpTruth, models: Path) -> Path:
+    """A corpus with letters, dashes and signs that ASCII has not, in titles, headings and text."""
+    folder = tmp_path_factory.mktemp("greek")
+    record = {
+        "id": "1",
+        "title": "Ωκεανός",
+        "text": "",
+        "sections": [{"path": ["Ιστορία — 東京"], "text": "Ο Ωκεανός είναι μεγάλος. 海は広い。 🙂"}],
+    }
+    (folder / "a.jsonl").write_text(json.dumps(record) + "\n")
+    arguments = build_arguments(dump, models, folder / "c", source=f"jsonl:{folder / 'a.jsonl'}")
+    told = in_ascii([*arguments, "--shard-passages", "64"])
+    assert told.returncode == 0, told.stderr
+    return folder / "c"
+
+
+def in_ascii(arguments: list[Any], **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """A command in a process of its own whose streams hold ASCII alone."""
+    ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *map(os.fspath, arguments)],
+        capture_output=True,
+        env=os.environ | ascii_only | environment,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info", "CORPUS"], ["info", "CORPUS", "--json"], ["get", "CORPUS", "0", "--memory"],
+        ["get", "CORPUS", "0", "--json"], ["search", "CORPUS", "-k", "1", "Ωκεανός"],
+        ["search", "CORPUS", "-k", "1", "--json", "Ωκεανός"], ["report", "CORPUS"],
+        ["report", "CORPUS", "--json"],
+        ["versions", "CORPUS"], ["verify", "CORPUS"], ["gc", "CORPUS"], ["plan", "--help"],
+        ["plan", "--passages", "36e6", "--tokens-per-passage", "265", "--size", "xxl", "--device", "h100"],
+        ["get", "CORPUS/Ω", "0"],
+    ],
+)  # fmt: skip
+def test_streams_of_ascii_cost_no_command(arguments: list[str], greek: Path) -> None:
+    told = in_ascii([part.replace("CORPUS", str(greek)) for part in arguments])
+    assert b"Traceback" not in told.stderr
+    assert told.returncode == (2 if "Ω" in arguments[1] else 0), told.stderr
+    if "--json" in arguments:
+        found = json.loads(told.stdout)
+        if arguments[0] == "get":
+            assert found["text"] == "Ο Ωκεανός είναι μεγάλος. 海は広い。 🙂"
+        if arguments[0] == "search":
+            # What the locale does not know is UTF-8 all the same.
+            assert found["query"] == "Ωκεανός"
+    if arguments[0] == "get" and told.returncode == 0:
+        assert b"\\u03a9\\u03ba" in told.stdout
+
+
+def test_bytes_that_are_no_text(corpus: Path) -> None:
+    """On the command line, in any locale: U+FFFD, as in sources; a folder of that name is only not there."""
+    for environment in ({}, {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "utf-8"}):
+        told = in_ascii(["search", corpus, "-k", "1", "--json", os.fsdecode(b"caf\xe9")], **environment)
+        assert told.returncode == 0, told.stderr
+        assert json.loads(told.stdout)["query"] == "caf\ufffd"
+        told = in_ascii(["info", os.fsdecode(b"/caf\xe9")], **environment)
+        assert (told.returncode, told.stderr.count(b"\n")) == (2, 1)

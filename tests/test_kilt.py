@@ -369,3 +369,15 @@ def test_evaluate_refuses_in_one_line(command: Command, tmp_path: Path) -> None:
         assert err.startswith("memcorpus: ")
         assert said in err
         assert err.count("\n") == 1
+
+
+def test_half_a_pair_of_utf_16_is_no_character(tmp_path: Path) -> None:
+    """JSON may hold one, and no tokenizer takes it: U+FFFD, as in sources."""
+    gold, predictions = tmp_path / "gold.jsonl", tmp_path / "predictions.jsonl"
+    record = '{"id": "1", "input": "smile \\ud83d end?", "output": [{"answer": "a\\udc00b"}]}\n'
+    gold.write_text(record)
+    predictions.write_text(record)
+    (example,) = kilt.read_examples(gold)
+    assert (example.input, example.answers) == ("smile \ufffd end?", ("a\ufffdb",))
+    scores = kilt.evaluate(kilt.read_examples(gold), kilt.read_predictions(predictions))
+    assert scores.as_dict()["downstream"]["em"] == 1

@@ -9,8 +9,10 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.text import characters
 from pipeline.text.articles import Article, Section
 from pipeline.text.passages import article_words, passages, split_text, word_spans
+from pipeline.text.words import LONGEST
 from tests.test_words import PARTS
 
 WORD = st.text(
@@ -23,6 +25,15 @@ UNSPACED = st.text("北京是中華人民共和国ทดสอบคำไทย
 
 def words(text: str) -> list[str]:
     return [text[start:end] for start, end in word_spans(text)]
+
+
+@given(text=TEXT)
+def test_words_between_blanks_are_runs(text: str) -> None:
+    """By their lengths where there is one blank between them, and by a search where not: the same."""
+    for spaced in (text, " ".join(text.split())):
+        runs = [run.span() for run in re.finditer(r"\S+", spaced)]
+        if characters.are_spaced(spaced) and all(end - start <= LONGEST for start, end in runs):
+            assert word_spans(spaced) == runs
 
 
 @given(text=st.one_of(TEXT, UNSPACED), size=st.integers(1, 30))

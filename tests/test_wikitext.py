@@ -69,6 +69,17 @@ def text_of(markup: str, namespaces: Namespaces = ENGLISH) -> str:
         ('<div class="x">in a <span style="a">div</span></div>', "in a div"),
         ("a&nbsp;b &amp; c&ndash;d &lt;i&gt; &#65;&#x42; &copy &bogus;", "a b & c–d <i> AB &copy &bogus;"),
         ("soft\u00adhyphen zero\u200bwidth", "softhyphen zerowidth"),
+        # What parts words in Khmer, Thai, Burmese, Tibetan stays; at an end or a blank it parts nothing.
+        ("\u200bភាសា\u200bខ្មែរ\u200b \u200bA\u200bB", "ភាសា\u200bខ្មែរ AB"),
+        ("ไทย\u200b\u200bดี 日\u200b本", "ไทย\u200bดี 日本"),
+        ("ខ្មែរ&#8203;ភាសា{{zwsp}}ABC", "ខ្មែរ\u200bភាសា\u200bABC"),
+        # Spelling: joiners, selectors of variants, the Mongolian vowel separator.
+        ("می\u200cروم क्\u200dष", "می\u200cروم क्\u200dष"),
+        ("👩\u200d🚀 ❤\ufe0f ᠠ\u180eᠠ", "👩\u200d🚀 ❤\ufe0f ᠠ\u180eᠠ"),
+        ("می{{zwnj}}روم", "می\u200cروم"),
+        # Direction, joiners of words, invisible operators, annotation.
+        ("a\u061c\u200e\u202bb\u202c\u2066c\u2069 f\u2061(x) 1\u20602", "abc f(x) 12"),
+        ("x \ufff9d\ufffae\ufffb\ufeff", "x de"),
         ("می\u200cخواهم", "می\u200cخواهم"),
         ("&#xD800; &#1114112; &#0;x", "\ufffd \ufffd x"),
         ("<nowiki>[[a]] ''b'' {{c}} &amp;</nowiki>!", "[[a]] ''b'' {{c}} &!"),

@@ -64,6 +64,7 @@ def answer(
         raise errors.CorpusError(f"{task} is not there; give a task file in KILT's format")
     if version is not None and source == "text":
         raise errors.CorpusError("--version names memory of the store, --from text reads none; leave one out")
+    asked = tuple(map(options.text, asked))
     opened = open_corpus(corpus, retriever=retriever)
     answerer = QuestionAnswerer(
         opened,
@@ -116,16 +117,13 @@ def _show(corpus: Corpus, question: str, one: Answered, as_json: bool) -> None:
             }
             for read, row in zip(order, rows, strict=True)
         ]
-        print(
-            json.dumps(
-                {
-                    "question": question,
-                    "answer": one.text,
-                    "log_probability": one.log_probability,
-                    "passages": passages,
-                },
-                ensure_ascii=False,
-            )
+        options.print_json(
+            {
+                "question": question,
+                "answer": one.text,
+                "log_probability": one.log_probability,
+                "passages": passages,
+            }
         )
         return
     print(f"{question}\n  {one.text}")

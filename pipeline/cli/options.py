@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import click
 
 from encoders import memory_spec
 from pipeline.units import settings_file
-from storage import errors
+from storage import errors, texts
 from storage.aliases import Json
 
 if TYPE_CHECKING:
@@ -161,6 +163,24 @@ def _take_config(context: click.Context, _: click.Parameter, path: Path | None) 
         str(names[name].name): [value] if names[name].multiple and isinstance(value, str) else value
         for name, value in values.items()
     }
+
+
+def text(argument: str) -> str:
+    """A text out of the command line, whatever the locale that Python took it for.
+
+    Bytes that the locale does not know come as lone surrogates. They are UTF-8 nearly always, and what is
+    none is U+FFFD, as in sources.
+    """
+    try:
+        return os.fsencode(argument).decode("utf-8", "replace")
+    except UnicodeEncodeError:  # of a caller of ours, who has halves of UTF-16
+        return texts.valid(argument)
+
+
+def print_json(value: object) -> None:
+    """A line of JSON, with its letters as they are where stdout can hold all of them."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "").lower()
+    print(json.dumps(value, ensure_ascii=not encoding.startswith("utf")))
 
 
 def stdout() -> Console:

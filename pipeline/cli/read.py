@@ -40,14 +40,15 @@ def search(corpus: str, queries: tuple[str, ...], k: int, retriever: str | None,
     from retrieval import open_corpus
 
     opened = open_corpus(corpus, retriever=retriever)
+    asked = [options.text(query) for query in queries]
     start = time.perf_counter()
-    result = opened.search(list(queries), min(k, len(opened)) if k > 0 else k)
+    result = opened.search(asked, min(k, len(opened)) if k > 0 else k)
     seconds = time.perf_counter() - start
-    for query, found, scores in zip(queries, result.passage_ids, result.scores, strict=True):
+    for query, found, scores in zip(asked, result.passage_ids, result.scores, strict=True):
         rows = opened.passages(found).to_pylist()
         if as_json:
             passages = [_as_json(row) | {"score": float(s)} for row, s in zip(rows, scores, strict=True)]
-            print(json.dumps({"query": query, "passages": passages}, ensure_ascii=False))
+            options.print_json({"query": query, "passages": passages})
             continue
         print(query)
         for row, score in zip(rows, scores, strict=True):
@@ -107,7 +108,7 @@ def get(
                 )
     for row in rows:
         if as_json:
-            print(json.dumps(row, ensure_ascii=False))
+            options.print_json(row)
             continue
         print(_head(row))
         print(row["text"])

@@ -30,7 +30,10 @@ class _Lossy(io.FileIO):
 
 
 def settle() -> None:
-    """Open what is closed on nothing, and let stderr lose what it cannot write. Call before all else."""
+    """Open what is closed on nothing, and let stderr lose what it cannot write. Call before all else.
+
+    What a stream's encoding has no sign for is written as `\\u0394`: a terminal of ASCII costs no result.
+    """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
         # What is closed of the three stays open now, for this process's children too.
         os.set_inheritable(descriptor, True)
@@ -39,6 +42,8 @@ def settle() -> None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - as long as the process
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.stderr = io.TextIOWrapper(
         io.BufferedWriter(_Lossy(STDERR, "w", closefd=False)),
         encoding="utf-8" if sys.stderr is None else sys.stderr.encoding,

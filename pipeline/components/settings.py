@@ -50,7 +50,7 @@ class BuildSettings:
         passage_words: words of a passage, at most.
         keep_sections: make passages of sections that are no prose too: "See also", "References", their kind.
         templates: TOML file of templates of the wiki's own (`pipeline.text.wikitext.own_templates`); None:
-            those that are built in. Its names decide what is built, wherever the file lies.
+            only those that are built in. Its names decide what is built, wherever the file lies.
         retriever_template: a passage's text as the retriever reads it.
         vector_dtype: of the stored vectors.
         shard_passages: passages a shard; None: sized by the corpus and the model.

@@ -16,7 +16,7 @@ from pipeline.readers.collate import Collator
 from pipeline.readers.kilt import Prediction
 from pipeline.readers.kilt.tasks import Example, Provenance
 from retrieval.corpus import Corpus
-from storage import errors
+from storage import errors, texts
 
 # Where the memory of passages comes from.
 STORE, TEXT = "store", "text"
@@ -106,7 +106,7 @@ class QuestionAnswerer:
                     f"{self.selected} passages cannot be selected of {passage_ids.shape[1]}"
                 )
         for start in range(0, len(questions), self.batch):
-            asked = list(questions[start : start + self.batch])
+            asked = [texts.valid(question) for question in questions[start : start + self.batch]]
             ids = (
                 self._corpus.search(asked, self.retrieved).passage_ids
                 if passage_ids is None

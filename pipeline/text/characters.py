@@ -65,6 +65,7 @@ class _Classes(dict[int, str]):
 
 
 _classes = _Classes()
+_spaced: set[str] = set()  # characters that were seen to be of scripts with blanks
 
 
 def classes(text: str) -> str:
@@ -79,4 +80,8 @@ def are_spaced(text: str) -> bool:
 
 
 def _only_spaced(text: str) -> bool:
-    return all(_classes[ord(character)] in _SPACED for character in set(text))
+    for character in set(text) - _spaced:
+        if _classes[ord(character)] not in _SPACED:
+            return False
+        _spaced.add(character)
+    return True

@@ -18,6 +18,8 @@ regular expressions over those letters find the words.
 
 from __future__ import annotations
 
+import itertools
+import operator
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -78,12 +80,24 @@ def count_spaced(text: str) -> int | None:
 def word_spans(text: str) -> list[tuple[int, int]]:
     """Start and end of each word of a text, in order; between them lies white space or nothing."""
     if characters.are_spaced(text):
-        spans = [run.span() for run in _RUN.finditer(text)]
+        spans, longest = _runs(text)
     else:
         spans = [word.span() for word in _WORD.finditer(characters.classes(text))]
-    if all(end - start <= LONGEST for start, end in spans):
+        longest = max((end - start for start, end in spans), default=0)
+    if longest <= LONGEST:
         return spans
     return [portion for start, end in spans for portion in _portions(text, start, end)]
+
+
+def _runs(text: str) -> tuple[list[tuple[int, int]], int]:
+    """Runs between white space, and the length of the longest."""
+    lengths = list(map(len, text.split()))
+    longest = max(lengths, default=0)
+    if sum(lengths) + len(lengths) - 1 != len(text):
+        return [run.span() for run in _RUN.finditer(text)], longest
+    # With one blank between them, as nearly always, their places are sums: several times as fast.
+    starts = list(itertools.accumulate(map((1).__add__, lengths), initial=0))[:-1]
+    return list(zip(starts, map(operator.add, starts, lengths), strict=True)), longest
 
 
 def _portions(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -96,6 +110,8 @@ def _portions(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 def ends_sentence(word: str) -> bool:
     """Whether a word is the last of a sentence, by its last characters."""
+    if word[-1:].isalnum():  # as most are, and told at once
+        return False
     return _SENTENCE_END.search(characters.classes(word)) is not None
 
 

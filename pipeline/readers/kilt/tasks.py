@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from storage import errors, files
+from storage import errors, files, texts
 from storage.aliases import Json
 
 
@@ -193,7 +193,8 @@ def _text(record: Mapping[str, object], key: str, where: str) -> str | None:
     value = record.get(key)
     if value is not None and not isinstance(value, str):
         raise KiltError(f"{where} has {_said(record, key)}, wanted a string")
-    return value
+    # JSON may hold half a pair of UTF-16, which no tokenizer takes.
+    return None if value is None else texts.valid(value)
 
 
 def _object(record: Mapping[str, object], key: str, where: str) -> Json:

@@ -6,6 +6,7 @@ import re
 
 from pipeline.text import apparatus
 from pipeline.text.articles import Section
+from storage import texts
 
 # Control characters that part lines for Python (form feed, NEL, ...), and Unicode's own two; the one that
 # parts words: dropped, they would join what they part.
@@ -17,14 +18,13 @@ _REPLACED = {
     **dict.fromkeys([*range(9), *range(0x0E, 0x1C), *range(0x7F, 0x85), *range(0x86, 0xA0)]),
     **dict.fromkeys((0xFEFF, 0xFFFE, 0xFFFF)),
 }
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _WIKI = re.compile(r"(?:https?:)?//([a-z\-]{2,20})\.(?:m\.)?wikipedia\.org/")
 
 
 def clean(text: str) -> str:
     """`text` without control characters but newlines and tabs; lone surrogates become U+FFFD."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_REPLACED)
-    return _SURROGATE.sub("\ufffd", text)
+    return texts.valid(text)
 
 
 def paragraphs(text: str) -> str:

@@ -38,9 +38,9 @@ _MOST = 0.75  # of the items, to be what the section holds
 def mark(text: str, language: str) -> str:
     """`text` with `MARK` on the headings of such sections; what precedes the first heading is never one."""
     lines = text.split("\n")
-    headings = [number for number, line in enumerate(lines) if _is_heading(line)]
+    headings = [n for n, line in enumerate(lines) if line[:1] in "= \t" and _is_heading(line)]
     known = apparatus.knows(language)
-    inward = 0
+    inward = marked = 0
     following = len(lines)
     for heading in reversed(headings):
         kind = _kind(lines[heading + 1 : following], known=known)
@@ -51,9 +51,10 @@ def mark(text: str, language: str) -> str:
         following = heading
         # By name it is judged later, with what it holds as plain text.
         if kind in ("outward", "inward") and not (named and kind == "inward"):
+            marked += 1
             title = lines[heading].rstrip(" \t=")
             lines[heading] = title + MARK + lines[heading][len(title) :]
-    return "\n".join(lines)
+    return "\n".join(lines) if marked else text
 
 
 def _is_heading(line: str) -> bool:

@@ -166,7 +166,8 @@ class Span(NamedTuple):
 _SCHEME = r"(?:https?|ftps?|irc|ircs|news|gopher|telnet|svn|git|mailto|urn|tel):|//"
 # Every alternative starts with a letter of its own: that is what makes the search fast.
 # "|" comes with the braces behind it: whether it is a table's end or a parameter's depends on both.
-_BRACKETS = rf"\{{\{{+|\}}\}}+|\|\}}+|\[\[|\]+|\[(?={_SCHEME})|\{{\|"
+# A link with nothing in it, as nearly all are, is one token, and closed at once.
+_BRACKETS = rf"\{{\{{+|\}}\}}+|\|\}}+|\[\[(?:[^\[\]{{}}]*+\]\](?!\]))?+|\]+|\[(?={_SCHEME})|\{{\|"
 _TOKEN = re.compile(_BRACKETS, re.IGNORECASE)
 # Hyphens are many, and pages with variants few.
 _TOKEN_OF_VARIANTS = re.compile(rf"{_BRACKETS}|\}}(?=-)|-\{{(?!\{{)", re.IGNORECASE)
@@ -192,7 +193,9 @@ def find_spans(text: str) -> list[Span]:
         start, end = token.span()
         first = text[start]
         if first == "[":
-            if end - start == 2:
+            if end - start > 2:
+                pairs.spans.append(Span(start, end, Kind.LINK))
+            elif end - start == 2:
                 pairs.links.append(start)
             else:
                 pairs.external = start  # they do not nest: a new one replaces an open one

@@ -13,6 +13,7 @@ from pipeline.text.wikitext.namespaces import TEMPLATE, Namespaces
 # level, so this also bounds the work of a page.
 MAX_DEPTH = 40
 MAX_NAME_CHARS = 120
+MAX_TARGET_CHARS = 1024
 _CONTEXT = 120  # characters on each side of an unknown template that are looked at
 
 
@@ -121,14 +122,20 @@ class _Renderer:
 
     def _link(self, span: Span, depth: int) -> str:
         low, high = span.start + 2, span.end - 2
-        pipe = self._text.find("|", low, min(low + 1024, high))
+        inside = self._text[low:high]
+        if ":" not in inside and "\n" not in inside and "[" not in inside and "{" not in inside:
+            # As most are: to an article, with nothing in it.
+            plain, bar, shown = inside.partition("|")
+            if len(plain) <= MAX_TARGET_CHARS:
+                return links.text_of(plain, shown if bar else None)
+        pipe = self._text.find("|", low, min(low + MAX_TARGET_CHARS, high))
         target = self._text[low : pipe if pipe >= 0 else high]
         label = self._text[pipe + 1 : high] if pipe >= 0 else None
         if links.is_hidden(target, self._namespaces, labelled=pipe >= 0):
             return markup.HOLE
         # "[[target⏎|label]]" is no link to MediaWiki, but its label is what was meant.
         broken = ("\n\n" if pipe >= 0 else "\n") in target
-        if broken or len(target) > 1024 or target.lstrip().startswith(("http:", "https:")):
+        if broken or len(target) > MAX_TARGET_CHARS or target.lstrip().startswith(("http:", "https:")):
             # No link, or an external one in too many brackets: what it says is text.
             inner = self.between(low, high, depth)
             return inner.partition(" ")[2] if inner.lstrip().startswith("http") else inner

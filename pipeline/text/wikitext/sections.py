@@ -20,10 +20,17 @@ _SWITCH = re.compile(r"__([^\W\d_]+(?:_[^\W\d_]+)*)__")
 _LETTER = re.compile(r"[^\W_]")
 _APOSTROPHES = re.compile(r"('{2,})")
 _SPACES = re.compile(r"[ \t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
-# Soft hyphens, zero width spaces and direction marks; then our own marks, and the protected
-# characters that go back to what they were. Joiners (U+200C, U+200D) are spelling in Persian, Hindi
-# and emoji, and stay. (`str.translate` is several times slower than this on text beyond ASCII.)
-_FINAL = re.compile("[\x01-\x08\x0e-\x1f\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+# What a reader of the page does not see: our own marks, and the protected characters that go back to what
+# they were; soft hyphens, marks of direction and of annotation, word joiners, invisible operators, byte order
+# marks. What decides how letters look or where words end stays: joiners (U+200C, U+200D: Persian, Hindi,
+# emoji), selectors of variants, the Mongolian vowel separator. (`str.translate` is several times slower than
+# this on text beyond ASCII.)
+_DIRECTION = "\u061c\u200e\u200f\u202a-\u202e"
+_FINAL = re.compile(f"[\x01-\x08\x0e-\x1f\xad{_DIRECTION}\u2060-\u206f\ufeff\ufff9-\ufffb]")
+# U+200B parts words in scripts that have no blanks for it. Between other letters it only says where a line
+# may break, and a tokenizer would take one word for two.
+_UNSPACED = re.compile("[\u0e00-\u109f\u1780-\u17ff\u1950-\u1aaf\u1b00-\u1bff\ua980-\ua9ff\uaa00-\uaadf]")
+_ZERO_WIDTH = re.compile("(?<=(.))\u200b+(?=(.))|\u200b+", re.DOTALL)
 # XML has none of these, JSON may: our marks would be mistaken for them, and no text needs them.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -40,6 +47,8 @@ _AFTER_OPENING = re.compile(rf"([(（]) ?\x02 ?(?:[:{_COMMA}](?=[ \x02])[ \x02]*
 _BEFORE_CLOSING = re.compile(rf"(?: ?[:{_COMMA}])? ?\x02 ?([)）])")
 _BETWEEN_COMMAS = re.compile(rf"([{_COMMA}])(?: ?\x02 ?[{_COMMA}])+")
 _AFTER_STOP = re.compile(rf"([{_STOP}]) ?\x02 ?[{_STOP}](?!\w)")
+_TOUCHED_BEFORE = _OPEN + ":/–-"
+_TOUCHED_AFTER = _CLOSE + ":：/–-" + _COMMA + _STOP
 _BEFORE_POINT = re.compile(rf" ?\x02 ?(?=[:：{_COMMA}{_STOP}])")
 
 
@@ -174,9 +183,18 @@ def _plain(paragraph: str) -> Iterator[str]:
             line = entities.decode(line)
         if not line.isprintable():  # as nearly every line is, and told several times as fast
             line = _FINAL.sub(_finished, line)
+            if "\u200b" in line:
+                line = _ZERO_WIDTH.sub(_parting, line)
         line = " ".join(line.split())
         if _LETTER.search(line) and not _is_url(line):
             yield line
+
+
+def _parting(found: re.Match[str]) -> str:
+    """What is left of zero width spaces, with the characters beside them."""
+    before, after = found.groups(default=" ")
+    spaced = before.isspace() or after.isspace()
+    return "\u200b" if not spaced and (_UNSPACED.match(before) or _UNSPACED.match(after)) else ""
 
 
 def _finished(found: re.Match[str]) -> str:
@@ -192,6 +210,8 @@ def _close_holes(line: str) -> str:
     line = _RUN.sub(_one_hole, line)
     if start := _AT_START.match(line):
         line = line[start.end() :]
+    if not _touch_signs(line):
+        return line.replace(HOLE, "")
     line = _EMPTY_PARENTHESIS.sub(HOLE, line)
     line = _AFTER_OPENING.sub(r"\1", line)
     line = _BETWEEN_COMMAS.sub(r"\1", line)
@@ -200,6 +220,18 @@ def _close_holes(line: str) -> str:
     line = _EMPTY_PARENTHESIS.sub(HOLE, line)
     line = _BEFORE_POINT.sub("", line)
     return line.replace(HOLE, "")
+
+
+def _touch_signs(line: str) -> bool:
+    """Whether a hole is beside punctuation that it may orphan: few are, and the patterns are slow."""
+    position = line.find(HOLE)
+    while position >= 0:
+        before = line[max(0, position - 2) : position].rstrip(" ")
+        after = line[position + 1 : position + 3].lstrip(" ")
+        if (before and before[-1] in _TOUCHED_BEFORE) or (after and after[0] in _TOUCHED_AFTER):
+            return True
+        position = line.find(HOLE, position + 1)
+    return False
 
 
 def _one_hole(found: re.Match[str]) -> str:
