@@ -56,6 +56,7 @@ lint: $(VENV)/dev.stamp
 # The other stores and encoders that ours are measured against come with it.
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m benchmarks.sources
+	$(BIN)/python -m benchmarks.cuts
 	$(BIN)/python -m benchmarks.store
 	$(BIN)/python -m benchmarks.encoder --retriever --shapes 304 608 1216 2432
 	$(BIN)/python -m benchmarks.codecs

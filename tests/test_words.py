@@ -143,3 +143,10 @@ def test_time_grows_with_the_text(head: str, pump: str) -> None:
 
     seconds(100)
     assert seconds(40_000) < 20 * max(seconds(4_000), 1e-3)
+
+
+def test_what_is_told_at_a_glance_is_told_right() -> None:
+    """The characters that a search alone takes for those of scripts with blanks are of such classes."""
+    common = [chr(code) for code in range(0x3000) if characters._COMMON.search(chr(code)) is None]
+    assert len(common) > 700
+    assert set(characters.classes("".join(common))) <= characters._SPACED

@@ -27,8 +27,7 @@ NAMES: Final = {
     "suggested reading|recommended reading|selected references|external sources|external references|"
     "other links|sources and further reading|bibliography and references|reference list|references list|"
     "related topics|sources and notes|general bibliography / sources|bibliography|literature|links|"
-    "reading list|select bibliography|selected bibliography|gallery|primary sources|secondary sources|"
-    "image gallery",
+    "reading list|gallery|primary sources|secondary sources|image gallery",
     "de": "siehe auch|einzelnachweise|einzelnachweis|weblinks|weblink|anmerkungen|fußnoten|endnoten|"
     "belege|quellenangaben|quellenangabe|referenzen|weiterführende literatur|externe links|"
     "externe weblinks|einzelnachweise und fußnoten|fuß- und endnoten|literaturverzeichnis / literatur|"
@@ -39,8 +38,8 @@ NAMES: Final = {
     "articles connexes|article connexe|notes|note|notes, sources et références|sources et références|"
     "références et notes|notes et sources|pour en savoir plus|pour approfondir|liens internes|"
     "lien interne|lectures complémentaires|ouvrages connexes|pages connexes / annexes|bibliographie|"
-    "sources|liens|filmographie et liens|galerie|ouvrages|sources bibliographiques|"
-    "bibliographie indicative|bibliographie sélective",
+    "sources|liens|galerie|ouvrages|sources bibliographiques|bibliographie indicative|"
+    "bibliographie sélective",
     "oc": "vejatz tanben|nòtas|ligams extèrnes|ligams|referéncias|nòtas e referéncias|"
     "articles connèxes / bibliografia|fonts|annèxas",
     "wa": "hårdêyes difoû|loyén difoû|sourdants|notes",

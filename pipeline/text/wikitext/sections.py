@@ -181,11 +181,16 @@ def _plain(paragraph: str) -> Iterator[str]:
                 line = line.replace(bracket, "")
         if "&" in line:
             line = entities.decode(line)
-        if not line.isprintable():  # as nearly every line is, and told several times as fast
+        # As nearly every line is, and told several times as fast. Of white space it has blanks alone then.
+        if not line.isprintable():
             line = _FINAL.sub(_finished, line)
             if "\u200b" in line:
                 line = _ZERO_WIDTH.sub(_parting, line)
-        line = " ".join(line.split())
+            line = " ".join(line.split())
+        elif "  " in line:
+            line = " ".join(line.split())
+        else:
+            line = line.strip()
         if _LETTER.search(line) and not _is_url(line):
             yield line
 
