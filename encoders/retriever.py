@@ -11,19 +11,17 @@ the same, so that its bytes do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from encoders import errors, gtr
+from encoders import errors, gtr, library
 from encoders.model_folder import ModelFolderError
-from encoders.retriever_folder import DOCUMENT, QUERY, ROLES, RetrieverFolder, open_folder
+from encoders.retriever_folder import DOCUMENT, ROLES, RetrieverFolder, open_folder
 from encoders.tokenizing import Read
-from encoders.transformers_output import silenced
 
 DEFAULT_BATCH_SIZE = 32
 VECTOR_DTYPES = ("float32", "float16")
@@ -31,9 +29,6 @@ VECTOR_DTYPES = ("float32", "float16")
 JAX: Final = "jax"
 SENTENCE_TRANSFORMERS: Final = "sentence-transformers"
 BACKENDS: Final = (JAX, SENTENCE_TRANSFORMERS)
-
-# Ids that a model was given, and which are no padding: [rows, tokens] both.
-_Given: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]
 
 
 class _Tower(Protocol):
@@ -107,7 +102,7 @@ class Retriever:
         if chosen == JAX:
             tower = gtr.Tower(folder, devices=device)
         else:
-            tower = _SentenceTransformers(folder, batch_size=batch_size, device=device)
+            tower = library.Tower(folder, batch_size=batch_size, device=device)
         if tower.dim != folder.dim:
             raise ModelFolderError(
                 f"{folder.path} gives vectors of {tower.dim} dimensions, its settings say {folder.dim}"
@@ -162,107 +157,6 @@ class Retriever:
             if on_read is not None and read is not None:
                 on_read(read)
         return vectors
-
-
-class _SentenceTransformers:
-    """The model as sentence-transformers runs it, texts of similar length together."""
-
-    def __init__(self, folder: RetrieverFolder, *, batch_size: int, device: str) -> None:
-        with silenced():
-            import torch
-            from sentence_transformers import SentenceTransformer
-
-            from encoders.tokenizing import unknown_id
-
-            try:
-                model = SentenceTransformer(
-                    str(folder.path),
-                    # None: an accelerator if there is one. Torch has another word for the kind.
-                    device=None if device == "all" else device.replace("gpu", "cuda"),
-                    trust_remote_code=False,
-                    local_files_only=True,
-                    model_kwargs={"dtype": torch.float32, "use_safetensors": True},
-                )
-            except Exception as error:  # whatever the modules' own loaders raise
-                reason = " ".join(str(error).split())
-                raise ModelFolderError(f"{folder.path} cannot be loaded as a retriever: {reason}") from error
-        self.model: Any = model.float().eval()
-        self.model.max_seq_length = folder.max_tokens
-        self.model.truncate_dim = folder.truncate_dim
-        self.dim: int = self.model.get_embedding_dimension()
-        self._prompts = folder.prompts
-        self._batch_size = batch_size
-        self._unknown = unknown_id(self.model.tokenizer)
-
-    def batches(
-        self, texts: Sequence[str], role: str, *, count: bool
-    ) -> Iterator[tuple[Any, npt.NDArray[np.float32], Read | None]]:
-        encode = self.model.encode_query if role == QUERY else self.model.encode_document
-        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
-        for start in range(0, len(order), self._batch_size):
-            rows = order[start : start + self._batch_size]
-            batch = [texts[i] for i in rows]
-            with self._watched(count) as given:
-                vectors = encode(
-                    batch,
-                    prompt=self._prompts[role],
-                    batch_size=len(rows),
-                    show_progress_bar=False,
-                    convert_to_numpy=True,
-                )
-            yield rows, vectors, self._read(batch, role, given) if count else None
-
-    @contextmanager
-    def _watched(self, count: bool) -> Iterator[list[_Given]]:
-        """Keeps what the first module is given meanwhile."""
-        given: list[_Given] = []
-
-        def see(_: object, features: tuple[dict[str, Any], ...]) -> None:
-            ids, real = (features[0][name].cpu().numpy() for name in ("input_ids", "attention_mask"))
-            given.append((ids, real.astype(bool)))
-
-        hook = self.model[0].register_forward_pre_hook(see) if count else None
-        try:
-            yield given
-        finally:
-            if hook is not None:
-                hook.remove()
-
-    def _read(self, texts: list[str], role: str, given: list[_Given]) -> Read:
-        """How a batch was read: from what the model was given, and from the texts uncut.
-
-        A text that was cut is as long as the limit, and so as the longest of its batch. So where that is
-        below the limit nothing was cut, and no text is looked at again.
-        """
-        lengths = np.concatenate([real.sum(axis=1) for _, real in given])
-        longest = int(lengths.max())
-        cut = np.zeros(1, np.int64)
-        if longest >= self._limit(role):
-            with silenced():  # of texts that are too long
-                whole = self.model.preprocess(
-                    texts,
-                    prompt=self._prompts[role],
-                    task=role,
-                    processing_kwargs={"text": {"truncation": False}},
-                )
-            cut = np.maximum(whole["attention_mask"].cpu().numpy().sum(axis=1) - longest, 0)
-        unknown = 0
-        if self._unknown is not None:
-            unknown = sum(int(np.count_nonzero(real & (ids == self._unknown))) for ids, real in given)
-        return Read(
-            texts=len(texts),
-            tokens=int(lengths.sum()),
-            texts_cut=int(np.count_nonzero(cut)),
-            tokens_cut=int(cut.sum()),
-            tokens_unknown=unknown,
-        )
-
-    def _limit(self, role: str) -> int:
-        """The least that may be the limit of this role."""
-        own = getattr(self.model[0], f"{role}_length", None)
-        text = (getattr(self.model[0], "processing_kwargs", None) or {}).get("text") or {}
-        limits = (self.model.max_seq_length, own, text.get("max_length"))
-        return min(int(limit) for limit in limits if limit is not None)
 
 
 def default_backend(folder: RetrieverFolder) -> str:

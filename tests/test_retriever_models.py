@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer
 
@@ -400,3 +401,28 @@ def test_backends_of_every_make(tmp_path: Path) -> None:
     for kind, seed in itertools.product(("bert", "qwen3"), (0,)):
         folder = make_retriever(tmp_path / kind, kind, seed=seed)
         assert default_backend(open_folder(folder)) == SENTENCE_TRANSFORMERS
+
+
+@pytest.mark.parametrize("kind", ["bert", "gtr", "qwen3"])
+def test_weights_that_are_missing_are_not_made_up(tmp_path: Path, kind: str) -> None:
+    """The library would start them at random, other ones each time, without a word that is seen."""
+    if kind == "gtr":
+        folder = small_models.make_gtr_folder(tmp_path / "model")
+    else:
+        folder = make_retriever(tmp_path / "model", kind)
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    # Under the name of the whole model, as published folders have it, they are found.
+    save_file({f"bert.{n}" if kind == "bert" else n: t for n, t in tensors.items()}, file, {"format": "pt"})
+    Retriever.load(folder, backend=SENTENCE_TRANSFORMERS, device="cpu")
+    # What nobody reads may be missing.
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("pooler.")}
+    assert (len(kept) < len(tensors)) == (kind == "bert")
+    save_file(kept, file, {"format": "pt"})
+    Retriever.load(folder, backend=SENTENCE_TRANSFORMERS, device="cpu")
+    gone = next(name for name in sorted(kept) if name.endswith(("query.weight", "q.weight", "q_proj.weight")))
+    del kept[gone]
+    save_file(kept, file, {"format": "pt"})
+    with pytest.raises(ModelFolderError, match="lacks 1 of its weights") as error:
+        Retriever.load(folder, backend=SENTENCE_TRANSFORMERS, device="cpu")
+    assert gone in str(error.value)

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Protocol, TypedDict
 
-# A twentieth. Of English passages of 200 words the memory encoder loses next to nothing at 304 tokens, and a
-# retriever that ends at 256 some 4 % (docs/benchmarks.md); of Ukrainian ones it is 63 %.
+# A twentieth. Of an English dump's passages of 200 words a retriever that ends at 256 tokens cuts 1.9 %
+# (docs/retrievers.md), and T5's vocabulary at 304 next to nothing; of Ukrainian ones it is 63 %.
 MANY_CUT: Final = 0.05
-# One in a hundred. T5's vocabulary lacks one token in some thousand of an English dump, where most are single
-# letters of another script in brackets; of Japanese text it lacks 26 %, of Korean 38 %.
+# One in a hundred. Of an English dump one token in a thousand is unknown to a small English vocabulary, names
+# in other scripts mostly; of Japanese text 26 % are unknown to T5, of Korean 38 %.
 MANY_UNKNOWN: Final = 0.01
 
 NOT_COUNTED: Final = "not counted"
