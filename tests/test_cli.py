@@ -18,6 +18,7 @@ from examples.miniwiki.export import DumpTruth
 from pipeline.components import shards
 from retrieval import open_corpus
 from tests.commands import Command, refused
+from tests.test_full_disk import room_for
 
 
 def build_arguments(dump: DumpTruth, models: Path, out: Path, **changes: str) -> list[str]:
@@ -329,3 +330,36 @@ def test_every_command_of_many_options_takes_them_from_a_file(command: Command, 
     refused(command, ["train", "c", "--config", config], "steps is 'three', wanted int")
     config.write_text("gold = 1\n")
     refused(command, ["train", "c", "--config", config], "gold is 1, wanted bool")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["get", "CORPUS", "1", "--save"],
+        ["report", "CORPUS", "--html"],
+        ["answer", "CORPUS", "--reader", "r", "--task", "TASK", "--out"],
+    ],
+    ids=["get", "report", "answer"],
+)
+def test_an_output_that_cannot_be_is_refused_before_the_work(
+    command: Command, corpus: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    task = tmp_path / "task.jsonl"
+    task.touch()
+    given = [{"CORPUS": str(corpus), "TASK": str(task)}.get(one, one) for one in arguments]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    refused(command, [*given, pipe], str(pipe), "is no plain file")
+    assert pipe.is_fifo(), "what was there is gone"
+    refused(command, [*given, tmp_path / "no" / "file"], "there is no folder")
+
+
+def test_saved_memory_is_whole_or_what_was_there(command: Command, corpus: Path, tmp_path: Path) -> None:
+    save = tmp_path / "m.npz"
+    save.write_bytes(b"before")
+    with room_for(1000):
+        status, _, err = command("get", corpus, "1", "2", "3", "--save", save)
+    assert status == 1
+    assert str(save) in err
+    assert save.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [save]
