@@ -119,8 +119,12 @@ class Kept:
                 self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 # Renamed whole, so that no other process sees half of it.
                 partial = self.folder / f".{path.name}.{os.getpid()}"
-                partial.write_bytes(hashlib.sha256(program).digest() + program)
-                partial.replace(self.folder / path.name)
+                try:
+                    partial.write_bytes(hashlib.sha256(program).digest() + program)
+                    partial.replace(self.folder / path.name)
+                except OSError:
+                    partial.unlink(missing_ok=True)
+                    raise
                 self._known.add(path.name)
             if new:
                 _remove_oldest(self.folder)

@@ -18,6 +18,7 @@ from retrieval.memory import MemoryReader
 from storage import canaries, codec_parameters, components, errors, memory_files, remote
 from storage.aliases import AnyArray
 from storage.components import IndexCard, MemoryCard, VectorsCard
+from storage.fields import Fields
 from storage.folder import CorpusFolder
 from storage.manifest import Manifest
 from storage.passage_table import PassageTable
@@ -178,7 +179,7 @@ class Corpus:
         return canaries.require_same(
             kept,
             again.astype(kept.dtype),
-            compute_dtype=str(card.encoder["compute_dtype"]),
+            compute_dtype=Fields(card.encoder, f"the encoder of memory {name}").text("compute_dtype"),
             what=f"memory version {name} is not what this encoder gives now",
         )
 

@@ -136,6 +136,11 @@ class Fields:
     def texts_by_name(self, name: str) -> dict[str, str]:
         return self._by_name(name, lambda value: isinstance(value, str), "strings")
 
+    def figures_by_name(self, name: str) -> Json:
+        return self._by_name(
+            name, lambda value: isinstance(value, str) or _is_number(value), "numbers or strings"
+        )
+
     def _by_name(self, name: str, right: Callable[[Any], bool], wanted: str) -> Json:
         value = self.object(name)
         if not all(right(item) for item in value.values()):

@@ -183,8 +183,22 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL_SUFFIX}")
 
 
+def require_replaceable(path: Path) -> None:
+    """
+    Raises:
+        CorpusError: something that is no file has the name; a rename would take a device's away.
+    """
+    if path.exists() and not path.is_file():
+        raise errors.CorpusError(f"{path} is no plain file, wanted the name of a file or a new one")
+
+
 def finish_partial(partial: Path, path: Path) -> None:
-    """Rename a written file into place, after its bytes are on the disk."""
+    """Rename a written file into place, after its bytes are on the disk.
+
+    Raises:
+        CorpusError: as `require_replaceable`.
+    """
+    require_replaceable(path)
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     partial.replace(path)

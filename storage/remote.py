@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import tensorstore as ts
 
-from storage import errors, files, manifest, tensorstore_use
+from storage import errors, files, manifest, s3_credentials, tensorstore_use
 from storage.aliases import Json
 from storage.folder import CorpusFolder
 
@@ -22,7 +22,6 @@ from storage.folder import CorpusFolder
 SCHEMES: Final = ("s3", "gs", "http", "https")
 # An S3 server other than Amazon's: the variable that Amazon's own tools read.
 S3_ENDPOINT: Final = "AWS_ENDPOINT_URL"
-S3_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _BLOCK_BYTES: Final = 64 << 20
 
 
@@ -124,10 +123,8 @@ def _spec(url: str) -> Json:
     }
     if parts.scheme == "s3" and (endpoint := os.environ.get(S3_ENDPOINT)):
         spec |= {"endpoint": endpoint, "aws_region": os.environ.get("AWS_REGION", "us-east-1")}
-    if parts.scheme == "s3" and all(os.environ.get(name) for name in S3_KEYS):
-        # Where Amazon's library would find them first. Left to look for itself, it writes an error to stderr
-        # for each file below ~/.aws that is not there.
-        spec |= {"aws_credentials": {"type": "environment"}}
+    if parts.scheme == "s3":
+        spec |= {"aws_credentials": s3_credentials.chosen()}
     return spec
 
 

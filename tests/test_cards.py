@@ -93,6 +93,10 @@ def test_a_field_of_another_type_is_refused(corpus: Path) -> None:
         ("index", ("recall_at_10",), "nan", "'recall_at_10' is 'nan', wanted a number"),
         ("memory", ("quality", "cosine"), "nan", "'cosine' is 'nan', wanted a number"),
         ("memory", ("version",), "f" * 16, "is not how fingerprint"),
+        ("memory", ("encoder", "architecture"), ["d_kv"], "'architecture' is ['d_kv'], wanted an object"),
+        ("memory", ("encoder", "architecture", "d_kv"), None, "wanted an object of numbers or strings"),
+        ("memory", ("encoder", "layers"), "2", "'layers' is '2', wanted a whole number"),
+        ("memory", ("encoder", "compute_dtype"), 16, "'compute_dtype' is 16, wanted a string"),
         ("memory", ("files", "crc32"), "0x12", "'crc32' is '0x12', wanted 8 hexadecimal digits"),
     ],
 )

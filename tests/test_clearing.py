@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -10,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.accounts.statistics import RunFold
+from pipeline.components.index import CommitIndex
+from pipeline.components.memory.version import CommitMemory
 from pipeline.jobs.reencode import ReencodeSettings
-from storage import work_folder
+from storage import files, work_folder
 from storage.work_folder import WorkFolder
 from tests import jobs
 from tests.test_build import content
@@ -73,7 +77,7 @@ def test_killed_at_each_step_of_the_clearing(
     # To the moment before the clearing.
     with monkeypatch.context() as patch:
         if kind == "gc":
-            patch.setattr("pipeline.jobs.reencode.commit", killed)
+            patch.setattr("pipeline.jobs.commit.commit", killed)
             with pytest.raises(Killed):
                 run["reencode"]()
         patch.setattr(WorkFolder, "remove", killed)
@@ -100,3 +104,51 @@ def test_killed_at_each_step_of_the_clearing(
         run[kind]()
         assert not (root / work_folder.NAME).exists(), f"killed at removal {call} of {count}"
         assert content(root) == whole
+
+
+@pytest.mark.parametrize(
+    ("kind", "where", "step"),
+    [
+        ("build", CommitMemory, "finish"),
+        ("build", CommitIndex, "__init__"),
+        ("build", RunFold, "finish"),
+        ("reencode", RunFold, "add"),
+        ("reencode", CommitMemory, "add"),
+        ("reencode", CommitMemory, "finish"),
+    ],
+)
+def test_a_commit_that_fails_leaves_nothing_half_written(
+    kind: str,
+    where: type,
+    step: str,
+    corpus: Path,
+    settings: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Statistics and lists of files grow while receipts are read: an error between takes them away."""
+    root = tmp_path / "corpus"
+    recoding = ReencodeSettings(origin="current", codec="int8", name="small")
+    if kind != "build":
+        shutil.copytree(corpus, root)
+
+    def run() -> None:
+        if kind == "build":
+            jobs.build(settings, root)
+        else:
+            jobs.reencode(root, recoding)
+
+    def failing(*_: object, **__: object) -> None:
+        open_then.extend(files.leftovers(root))
+        raise OSError(errno.EIO, "broken")
+
+    open_then: list[Path] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(where, step, failing)
+        with pytest.raises(OSError, match="broken"):
+            run()
+    assert open_then, "nothing was half written when it failed"
+    assert list(files.leftovers(root)) == []
+    run()
+    assert list(files.leftovers(root)) == []
+    assert jobs.verify(root, full=False).strays == []

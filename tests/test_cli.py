@@ -19,6 +19,7 @@ from examples.miniwiki.export import DumpTruth
 from pipeline.components import shards
 from retrieval import open_corpus
 from tests.commands import Command, refused
+from tests.test_full_disk import room_for
 
 
 def build_arguments(dump: DumpTruth, models: Path, out: Path, **changes: str) -> list[str]:
@@ -395,3 +396,36 @@ def test_bytes_that_are_no_text(corpus: Path) -> None:
         assert json.loads(told.stdout)["query"] == "caf\ufffd"
         told = in_ascii(["info", os.fsdecode(b"/caf\xe9")], **environment)
         assert (told.returncode, told.stderr.count(b"\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["get", "CORPUS", "1", "--save"],
+        ["report", "CORPUS", "--html"],
+        ["answer", "CORPUS", "--reader", "r", "--task", "TASK", "--out"],
+    ],
+    ids=["get", "report", "answer"],
+)
+def test_an_output_that_cannot_be_is_refused_before_the_work(
+    command: Command, corpus: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    task = tmp_path / "task.jsonl"
+    task.touch()
+    given = [{"CORPUS": str(corpus), "TASK": str(task)}.get(one, one) for one in arguments]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    refused(command, [*given, pipe], str(pipe), "is no plain file")
+    assert pipe.is_fifo(), "what was there is gone"
+    refused(command, [*given, tmp_path / "no" / "file"], "there is no folder")
+
+
+def test_saved_memory_is_whole_or_what_was_there(command: Command, corpus: Path, tmp_path: Path) -> None:
+    save = tmp_path / "m.npz"
+    save.write_bytes(b"before")
+    with room_for(1000):
+        status, _, err = command("get", corpus, "1", "2", "3", "--save", save)
+    assert status == 1
+    assert str(save) in err
+    assert save.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [save]

@@ -283,11 +283,19 @@ def test_the_command_in_a_folder_with_a_package_of_its_own(tmp_path: Path) -> No
     assert out.split()[-1] == memcorpus.__version__
     # Where the folder is on the path all the same, one line tells, and the status is that of bad input.
     hidden = python(str(script), "--version", cwd=tmp_path, path=Path(f"{tmp_path}{os.pathsep}{ROOT}"))
-    as_module = python("-m", "memcorpus", "--version", cwd=tmp_path)
-    for status, out, err in (hidden, as_module):
+    as_module = [python("-m", name, "--version", cwd=tmp_path) for name in ("memcorpus", "pipeline")]
+    for status, out, err in (hidden, *as_module):
         assert (status, out) == (2, "")
         assert len(err.splitlines()) == 1
         assert err.startswith(f"memcorpus: {tmp_path / 'storage'} hides memcorpus's own package 'storage'")
+
+
+def test_another_memcorpus_in_the_current_folder(tmp_path: Path) -> None:
+    theirs = package(tmp_path / "memcorpus")
+    status, out, err = python("-m", "pipeline", "--version", cwd=tmp_path)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"memcorpus: {theirs}")
+    assert len(err.splitlines()) == 1
 
 
 def test_the_keywords_are_those_of_the_settings() -> None:

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from retrieval import open_corpus
-from storage import errors
+from storage import errors, s3_credentials
 from tests import jobs
-from tests.object_store import BUCKET, serving
+from tests.object_store import BUCKET, URL, serving
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,71 @@ def test_nothing_is_said_of_files_that_are_not_needed(bucket: Any, tmp_path: Pat
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("where", ["nowhere", "credentials", "config", "another profile"])
+def test_keys_are_found_where_they_lie_and_nothing_is_said(bucket: Any, tmp_path: Path, where: str) -> None:
+    """In ~/.aws, or nowhere: then a public bucket is read. Amazon's library writes to stderr as it looks."""
+    keys = "aws_access_key_id = test\naws_secret_access_key = test\n"
+    text = {"another profile": f"[profile other]\n{keys}"}.get(where, f"[default]\n{keys}")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment |= {"AWS_ENDPOINT_URL": os.environ["AWS_ENDPOINT_URL"], "HOME": str(tmp_path)}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    if where != "nowhere":
+        (tmp_path / ".aws").mkdir()
+        (tmp_path / ".aws" / ("credentials" if where == "credentials" else "config")).write_text(text)
+    if where == "another profile":
+        environment["AWS_PROFILE"] = "other"
+    command = [sys.executable, "-m", "pipeline", "get", URL, "5", "--memory"]
+
+    def run() -> tuple[int, str]:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    if where == "nowhere":
+        status, told = run()
+        assert status == 1
+        assert told.startswith(f"memcorpus: {URL}/corpus.json cannot be read")
+        assert "PERMISSION_DENIED" in told
+        assert told.count("\n") == 1
+        for found in bucket.list_objects_v2(Bucket=BUCKET)["Contents"]:
+            bucket.put_object_acl(Bucket=BUCKET, Key=found["Key"], ACL="public-read")
+    assert run() == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("environment", "kind"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}, "environment"),
+        ({"AWS_ACCESS_KEY_ID": "a"}, "anonymous"),
+        ({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1/x"}, "ecs"),
+        ({"AWS_WEB_IDENTITY_TOKEN_FILE": "/x"}, "default"),
+        ({"AWS_PROFILE": "sso"}, "default"),
+        ({"AWS_PROFILE": "role"}, "profile"),
+        ({"AWS_PROFILE": "none"}, "anonymous"),
+        ({"vendor": "Amazon EC2"}, "imds"),
+        ({"vendor": "Amazon EC2", "AWS_EC2_METADATA_DISABLED": "true"}, "anonymous"),
+    ],
+)
+def test_where_keys_are_looked_for(
+    environment: dict[str, str], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in os.environ:
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    vendor = tmp_path / "vendor"
+    monkeypatch.setattr(s3_credentials, "_VENDOR", vendor)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws/config").write_text(
+        "[default]\nregion = eu-west-1\n[profile sso]\nsso_session = x\n[profile role]\nrole_arn = y\n"
+    )
+    for name, value in environment.items():
+        if name == "vendor":
+            vendor.write_text(value)
+        else:
+            monkeypatch.setenv(name, value)
+    assert s3_credentials.chosen()["type"] == kind
 
 
 def test_everything_is_as_in_the_folder(bucket: Any, corpus: Path, models: Path, tmp_path: Path) -> None:

@@ -350,3 +350,51 @@ def test_bad_questions(command: Command, corpus: Path, tmp_path: Path) -> None:
 )
 def test_numbers_for_people(shown: str, wanted: str) -> None:
     assert shown == wanted
+
+
+TAPE = """
+[device.mine]
+description = "a card"
+tflops = 100
+memory_gb = 16
+price_per_hour = 1000
+date = 2026-01-01
+source = "https://example.org"
+
+[storage.tape]
+description = "a library"
+price_per_gb_month = 0.001
+price_per_1000_writes = 0.0
+price_per_1000_reads = 0.0
+price_per_gb_read = 0.0
+write_mb_per_second = 100
+write_mb_per_second_total = 0
+gb_bytes = 1000000000
+date = 2026-01-01
+source = "https://example.org"
+"""
+
+
+def test_the_schemas_hold_for_any_price_list(command: Command, corpus: Path, tmp_path: Path) -> None:
+    """With classes of storage of the user's own, and where memory pays for itself in money."""
+    path = tmp_path / "prices.toml"
+    path.write_text(TAPE)
+    chosen = ["--prices", path, "--device", "mine", "--storage", "tape", "--json"]
+    status, out, err = command("report", corpus, *chosen)
+    assert status == 0, err
+    report = json.loads(out)
+    assert [row["storage"] for row in report["storage_classes"]] == ["tape"]
+    pays = [row for row in report["serving"]["break_even"] if row["money"] is not None]
+    assert pays
+    for row in pays:
+        assert row["money"] > 0
+        assert 0 < row["monthly"] < row["money"]
+    jsonschema.validate(report, json.loads((ROOT / "docs/report.schema.json").read_text()))
+    model = ["--size", "base", "--live-proportion", "1/3", "--codec", "bfloat16", "--codec", "int8"]
+    status, out, err = command(
+        "plan", "--passages", "1000", "--tokens-per-passage", "200", *model, "--workers", "1", *chosen
+    )
+    assert status == 0, err
+    plan = json.loads(out)
+    assert [set(way["month"]) for way in plan["ways"]] == [{"tape"}, {"tape"}]
+    jsonschema.validate(plan, json.loads((ROOT / "docs/plan.schema.json").read_text()))

@@ -79,12 +79,14 @@ class Version:
     def layers(self) -> int | None:
         """Layers of the memory encoder; None where an encoder of another kind wrote it."""
         found = self.card.encoder.get("layers")
-        return found if isinstance(found, int) else None
+        assert found is None or isinstance(found, int)  # as its card was read
+        return found
 
     @property
     def compute_dtype(self) -> str | None:
         found = self.card.encoder.get("compute_dtype")
-        return found if isinstance(found, str) else None
+        assert found is None or isinstance(found, str)
+        return found
 
     @property
     def encode_seconds(self) -> float | None:

@@ -62,6 +62,8 @@ def answer(
         raise errors.CorpusError("--task and --out go together: questions in, predictions out")
     if task is not None and not task.is_file():
         raise errors.CorpusError(f"{task} is not there; give a task file in KILT's format")
+    if out is not None:
+        options.require_output(out)
     if version is not None and source == "text":
         raise errors.CorpusError("--version names memory of the store, --from text reads none; leave one out")
     asked = tuple(map(options.text, asked))

@@ -10,7 +10,6 @@ import click
 
 from encoders import memory_spec
 from pipeline.cli import options
-from storage import errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -154,8 +153,8 @@ def report(
     from pipeline.accounts.show import tables
     from retrieval.corpus import local_folder
 
-    if html is not None and not html.absolute().parent.is_dir():
-        raise errors.CorpusError(f"{html} cannot be written: there is no folder {html.parent}")
+    if html is not None:
+        options.require_output(html)
     chosen = corpus_report.Options(
         prices=prices.read(price_file),
         live_proportion=None if live_proportion is None else parse_live_proportion(live_proportion),

@@ -14,7 +14,7 @@ import click
 
 from encoders import memory_spec
 from pipeline.units import settings_file
-from storage import errors, texts
+from storage import errors, files, texts
 from storage.aliases import Json
 
 if TYPE_CHECKING:
@@ -192,3 +192,14 @@ def stdout() -> Console:
 def say(text: str) -> None:
     """A line on stderr, with the time."""
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def require_output(path: Path) -> None:
+    """Refuse a file that could not be written at the end, before the work for it begins.
+
+    Raises:
+        CorpusError: there is no such folder, or something that is no file has the name.
+    """
+    if not path.absolute().parent.is_dir():
+        raise errors.CorpusError(f"{path} cannot be written: there is no folder {path.parent}")
+    files.require_replaceable(path)

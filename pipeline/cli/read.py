@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from pipeline.cli import options
-from storage import errors
+from storage import files
 from storage.aliases import Json
 
 
@@ -82,8 +82,8 @@ def get(
 
     if version is not None and not (with_memory or save):
         raise click.UsageError("--version is of memory; add --memory or --save")
-    if save and not save.parent.is_dir():
-        raise errors.CorpusError(f"{save} cannot be written: there is no folder {save.parent}")
+    if save:
+        options.require_output(save)
     opened = open_corpus(corpus)
     rows = [_as_json(row) for row in opened.passages(list(passage_ids)).to_pylist()]
     if with_memory or save:
@@ -99,7 +99,8 @@ def get(
                 "dtype": values.dtype.name,
             }
         if save:
-            with save.open("wb") as file:
+            # Whole or not at all: what lay there before stays where this one finds no room.
+            with files.aside(save) as partial, partial.open("xb") as file:
                 np.savez(
                     file,
                     passage_ids=memory.passage_ids,

@@ -18,8 +18,7 @@ from pipeline.components.passages import number, read
 from pipeline.components.passages.commit import CommitPassages
 from pipeline.components.passages.read import ReadCounts
 from pipeline.components.settings import BuildSettings
-from pipeline.jobs import job, opened
-from pipeline.jobs.commit import commit
+from pipeline.jobs import commit, job, opened
 from pipeline.jobs.opened import Opened
 from pipeline.text import sources
 from pipeline.units import engines, progress
@@ -133,7 +132,8 @@ class _Build:
                 self._work.write_plan(self._opened.identity)
             plan = self._make(splits)
             self._opened.require_unchanged()
-            self._commit(plan, need=need, resumed=resumed)
+            with commit.clearing(self._corpus):
+                self._commit(plan, need=need, resumed=resumed)
 
     def _is_begun(self) -> bool:
         """True where an interrupted run of the same build is to be gone on with."""
@@ -267,7 +267,7 @@ class _Build:
     def _commit(self, plan: _Plan, *, need: costs.CorpusBytes, resumed: bool) -> None:
         """Make the corpus visible. Everything before the manifest can be repeated."""
         settings, corpus = self._settings, self._corpus
-        cards = commit(
+        cards = commit.commit(
             self._stages,
             (
                 CommitPassages(corpus, passage_words=settings.passage_words, planned=plan.passages),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pipeline.accounts.statistics import RunFold
@@ -11,6 +13,22 @@ from pipeline.components.shards import STAGE as SHARDS
 from pipeline.units.stages import Stages
 from storage import errors
 from storage.files import FileEntry
+from storage.folder import CorpusFolder
+
+
+@contextmanager
+def clearing(corpus: CorpusFolder) -> Iterator[None]:
+    """A block that makes a commit ready, and makes it: if it fails, what is half written is taken away.
+
+    Statistics and lists of files grow while receipts are read. No worker runs any more, so what bears the
+    name of something half written is this job's own, or a killed one's.
+    """
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # a disk that fails: then the rerun does it
+            corpus.remove_leftovers()
+        raise
 
 
 def commit(

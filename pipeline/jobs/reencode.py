@@ -17,8 +17,7 @@ from pipeline.components.memory import encode, recode
 from pipeline.components.memory import version as memory_version
 from pipeline.components.memory.version import CommitMemory, MemoryPlan
 from pipeline.components.settings import ALL_DEVICES, check_devices
-from pipeline.jobs import job
-from pipeline.jobs.commit import commit
+from pipeline.jobs import commit, job
 from pipeline.units import engines, progress
 from pipeline.units.engines import Engine
 from pipeline.units.stages import Stages
@@ -146,14 +145,15 @@ def reencode(
         else:
             resumed = _begin(corpus, opened)
             memory_version.make(stages, opened.plan, opened.shards)
-            cards = commit(
-                stages,
-                (CommitMemory(corpus, opened.plan),),
-                run=version,
-                version=version,
-                resumed=resumed,
-                **opened.where,
-            )
+            with commit.clearing(corpus):
+                cards = commit.commit(
+                    stages,
+                    (CommitMemory(corpus, opened.plan),),
+                    run=version,
+                    version=version,
+                    resumed=resumed,
+                    **opened.where,
+                )
             memory = components.MEMORY
             entries = {**corpus.manifest.of(memory), **cards[memory.noun]}
             new = corpus.manifest.with_cards(memory, entries)

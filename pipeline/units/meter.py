@@ -105,8 +105,12 @@ class ProgressBoard:
         # No fsync, and no harm if it is lost: nothing but the progress line reads it.
         partial = files.partial_path(self._path)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"units": self._units, "done": self._done, "at_work": at_work}))
-        partial.replace(self._path)
+        try:
+            partial.write_text(json.dumps({"units": self._units, "done": self._done, "at_work": at_work}))
+            partial.replace(self._path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 @functools.cache

@@ -114,7 +114,7 @@ class MemoryCard:
             version=fields.hexadecimal("version", SHORT),
             fingerprint=fields.hexadecimal("fingerprint", DIGEST),
             encoder_fingerprint=fields.hexadecimal("encoder_fingerprint", DIGEST),
-            encoder=fields.object("encoder"),
+            encoder=_encoder(fields),
             settings=fields.object("settings"),
             origin=None if fields.text_or_none("origin") is None else fields.hexadecimal("origin", DIGEST),
             layout=MemoryLayout.from_json(fields.object("layout"), f"{where}: layout"),
@@ -159,6 +159,18 @@ class MemoryCard:
             Content(name="offsets and checksums", entries=self.rows),
             Content(name="canaries", entries=(self.canaries.file,)),
         )
+
+
+def _encoder(fields: Fields) -> Json:
+    """What a card says of the encoder. An encoder of another kind may say other things, and none of these."""
+    described = fields.nested("encoder")
+    if "layers" in described:
+        described.integer("layers")
+    if "compute_dtype" in described:
+        described.text("compute_dtype")
+    if "architecture" in described:
+        described.figures_by_name("architecture")
+    return fields.object("encoder")
 
 
 MEMORY: Final = Component(noun="memory", field="memory", card=MemoryCard)

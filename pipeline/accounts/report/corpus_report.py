@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
 from encoders.memory_spec import MemorySpec
 from encoders.t5_config import PUBLISHED_SIZES, T5Config
@@ -119,7 +119,7 @@ def _version(version: facts.Version) -> form.Version:
     card, run, total = version.card, version.run, version.bytes
     layout, counts = card.layout, card.counts
     passages, tokens = layout.grid.passages, counts.tokens
-    architecture = card.encoder.get("architecture")
+    architecture: Any = card.encoder.get("architecture", {})  # an object, as its card was read
     return {
         "version": version.name,
         "codec": layout.codec.name,
@@ -145,7 +145,7 @@ def _version(version: facts.Version) -> form.Version:
         "shard_passages": layout.grid.shard_passages,
         "shard_bytes": run.shard_memory_bytes.to_json() if run and run.shard_memory_bytes else {},
         "tokens_histogram": [list(bar) for bar in run.tokens_histogram] if run else [],
-        "architecture": dict(architecture) if isinstance(architecture, dict) else {},
+        "architecture": dict(architecture),
         "aliases": sorted(version.aliases),
         "current": version.current,
         "finished": run.finished if run else None,
