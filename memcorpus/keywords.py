@@ -27,6 +27,8 @@ class BuildKeywords(TypedDict, total=False):
     passage_words: int
     keep_sections: bool
     templates: str | None
+    passage_tokens: int | None
+    tokenizer: str | None
     memory_template: str
     retriever_template: str
     vector_dtype: str

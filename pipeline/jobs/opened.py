@@ -9,11 +9,12 @@ from typing import TypedDict
 from encoders import fingerprint, memory_spec, model_folder, retriever_folder, weights
 from encoders.memory_encoder import memory_fingerprint
 from encoders.retriever import default_backend
-from pipeline.components import vectors
+from pipeline.components import tokens, vectors
 from pipeline.components.memory import encode
 from pipeline.components.settings import BuildSettings
+from pipeline.components.tokens import OpenedTokenizer
 from pipeline.jobs import job
-from pipeline.text import passages, sources
+from pipeline.text import chunks, passages, sources
 from pipeline.text.wikitext.own_templates import OwnTemplates
 from storage import errors
 from storage.aliases import Json
@@ -27,6 +28,7 @@ class Opened:
         identity: the plan of the build: what decides it, by which a rerun must agree.
         own: templates of the wiki's own, read once.
         stamps: of the sources' files, which tell that one was changed while it was read.
+        tokenizer: that cuts passages, its fingerprint, and the size of its vocabulary; None where words do.
         dim, similarity: of the vectors, and how they are compared.
         width: of the memory.
     """
@@ -37,6 +39,7 @@ class Opened:
     memory_encoder: fingerprint.Fingerprint
     retriever_model: vectors.RetrieverModel
     memory_model: encode.MemoryModel
+    tokenizer: OpenedTokenizer | None
     dim: int
     similarity: str
     width: int
@@ -75,6 +78,9 @@ def open_inputs(settings: BuildSettings) -> Opened:
     retriever = found.fingerprint
     # Named in the plan, so that an interrupted build goes on with the same.
     backend = settings.retriever_backend or default_backend(found)
+    tokenizer = tokens.open_tokenizer(settings)
+    # Only where passages are cut by one: a corpus of words has the plan of before there were tokenizers.
+    cutting = {} if tokenizer is None else {"tokenizer": tokenizer.fingerprint.description}
     return Opened(
         sources=opened,
         own=own,
@@ -95,6 +101,7 @@ def open_inputs(settings: BuildSettings) -> Opened:
             device=settings.device,
             model_parallel=settings.model_parallel,
         ),
+        tokenizer=tokenizer,
         dim=found.dim,
         similarity=found.similarity,
         width=weights.read_config(model_folder.resolve(settings.memory_encoder)).d_model,
@@ -102,14 +109,15 @@ def open_inputs(settings: BuildSettings) -> Opened:
             "settings": settings.deciding()
             | {
                 "templates": own.digest,
-                "splitter": passages.VERSION,
+                "splitter": passages.VERSION if tokenizer is None else chunks.VERSION,
                 "retriever_backend": backend,
                 memory_spec.BATCHING: settings.memory.batching,
             },
             "sources": [{"format": s.format, "files": [described[f] for f in s.files]} for s in opened],
             "retriever": retriever.description,
             "memory_encoder": encoder.description,
-        },
+        }
+        | cutting,
     )
 
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
-from storage import errors, shard_files
+from storage import errors
 from storage.aliases import Json
 from storage.components.base import DIGEST, SHORT, Component, Content
 from storage.components.read_counts import ReadCounts
@@ -99,11 +97,4 @@ VECTORS: Final = Component(noun="vectors", field="vectors", card=VectorsCard)
 
 def foretold_bytes(layout: VectorLayout) -> int:
     """Bytes of the shard files: exact."""
-    grid = layout.grid
-    # Chunks are written whole; those of a short last shard that hold no passage are not written.
-    chunks = -(-grid.passages // layout.chunk_rows)
-    row_bytes = layout.dim * np.dtype(layout.dtype).itemsize
-    index = (
-        -(-grid.shard_passages // layout.chunk_rows) * shard_files.INDEX_ENTRY_BYTES + shard_files.CRC_BYTES
-    )
-    return chunks * (layout.chunk_rows * row_bytes + shard_files.CRC_BYTES) + grid.shards * index
+    return layout.rows.foretold_bytes

@@ -19,6 +19,7 @@ from pipeline.accounts import retrievers
 from pipeline.accounts.plan import estimate, form, inputs, sample
 from pipeline.accounts.plan.calibrate import passage_parquet
 from pipeline.accounts.retrievers import RetrieverShape
+from pipeline.components import tokens
 from pipeline.text.wikitext import own_templates
 from pipeline.text.wikitext.own_templates import OwnTemplates
 from storage import costs, errors
@@ -110,13 +111,13 @@ def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: 
     """
     texts = [text for page in taken.pages for text in PassageTemplate(template).render_rows(page.rows)]
     lengths = retriever_reading.Lengths.of(tokenizer(texts))
-    tokens = _by_page(taken, lengths.given)
+    counted = _by_page(taken, lengths.given)
 
     def page_passages(page: sample.SampledPage) -> float:
         return len(page.rows)
 
     def page_tokens(page: sample.SampledPage) -> float:
-        return tokens[id(page)]
+        return counted[id(page)]
 
     def page_text(page: sample.SampledPage) -> float:
         return sum(len(row["text"].encode()) for row in page.rows)
@@ -176,14 +177,19 @@ def corpus_bytes(
     splits: Sequence[sources.Split], settings: BuildSettings, own: OwnTemplates = own_templates.NONE
 ) -> costs.CorpusBytes:
     """Bytes that a build of these splits will need; a damaged source shows its error here already."""
+    opened = tokens.open_tokenizer(settings)
     taken = sample.sample_source(
-        splits, settings.passage_words, keep_sections=settings.keep_sections, own=own
+        splits,
+        settings.passage_words if opened is None else opened.cut,
+        keep_sections=settings.keep_sections,
+        own=own,
     )
     return estimate.corpus_bytes(
         count_source(taken, len(splits), settings),
         model_of(settings),
         settings.codec,
         shard_passages=settings.shard_passages,
+        chunks=None if opened is None else inputs.Chunks.of(opened),
     )
 
 
@@ -207,9 +213,11 @@ def require_room(need: costs.CorpusBytes, folder: Path, *, already: int = 0) -> 
     existing, free = free_bytes(folder)
     missing = need.peak - already
     if missing > free:
+        tokens_told = f"tokens {need.tokens:,}, " if need.tokens else ""
         raise errors.CorpusError(
             f"the disk of {existing} has {free:,} bytes free, the corpus needs about {missing:,} "
             f"(memory {need.memory:,}, vectors {need.vectors:,}, index {need.index:,}, "
+            f"{tokens_told}"
             f"passages {need.passages:,}, cards and lists {need.overhead:,}, while it is built "
             f"{need.temporary:,}); free some, or build on another disk"
         )

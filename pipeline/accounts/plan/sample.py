@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.components.passages import read as read_passages
+from pipeline.components.passages import cut as passages_cut
+from pipeline.components.passages.cut import PassageRow, TokenCut
 from pipeline.text import articles, passages, sources
 from pipeline.text.wikitext import own_templates
 from pipeline.text.wikitext.own_templates import OwnTemplates
@@ -64,7 +65,7 @@ class SampledPage:
     size: int
     weight: float
     kept: bool
-    rows: tuple[read_passages.PassageRow, ...]
+    rows: tuple[PassageRow, ...]
     left_out_words: int
     seconds: float
 
@@ -175,7 +176,7 @@ def draw(sizes: Sequence[int], wanted: int) -> dict[int, float]:
 
 def sample_source(
     splits: Sequence[sources.Split],
-    passage_words: int,
+    cut: int | TokenCut,
     bounds: Bounds | None = None,
     *,
     skim_bytes: int = SKIM_BYTES,
@@ -186,7 +187,7 @@ def sample_source(
 
     Args:
         splits: of the source.
-        passage_words: words of a passage, at most.
+        cut: words of a passage, at most; or how to cut tokens.
         bounds: how many of the skimmed pages to convert.
         skim_bytes: bytes on the disk to skim.
         keep_sections: count those that are no prose too.
@@ -209,9 +210,7 @@ def sample_source(
     pages = [
         page
         for piece, chosen in sorted(weights.items())
-        for page in _convert(
-            pieces[piece][0], piece, chosen, passage_words, keep_sections=keep_sections, own=own
-        )
+        for page in _convert(pieces[piece][0], piece, chosen, cut, keep_sections=keep_sections, own=own)
     ]
     return Sample(
         source_bytes=sum(split.size_bytes for split in splits),
@@ -255,7 +254,7 @@ def _convert(
     split: sources.Split,
     piece: int,
     chosen: dict[int, float],
-    passage_words: int,
+    cut: int | TokenCut,
     *,
     keep_sections: bool,
     own: OwnTemplates,
@@ -267,11 +266,11 @@ def _convert(
             left.remove(number)
             started = time.perf_counter()
             page = skimmed.parse()
-            rows: Sequence[read_passages.PassageRow] = ()
+            rows: Sequence[PassageRow] = ()
             left_out_words = 0
             if isinstance(page, articles.Article):
                 kept = page if keep_sections else articles.part(page)[0]
-                rows = read_passages.passage_rows(kept, passage_words)
+                rows = passages_cut.passage_rows(kept, cut)
                 if rows and kept is not page:
                     left_out_words = passages.article_words(page) - passages.article_words(kept)
             yield SampledPage(
