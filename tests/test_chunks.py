@@ -22,6 +22,7 @@ from pipeline.components.passages import cut
 from pipeline.components.settings import BuildSettings
 from pipeline.text import chunks, passages, words
 from pipeline.text.articles import Article, Section
+from pipeline.units import engines
 from retrieval import Corpus, neighbours, open_corpus
 from retrieval.documents import TableOrdinals, documents
 from storage import components, errors, passage_table
@@ -281,7 +282,9 @@ def test_another_tokenizer_is_refused(
 
 def test_two_workers_write_the_same_bytes(chunk_settings: BuildSettings, built: Path, tmp_path: Path) -> None:
     options = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
-    again = jobs.build(chunk_settings, tmp_path / "two", beam_options=options).corpus.root
+    again = jobs.build(
+        chunk_settings, tmp_path / "two", engine=engines.chosen(beam_options=options)
+    ).corpus.root
     for path in sorted((built / "tokens").rglob("*")):
         if path.is_file():
             assert path.read_bytes() == (again / path.relative_to(built)).read_bytes(), path

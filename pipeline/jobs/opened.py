@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -68,6 +68,7 @@ def open_inputs(settings: BuildSettings) -> Opened:
         CorpusError: a source or a model that cannot be read, or is none; a file that is given twice.
     """
     own = settings.own_templates()
+    settings = _located(settings)
     opened = sources.open_sources(settings.sources)
     files = [file for source in opened for file in source.files]
     stamps = tuple(_stamp(file) for file in files)
@@ -88,14 +89,14 @@ def open_inputs(settings: BuildSettings) -> Opened:
         retriever=retriever,
         memory_encoder=encoder,
         retriever_model=vectors.RetrieverModel(
-            name=job.location(settings.retriever),
+            name=settings.retriever,
             fingerprint=retriever.hex,
             template=settings.retriever_template,
             backend=backend,
             device=settings.device,
         ),
         memory_model=encode.MemoryModel(
-            name=job.location(settings.memory_encoder),
+            name=settings.memory_encoder,
             fingerprint=encoder.hex,
             memory=settings.memory,
             device=settings.device,
@@ -118,6 +119,17 @@ def open_inputs(settings: BuildSettings) -> Opened:
             "memory_encoder": encoder.description,
         }
         | cutting,
+    )
+
+
+def _located(settings: BuildSettings) -> BuildSettings:
+    """With models named so that workers find them, whose current folder may be another."""
+    tokenizer = settings.tokenizer
+    return replace(
+        settings,
+        retriever=job.location(settings.retriever),
+        memory_encoder=job.location(settings.memory_encoder),
+        tokenizer=None if tokenizer is None else job.location(tokenizer),
     )
 
 
