@@ -1,6 +1,6 @@
 """Pumped wikitext: a prefix, a piece n times, a suffix. Each must cost the same a kilobyte at any n.
 
-python -m tests.pumps --minutes 30        (one process; prints the worst ten)
+python -m tests.pumps --minutes 30        (one process; prints the worst ten each minute)
 """
 
 from __future__ import annotations
@@ -100,19 +100,32 @@ def pumps(seed: int) -> Iterator[Pump]:
             yield Pump(some(3), piece, some(3))
 
 
+Worst = list[tuple[Pump, list[float]]]
+
+
 def fuzz(
-    seconds: float, seed: int, run: Callable[[str], object] = convert
-) -> tuple[int, list[tuple[Pump, list[float]]]]:
+    seconds: float,
+    seed: int,
+    run: Callable[[str], object] = convert,
+    *,
+    every: float = float("inf"),
+    tell: Callable[[int, Worst], None] = lambda tries, worst: None,
+) -> tuple[int, Worst]:
     """Try pumps for `seconds` of CPU time: how many there were, and the worst ten.
 
-    Each first at two sizes; only what grew, or is dear already, is worth the third.
+    Each first at two sizes; only what grew, or is dear already, is worth the third. `tell` is called with
+    what there is after each `every` seconds.
     """
-    worst: list[tuple[Pump, list[float]]] = []
+    worst: Worst = []
     tries = 0
-    end = time.thread_time() + seconds
+    start = time.thread_time()
+    end, told = start + seconds, start + every
     for pump in pumps(seed):
-        if time.thread_time() >= end:
+        if (now := time.thread_time()) >= end:
             break
+        if now >= told:
+            tell(tries, worst)
+            told += every
         tries += 1
         found = growth(pump, run, KILOBYTES[:2])
         if is_flat(found, slack=1.5) and len(worst) == 10 and found[-1] <= worst[-1][1][-1]:
@@ -128,10 +141,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    tries, worst = fuzz(given.minutes * 60, given.seed)
-    print(f"{tries:,} pumps; ms a KB at {KILOBYTES} KB of the worst ten:")
-    for pump, found in worst:
-        print("  ", " ".join(f"{value:6.2f}" for value in found), "flat" if is_flat(found) else "GROWS", pump)
+
+    def show(tries: int, worst: Worst) -> None:
+        print(f"{tries:,} pumps; ms a KB at {KILOBYTES} KB of the worst ten:")
+        for pump, found in worst:
+            judged = "flat" if is_flat(found) else "GROWS"
+            print("  ", " ".join(f"{value:6.2f}" for value in found), judged, pump, flush=True)
+
+    show(*fuzz(given.minutes * 60, given.seed, every=60, tell=show))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A launcher that is killed as its workers are born leaves none of them behind."""
+"""A build that is killed as its workers are born leaves none of them, and the same command completes it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faults.tries import Tally
+from tests.faults import scenes, tries
+from tests.faults.tries import Forker, Tally
 
 pytestmark = pytest.mark.faults
 
 _MARK = "MEMCORPUS_TEST_LAUNCHER"
-# After the first worker is seen: before it runs Python, while it imports, when it is at work.
-MILLISECONDS = (0, 50, 1000)
+# After the first worker is seen: before it runs Python, while it imports, as it asks for work, at work.
+MILLISECONDS = (0, 20, 100, 500, 2000, 5000)
 # A worker looks twice a second, once it has come so far.
 GONE_SECONDS = 20.0
 
@@ -38,12 +39,18 @@ def born(mark: str, launcher: int) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("milliseconds", MILLISECONDS)
 def test_no_worker_outlives_its_launcher(
-    milliseconds: int, build_command: list[str], tmp_path: Path, tally: Tally
+    milliseconds: int,
+    forker: Forker,
+    build_command: list[str],
+    built: Path,
+    tmp_path: Path,
+    tally: Tally,
 ) -> None:
     mark = uuid.uuid4().hex
+    root = tmp_path / "corpus"
     options = ["--", "--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     launcher = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *build_command, "--out", str(tmp_path / "corpus"), *options],
+        [sys.executable, "-m", "pipeline", *build_command, "--out", str(root), *options],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, _MARK: mark},
@@ -54,7 +61,7 @@ def test_no_worker_outlives_its_launcher(
             time.sleep(0.001)
         time.sleep(milliseconds / 1000)
         launcher.send_signal(signal.SIGKILL)
-        launcher.wait(30)
+        assert launcher.wait(30) == -signal.SIGKILL, "the build had ended before it was killed"
         assert seen
         deadline = time.monotonic() + GONE_SECONDS
         while (left := born(mark, launcher.pid)) and time.monotonic() < deadline:
@@ -66,3 +73,5 @@ def test_no_worker_outlives_its_launcher(
         launcher.wait(30)
         for process in born(mark, launcher.pid):
             process.kill()
+    assert not (root / "corpus.json").exists()
+    tries.finish(forker, scenes.build(build_command, built), root)
