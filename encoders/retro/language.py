@@ -125,5 +125,10 @@ def token_documents(rows: Rows) -> tuple[Bool[Array, "batch tokens"], Int[Array,
 
 
 def _empty(attention: Attention, batch: int, room: int, dtype: jnp.dtype) -> Past:
-    nothing = jnp.zeros((batch, attention.key_heads, room, attention.d_head), dtype)
-    return Past(Seen(nothing, nothing), attention.distances(room, room))
+    shape = (batch, attention.key_heads, room, attention.d_head)
+    return Past(nothing_seen(shape, dtype), attention.distances(room, room))
+
+
+def nothing_seen(shape: tuple[int, ...], dtype: jnp.dtype) -> Seen:
+    """Keys and values of nothing yet; two arrays, so that a step can be given both to write in."""
+    return Seen(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))

@@ -30,7 +30,7 @@ from encoders import t5
 from encoders.retro import names
 from encoders.retro.attention import Attention, Seen, mask_of
 from encoders.retro.config import RetroConfig
-from encoders.retro.language import LanguageModel, Past, causal_mask, token_documents
+from encoders.retro.language import LanguageModel, Past, causal_mask, nothing_seen, token_documents
 from encoders.retro.neighbours import NeighbourEncoder
 from encoders.retro.rows import Neighbours, Rows
 from encoders.t5 import Drop, TensorSource, keep
@@ -204,11 +204,11 @@ class Retro(nnx.Module):  # type: ignore[misc]
         """The state before the first token, with room for `room`; nothing is retrieved yet."""
         config, m = self.config, self.config.chunk_tokens
         keys = config.neighbours * config.neighbour_tokens
-        nothing = jnp.zeros((batch, config.language.heads, keys, config.language.d_head), self.language.dtype)
+        shape = (batch, config.language.heads, keys, config.language.d_head)
         return Cache(
             past=self.language.start(batch, room),
             chunk=jnp.zeros((batch, m, config.language.d_model), jnp.float32),
-            memory=[Seen(nothing, nothing) for _ in self.cca] if retrieval else None,
+            memory=[nothing_seen(shape, self.language.dtype) for _ in self.cca] if retrieval else None,
             real=jnp.zeros((batch, keys), bool),
         )
 

@@ -11,6 +11,7 @@ from pipeline.readers.retro.chunks import Ids
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
 from storage import errors
+from storage.aliases import AnyDtype
 from storage.ragged import RaggedMemory
 
 Padded = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
@@ -48,22 +49,49 @@ class LiveMemory:
         corpus: with the chunks' text.
         encoder: as wrote the memory.
         places: t.
+        dtype: rounded to, as a store of it does.
+        shard: passages of a shard of the store, to encode in the batches that it was written in: the same
+            bytes, for whole shards of work. None encodes what is asked for alone, which is the same but for
+            rounding.
     """
 
-    def __init__(self, corpus: Corpus, encoder: MemoryEncoder, *, places: int) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        encoder: MemoryEncoder,
+        *,
+        places: int,
+        dtype: AnyDtype | str = "float32",
+        shard: int | None = None,
+    ) -> None:
         self._corpus, self._encoder, self.places = corpus, encoder, places
+        self._dtype, self._shard = np.dtype(dtype), shard
 
     @property
     def width(self) -> int:
         return self._encoder.width
 
     def fetch(self, ids: Ids) -> Padded:
+        if self._shard is None:
+            return self._encoded(ids)
+        states = np.zeros((len(ids), self.places, self.width), np.float32)
+        real = np.zeros(states.shape[:2], bool)
+        for shard in np.unique(ids // self._shard):
+            first = int(shard) * self._shard
+            there = ids // self._shard == shard
+            all_states, all_real = self._encoded(
+                np.arange(first, min(first + self._shard, len(self._corpus)), dtype=np.int64)
+            )
+            states[there], real[there] = all_states[ids[there] - first], all_real[ids[there] - first]
+        return states, real
+
+    def _encoded(self, ids: Ids) -> Padded:
         rows = self._corpus.passages(ids).select(["title", "section", "text"]).to_pylist()
         template = self._encoder.template
         tokens = self._encoder.tokenize(
             [template.render(title=row["title"], section=row["section"], text=row["text"]) for row in rows]
         )
-        values = np.empty((len(tokens.ids), self.width), np.float32)
+        values = np.empty((len(tokens.ids), self.width), self._dtype)
         self._encoder.encode(tokens, values)
         real = np.arange(self.places) < _require_fit(np.diff(tokens.offsets), self.places)[:, None]
         states = np.zeros((len(ids), self.places, self.width), np.float32)
