@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from encoders import t5
 from encoders.retro import names
-from encoders.retro.attention import Attention, Block, mask_of
+from encoders.retro.attention import Attention, Block, Seen, mask_of
 from encoders.retro.config import CONDITIONED, RetroConfig
 from encoders.t5 import Drop, TensorSource, keep
 
@@ -42,13 +42,17 @@ class ChunkAttention(nnx.Module):  # type: ignore[misc]
     def __call__(
         self,
         e: Float[Array, "rows places width"],
-        chunk: Float[Array, "rows tokens d"],
-        real: Bool[Array, "rows tokens"],
+        chunk: Float[Array, "chunks tokens d"],
+        real: Bool[Array, "chunks tokens"],
         drop: Drop = keep,
     ) -> Float[Array, "rows places width"]:
         table = self.attention.distances(e.shape[1], chunk.shape[1])
-        seen = self.attention.see(self.chunk_norm(chunk))
-        return e + drop(self.attention(self.norm(e), seen, mask_of(real[:, None]), table, drop))
+        k = e.shape[0] // chunk.shape[0]
+        # Keys and values once a chunk, for all its neighbours.
+        one = self.attention.see(self.chunk_norm(chunk))
+        seen = Seen(jnp.repeat(one.keys, k, axis=0), jnp.repeat(one.values, k, axis=0))
+        mask = mask_of(jnp.repeat(real, k, axis=0)[:, None])
+        return e + drop(self.attention(self.norm(e), seen, mask, table, drop))
 
 
 class NeighbourEncoder(nnx.Module):  # type: ignore[misc]
@@ -104,6 +108,6 @@ class NeighbourEncoder(nnx.Module):  # type: ignore[misc]
         for number, block in enumerate(self.blocks):
             e = block.attend(e, mask, drop)
             if number == 0 and self.chunk is not None:
-                e = self.chunk(e, jnp.repeat(chunk, k, axis=0), jnp.repeat(chunk_real, k, axis=0), drop)
+                e = self.chunk(e, chunk, chunk_real, drop)
             e = block.feed(e, drop)
         return e.reshape(chunks, k, places, -1)

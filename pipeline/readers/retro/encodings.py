@@ -38,6 +38,11 @@ class StoredMemory:
     def width(self) -> int:
         return self._memory.width
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the encoder and codec that wrote it."""
+        return self._memory.fingerprint
+
     def fetch(self, ids: Ids) -> Padded:
         return padded(self._memory.fetch(ids), self.places)
 
