@@ -25,6 +25,8 @@ class BuildKeywords(TypedDict, total=False):
     token_budget: int
     max_tokens: int
     passage_words: int
+    passage_tokens: int | None
+    tokenizer: str | None
     memory_template: str
     retriever_template: str
     vector_dtype: str

@@ -12,11 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from retrieval import documents, neighbours
+from retrieval.documents import Documents, Ordinals, TableOrdinals
 from retrieval.index import Index
 from retrieval.memory import MemoryReader
-from storage import canaries, codec_parameters, components, errors, memory_files, remote
+from retrieval.neighbours import NeighbourReader
+from retrieval.tokens import TokenReader, Tokens
+from storage import canaries, codec_parameters, components, errors, ids, memory_files, remote
 from storage.aliases import AnyArray
-from storage.components import IndexCard, MemoryCard, VectorsCard
+from storage.components import IndexCard, MemoryCard, TokensCard, VectorsCard
 from storage.folder import CorpusFolder
 from storage.manifest import Manifest
 from storage.passage_table import PassageTable
@@ -85,6 +89,7 @@ class Corpus:
         self._retriever: Retriever | None = None
         self._index: Index | None = None
         self._vectors: VectorArray | None = None
+        self._tokens: TokenReader | None = None
 
     @property
     def root(self) -> Path:
@@ -107,6 +112,79 @@ class Corpus:
             UnknownPassageError: naming the ids that are not in the corpus.
         """
         return self._table.take(passage_ids)
+
+    @property
+    def tokens_card(self) -> TokensCard:
+        """Of the chunks' tokens: tokenizer, vocabulary, tokens of a chunk, counts.
+
+        Raises:
+            CorpusError: the corpus's passages are not cut by tokens.
+        """
+        entries = self.manifest.of(components.TOKENS)
+        if not entries:
+            raise errors.CorpusError(
+                f"the corpus in {self.folder} has no tokens: its passages are cut by words; "
+                "build one with --passage-tokens"
+            )
+        return self.folder.card_at(components.TOKENS, "", entries[""])
+
+    def tokens(self, passage_ids: npt.ArrayLike) -> Tokens:
+        """The tokens of chunks, in the order asked, duplicates allowed.
+
+        Raises:
+            UnknownPassageError: naming the ids that are not in the corpus; -1 is such an id.
+            CorpusError: the corpus's passages are not cut by tokens.
+        """
+        return self._open_tokens().fetch(ids.as_ids(passage_ids, len(self)))
+
+    def _open_tokens(self) -> TokenReader:
+        with self._lock:
+            if self._tokens is None:
+                card = self.tokens_card
+                if card.layout.grid.passages != len(self):
+                    raise errors.DamagedError(
+                        f"tokens are of {card.layout.grid.passages} passages, the corpus has {len(self)}"
+                    )
+                self._tokens = TokenReader(self.folder, card)
+            return self._tokens
+
+    @property
+    def ordinals(self) -> Ordinals:
+        """The place of each passage in its document: of chunks an array, else out of the passage table."""
+        if self.manifest.of(components.TOKENS):
+            return self._open_tokens().ordinals
+        return TableOrdinals(self._table)
+
+    def documents(self, passage_ids: npt.ArrayLike) -> Documents:
+        """The documents of passages [n]: which ids are of the same article.
+
+        Raises:
+            UnknownPassageError: naming the ids that are not in the corpus.
+        """
+        return documents.documents(self.ordinals, ids.as_ids(passage_ids, len(self)))
+
+    def continuations(self, passage_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The next passage of the same document, -1 where there is none; see `neighbours.continuations`."""
+        return neighbours.continuations(self.ordinals, passage_ids)
+
+    def neighbours(self, name: str | None = None) -> NeighbourReader:
+        """A table of neighbours: by its name, its title, or how its name begins; None: the only one.
+
+        Raises:
+            CorpusError: there is none, or more than one.
+            MismatchError: it is not of this corpus's passages.
+        """
+        self.folder.refresh()
+        card = neighbours.find(self.folder, self.manifest, name)
+        if card.layout.grid.passages != len(self):
+            raise errors.MismatchError(
+                f"table {card.name} of neighbours is of {card.layout.grid.passages} passages, "
+                f"the corpus has {len(self)}"
+            )
+        reader = NeighbourReader(self.folder, card)
+        if card.database.own:
+            reader.require_database(self)
+        return reader
 
     def memory(self, version: str | None = None, *, check: str = "once") -> MemoryReader:
         """A reader of one memory version: by name, by alias, or the current one.

@@ -44,7 +44,7 @@ class Manifest:
 
     def of(self, component: AnyComponent) -> Mapping[str, FileEntry]:
         """The entries of a component's cards, by name."""
-        return self.cards[component.noun]
+        return self.cards.get(component.noun, {}) if component.optional else self.cards[component.noun]
 
     @property
     def built(self) -> Json:
@@ -69,7 +69,12 @@ class Manifest:
             "format": FORMAT,
             "settings": dict(self.settings),
             "sources": [dict(source) for source in self.sources],
-            **{c.field: c.entries_to_json(self.of(c)) for c in components.TABLE},
+            # A corpus without a component has the bytes of before there was one.
+            **{
+                c.field: c.entries_to_json(self.of(c))
+                for c in components.TABLE
+                if self.of(c) or not c.optional
+            },
             "aliases": dict(self.aliases),
         }
 
@@ -91,7 +96,10 @@ class Manifest:
         found = cls(
             settings=fields.object("settings"),
             sources=fields.each("sources", lambda source: _object(source, f"{where}: a source")),
-            cards={c.noun: c.read_entries(fields.object(c.field)) for c in components.TABLE},
+            cards={
+                c.noun: {} if c.optional and c.field not in fields else c.read_entries(fields.object(c.field))
+                for c in components.TABLE
+            },
             aliases=fields.texts_by_name("aliases"),
         )
         for component in components.TABLE:

@@ -193,8 +193,12 @@ class PassageTable:
             del self._open[oldest]
         return descriptors.OPEN.open(self._open, number, lambda: _OpenPart(part, path))
 
-    def take(self, wanted: npt.ArrayLike) -> pa.Table:
+    def take(self, wanted: npt.ArrayLike, *, columns: Sequence[str] | None = None) -> pa.Table:
         """Passages by id, in the order asked, duplicates allowed.
+
+        Args:
+            wanted: ids [k].
+            columns: those to read; None: all.
 
         Raises:
             UnknownPassageError: naming ids that are not there.
@@ -203,11 +207,13 @@ class PassageTable:
         """
         rows = ids.as_ids(wanted, len(self))
         if rows.size == 0:
-            return SCHEMA.empty_table()
+            return SCHEMA.empty_table() if columns is None else SCHEMA.empty_table().select(list(columns))
         unique, back = np.unique(rows, return_inverse=True)
-        return pa.concat_tables(self._sorted_rows(unique)).combine_chunks().take(pa.array(back))
+        return pa.concat_tables(self._sorted_rows(unique, columns)).combine_chunks().take(pa.array(back))
 
-    def _sorted_rows(self, unique: npt.NDArray[np.int64]) -> Iterator[pa.Table]:
+    def _sorted_rows(
+        self, unique: npt.NDArray[np.int64], columns: Sequence[str] | None
+    ) -> Iterator[pa.Table]:
         """Rows of ascending ids, row group by row group, each read once."""
         part_of = np.searchsorted(self._firsts, unique, side="right") - 1
         for number in np.unique(part_of):
@@ -217,7 +223,7 @@ class PassageTable:
                 group_of = np.searchsorted(part.firsts, local, side="right") - 1
                 for group in np.unique(group_of):
                     try:
-                        table = part.file.read_row_group(int(group))
+                        table = part.file.read_row_group(int(group), columns=columns)
                     except (OSError, pa.ArrowException) as e:  # changed since its checksum was verified
                         raise _failure(self.parts[number], e) from e
                     yield table.take(pa.array(local[group_of == group] - part.firsts[group]))

@@ -72,7 +72,7 @@ class RunStatistics:
     Attributes:
         version: the memory version that it wrote.
         origin: the version that it recoded.
-        retriever, memory_encoder, sources: where models and sources were found.
+        retriever, memory_encoder, tokenizer, sources: where models and sources were found.
         stage_seconds: wall time by stage.
         worker_seconds: workers' time by stage and step.
         worker_waited: by stage, seconds by who waited for whom.
@@ -94,6 +94,7 @@ class RunStatistics:
     origin: str | None = None
     retriever: str | None = None
     memory_encoder: str | None = None
+    tokenizer: str | None = None
     sources: tuple[str, ...] = ()
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     worker_seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -169,7 +170,9 @@ def _histogram(fields: Fields, name: str) -> tuple[tuple[int, int], ...]:
 
 _COUNTS: Final = ("events", "computed_tokens", "units_by_stage", "planned_bytes")
 _READERS: Final[dict[str, Callable[[Fields, str], Any]]] = {
-    **dict.fromkeys(("version", "origin", "retriever", "memory_encoder", "finished", "machine"), Fields.text),
+    **dict.fromkeys(
+        ("version", "origin", "retriever", "memory_encoder", "tokenizer", "finished", "machine"), Fields.text
+    ),
     **dict.fromkeys(("sources", "beam_options"), Fields.texts),
     **dict.fromkeys(
         ("events", "computed_tokens", "units_by_stage", "planned_bytes"), Fields.integers_by_name

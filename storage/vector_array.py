@@ -10,8 +10,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from storage import errors, fields, files, shard_files, zarr_arrays
+from storage import errors, fields, files, row_array
 from storage.aliases import AnyArray, Json
+from storage.row_array import RowLayout
 from storage.shards import ShardGrid
 
 DTYPES: Final = ("float32", "float16")
@@ -46,6 +47,16 @@ class VectorLayout:
     def chunk_rows(self) -> int:
         return min(CHUNK_ROWS, self.grid.shard_passages)
 
+    @property
+    def rows(self) -> RowLayout:
+        return RowLayout(
+            grid=self.grid,
+            columns=self.dim,
+            dtype=self.dtype,
+            chunk_rows=self.chunk_rows,
+            names=("passage", "dimension"),
+        )
+
     def to_json(self) -> dict[str, int | str]:
         return {
             "passages": self.grid.passages,
@@ -65,20 +76,7 @@ class VectorLayout:
 
 def create(folder: Path, layout: VectorLayout) -> Path:
     """Write the metadata before the workers start; see `zarr_arrays.create`."""
-    grid = layout.grid
-    if grid.shard_passages % layout.chunk_rows:
-        raise errors.CorpusError(
-            f"shards of {grid.shard_passages} passages: wanted a multiple of {layout.chunk_rows}"
-        )
-    return zarr_arrays.create(
-        folder,
-        shape=layout.shape,
-        dtype=np.dtype(layout.dtype),
-        chunk=(layout.chunk_rows, layout.dim),
-        shard=(grid.shard_passages, layout.dim),
-        dimension_names=("passage", "dimension"),
-        attributes={"logical_dtype": layout.dtype},
-    )
+    return row_array.create(folder, layout.rows, {"logical_dtype": layout.dtype})
 
 
 def write_shard(
@@ -95,15 +93,7 @@ def write_shard(
     if not np.isfinite(vectors).all():
         row = first + int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
         raise errors.CorpusError(f"the retriever's vector of passage {row} is not finite")
-    path = zarr_arrays.shard_path(folder, shard, 2)
-    stored = vectors.astype(np.dtype(layout.dtype).newbyteorder("<"), copy=False)
-    measured = shard_files.write(
-        path,
-        shard_files.padded_rows(stored, layout.chunk_rows),
-        chunk_bytes=layout.chunk_rows * layout.row_bytes,
-        total=layout.grid.shard_passages // layout.chunk_rows,
-    )
-    return path, measured
+    return row_array.write_shard(folder, layout.rows, shard, vectors)
 
 
 class VectorArray:
@@ -112,15 +102,15 @@ class VectorArray:
     def __init__(self, folder: Path | Json, layout: VectorLayout) -> None:
         """`folder` as in `zarr_arrays.Array`."""
         self.layout = layout
-        self._array = zarr_arrays.Array(folder, shape=layout.shape, dtype=layout.dtype)
+        self._rows = row_array.RowArray(folder, layout.rows)
 
     def read(self, first: int, stop: int) -> AnyArray:
         """Vectors of passages first to stop, [stop - first, dim]."""
-        return self._array.read((slice(first, stop), slice(None)))
+        return self._rows.read(first, stop)
 
     def take(self, ids: npt.NDArray[np.int64]) -> AnyArray:
         """Vectors of the given passages, [k, dim], in that order."""
-        return self._array.read((ids, slice(None)))
+        return self._rows.take(ids)
 
     def batches(self, rows: int = 16384) -> Iterator[tuple[int, AnyArray]]:
         """All vectors in order of passage id, as (first id, [up to rows, dim])."""

@@ -36,6 +36,12 @@ from pipeline.cli import options
     "(7x), pq8x8 or pq16x16 (16x); see docs/format.md.",
 )
 @click.option("--passage-words", type=int, help="Words of a passage, at most (default 200).")
+@click.option(
+    "--passage-tokens",
+    type=int,
+    help="Cut passages by tokens instead: chunks of so many, through an article's sections (RETRO: 64).",
+)
+@click.option("--tokenizer", help="What cuts them: a folder or a hub name with a tokenizer.")
 @click.option("--retriever-template", help='Text for the retriever (default "{title} {text}").')
 @click.option("--vector-dtype", help="Stored vectors: float32 (default) or float16.")
 @click.option(

@@ -76,12 +76,14 @@ def _check_encoder(folder: CorpusFolder, name: str, version: str | None) -> dict
 @options.CORPUS
 @click.option("--memory-encoder", help="Where it is not at the place that the build found it.")
 @click.option("--retriever", help="Where it is not at the place that the build found it.")
+@click.option("--tokenizer", help="Where it is not at the place that the build found it.")
 @options.JSON
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM OPTIONS]")
 def repair(
     corpus: str,
     memory_encoder: str | None,
     retriever: str | None,
+    tokenizer: str | None,
     as_json: bool,
     beam_options: tuple[str, ...],
 ) -> None:
@@ -98,6 +100,7 @@ def repair(
         local_folder(corpus),
         memory_encoder=memory_encoder,
         retriever=retriever,
+        tokenizer=tokenizer,
         beam_options=beam_options,
         observer=terminal.LogLines(),
     )

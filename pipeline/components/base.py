@@ -57,8 +57,8 @@ class Remaking:
         corpus: whose files they are.
         stages: runs what makes them.
         wanted: the damaged files that are neither repaired nor given up yet, by path.
-        models: names or folders of the "memory_encoder" and the "retriever", where they are not to be those
-            that the build found.
+        models: names or folders of the "memory_encoder", the "retriever" and the "tokenizer", where they are
+            not to be those that the build found.
     """
 
     corpus: CorpusFolder
@@ -108,7 +108,12 @@ class Remaking:
 
 
 def built_with(corpus: CorpusFolder, what: str, version: str | None = None) -> str:
-    """Where the "memory_encoder" or "retriever" was found, when a version or the corpus was written.
+    """Where a model was found, when a version or the corpus was written.
+
+    Args:
+        corpus: the corpus.
+        what: "memory_encoder", "retriever" or "tokenizer".
+        version: of the memory, which may have been written later; None: the build.
 
     Raises:
         CorpusError: it is not known.

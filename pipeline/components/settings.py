@@ -15,6 +15,7 @@ from pipeline.text import passages
 from pipeline.units import settings_file
 from storage import codecs, errors, vector_array
 from storage.aliases import Json
+from storage.components.tokens import MOST_TOKENS
 
 SPLIT_BYTES: Final = 32 << 20
 MAX_QUARANTINED: Final = 0.01
@@ -24,7 +25,7 @@ _DEVICES: Final = re.compile(r"[a-z]+|[a-z]+:\d+")
 # Settings that `BuildSettings.deciding` leaves out.
 _UNDECIDING: Final = (
     *("sources", "retriever", "memory_encoder", "max_quarantined", "shard_timeout"),
-    *("device", "model_parallel", "memory"),
+    *("device", "model_parallel", "memory", "tokenizer"),
 )
 # The order in which every corpus has the first of them.
 _FIRST: Final = (
@@ -46,6 +47,9 @@ class BuildSettings:
         memory: what makes memory of a passage, beside the encoder.
         codec: how memory is stored.
         passage_words: words of a passage, at most.
+        passage_tokens: a passage is a run of so many tokens, through the sections of its article, instead: a
+            chunk of RETRO, which has 64; None: it is cut by words.
+        tokenizer: name or folder of the tokenizer that cuts; goes with `passage_tokens`.
         retriever_template: a passage's text as the retriever reads it.
         vector_dtype: of the stored vectors.
         shard_passages: passages a shard; None: sized by the corpus and the model.
@@ -67,6 +71,8 @@ class BuildSettings:
     retriever_template: str = template.RETRIEVER_TEMPLATE
     vector_dtype: str = "float32"
     retriever_backend: str | None = None
+    passage_tokens: int | None = None
+    tokenizer: str | None = None
     shard_passages: int | None = None
     split_bytes: int = SPLIT_BYTES
     max_quarantined: float = MAX_QUARANTINED
@@ -82,6 +88,7 @@ class BuildSettings:
         if self.retriever_backend is not None:
             _one_of("retriever backend", self.retriever_backend, BACKENDS)
         _at_least("passage words", self.passage_words, 1)
+        self._check_tokens()
         _at_least("split bytes", self.split_bytes, 1)
         if not 0 <= self.max_quarantined <= 1:
             raise errors.CorpusError(f"max quarantined is {self.max_quarantined}, wanted a share from 0 to 1")
@@ -95,6 +102,26 @@ class BuildSettings:
                 "the rows of a chunk of vectors"
             )
         template.PassageTemplate(self.retriever_template)
+
+    def _check_tokens(self) -> None:
+        """Passages are cut by words or by tokens, and tokens are some tokenizer's."""
+        if self.passage_tokens is None:
+            if self.tokenizer is not None:
+                raise errors.CorpusError(
+                    f"tokenizer {self.tokenizer} is given without --passage-tokens; add it, or leave both out"
+                )
+            return
+        if self.tokenizer is None:
+            raise errors.CorpusError(
+                f"passages of {self.passage_tokens} tokens need a tokenizer; add --tokenizer DIR"
+            )
+        if not 1 <= self.passage_tokens <= MOST_TOKENS:
+            raise errors.CorpusError(f"passage tokens is {self.passage_tokens}, wanted 1 to {MOST_TOKENS:,}")
+        if self.passage_words != passages.PASSAGE_WORDS:
+            raise errors.CorpusError(
+                f"passages are cut by {self.passage_words} words or by {self.passage_tokens} tokens; "
+                "leave out --passage-words or --passage-tokens"
+            )
 
     @classmethod
     def load(cls, config: Path | None, given: Mapping[str, Any]) -> BuildSettings:
@@ -132,7 +159,9 @@ class BuildSettings:
         found |= {
             name: value for name, value in self.memory.to_json().items() if name in memory_spec.SETTINGS
         }
-        return {name: found.pop(name) for name in _FIRST} | found
+        # Of the two ways to cut, the one that decides. A plan of before there were two has the first.
+        found.pop("passage_tokens" if self.passage_tokens is None else "passage_words")
+        return {name: found.pop(name) for name in _FIRST if name in found} | found
 
 
 def check_devices(device: str, model_parallel: int | None) -> None:

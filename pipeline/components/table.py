@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pipeline.components import index, shards, vectors
+from pipeline.components import index, shards, tokens, vectors
 from pipeline.components.base import AnyStage
 from pipeline.components.memory import train_codec
 from pipeline.components.passages import number, read
@@ -12,6 +12,7 @@ from pipeline.components.passages import number, read
 STAGES: Final[tuple[AnyStage, ...]] = (
     read.STAGE,
     number.STAGE,
+    tokens.STAGE,
     train_codec.STAGE,
     shards.STAGE,
     vectors.STAGE,

@@ -10,7 +10,7 @@ from typing import Final
 
 from encoders import memory_spec
 from pipeline.accounts.plan import from_source
-from pipeline.components import index, vectors
+from pipeline.components import index, tokens, vectors
 from pipeline.components.memory import encode
 from pipeline.components.memory import version as memory_version
 from pipeline.components.memory.version import CommitMemory, MemoryPlan
@@ -21,12 +21,22 @@ from pipeline.components.settings import BuildSettings
 from pipeline.jobs import job, opened
 from pipeline.jobs.commit import commit
 from pipeline.jobs.opened import Opened
-from pipeline.text import sources
+from pipeline.text import chunks, passages, sources
 from pipeline.units import progress
 from pipeline.units.same import require_same
 from pipeline.units.stages import Stages
 from retrieval.index import EXACT_LIMIT
-from storage import codecs, costs, errors, files, manifest, memory_store, run_statistics, vector_array
+from storage import (
+    codecs,
+    components,
+    costs,
+    errors,
+    files,
+    manifest,
+    memory_store,
+    run_statistics,
+    vector_array,
+)
 from storage.folder import CorpusFolder
 from storage.manifest import Manifest
 
@@ -76,6 +86,7 @@ class _Plan:
     passages: int
     vectors: vectors.VectorsPlan
     memory: MemoryPlan
+    tokens: tokens.TokensPlan | None
 
 
 class _Build:
@@ -166,7 +177,11 @@ class _Build:
         stages, corpus, opened = self._stages, self._corpus, self._opened
         counts = stages.run(
             read.STAGE,
-            read.ReadPassages(corpus=corpus, passage_words=self._settings.passage_words),
+            read.ReadPassages(
+                corpus=corpus,
+                passage_words=self._settings.passage_words,
+                tokens=None if opened.tokenizer is None else opened.tokenizer.cut,
+            ),
             len(splits),
             total=sum(split.size_bytes for split in splits),
         )
@@ -177,6 +192,11 @@ class _Build:
         stages.run(number.STAGE, number.NumberPassages(corpus=corpus), written, total=counts.passages)
 
         plan = self._plan(counts.passages)
+        if plan.tokens is not None:
+            folder = components.TOKENS.folder("")
+            tokens.create(corpus, plan.tokens.layout, folder)
+            storing = tokens.StoreTokens(corpus=corpus, plan=plan.tokens, folder=folder)
+            stages.run(tokens.STAGE, storing, plan.tokens.layout.grid.shards, total=counts.passages)
         parts = tuple(number.parts(self._work))
         embed = vectors.EmbedShards(
             corpus=corpus,
@@ -255,15 +275,21 @@ class _Build:
                 ),
             ),
             memory=MemoryPlan.of(encoder=opened.memory_encoder, memory=settings.memory, layout=memory),
+            tokens=None if opened.tokenizer is None else opened.tokenizer.plan(count),
         )
 
     def _commit(self, plan: _Plan, *, need: costs.CorpusBytes, resumed: bool) -> None:
         """Make the corpus visible. Everything before the manifest can be repeated."""
         settings, corpus = self._settings, self._corpus
+        splitter = passages.splitter(settings.passage_words)
+        if plan.tokens is not None:
+            cut = plan.tokens.cut
+            splitter = chunks.splitter(cut.passage_tokens, cut.fingerprint)
         cards = commit(
             self._stages,
             (
-                CommitPassages(corpus, passage_words=settings.passage_words, planned=plan.passages),
+                CommitPassages(corpus, splitter=splitter, planned=plan.passages),
+                *(() if plan.tokens is None else (tokens.CommitTokens(corpus, plan.tokens),)),
                 vectors.CommitVectors(corpus, plan.vectors),
                 CommitMemory(corpus, plan.memory),
                 index.CommitIndex(corpus, plan.vectors.fingerprint),
@@ -272,6 +298,7 @@ class _Build:
             version=plan.memory.version,
             retriever=job.location(settings.retriever),
             memory_encoder=job.location(settings.memory_encoder),
+            tokenizer=None if settings.tokenizer is None else job.location(settings.tokenizer),
             sources=tuple(str(Path(path).resolve()) for path in self._opened.paths),
             resumed=resumed,
             planned_bytes=need.to_json(),

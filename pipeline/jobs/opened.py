@@ -9,10 +9,11 @@ from typing import TypedDict
 from encoders import fingerprint, memory_spec, model_folder, weights
 from encoders.memory_encoder import memory_fingerprint
 from encoders.retriever import default_backend, retriever_dim, retriever_fingerprint
-from pipeline.components import vectors
+from pipeline.components import tokens, vectors
 from pipeline.components.memory import encode
 from pipeline.components.settings import BuildSettings
-from pipeline.text import passages, sources
+from pipeline.components.tokens import OpenedTokenizer
+from pipeline.text import chunks, passages, sources
 from storage import errors
 from storage.aliases import Json
 
@@ -24,6 +25,7 @@ class Opened:
     Attributes:
         identity: the plan of the build: what decides it, by which a rerun must agree.
         stamps: of the sources' files, which tell that one was changed while it was read.
+        tokenizer: that cuts passages, its fingerprint, and the size of its vocabulary; None where words do.
         dim, width: of the vectors, and of the memory.
     """
 
@@ -32,6 +34,7 @@ class Opened:
     memory_encoder: fingerprint.Fingerprint
     retriever_model: vectors.RetrieverModel
     memory_model: encode.MemoryModel
+    tokenizer: OpenedTokenizer | None
     dim: int
     width: int
     identity: Json
@@ -67,6 +70,9 @@ def open_inputs(settings: BuildSettings) -> Opened:
     retriever = retriever_fingerprint(settings.retriever)
     # Named in the plan, so that an interrupted build goes on with the same.
     backend = settings.retriever_backend or default_backend(settings.retriever)
+    tokenizer = tokens.open_tokenizer(settings)
+    # Only where passages are cut by one: a corpus of words has the plan of before there were tokenizers.
+    cutting = {} if tokenizer is None else {"tokenizer": tokenizer.fingerprint.description}
     return Opened(
         sources=opened,
         stamps=stamps,
@@ -86,19 +92,21 @@ def open_inputs(settings: BuildSettings) -> Opened:
             device=settings.device,
             model_parallel=settings.model_parallel,
         ),
+        tokenizer=tokenizer,
         dim=retriever_dim(settings.retriever),
         width=weights.read_config(model_folder.resolve(settings.memory_encoder)).d_model,
         identity={
             "settings": settings.deciding()
             | {
-                "splitter": passages.VERSION,
+                "splitter": passages.VERSION if tokenizer is None else chunks.VERSION,
                 "retriever_backend": backend,
                 memory_spec.BATCHING: settings.memory.batching,
             },
             "sources": [{"format": s.format, "files": [described[f] for f in s.files]} for s in opened],
             "retriever": retriever.description,
             "memory_encoder": encoder.description,
-        },
+        }
+        | cutting,
     )
 
 

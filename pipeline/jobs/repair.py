@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pipeline.components import index, vectors
+from pipeline.components import index, tokens, vectors
 from pipeline.components.base import Remaking
 from pipeline.components.memory import version as memory
 from pipeline.jobs import job
@@ -26,6 +26,7 @@ from storage.verify import verify_corpus
 # How each component makes its files again: the names of the damaged ones of one folder. In this order: the
 # index is made from vectors. What is not here is restored from a copy alone.
 _REMAKE: Final[tuple[tuple[Component[Any], Callable[[Remaking, str, list[str]], None]], ...]] = (
+    (components.TOKENS, tokens.remake),
     (components.VECTORS, vectors.remake),
     (components.MEMORY, memory.remake),
     (components.INDEX, index.remake),
@@ -47,6 +48,7 @@ def repair(
     *,
     memory_encoder: str | None = None,
     retriever: str | None = None,
+    tokenizer: str | None = None,
     beam_options: Sequence[str] = (),
     observer: progress.Observer | None = None,
 ) -> Repaired:
@@ -54,7 +56,7 @@ def repair(
 
     Args:
         corpus: a finished one.
-        memory_encoder, retriever: where the models are, if not where the build found them.
+        memory_encoder, retriever, tokenizer: where these are, if not where the build found them.
         beam_options: Beam's own options.
         observer: shown the progress.
 
@@ -75,7 +77,7 @@ def repair(
         if not found.damaged:
             return Repaired(left=found.unreadable)
         corpus.work.write_plan({_PLAN: True})
-        models = {"memory_encoder": memory_encoder, "retriever": retriever}
+        models = {"memory_encoder": memory_encoder, "retriever": retriever, "tokenizer": tokenizer}
         remaking = Remaking(
             corpus=corpus,
             stages=stages,

@@ -17,9 +17,13 @@ from storage.components.index import IndexCard as IndexCard
 from storage.components.memory import MEMORY as MEMORY
 from storage.components.memory import MemoryCard as MemoryCard
 from storage.components.memory import MemoryCounts as MemoryCounts
+from storage.components.neighbours import NEIGHBOURS as NEIGHBOURS
+from storage.components.neighbours import NeighboursCard as NeighboursCard
 from storage.components.passages import PASSAGES as PASSAGES
 from storage.components.passages import PassagesCard as PassagesCard
+from storage.components.tokens import TOKENS as TOKENS
+from storage.components.tokens import TokensCard as TokensCard
 from storage.components.vectors import VECTORS as VECTORS
 from storage.components.vectors import VectorsCard as VectorsCard
 
-TABLE: Final[tuple[AnyComponent, ...]] = (PASSAGES, VECTORS, INDEX, MEMORY)
+TABLE: Final[tuple[AnyComponent, ...]] = (PASSAGES, TOKENS, VECTORS, INDEX, MEMORY)

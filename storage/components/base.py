@@ -78,12 +78,14 @@ class Component(Generic[C]):
         card: the class of its cards.
         single: a corpus has one, which has no name: the manifest's field is its card's entry. Of others
             it may have several, each in a folder of its own: the field holds entries by name.
+        optional: not every corpus has it, and the manifest of one that has not lacks the field.
     """
 
     noun: str
     field: str
     card: type[C]
     single: bool = False
+    optional: bool = False
 
     def folder(self, name: str) -> str:
         """Below the corpus folder. A fingerprint is cut to its first digits."""

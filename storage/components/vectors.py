@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
-from storage import shard_files
 from storage.aliases import Json
 from storage.components.base import DIGEST, Component, Content
 from storage.fields import Fields
@@ -76,11 +73,4 @@ VECTORS: Final = Component(noun="vectors", field="vectors", card=VectorsCard)
 
 def foretold_bytes(layout: VectorLayout) -> int:
     """Bytes of the shard files: exact."""
-    grid = layout.grid
-    # Chunks are written whole; those of a short last shard that hold no passage are not written.
-    chunks = -(-grid.passages // layout.chunk_rows)
-    row_bytes = layout.dim * np.dtype(layout.dtype).itemsize
-    index = (
-        -(-grid.shard_passages // layout.chunk_rows) * shard_files.INDEX_ENTRY_BYTES + shard_files.CRC_BYTES
-    )
-    return chunks * (layout.chunk_rows * row_bytes + shard_files.CRC_BYTES) + grid.shards * index
+    return layout.rows.foretold_bytes

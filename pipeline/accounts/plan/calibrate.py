@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from pipeline.accounts.plan.inputs import Rates
 from pipeline.accounts.plan.sample import Sample
-from pipeline.components.passages.read import PassageRow
+from pipeline.components.passages.cut import PassageRow
 from pipeline.components.settings import BuildSettings
 from pipeline.components.shards import render
 from retrieval import index

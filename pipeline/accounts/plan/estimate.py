@@ -12,9 +12,10 @@ from typing import Final
 
 from pipeline.accounts import flops
 from pipeline.accounts.plan import form
-from pipeline.accounts.plan.inputs import Counts, Machines, Model, Rates
+from pipeline.accounts.plan.inputs import Chunks, Counts, Machines, Model, Rates
 from retrieval import index as index_module
 from storage import codecs, costs
+from storage.components.neighbours import NeighboursLayout
 from storage.memory_store import MemoryLayout
 from storage.vector_array import VectorLayout
 
@@ -102,6 +103,7 @@ def estimate(
     *,
     shard_passages: int | None = None,
     exact_limit: int = index_module.EXACT_LIMIT,
+    chunks: Chunks | None = None,
 ) -> Estimate:
     """One way of building the corpus.
 
@@ -111,6 +113,7 @@ def estimate(
         machines: on what, and into which storage.
         shard_passages: None: as a build sizes them.
         exact_limit: see `retrieval.index`.
+        chunks: passages cut by tokens, and a table of their neighbours; None: passages of words.
 
     Raises:
         CorpusError: an unknown codec, or numbers that fit no corpus.
@@ -124,6 +127,7 @@ def estimate(
         codec_name,
         shard_passages=shard_passages,
         exact_limit=exact_limit,
+        chunks=chunks,
     )
     memory_flops = counts.tokens * flops.encoder_flops(model.config, layers)
     retriever_flops = counts.tokens * flops.encoder_flops(model.retriever, model.retriever.layers)
@@ -179,6 +183,7 @@ def corpus_bytes(
     *,
     shard_passages: int | None = None,
     exact_limit: int = index_module.EXACT_LIMIT,
+    chunks: Chunks | None = None,
 ) -> costs.CorpusBytes:
     """Bytes of the corpus alone; arguments as for `estimate`."""
     passages = round(counts.passages)
@@ -192,6 +197,10 @@ def corpus_bytes(
         text_bytes=counts.text_bytes,
         passage_bytes=counts.passage_bytes,
         parts=counts.parts,
+        chunks=None if chunks is None else chunks.layout(passages),
+        table=None
+        if chunks is None or not chunks.neighbours
+        else NeighboursLayout.sized(passages=passages, k=chunks.neighbours, score_dtype="float32"),
     )
 
 

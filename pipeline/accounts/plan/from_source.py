@@ -14,6 +14,7 @@ from encoders.template import PassageTemplate
 from encoders.tokenizing import Tokenizer
 from pipeline.accounts.plan import estimate, form, inputs, sample
 from pipeline.accounts.plan.calibrate import passage_parquet
+from pipeline.components import tokens
 from storage import costs, errors
 from storage.components.passages import PART_BYTES
 
@@ -90,16 +91,16 @@ def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: 
     """
     texts = [text for page in taken.pages for text in PassageTemplate(template).render_rows(page.rows)]
     lengths = tokenizer(texts).lengths.tolist() if texts else []
-    tokens: dict[int, int] = {}
+    counted: dict[int, int] = {}
     for page in taken.pages:
-        tokens[id(page)] = sum(lengths[: len(page.rows)])
+        counted[id(page)] = sum(lengths[: len(page.rows)])
         del lengths[: len(page.rows)]
 
     def page_passages(page: sample.SampledPage) -> float:
         return len(page.rows)
 
     def page_tokens(page: sample.SampledPage) -> float:
-        return tokens[id(page)]
+        return counted[id(page)]
 
     def page_text(page: sample.SampledPage) -> float:
         return sum(len(row["text"].encode()) for row in page.rows)
@@ -126,12 +127,14 @@ def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: 
 
 def corpus_bytes(splits: Sequence[sources.Split], settings: BuildSettings) -> costs.CorpusBytes:
     """Bytes that a build of these splits will need; a damaged source shows its error here already."""
-    taken = sample.sample_source(splits, settings.passage_words)
+    opened = tokens.open_tokenizer(settings)
+    taken = sample.sample_source(splits, settings.passage_words if opened is None else opened.cut)
     return estimate.corpus_bytes(
         count_source(taken, len(splits), settings),
         model_of(settings),
         settings.codec,
         shard_passages=settings.shard_passages,
+        chunks=None if opened is None else inputs.Chunks.of(opened),
     )
 
 
@@ -155,9 +158,11 @@ def require_room(need: costs.CorpusBytes, folder: Path, *, already: int = 0) -> 
     existing, free = free_bytes(folder)
     missing = need.peak - already
     if missing > free:
+        tokens_told = f"tokens {need.tokens:,}, " if need.tokens else ""
         raise errors.CorpusError(
             f"the disk of {existing} has {free:,} bytes free, the corpus needs about {missing:,} "
             f"(memory {need.memory:,}, vectors {need.vectors:,}, index {need.index:,}, "
+            f"{tokens_told}"
             f"passages {need.passages:,}, cards and lists {need.overhead:,}, while it is built "
             f"{need.temporary:,}); free some, or build on another disk"
         )

@@ -11,11 +11,15 @@ from encoders.t5_config import T5Config, memory_layers
 from pipeline.accounts import flops
 from pipeline.accounts.plan import form
 from pipeline.accounts.prices import Device, Storage
+from pipeline.components.tokens import OpenedTokenizer
 from storage import errors
+from storage.components.tokens import TokensLayout
 
 # Bytes of English text a token of T5, where only tokens are given (3,467 passages of a real dump: 3.3,
 # whose titles and markers count as tokens too).
 BYTES_PER_TOKEN: Final = 3.3
+# Pieces of T5's SentencePiece, with its sentinels.
+T5_VOCABULARY: Final = 32_100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +64,32 @@ class Counts:
             "spread": dict(self.spread),
             "tokens_per_passage": self.tokens / self.passages,
         }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunks:
+    """Passages that are runs of so many tokens, of a vocabulary of so many, each with k neighbours.
+
+    Attributes:
+        passage_tokens: of a chunk.
+        vocabulary: of the tokenizer; T5's where none is named.
+        neighbours: k of a table; 0: no table.
+    """
+
+    passage_tokens: int
+    vocabulary: int = T5_VOCABULARY
+    neighbours: int = 0
+
+    @classmethod
+    def of(cls, opened: OpenedTokenizer, neighbours: int = 0) -> Chunks:
+        return cls(
+            passage_tokens=opened.cut.passage_tokens, vocabulary=opened.vocabulary, neighbours=neighbours
+        )
+
+    def layout(self, passages: int) -> TokensLayout:
+        return TokensLayout.sized(
+            passages=passages, passage_tokens=self.passage_tokens, vocabulary=self.vocabulary
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

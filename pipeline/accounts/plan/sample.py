@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.components.passages import read as read_passages
+from pipeline.components.passages import cut as passages_cut
+from pipeline.components.passages.cut import PassageRow, TokenCut
 from pipeline.text import articles, sources
 
 # Bytes on the disk that are skimmed at most, and the pieces they are spread over.
@@ -62,7 +63,7 @@ class SampledPage:
     size: int
     weight: float
     kept: bool
-    rows: tuple[read_passages.PassageRow, ...]
+    rows: tuple[PassageRow, ...]
     seconds: float
 
 
@@ -172,7 +173,7 @@ def draw(sizes: Sequence[int], wanted: int) -> dict[int, float]:
 
 def sample_source(
     splits: Sequence[sources.Split],
-    passage_words: int,
+    cut: int | TokenCut,
     bounds: Bounds | None = None,
     *,
     skim_bytes: int = SKIM_BYTES,
@@ -181,7 +182,7 @@ def sample_source(
 
     Args:
         splits: of the source.
-        passage_words: words of a passage, at most.
+        cut: words of a passage, at most; or how to cut tokens.
         bounds: how many of the skimmed pages to convert.
         skim_bytes: bytes on the disk to skim.
 
@@ -202,7 +203,7 @@ def sample_source(
     pages = [
         page
         for piece, chosen in sorted(weights.items())
-        for page in _convert(pieces[piece][0], piece, chosen, passage_words)
+        for page in _convert(pieces[piece][0], piece, chosen, cut)
     ]
     return Sample(
         source_bytes=sum(split.size_bytes for split in splits),
@@ -243,7 +244,7 @@ def _skim(split: sources.Split, limit: int) -> tuple[int, list[int]]:
 
 
 def _convert(
-    split: sources.Split, piece: int, chosen: dict[int, float], passage_words: int
+    split: sources.Split, piece: int, chosen: dict[int, float], cut: int | TokenCut
 ) -> Iterator[SampledPage]:
     """The chosen pages of a piece, by their place in it."""
     left = set(chosen)
@@ -252,9 +253,7 @@ def _convert(
             left.remove(number)
             started = time.perf_counter()
             page = skimmed.parse()
-            rows = (
-                read_passages.passage_rows(page, passage_words) if isinstance(page, articles.Article) else ()
-            )
+            rows = passages_cut.passage_rows(page, cut) if isinstance(page, articles.Article) else ()
             yield SampledPage(
                 piece=piece,
                 size=skimmed.size,

@@ -167,12 +167,18 @@ def _against_plan(known: facts.Facts) -> list[form.Planned]:
     if build is None or not build.planned_bytes:
         return []
     planned = build.planned_bytes
-    # The build planned one version; others came later.
-    memory = components.MEMORY.noun
-    rows = [size for size in known.sizes if size.part != memory or size.version == build.version]
+    # The build planned one version, and no table of neighbours; others came later.
+    memory, table = components.MEMORY.noun, components.NEIGHBOURS.noun
+    rows = [
+        size
+        for size in known.sizes
+        if size.part != table and (size.part != memory or size.version == build.version)
+    ]
     compared: list[form.Planned] = []
     for component in components.TABLE:
         part = component.noun
+        if component.optional and not planned.get(part, 0):
+            continue  # this build had no such part, or was of a release that knew none
         true = sum(row.bytes for row in rows if row.part == part and row.content != facts.LISTS)
         compared.append({"part": part, "planned": planned[part], "bytes": true})
     true = sum(row.bytes for row in rows)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pipeline.components.passages import number, read
 from pipeline.components.shards import ShardCounts
-from pipeline.text import passages
 from storage import components, errors, files
 from storage.components import Component, PassagesCard
 from storage.components import passages as passages_component
@@ -21,8 +20,8 @@ class CommitPassages:
 
     component: Component[PassagesCard] = components.PASSAGES
 
-    def __init__(self, corpus: CorpusFolder, *, passage_words: int, planned: int) -> None:
-        self._corpus, self._passage_words, self._planned = corpus, passage_words, planned
+    def __init__(self, corpus: CorpusFolder, *, splitter: Mapping[str, object], planned: int) -> None:
+        self._corpus, self._splitter, self._planned = corpus, splitter, planned
         self._encoded = 0
 
     def add(self, receipt: Receipt[ShardCounts]) -> None:
@@ -49,7 +48,7 @@ class CommitPassages:
         card = PassagesCard(
             passages=counts.passages,
             words=counts.words,
-            splitter=passages.splitter(self._passage_words),
+            splitter=self._splitter,
             counts=counts.to_json(),
             parts=parts,
             quarantine=corpus.entry(quarantine),

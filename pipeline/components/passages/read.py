@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import functools
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 
-from encoders.template import PassageText
+from pipeline.components.passages import cut
+from pipeline.components.passages.cut import PassageRow, TokenCut
 from pipeline.text import articles, passages, sources
 from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
-from storage import ids, passage_table, receipts
+from storage import passage_table, receipts
 from storage.folder import CorpusFolder
 from storage.receipts import Counts, Receipt
 from storage.work_folder import WorkFolder
@@ -72,10 +72,14 @@ def unnumbered_path(work: WorkFolder, unit: int) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadPassages:
-    """Reads splits, cuts their articles into passages and writes a part for each split."""
+    """Reads splits, cuts their articles into passages and writes a part for each split.
+
+    With `tokens`, passages are runs of tokens, which are left beside the part.
+    """
 
     corpus: CorpusFolder
     passage_words: int
+    tokens: TokenCut | None = None
     stage: Stage[ReadCounts] = STAGE
 
     @functools.cached_property
@@ -87,23 +91,35 @@ class ReadPassages:
         quarantine: list[dict[str, str]] = []
         path = unnumbered_path(self.corpus.work, unit)
         path.parent.mkdir(parents=True, exist_ok=True)
-        batches = self._batches(unit, meter, quarantine)
+        rows = self._batches(unit, meter, quarantine)
+        written = [path]
         with meter.time("writing"):
-            passage_table.write_part(path, passage_table.UNNUMBERED, batches)
+            if self.tokens is None:
+                passage_table.write_part(path, passage_table.UNNUMBERED, map(_batch, rows))
+            else:
+                beside = cut.tokens_path(self.corpus.work, unit)
+                with cut.writing_tokens(beside, self.tokens) as write:
+                    passage_table.write_part(
+                        path, passage_table.UNNUMBERED, (_batch(write(group)) for group in rows)
+                    )
+                written.append(beside)
         # The time spent in the generator was spent inside the writer's.
         meter.seconds["writing"] -= meter.seconds["reading"] + meter.seconds["splitting"]
         counts = ReadCounts.from_json(dict(meter.counts))
         counts.reconcile()
         return Receipt(
             unit=unit,
-            files=(self.corpus.entry(path),),
+            files=tuple(map(self.corpus.entry, written)),
             counts=counts,
             seconds=dict(meter.seconds),
             worker=worker_name(),
             notes=tuple(quarantine),
         )
 
-    def _batches(self, unit: int, meter: Meter, quarantine: list[dict[str, str]]) -> Iterator[pa.RecordBatch]:
+    def _batches(
+        self, unit: int, meter: Meter, quarantine: list[dict[str, str]]
+    ) -> Iterator[Sequence[PassageRow]]:
+        """The rows of a split, as many at a time as are written together."""
         rows: list[PassageRow] = []
         reader = sources.read_split(self._splits[unit])
         pages = iter(reader)
@@ -125,13 +141,13 @@ class ReadPassages:
                 with meter.time("splitting"):
                     rows.extend(self._rows(page, meter))
             while len(rows) >= passage_table.ROW_GROUP:
-                yield _batch(rows[: passage_table.ROW_GROUP])
+                yield rows[: passage_table.ROW_GROUP]
                 del rows[: passage_table.ROW_GROUP]
         if rows:
-            yield _batch(rows)
+            yield rows
 
-    def _rows(self, article: articles.Article, meter: Meter) -> list[PassageRow]:
-        rows = passage_rows(article, self.passage_words)
+    def _rows(self, article: articles.Article, meter: Meter) -> Sequence[PassageRow]:
+        rows = cut.passage_rows(article, self.tokens or self.passage_words)
         if not rows:
             meter.count(DROPPED + articles.EMPTY)
             return rows
@@ -143,40 +159,5 @@ class ReadPassages:
         return rows
 
 
-class PassageRow(PassageText):
-    """A row of the passage table, without the id that it gets when all passages are numbered."""
-
-    passage_key: bytes
-    page_id: str
-    ordinal: int
-    words: int
-
-
-def passage_rows(article: articles.Article, passage_words: int) -> list[PassageRow]:
-    """The passages of an article as rows of the passage table, which have no ids yet."""
-    splitter = json.dumps(passages.splitter(passage_words), sort_keys=True)
-    rows: list[PassageRow] = []
-    for passage in passages.passages(article, passage_words):
-        key = ids.passage_key(
-            article.page_id,
-            passage.section,
-            passage.ordinal,
-            text=passage.text,
-            splitter=splitter,
-        )
-        rows.append(
-            {
-                "passage_key": key,
-                "page_id": article.page_id,
-                "title": article.title,
-                "section": list(passage.section),
-                "ordinal": passage.ordinal,
-                "text": passage.text,
-                "words": passage.words,
-            }
-        )
-    return rows
-
-
-def _batch(rows: list[PassageRow]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist(rows, schema=passage_table.UNNUMBERED)
+def _batch(rows: Sequence[PassageRow]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist(list(rows), schema=passage_table.UNNUMBERED)
