@@ -43,7 +43,7 @@ def test_documents_are_cut_into_chunks() -> None:
 def test_a_continuation_stays_in_its_document() -> None:
     """Megatron's defect 2: id + 1 whatever document it is of."""
     ids = np.array([[0, 2], [3, 4], [8, 11], [-1, 5]])
-    assert chunks.continued(CORPUS, ids).tolist() == [[1, -1], [-1, -1], [-1, -1], [-1, 6]]
+    assert CORPUS.continuations(ids).tolist() == [[1, -1], [-1, -1], [-1, -1], [-1, 6]]
 
 
 def test_short_chunks_within_a_document_are_refused() -> None:

@@ -228,7 +228,7 @@ def test_a_search_behind_the_next_chunk_is_read_one_chunk_late_and_moved_on() ->
     said = Writer(model, held, behind, mode="stale").write(np.array(prompt, np.int32), tokens=12)
     assert began.is_set()
     found = [np.array([sum(chunk) % len(held)]) for chunk in asked]
-    moved = [[int(n) for n in chunks.continued(held, ids) if n >= 0] for ids in found]
+    moved = [[int(n) for n in held.continuations(ids) if n >= 0] for ids in found]
     assert said.neighbours == [[], *moved[:-1]]
     assert said.tokens.tolist() == greedy(model, prompt, 12, said.neighbours, held)
 

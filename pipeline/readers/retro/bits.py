@@ -177,7 +177,7 @@ def shared(chunks: Chunks, nearest: Retrieval, ids: Ids) -> npt.NDArray[np.int64
     continuations."""
     own, lengths, _ = chunks_of.tokens_of(chunks, ids)
     near = nearest.ids(ids)
-    both = np.stack([near, chunks_of.continued(nearest.database, near)], axis=-1)
+    both = np.stack([near, nearest.database.continuations(near)], axis=-1)
     others, held, _ = chunks_of.tokens_of(nearest.database, both)
     real = np.arange(others.shape[-1]) < held[..., None]
     shape = (*near.shape, -1)

@@ -37,6 +37,10 @@ class Chunks(Protocol):
         """The id of the first chunk of each chunk's document, [q]."""
         ...
 
+    def continuations(self, ids: Ids) -> Ids:
+        """The chunk that continues each, in the shape of `ids`; -1 where its document ends, and of -1."""
+        ...
+
 
 class Table(Protocol):
     """A neighbour table: for each chunk of one corpus, chunks of another or the same, best first."""
@@ -88,6 +92,11 @@ class ArrayChunks:
     def documents(self, ids: Ids) -> Ids:
         return self.first[ids]
 
+    def continuations(self, ids: Ids) -> Ids:
+        following = np.minimum(ids + 1, len(self) - 1)
+        goes_on = (ids >= 0) & (following > ids) & (self.first[following] == self.first[ids])
+        return np.where(goes_on, ids + 1, NONE)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayTable:
@@ -138,16 +147,6 @@ def require_full(lengths: npt.NDArray[np.int32], documents: Ids, m: int) -> None
             f"a chunk of {int(lengths[:-1][short][0])} tokens is followed by another of its document; wanted "
             f"{m} in all but the last; was the corpus built with --passage-tokens {m}?"
         )
-
-
-def continued(chunks: Chunks, ids: Ids) -> Ids:
-    """The chunk that continues each; -1 where its document ends, or where there is none to continue."""
-    following = ids + 1
-    there = (ids >= 0) & (following < len(chunks))
-    same = np.zeros(ids.shape, bool)
-    if there.any():
-        same[there] = chunks.documents(following[there]) == chunks.documents(ids[there])
-    return np.where(same, following, NONE)
 
 
 def tokens_of(chunks: Chunks, ids: Ids) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], Ids]:

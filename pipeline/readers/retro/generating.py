@@ -153,7 +153,7 @@ class Writer:
         """What was found for the chunk before, one chunk later; nothing at the end of the first chunk."""
         if searching is None:
             return np.full(self._model.config.neighbours, chunks_of.NONE, np.int64)
-        return chunks_of.continued(self._database, searching.result())
+        return self._database.continuations(searching.result())
 
     def _fetch(self, ids: Ids) -> Neighbours:
         """Neighbours [1, k, ...] of the model's k."""
@@ -189,6 +189,9 @@ class _OneChunk:
 
     def documents(self, ids: Ids) -> Ids:
         return np.zeros(len(ids), np.int64)
+
+    def continuations(self, ids: Ids) -> Ids:
+        return np.full(ids.shape, chunks_of.NONE, np.int64)
 
 
 def _chosen(

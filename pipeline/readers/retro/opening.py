@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,61 +15,52 @@ from pipeline.readers.retro.chunks import Ids
 from pipeline.readers.retro.retrieval import OFF, ON, Encodings, Retrieval
 from pipeline.readers.retro.run import Text
 from retrieval.corpus import Corpus
+from retrieval.neighbours import NeighbourReader
 from storage import components, errors
 
 # The files by which a corpus and a model may have the same tokenizer: the first that both have must be one.
 TOKENIZERS = ("tokenizer.json", "spiece.model")
 
 
-class _Reader(Protocol):
-    """A neighbour table of a corpus."""
-
-    @property
-    def k(self) -> int: ...
-
-    @property
-    def card(self) -> Any: ...
-
-    def fetch(self, ids: Ids) -> Any: ...
-
-    def require_database(self, corpus: Corpus) -> None: ...
-
-
 class CorpusChunks:
     """The chunks of a corpus that was built of tokens.
+
+    Attributes:
+        width: m.
+        vocabulary: token ids are below this.
 
     Raises:
         CorpusError: it was built of words.
     """
 
     def __init__(self, corpus: Corpus) -> None:
-        opened: Any = corpus
-        self.corpus = opened
-        self.width: int = opened.tokens_card.passage_tokens
-        # Ids are below this.
-        self.vocabulary: int = opened.tokens_card.vocabulary
+        self._corpus = corpus
+        self.width = corpus.tokens_card.passage_tokens
+        self.vocabulary = corpus.tokens_card.vocabulary
 
     def __len__(self) -> int:
-        return len(self.corpus)
+        return len(self._corpus)
 
     def tokens(self, ids: Ids) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        found = self.corpus.tokens(ids)
+        found = self._corpus.tokens(ids)
         return found.values.astype(np.int32), found.lengths.astype(np.int32)
 
     def documents(self, ids: Ids) -> Ids:
-        firsts: Ids = self.corpus.documents(ids).firsts
-        return firsts
+        return self._corpus.documents(ids).firsts
+
+    def continuations(self, ids: Ids) -> Ids:
+        return self._corpus.continuations(ids)
 
 
 class CorpusTable:
     """A neighbour table of a corpus."""
 
-    def __init__(self, reader: _Reader) -> None:
-        self.reader, self.neighbours = reader, reader.k
+    def __init__(self, reader: NeighbourReader) -> None:
+        self.neighbours, self.fingerprint = reader.k, reader.card.fingerprint
+        self._reader = reader
 
     def fetch(self, ids: Ids) -> Ids:
-        found: Ids = self.reader.fetch(ids).passage_ids
-        return found
+        return self._reader.fetch(ids).passage_ids
 
 
 def text(
@@ -129,8 +118,7 @@ def open_table(corpus: Corpus, database: Corpus, name: str | None) -> CorpusTabl
         MismatchError: they are those of another corpus.
         CorpusError: there is no such table.
     """
-    opened: Any = corpus
-    reader: _Reader = opened.neighbours(name)
+    reader = corpus.neighbours(name)
     reader.require_database(database)
     return CorpusTable(reader)
 
@@ -162,8 +150,7 @@ def require_tokenizer(corpus: Corpus, folder: Path) -> None:
     Raises:
         MismatchError: they are.
     """
-    opened: Any = corpus
-    held: Mapping[str, str] = opened.tokens_card.tokenizer_files
+    held = corpus.tokens_card.tokenizer_files
     own = {path.name: path for path in model_folder.find_tokenizer_files(folder)}
     for name in TOKENIZERS:
         if name in held and name in own:
@@ -187,7 +174,7 @@ def described(corpus: Corpus, given: Text) -> dict[str, object]:
         table = retrieval.table
         found |= {"mode": retrieval.mode, "neighbours": retrieval.neighbours, "seed": retrieval.seed}
         if isinstance(table, CorpusTable):
-            found["table"] = table.reader.card.fingerprint
+            found["table"] = table.fingerprint
         if isinstance(retrieval.encodings, encodings.StoredMemory):
             found["memory"] = retrieval.encodings.fingerprint
     return found

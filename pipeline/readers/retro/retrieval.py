@@ -105,7 +105,7 @@ class Retrieval:
                 f"the neighbour table names chunk {int(found.max())} of a database of {len(self.database):,}"
             )
         if self.mode == STALE:
-            found = chunks_of.continued(self.database, found)
+            found = self.database.continuations(found)
         if self.database is self.chunks and not self.own_documents:
             found = self._without_own(rows, found)
         return found
@@ -117,7 +117,7 @@ class Retrieval:
         its document ends.
         """
         ids = self.ids(asked.reshape(-1)).reshape(*asked.shape, self.neighbours)
-        both = np.stack([ids, chunks_of.continued(self.database, ids)], axis=-1)  # [batch, l, k, 2]
+        both = np.stack([ids, self.database.continuations(ids)], axis=-1)  # [batch, l, k, 2]
         if self.encodings is None:
             tokens, lengths, _ = chunks_of.tokens_of(self.database, both)
             real = np.arange(tokens.shape[-1]) < lengths[..., None]
