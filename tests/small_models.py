@@ -244,3 +244,64 @@ def edit_tensor(path: Path, name: str, *, add: float = 1.0) -> None:
     tensors = load_file(path)
     tensors[name].view(-1)[0] += add
     save_file(tensors, path, metadata={"format": "pt"})
+
+
+def make_llama_folder(
+    path: Path,
+    *,
+    layers: int = 3,
+    d_model: int = 32,
+    d_ff: int = 48,
+    heads: int = 4,
+    key_heads: int = 2,
+    head_dim: int | None = None,
+    texts: Iterable[str] = TEXTS,
+    vocab: int = 300,
+    tied: bool = False,
+    theta: float = 10_000.0,
+    dtype: str = "float32",
+    seed: int = 0,
+) -> Path:
+    """A Llama with random weights that make every part of it matter, as transformers saves it, with the
+    tokenizer of `make_tokenizer`.
+
+    Args:
+        path: the folder.
+        layers, d_model, d_ff, heads, key_heads, head_dim, tied, theta: its shape.
+        texts, vocab: what the tokenizer is trained on, and its most pieces.
+        dtype: on disk.
+        seed: of the weights.
+
+    Returns:
+        `path`.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = make_tokenizer(path, texts=texts, vocab=vocab)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=d_model,
+        intermediate_size=d_ff,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
+        head_dim=head_dim,
+        max_position_embeddings=256,
+        rope_parameters={"rope_type": "default", "rope_theta": theta},
+        tie_word_embeddings=tied,
+        bos_token_id=None,
+        eos_token_id=1,
+    )
+    with torch.random.fork_rng(devices=[]), silenced():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config).eval()
+        with torch.no_grad():
+            for name, tensor in model.named_parameters():
+                if "norm" in name:
+                    tensor.uniform_(0.5, 1.5)
+                elif name.endswith("q_proj.weight"):
+                    tensor.normal_(0, 2 * tensor.shape[1] ** -0.5)
+                else:
+                    tensor.normal_(0, tensor.shape[1] ** -0.5)
+        model.to(getattr(torch, dtype)).save_pretrained(path)
+    return path

@@ -27,7 +27,7 @@ LAZY = {"retrieval": {"encoders"}, "memcorpus": {"pipeline", "encoders", "storag
 COMMAND = "pipeline/__main__.py"
 
 # Libraries of training: what they keep and return stays behind one file each.
-ONLY = {"optax": "encoders/reader/training.py", "orbax": "pipeline/readers/training/checkpoints.py"}
+ONLY = {"optax": "encoders/optimizers.py", "orbax": "pipeline/readers/training/checkpoints.py"}
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:

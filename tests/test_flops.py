@@ -132,3 +132,79 @@ def test_refusals_list_what_is_known() -> None:
         reader("RETRO", 5, 5)
     with pytest.raises(errors.CorpusError, match="6 passages selected of 5"):
         reader("GLIMMER", 5, 6)
+
+
+@pytest.mark.parametrize(("size", "parameters"), [("172m", 172), ("1.5b", 1451)])
+def test_a_retros_chunk_is_near_what_its_parameters_say(size: str, parameters: int) -> None:
+    """Two FLOPs a parameter and token: 64 tokens a chunk, and 256 of neighbours for the encoder's 19 M."""
+    from encoders.retro.config import PUBLISHED_SIZES as RETROS
+
+    told = 2 * ((parameters - 19) * 64 + 19 * 256) / 1e3
+    assert flops.retro_chunk(RETROS[size]).total / 1e9 == pytest.approx(told, rel=0.06)
+
+
+def test_a_retros_chunk_is_the_products_of_its_program() -> None:
+    """Counted by XLA of the compiled model; the scores of attention are the rest, and are few here."""
+    import dataclasses
+
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+
+    from encoders.retro import names
+    from encoders.retro.config import EncoderConfig, LanguageConfig, RetroConfig
+    from encoders.retro.model import Retro
+    from encoders.retro.rows import Neighbours, Rows
+
+    language = LanguageConfig(vocab_size=8, d_model=128, d_head=32, d_ff=512, layers=2, heads=4)
+    encoder = EncoderConfig(d_model=96, d_head=32, d_ff=384, layers=2, heads=3)
+    config = RetroConfig(
+        language=language, encoder=encoder, chunk_tokens=4, neighbour_tokens=8, cca_layers=(1, 2)
+    )
+    chunks, batch = 2, 16
+
+    def counted(chosen: RetroConfig, *, retrieval: bool) -> float:
+        shapes = names.language_shapes(chosen.language) | names.retrieval_shapes(chosen)
+
+        def run(tokens: jax.Array, near: jax.Array) -> jax.Array:
+            model = Retro(chosen, lambda name: jnp.full(shapes[name], 0.5))
+            graph, state = nnx.split(model)
+            rows = Rows(
+                tokens=tokens,
+                lengths=jnp.full((batch, chunks), 4),
+                documents=jnp.zeros((batch, chunks), jnp.int32),
+                targets=tokens,
+            )
+            found = Neighbours(tokens=near, states=None, real=jnp.ones(near.shape, bool))
+            return nnx.merge(graph, state)(rows, found if retrieval else None)
+
+        lowered = jax.jit(run).lower(
+            jnp.zeros((batch, chunks * 4), jnp.int32), jnp.zeros((batch, chunks, 2, 8), jnp.int32)
+        )
+        return float(lowered.cost_analysis()["flops"])
+
+    def foretold(chosen: RetroConfig) -> flops.RetroChunk:
+        return flops.retro_chunk(chosen)
+
+    # Differences of two programs: embeddings, head, norms and scores of the decoder are in both.
+    deeper = dataclasses.replace(config, language=dataclasses.replace(language, layers=3))
+    layer = counted(deeper, retrieval=False) - counted(config, retrieval=False)
+    wanted = (foretold(deeper).language - foretold(config).language) * batch * chunks
+    assert layer == pytest.approx(wanted, rel=0.1)
+    reads = counted(config, retrieval=True) - counted(config, retrieval=False)
+    one = foretold(config)
+    assert reads == pytest.approx((one.reading + one.encoding) * batch * chunks, rel=0.15)
+
+
+def test_what_a_stored_chunk_reads_and_saves() -> None:
+    import dataclasses
+
+    from encoders.retro.config import PUBLISHED_SIZES as RETROS
+
+    live = RETROS["172m"]
+    stored = dataclasses.replace(live, encoding="stored", encoder=None, memory_width=896)
+    found = flops.retro_chunk(stored)
+    assert found.read_bytes == 2 * 128 * 896 * 2 == 458_752
+    assert found.encoding == 0
+    assert found.reading == flops.retro_chunk(live).reading
+    assert flops.retro_chunk(stored, neighbours=4).read_bytes == 2 * found.read_bytes

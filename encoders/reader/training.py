@@ -10,12 +10,11 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax  # type: ignore[import-untyped]
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from encoders import errors
+from encoders import errors, optimizers
 from encoders.reader import losses
 from encoders.reader.dropout import Dropout
 from encoders.reader.examples import Examples
@@ -120,7 +119,7 @@ class Trainer:
         replicated = NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
         self._split = NamedSharding(mesh, PartitionSpec("data"))  # type: ignore[no-untyped-call]
         self._kept = jax.device_put(kept, replicated)
-        self._optimizer = adafactor(settings)
+        self._optimizer = optimizers.adafactor(settings.learning_rate, warmup=settings.warmup)
         # A copy: steps give these buffers away, and the caller's reader is to stay as it is.
         trained = jax.tree.map(jnp.copy, jax.device_put(trained, replicated))
         # Placed as a step leaves it: otherwise the second step would compile everything again.
@@ -128,7 +127,7 @@ class Trainer:
         self.state = jax.device_put(begun, replicated)
         self._gradients = jax.jit(self._gradients_of, out_shardings=replicated)
         self._add = jax.jit(partial(jax.tree.map, jnp.add), donate_argnums=0)
-        self._norm = jax.jit(optax.tree.norm)
+        self._norm = jax.jit(optimizers.global_norm)
         self._update = jax.jit(self._updated, donate_argnums=0, out_shardings=replicated)
 
     @property
@@ -233,18 +232,7 @@ class Trainer:
 
     def _updated(self, state: TrainingState, gradients: nnx.State) -> TrainingState:
         updates, optimizer = self._optimizer.update(gradients, state.optimizer, state.weights)
-        return TrainingState(optax.apply_updates(state.weights, updates), optimizer, state.step + 1)
-
-
-def adafactor(settings: TrainingSettings) -> optax.GradientTransformation:
-    """Adafactor with steps relative to each matrix's scale, as T5 is trained with.
-
-    Source: Shazeer & Stern 2018; PAPERS: Training.
-    """
-    # Optax's other defaults are the paper's: no first moment, updates cut to a root mean square of 1, second
-    # moments that decay by 1 - t**-0.8.
-    rate = optax.schedules.warmup_constant_schedule(0.0, settings.learning_rate, settings.warmup)
-    return optax.adafactor(rate if settings.warmup else settings.learning_rate, min_dim_size_to_factor=128)
+        return TrainingState(optimizers.apply_updates(state.weights, updates), optimizer, state.step + 1)
 
 
 def _frozen_paths(reader: Reader) -> frozenset[tuple[Hashable, ...]]:

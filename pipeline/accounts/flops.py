@@ -18,6 +18,7 @@ from fractions import Fraction
 from typing import Final
 
 from encoders.memory_spec import MAX_TOKENS
+from encoders.retro.config import CONDITIONED, GATED, LanguageConfig, RetroConfig
 from encoders.t5_config import PUBLISHED_SIZES, T5Config
 from storage import errors
 
@@ -142,3 +143,60 @@ def size(name: str) -> T5Config:
 
 
 SIZES: Final = "|".join(PUBLISHED_SIZES)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetroChunk:
+    """Hardware FLOPs of a RETRO for one chunk of m tokens, but for the search and the head.
+
+    Attributes:
+        language: the decoder: two a weight and token.
+        reading: cross-attention: its queries a token, its keys and values a place of the neighbours.
+        encoding: the neighbours' encoder; 0 where states are stored.
+        read_bytes: of stored states in bfloat16; 0 where an encoder runs.
+    """
+
+    language: int
+    reading: int
+    encoding: int
+    read_bytes: int
+
+    @property
+    def total(self) -> int:
+        return self.language + self.reading + self.encoding
+
+
+def retro_chunk(config: RetroConfig, *, neighbours: int | None = None) -> RetroChunk:
+    """What a RETRO computes for a chunk.
+
+    Attention scores are ignored, and so are the maps of distances, which are applied once a program.
+
+    Args:
+        config: its shape.
+        neighbours: k; as in training if not given.
+
+    Source: Borgeaud et al. 2021, sections 2.4 and 2.5.
+    """
+    language, m = config.language, config.chunk_tokens
+    places = (config.neighbours if neighbours is None else neighbours) * config.neighbour_tokens
+    d, inner, width = language.d_model, language.inner, config.width
+    reading = len(config.cca_layers) * (2 * d * inner * m + 2 * width * inner * places)
+    encoding = 0
+    if config.encoder is not None:
+        encoder = config.encoder.as_language(language.vocab_size)
+        encoding = encoder.layers * language_layer_weights(encoder) * places
+        if config.encoding == CONDITIONED:
+            encoding += 2 * encoder.d_model * encoder.inner * places + 2 * d * encoder.inner * m
+    return RetroChunk(
+        language=HARDWARE * language.layers * language_layer_weights(language) * m,
+        reading=HARDWARE * reading,
+        encoding=HARDWARE * encoding,
+        read_bytes=0 if config.encoder is not None else 2 * places * width,
+    )
+
+
+def language_layer_weights(config: LanguageConfig) -> int:
+    """Weights of one layer of a decoder-only model that each token meets."""
+    matrices = 3 if config.feed_forward == GATED else 2
+    attention = 2 * config.d_model * (config.inner + config.key_inner)
+    return attention + matrices * config.d_model * config.d_ff

@@ -9,7 +9,19 @@ import traceback
 import click
 
 from encoders import compiling
-from pipeline.cli import answer, build, check, costs, evaluate, options, read, streams, train, versions
+from pipeline.cli import (
+    answer,
+    build,
+    check,
+    costs,
+    evaluate,
+    options,
+    read,
+    retro,
+    streams,
+    train,
+    versions,
+)
 from pipeline.units import cores, failures, library_output
 
 
@@ -97,6 +109,7 @@ for command in (
     train.train,
     answer.answer,
     evaluate.evaluate,
+    retro.retro,
     versions.reencode,
     versions.versions,
     versions.use,

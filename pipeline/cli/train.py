@@ -38,7 +38,9 @@ _TASK = "NAME=FILE"
     metavar=_TASK,
     help="Task file to choose the best step by; again for more.",
 )
-@click.option("--system", type=click.Choice(("fid", "memory-fid", "lumen", "glimmer")), default="glimmer")
+@click.option(
+    "--system", type=click.Choice(("fid", "memory-fid", "lumen", "glimmer", "retro")), default="glimmer"
+)
 @click.option(
     "--live-proportion",
     metavar="FRACTION",
@@ -89,6 +91,11 @@ def train(context: click.Context, /, corpus: str, as_json: bool, **given: Any) -
     reader's folder is also the memory encoder's: give it to `memcorpus reencode` or `build`
     after training, and the corpus to `memcorpus answer`.
     """
+    if given["system"] == "retro":
+        raise errors.CorpusError(
+            "--system retro is a language model and learns from text, not from questions; the command is "
+            "memcorpus retro train"
+        )
     from pipeline.readers.training import run
     from retrieval import open_corpus
 

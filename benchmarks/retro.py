@@ -1,0 +1,357 @@
+"""RETRO on a text for two cores: bits per byte with retrieval on, off, stale and shuffled, and by overlap.
+
+    python -m benchmarks.retro --out RUNS             # the miniwiki; goes on where it was stopped
+    python -m benchmarks.retro --out RUNS --source mediawiki:dump.xml.bz2
+    python -m benchmarks.retro --out RUNS --report    # the table of what there is
+
+For each seed a small language model is trained on nine tenths of the documents, then frozen, and a RETRO is
+fitted to it (encoder and cross-attention alone). Both are judged on the last tenth. Neighbours are found by
+the inner product of tf-idf vectors of tokens, exactly: no retriever has to be trained, and the tables are the
+same for all seeds. Neighbours of a training chunk leave its document out. `leak` has the judged documents in
+the database and lets them through; `excluded` has them there and leaves a chunk's own document out.
+
+The miniwiki is made of templates: what is gained there is copied, which the rows by overlap are to show.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders import token_bytes
+from encoders.retro import folder as retro_folder
+from encoders.retro.config import EncoderConfig, LanguageConfig, RetroConfig
+from encoders.retro.folder import RetroSettings
+from encoders.retro.model import Retro
+from encoders.retro.training import RetroTraining
+from encoders.token_bytes import TokenBytes
+from examples.miniwiki.export import write_dump
+from pipeline.accounts import flops
+from pipeline.readers.retro import bits, run
+from pipeline.readers.retro.chunks import ArrayChunks, ArrayTable, from_tokens
+from pipeline.readers.retro.retrieval import Retrieval
+from pipeline.readers.retro.run import Run, Text
+from pipeline.text import articles, chunks, sources
+
+M, WINDOW, READ, COMPARED = 32, 4, 2, 10
+ALPHAS = (0.125, 0.25, 0.5)
+# Queries of the search at a time.
+BLOCK = 512
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.retro", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--source", help="FORMAT:PATH, as of `memcorpus build`; the miniwiki if not given")
+    parser.add_argument("--documents", type=int, default=900, help="at most")
+    parser.add_argument("--vocabulary", type=int, default=1024)
+    parser.add_argument("--steps", type=int, default=400, help="of the language model")
+    parser.add_argument("--fit-steps", type=int, default=300, help="of RETRO-fitting")
+    parser.add_argument("--batch", type=int, default=8, help="rows of a step")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--encoding", choices=("conditioned", "unconditioned"), default="conditioned")
+    parser.add_argument("--stale", action="store_true", help="fit with neighbours one chunk late")
+    parser.add_argument("--report", action="store_true")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not options.report:
+        data = Data.made(options)
+        print(data.described(), flush=True)
+        for seed in range(options.seeds):
+            result = options.out / f"{options.encoding}{'-stale' if options.stale else ''}-{seed}.json"
+            if not result.exists():
+                result.write_text(json.dumps(measure(options, data, seed), indent=1) + "\n")
+    print(table(options.out))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The text in memory, and its neighbour tables.
+
+    Attributes:
+        train, heldout, whole: the documents trained on, those judged, and both together.
+        tables: of train against itself, of heldout against train, and of whole against itself with and
+            without the own document, for the rows of heldout.
+    """
+
+    tokenizer: Path
+    counts: TokenBytes
+    train: ArrayChunks
+    heldout: ArrayChunks
+    whole: ArrayChunks
+    tables: dict[str, ArrayTable]
+    search_seconds: float
+
+    @classmethod
+    def made(cls, options: argparse.Namespace) -> Data:
+        """Read, tokenize, cut, search."""
+        tokenizer = options.out / "tokenizer"
+        texts = list(documents(options.source))
+        # Of a whole source, not of its beginning, whose articles are of one kind.
+        keep = np.random.default_rng(0).permutation(len(texts))[: options.documents]
+        texts = [texts[i] for i in keep]
+        words = train_tokenizer(tokenizer, texts, options.vocabulary)
+        ids = [np.array(words.encode(text).ids, np.int32) for text in texts]
+        ids = [one for one in ids if len(one)]
+        cut = len(ids) * 9 // 10
+        train, heldout, whole = (from_tokens(some, M) for some in (ids[:cut], ids[cut:], ids))
+        began = time.process_time()
+        tables = {
+            "train": search(train, train, options.vocabulary, own=False),
+            "heldout": search(heldout, train, options.vocabulary, own=True),
+            "leak": search(whole, whole, options.vocabulary, own=True),
+            "excluded": search(whole, whole, options.vocabulary, own=False),
+        }
+        return cls(
+            tokenizer=tokenizer,
+            counts=token_bytes.read(tokenizer),
+            train=train,
+            heldout=heldout,
+            whole=whole,
+            tables=tables,
+            search_seconds=time.process_time() - began,
+        )
+
+    def described(self) -> str:
+        queries = 3 * len(self.whole)
+        return (
+            f"{len(self.train):,} chunks of {M} tokens to learn from and to read, {len(self.heldout):,} held "
+            f"out; {1000 * self.search_seconds / queries:.2f} CPU-ms a query of exact search"
+        )
+
+
+def documents(source: str | None) -> Iterator[str]:
+    """The text of each article, as chunks are cut of it."""
+    with tempfile.TemporaryDirectory() as place:
+        spec = source or f"mediawiki:{write_dump(Path(place), form='xml').path}"
+        opened = sources.open_source(spec)
+        for split in opened.splits(32 << 20):
+            for page in sources.read_split(split):
+                if isinstance(page, articles.Article):
+                    yield chunks.document(page)
+
+
+def train_tokenizer(place: Path, texts: list[str], vocabulary: int) -> Any:
+    """A byte-level BPE: it loses nothing and knows no unknown token."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    if not (place / "tokenizer.json").exists():
+        made = Tokenizer(models.BPE())
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        made.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=["</s>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        made.train_from_iterator(texts, trainer)
+        PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>").save_pretrained(place)
+    return Tokenizer.from_file(str(place / "tokenizer.json"))
+
+
+def search(asked: ArrayChunks, database: ArrayChunks, vocabulary: int, *, own: bool) -> ArrayTable:
+    """The nearest chunks by tf-idf, exactly; without the own document where `own` is false."""
+    known = bags(database, vocabulary)
+    weights = np.log(len(known) / np.maximum((known > 0).sum(0), 1)).astype(np.float32)
+    keys = unit(known * weights)
+    queries = unit(bags(asked, vocabulary) * weights)
+    found = np.full((len(asked), COMPARED), -1, np.int64)
+    for begin in range(0, len(asked), BLOCK):
+        scores = queries[begin : begin + BLOCK] @ keys.T
+        if not own:
+            same = asked.first[begin : begin + BLOCK, None] == database.first[None]
+            scores = np.where(same, -np.inf, scores)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :COMPARED]
+        there = np.isfinite(np.take_along_axis(scores, best, axis=1))
+        found[begin : begin + BLOCK, : best.shape[1]] = np.where(there, best, -1)
+    return ArrayTable(values=found)
+
+
+def bags(text: ArrayChunks, vocabulary: int) -> npt.NDArray[np.float32]:
+    """How often each token is in each chunk."""
+    counts = np.zeros((len(text), vocabulary), np.float32)
+    real = np.arange(M) < text.lengths[:, None]
+    rows = np.broadcast_to(np.arange(len(text))[:, None], real.shape)
+    np.add.at(counts, (rows[real], text.values[real]), 1)
+    return counts
+
+
+def unit(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    found: npt.NDArray[np.float32] = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+    return found
+
+
+def settings_of(options: argparse.Namespace) -> RetroSettings:
+    language = LanguageConfig(
+        vocab_size=options.vocabulary, d_model=64, d_head=16, d_ff=256, layers=3, heads=4
+    )
+    encoder = EncoderConfig(d_model=64, d_head=16, d_ff=256, layers=2, heads=4)
+    config = RetroConfig(
+        language=language,
+        encoding=options.encoding,
+        encoder=encoder,
+        chunk_tokens=M,
+        neighbours=READ,
+        neighbour_tokens=2 * M,
+        cca_layers=(2,),
+    )
+    return RetroSettings(config=config, window=WINDOW)
+
+
+def measure(options: argparse.Namespace, data: Data, seed: int) -> dict[str, Any]:
+    """Train with one seed, and judge in every mode."""
+    settings = settings_of(options)
+    place = options.out / f"seed-{seed}"
+    began = time.process_time()
+
+    def training(learns: str, steps: int) -> RetroTraining:
+        return RetroTraining(
+            learns=learns,
+            steps=steps,
+            learning_rate=3e-3,
+            warmup=steps // 20,
+            batch=options.batch,
+            micro_batch=options.batch,
+            seed=seed,
+        )
+
+    def say(line: str) -> None:
+        print(f"seed {seed}: {line}", flush=True)
+
+    language = run.train(
+        Run(
+            opened=retro_folder.from_nothing(data.tokenizer, settings, seed=seed),
+            training=training("language", options.steps),
+            text=Text(chunks=data.train, retrieval=None),
+            plan={"steps": options.steps, "seed": seed, "source": options.source},
+            every=options.steps,
+        ),
+        place / "language",
+        say=say,
+    )
+    mode = "stale" if options.stale else "on"
+    fitted = run.train(
+        Run(
+            opened=retro_folder.from_language(language.folder, settings, seed=seed),
+            training=training("retrieval", options.fit_steps),
+            text=Text(
+                chunks=data.train,
+                retrieval=Retrieval(
+                    chunks=data.train,
+                    database=data.train,
+                    table=data.tables["train"],
+                    neighbours=READ,
+                    mode=mode,
+                ),
+            ),
+            plan={"steps": options.fit_steps, "seed": seed, "mode": mode, "encoding": options.encoding},
+            every=options.fit_steps,
+        ),
+        place / f"{options.encoding}-{mode}",
+        say=say,
+    )
+    train_seconds = time.process_time() - began
+    opened = retro_folder.open_retro(fitted.folder)
+    return {
+        "seed": seed,
+        "encoding": options.encoding,
+        "trained": mode,
+        "bits": judged(Retro(opened.settings.config, opened.tensor), data),
+        "train_cpu_s": train_seconds,
+        "flop_a_chunk": flops.retro_chunk(settings.config).total,
+        "flop_a_chunk_off": flops.retro_chunk(settings.config).language,
+    }
+
+
+def judged(model: Retro, data: Data) -> dict[str, float]:
+    """Bits per byte of the held-out documents in every mode."""
+
+    def retrieval(mode: str, count: int = READ) -> Retrieval:
+        return Retrieval(
+            chunks=data.heldout,
+            database=data.train,
+            table=data.tables["heldout"],
+            neighbours=count,
+            mode=mode,
+        )
+
+    found: dict[str, float] = {}
+    for mode in ("off", "on", "stale", "stale-as-found", "shuffled"):
+        sums = bits.measure(
+            model,
+            data.heldout,
+            data.counts,
+            retrieval=None if mode == "off" else retrieval(mode),
+            window=WINDOW,
+            stride=WINDOW // 2,
+            rows=16,
+            overlaps=ALPHAS,
+            nearest=retrieval("on", COMPARED),
+        )
+        found[mode] = sums.all.bits_per_byte
+        for alpha, held in sums.within.items():
+            found[f"{mode}, overlap up to {alpha:g}"] = held.bits_per_byte
+            found[f"chunks, overlap up to {alpha:g}"] = held.chunks
+    for name in ("leak", "excluded"):
+        sums = bits.measure(
+            model,
+            data.heldout,
+            data.counts,
+            retrieval=Retrieval(
+                chunks=data.heldout,
+                database=data.whole,
+                # The held-out documents are the last of the whole.
+                table=ArrayTable(values=data.tables[name].values[len(data.train) :]),
+                neighbours=READ,
+            ),
+            window=WINDOW,
+            stride=WINDOW // 2,
+            rows=16,
+        )
+        found[name] = sums.all.bits_per_byte
+    return found
+
+
+def table(out: Path) -> str:
+    """Markdown: means over the seeds, their standard deviation, and the gain over off of the same seed."""
+    runs = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
+    lines = [
+        "| encoder | fitted | judged | bits per byte | less than off | chunks | seeds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for key in sorted({(one["encoding"], one["trained"]) for one in runs}):
+        some = [one["bits"] for one in runs if (one["encoding"], one["trained"]) == key]
+        for name in some[0]:
+            if name.startswith("chunks"):
+                continue
+            mode, _, overlap = name.partition(", ")
+            off = f"off, {overlap}" if overlap else "off"
+            values = [one[name] for one in some]
+            gains = [one[off] - one[name] for one in some]
+            count = f"{some[0]['chunks, ' + overlap]:,}" if overlap else "all"
+            lines.append(
+                f"| {key[0]} | {key[1]} | {name} | {spread(values)} | "
+                f"{'' if mode == 'off' else spread(gains)} | {count} | {len(some)} |"
+            )
+    return "\n".join(lines)
+
+
+def spread(values: list[float]) -> str:
+    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
+    return f"{statistics.fmean(values):.4f} ± {deviation:.4f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""A RETRO's text, database and memory, opened from corpora and checked to belong together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders import fingerprint, model_folder
+from encoders.retro.config import STORED, VECTORS
+from encoders.retro.folder import RetroSettings
+from pipeline.readers.retro import encodings
+from pipeline.readers.retro.chunks import Ids
+from pipeline.readers.retro.retrieval import OFF, ON, Encodings, Retrieval
+from pipeline.readers.retro.run import Text
+from retrieval.corpus import Corpus
+from retrieval.neighbours import NeighbourReader
+from storage import components, errors
+
+# The files by which a corpus and a model may have the same tokenizer: the first that both have must be one.
+TOKENIZERS = ("tokenizer.json", "spiece.model")
+
+
+class CorpusChunks:
+    """The chunks of a corpus that was built of tokens.
+
+    Attributes:
+        width: m.
+        vocabulary: token ids are below this.
+
+    Raises:
+        CorpusError: it was built of words.
+    """
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        self.width = corpus.tokens_card.passage_tokens
+        self.vocabulary = corpus.tokens_card.vocabulary
+
+    def __len__(self) -> int:
+        return len(self._corpus)
+
+    def tokens(self, ids: Ids) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        found = self._corpus.tokens(ids)
+        return found.values.astype(np.int32), found.lengths.astype(np.int32)
+
+    def documents(self, ids: Ids) -> Ids:
+        return self._corpus.documents(ids).firsts
+
+    def continuations(self, ids: Ids) -> Ids:
+        return self._corpus.continuations(ids)
+
+
+class CorpusTable:
+    """A neighbour table of a corpus."""
+
+    def __init__(self, reader: NeighbourReader) -> None:
+        self.neighbours, self.fingerprint = reader.k, reader.card.fingerprint
+        self._reader = reader
+
+    def fetch(self, ids: Ids) -> Ids:
+        return self._reader.fetch(ids).passage_ids
+
+
+def text(
+    corpus: Corpus,
+    settings: RetroSettings,
+    *,
+    mode: str = ON,
+    database: Corpus | None = None,
+    table: str | None = None,
+    memory: str | None = None,
+    neighbours: int | None = None,
+    own_documents: bool = False,
+    seed: int = 0,
+) -> Text:
+    """A corpus as text, with what is retrieved for it.
+
+    Args:
+        corpus: the text.
+        settings: of the model that reads.
+        mode: of retrieval.
+        database: where neighbours lie, if not in the corpus itself.
+        table: of the corpus, by name; the only one if not given.
+        memory: version of the database, for a model that reads stored states; the current one if not given.
+        neighbours: k; the model's if not given.
+        own_documents: let neighbours out of a chunk's own document through.
+        seed: of "shuffled".
+
+    Raises:
+        MismatchError: table, database, memory and model do not belong together.
+        CorpusError: the corpus has no tokens or no such table.
+    """
+    chunks = CorpusChunks(corpus)
+    if mode == OFF:
+        return Text(chunks=chunks, retrieval=None)
+    source = corpus if database is None else database
+    return Text(
+        chunks=chunks,
+        retrieval=Retrieval(
+            chunks=chunks,
+            database=chunks if database is None else CorpusChunks(database),
+            table=open_table(corpus, source, table),
+            neighbours=settings.config.neighbours if neighbours is None else neighbours,
+            mode=mode,
+            encodings=memory_of(source, settings, memory),
+            own_documents=own_documents,
+            seed=seed,
+        ),
+    )
+
+
+def open_table(corpus: Corpus, database: Corpus, name: str | None) -> CorpusTable:
+    """A table of a corpus, whose ids are those of `database`.
+
+    Raises:
+        MismatchError: they are those of another corpus.
+        CorpusError: there is no such table.
+    """
+    reader = corpus.neighbours(name)
+    reader.require_database(database)
+    return CorpusTable(reader)
+
+
+def memory_of(database: Corpus, settings: RetroSettings, version: str | None) -> Encodings | None:
+    """The states that a model reads of a database; None for one that encodes tokens.
+
+    Raises:
+        MismatchError: they were made by another encoder than the model was trained with.
+        CorpusError: a version is named for a model that reads none.
+    """
+    config = settings.config
+    if config.encoding == STORED:
+        return encodings.StoredMemory(
+            database.memory(version), places=config.neighbour_tokens // 2, encoder=settings.memory_encoder
+        )
+    if version is not None:
+        raise errors.CorpusError(
+            f"--memory {version}: this RETRO is {config.encoding} and reads no memory version; leave it out"
+        )
+    if config.encoding == VECTORS:
+        return encodings.VectorMemory(database, encoder=settings.memory_encoder)
+    return None
+
+
+def require_tokenizer(corpus: Corpus, folder: Path) -> None:
+    """Refuse a text whose tokens are another tokenizer's than the model's.
+
+    Raises:
+        MismatchError: they are.
+    """
+    held = corpus.tokens_card.tokenizer_files
+    own = {path.name: path for path in model_folder.find_tokenizer_files(folder)}
+    for name in TOKENIZERS:
+        if name in held and name in own:
+            if fingerprint.digest_file(own[name]) != held[name]:
+                raise errors.MismatchError(
+                    f"the tokens of {corpus.folder} were made by another {name} than that of {folder}; build "
+                    f"the corpus with --tokenizer {folder}"
+                )
+            return
+    raise errors.MismatchError(
+        f"the tokenizer of {corpus.folder} ({', '.join(held)}) cannot be compared with that of {folder} "
+        f"({', '.join(own)}); build the corpus with --tokenizer {folder}"
+    )
+
+
+def described(corpus: Corpus, given: Text) -> dict[str, object]:
+    """What of a text decides a run's numbers, for its plan."""
+    retrieval = given.retrieval
+    found: dict[str, object] = {"passages": corpus.manifest.of(components.PASSAGES)[""].crc32}
+    if retrieval is not None:
+        table = retrieval.table
+        found |= {"mode": retrieval.mode, "neighbours": retrieval.neighbours, "seed": retrieval.seed}
+        if isinstance(table, CorpusTable):
+            found["table"] = table.fingerprint
+        if isinstance(retrieval.encodings, encodings.StoredMemory):
+            found["memory"] = retrieval.encodings.fingerprint
+    return found

@@ -1,0 +1,228 @@
+"""`memcorpus retro` on corpora of chunks: trained, judged, writing; and what does not belong together."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from encoders.model_folder import find_tokenizer_files
+from pipeline.readers.retro import opening
+from retrieval import Corpus, open_corpus
+from tests import jobs, small_models
+from tests.commands import Command, refused
+
+M = 16
+SMALL = (
+    "--encoder-width=16 --encoder-layers=1 --encoder-heads=2 --encoder-head-width=8 --cca-layers=2 "
+    "--window=3 --steps=2 --every=1 --batch=2 --warmup=1 --compute-dtype=float32"
+).split()
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_models.make_llama_folder(tmp_path_factory.mktemp("language") / "llama")
+
+
+def build(settings: Any, llama: Path, place: Path, texts: list[str]) -> Path:
+    source = place / "texts.jsonl"
+    rows = [{"id": i, "title": f"T{i}", "text": text} for i, text in enumerate(texts)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    chosen = dataclasses.replace(
+        settings, sources=(f"jsonl:{source}",), passage_tokens=M, tokenizer=str(llama), codec="float32"
+    )
+    return jobs.build(chosen, place / "corpus").corpus.root
+
+
+def texts(seed: int, count: int) -> list[str]:
+    """Documents of the tokenizer's own sentences, one to three chunks long."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.permutation(small_models.TEXTS)[: rng.integers(1, 4)]) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def text(settings: Any, llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(settings, llama, tmp_path_factory.mktemp("text"), texts(0, 20))
+
+
+@pytest.fixture(scope="module")
+def heldout(settings: Any, llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(settings, llama, tmp_path_factory.mktemp("heldout"), texts(1, 4))
+
+
+class Searched:
+    """A neighbour table made in memory, as `Corpus.neighbours` gives one."""
+
+    k = 3
+
+    def __init__(self, corpus: Corpus, database: Corpus) -> None:
+        self.card = type("Card", (), {"fingerprint": "f" * 64})
+        self._own = corpus.root == database.root
+        self._database = database
+        found = database.search(np.asarray(corpus.vectors().read(0, len(corpus)), np.float32), len(database))
+        rows = []
+        for u, row in enumerate(found.passage_ids):
+            own = corpus.documents([u])
+            kept = [n for n in row if not (self._own and own.firsts[0] <= n < own.stops[0])]
+            rows.append(kept[: self.k])
+        self._rows = np.array(rows)
+
+    def fetch(self, ids: np.ndarray) -> Any:
+        return type("Fetched", (), {"passage_ids": self._rows[ids]})
+
+    def require_database(self, corpus: Corpus) -> None:
+        assert corpus.root == self._database.root
+
+
+@pytest.fixture(autouse=True)
+def tables(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: dict[Path, Searched] = {}
+
+    def neighbours(corpus: Corpus, name: str | None = None) -> Searched:
+        if corpus.root not in made:
+            made[corpus.root] = Searched(corpus, open_corpus(text))
+        return made[corpus.root]
+
+    monkeypatch.setattr(Corpus, "neighbours", neighbours)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+def rows(out: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_it_is_fitted_judged_and_writes(
+    command: Command, text: Path, heldout: Path, llama: Path, place: Path
+) -> None:
+    out = place / "run"
+    arguments = ["retro", "train", text, "--out", out, "--model", llama, *SMALL, "--dev", heldout, "--json"]
+    status, said, err = command(*arguments)
+    assert status == 0, err
+    found = json.loads(said)
+    assert Path(found["retro"]) == out / "retro"
+    assert found["loss"] > 0
+    assert "bits per byte" in err
+    # The language model is the one that was given, to the bit.
+    from safetensors.numpy import load_file
+
+    given, kept = (load_file(folder / "model.safetensors") for folder in (llama, out / "retro"))
+    assert {name: tensor.tobytes() for name, tensor in given.items()} == {
+        name: tensor.tobytes() for name, tensor in kept.items() if name in given
+    }
+    again = json.loads(command(*arguments)[1])
+    assert again["resumed"] == 2
+    modes = ("on", "off", "stale", "shuffled")
+    status, said, err = command(
+        "retro", "evaluate", heldout, "--database", text, "--model", out / "retro", "--json",
+        *(f"--retrieval={mode}" for mode in modes), "--overlap=0.25", "--overlap=2",
+    )  # fmt: skip
+    assert status == 0, err
+    judged = rows(said)
+    assert [(row["retrieval"], row["overlap"]) for row in judged] == [
+        (mode, share) for mode in modes for share in (None, 0.25, 2.0)
+    ]
+    opened = open_corpus(heldout)
+    tokens = int(opened.tokens(np.arange(len(opened))).lengths.sum()) - opened.tokens_card.counts.documents
+    for row in judged:
+        if row["overlap"] != 0.25:
+            assert (row["chunks"], row["tokens"]) == (len(opened), tokens)
+    assert len({row["bits_per_byte"] for row in judged if row["overlap"] is None}) == 4
+    last = (out / "dev.csv").read_text().split()[-1].split(",")
+    assert float(last[1]) == pytest.approx(judged[0]["bits_per_byte"], rel=1e-5)
+    assert float(last[2]) == pytest.approx(judged[3]["bits_per_byte"], rel=1e-5)
+    # Bytes are those of the documents' text but for what its first tokens say, and what is lost.
+    whole = sum(len(row["text"].encode()) for row in opened.passages(np.arange(len(opened))).to_pylist())
+    assert 0.8 * whole < judged[0]["bytes"] < whole
+    status, said, err = command("retro", "evaluate", text, "--model", out / "retro")
+    assert status == 0, err
+    assert said.startswith("on: ")
+    for mode in ("on", "off", "stale"):
+        status, said, err = command(
+            "retro", "generate", text, "The river rises in the hills of", "--model", out / "retro",
+            "--tokens=30", f"--retrieval={mode}", "--json",
+        )  # fmt: skip
+        assert status == 0, err
+        said_of = json.loads(said)
+        assert said_of["text"].startswith("The river rises in the hills of")
+        assert bool(said_of["neighbours"]) == (mode != "off")
+
+
+@pytest.mark.parametrize("encoding", ["stored", "vectors"])
+def test_it_reads_memory_and_refuses_that_of_another_encoder(
+    encoding: str, command: Command, text: Path, llama: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = place / encoding
+    status, _, err = command(
+        "retro", "train", text, "--out", out, "--model", llama, "--encoding", encoding, *SMALL
+    )
+    assert status == 0, err
+    settings = json.loads((out / "retro" / "retro.json").read_text())
+    opened = open_corpus(text)
+    wanted = opened.memory().card if encoding == "stored" else opened.vectors_card
+    assert settings["memory_encoder"] == wanted.encoder_fingerprint
+    evaluate = ["retro", "evaluate", text, "--model", out / "retro", "--json"]
+    status, said, err = command(*evaluate)
+    assert status == 0, err
+    assert len({row["bits_per_byte"] for row in rows(said)}) == 2
+    settings["memory_encoder"] = "d" * 64
+    (out / "retro" / "retro.json").write_text(json.dumps(settings))
+    refused(command, evaluate, "d" * 16)
+
+
+def test_what_is_refused(
+    command: Command, text: Path, corpus: Path, llama: Path, tmp_path: Path, models: Path
+) -> None:
+    train = ["retro", "train", text, "--out", tmp_path / "run", *SMALL]
+    refused(command, train, "--model", "--tokenizer")
+    refused(command, [*train, "--model", llama, "--tokenizer", llama], "--model", "--tokenizer")
+    refused(command, [*train, "--model", llama, "--retrieval", "off"], "--learns language")
+    refused(command, [*train, "--tokenizer", llama, "--learns", "retrieval"], "give --model")
+    refused(command, [*train, "--model", models / "t5"], "model_type is 't5'")
+    refused(command, [*train, "--model", llama, "--cca-layers", "first"], "wanted numbers")
+    refused(command, [*train, "--model", llama, "--cca-layers", "9"], "from 1 to 3")
+    refused(command, [*train, "--model", llama, "-k", "9"], "table that has 3")
+    refused(command, [*train, "--model", llama, "--memory", "v1"], "reads no memory version")
+    refused(command, ["retro", "train", corpus, *train[3:], "--model", llama], "--passage-tokens")
+    refused(command, ["retro", "evaluate", text, "--model", llama], "holds no RETRO")
+    refused(command, ["train", text, "--model", llama, "--out", tmp_path, "--system", "retro"], "retro train")
+    other = small_models.make_llama_folder(
+        tmp_path / "other", texts=("Another text.", "And others."), vocab=40
+    )
+    refused(command, [*train, "--model", other], "another tokenizer.json")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tokenizer_that_cannot_be_compared_is_refused(text: Path, llama: Path, tmp_path: Path) -> None:
+    from storage import errors
+
+    assert find_tokenizer_files(llama)
+    small_models.make_sentencepiece(tmp_path)
+    with pytest.raises(errors.MismatchError, match="cannot be compared"):
+        opening.require_tokenizer(open_corpus(text), tmp_path)
+
+
+def test_a_run_begins_from_nothing_and_its_language_model_is_read(
+    command: Command, text: Path, llama: Path, place: Path
+) -> None:
+    shape = "--width=16 --layers=2 --heads=2 --head-width=8".split()
+    first = place / "language"
+    status, _, err = command(
+        "retro", "train", text, "--out", first, "--tokenizer", llama, *shape, "--learns=language", *SMALL
+    )
+    assert status == 0, err
+    status, _, err = command(
+        "retro", "train", text, "--out", place / "fitted", "--model", first / "retro", *SMALL,
+        "--retrieval=stale", "--shared-embedding",
+    )  # fmt: skip
+    assert status == 0, err
+    assert (first / "retro" / "model.safetensors").read_bytes() == (
+        place / "fitted" / "retro" / "model.safetensors"
+    ).read_bytes()
