@@ -72,6 +72,8 @@ def test_prose_under_such_a_name_is_prose() -> None:
         assert prose_of(f"== {name} ==\n{prose}\n* [[A]]", "en") == {name: True}
         assert prose_of(f"== {name} ==\n=== Part ===\n{prose}", "en") == {"Part": True}
     assert prose_of(f"== Notes ==\n* {prose}", "en") == {"Notes": False}
+    short = "He kept notes of all his travels, which were published after his death."
+    assert prose_of(f"== Notes ==\n{short}", "en") == {"Notes": True}
     cited = "Smith, John A.; Brown, Mary (1990). A History of the Town of Ely, 1066–1485. Oxford: Clarendon. "
     assert prose_of(f"== References ==\n{cited * 3}\n\n{cited * 2}", "en") == {"References": False}
     assert prose_of("== References ==\nThis article was taken from the old encyclopedia.", "en") == {

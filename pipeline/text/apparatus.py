@@ -20,8 +20,10 @@ from pipeline.text.apparatus_names import NAMES, SAME
 
 # A language whose names are not known: those of all are, since they are hardly words of another language.
 UNKNOWN = "und"
-_PROSE_WORDS = 30  # of paragraphs under such a heading, from which they are prose
-_SENTENCE_WORDS = 15  # of one paragraph that may be
+# Words of paragraphs under such a heading from which they are prose; in plain text, where an item of a list
+# cannot be told from a paragraph. A paragraph that may be prose has half of them or more.
+_PROSE_WORDS = 12
+_PLAIN_PROSE_WORDS = 30
 _MAX_HEADING = 80
 _NUMBER = re.compile(r"[\d.]{1,8}+\s++")
 _EDGES = ":.：。၊။។·*=\"'“”«»()[]|-–— \t"
@@ -112,22 +114,23 @@ def is_apparatus(
     kinds = {_kind(heading, language) for heading in path}
     if "always" not in kinds and ("list" not in kinds or sum(listed) * 2 <= len(listed)):
         return False
-    return not _holds_prose([p for p, item in zip(paragraphs, listed, strict=True) if not item], paragraphs)
+    texts = [p for p, item in zip(paragraphs, listed, strict=True) if not item]
+    return not _holds_prose(texts, paragraphs, _PROSE_WORDS)
 
 
-def _holds_prose(texts: Sequence[str], paragraphs: Sequence[str]) -> bool:
-    prose = sum(words.count_words(text) for text in texts if is_prose(text))
-    return prose >= _PROSE_WORDS and prose * 2 > sum(map(words.count_words, paragraphs))
+def _holds_prose(texts: Sequence[str], paragraphs: Sequence[str], least: int) -> bool:
+    prose = sum(words.count_words(text) for text in texts if _is_prose(text, least // 2))
+    return prose >= least and prose * 2 > sum(map(words.count_words, paragraphs))
 
 
-def is_prose(paragraph: str) -> bool:
+def _is_prose(paragraph: str, least: int) -> bool:
     """Whether a paragraph reads as sentences do: long, ended, and mostly of words that are no names.
 
     A reference is made of names, titles and numbers: of its words more than half begin with a capital or
     a digit. Scripts without capitals are judged by the other two marks.
     """
     spans = words.word_spans(paragraph)
-    if len(spans) < _SENTENCE_WORDS or not words.ends_sentence(paragraph[spans[-1][0] : spans[-1][1]]):
+    if len(spans) < least or not words.ends_sentence(paragraph[spans[-1][0] : spans[-1][1]]):
         return False
     marked = sum(_begins_marked(paragraph[start:end]) for start, end in spans)
     return marked * 2 <= len(spans)
@@ -148,7 +151,7 @@ def tail_of(lines: Sequence[str], language: str) -> int:
     for number in range(end - 1, 0, -1):
         if len(lines[number]) <= _MAX_HEADING and is_named(lines[number], language):
             following = lines[number + 1 : end]
-            if _holds_prose(following, following):
+            if _holds_prose(following, following, _PLAIN_PROSE_WORDS):
                 break
             end = number
     return end
