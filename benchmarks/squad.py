@@ -68,14 +68,6 @@ def task(articles: list[dict[str, Any]]) -> Iterator[Example]:
             )
 
 
-def retrieve(corpus: Corpus, examples: list[Example]) -> Iterator[Prediction]:
-    """The pages of the passages nearest to each question, each page once."""
-    pages = _pages(corpus)
-    # Long paragraphs are several passages, so more passages than pages are wanted.
-    found = corpus.search([example.input for example in examples], _passages(corpus))
-    yield from _ranked(pages, examples, found.passage_ids)
-
-
 def _pages(corpus: Corpus) -> list[Provenance]:
     """The page of each passage."""
     rows = corpus.passages(range(len(corpus))).select(["page_id", "title"]).to_pylist()
@@ -83,12 +75,14 @@ def _pages(corpus: Corpus) -> list[Provenance]:
 
 
 def _passages(corpus: Corpus) -> int:
+    """How many to look for: long paragraphs are several passages, so more passages than pages are wanted."""
     return min(len(corpus), 2 * max(KS))
 
 
-def _ranked(
+def ranked(
     pages: list[Provenance], examples: list[Example], found: npt.NDArray[np.int64]
 ) -> Iterator[Prediction]:
+    """The pages of the passages nearest to each question, each page once."""
     for example, ids in zip(examples, found, strict=True):
         ranked: dict[str | None, Provenance] = {}
         for row in ids:
@@ -140,15 +134,15 @@ def main(given: Sequence[str] | None = None) -> None:
     command += ["--memory-encoder", arguments.memory_encoder]
     subprocess.run([*command, "--live-proportion", arguments.live_proportion], check=True)
     corpus = open_corpus(out / "corpus", retriever=arguments.retriever)
-    found = list(retrieve(corpus, everything))
-    kilt.write_predictions(out / "found.jsonl", found)
-    questions = [example.input for example in everything]
-    theirs = search_by_library(corpus, arguments.retriever, questions)
+    questions, pages = [example.input for example in everything], _pages(corpus)
     ours = corpus.search(questions, _passages(corpus))
+    found = list(ranked(pages, everything, ours.passage_ids))
+    kilt.write_predictions(out / "found.jsonl", found)
+    theirs = search_by_library(corpus, arguments.retriever, questions)
     apart = float(np.abs(ours.scores - theirs.scores).max())
     if not apart <= BOUND:
         raise SystemExit(f"sentence-transformers finds other passages: similarities are {apart:.1e} apart")
-    library = list(_ranked(_pages(corpus), everything, theirs.passage_ids))
+    library = list(ranked(pages, everything, theirs.passage_ids))
     print(f"{len(lines)} paragraphs of {len(articles)} articles, {len(corpus)} passages")
     print(f"{'':24}" + "".join(f"{name:>12}" for name in ("Rprec", *(f"recall@{k}" for k in KS))))
     for name, examples in (("questions", everything), ("with an answer", answerable)):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 import pytest
+from sentence_transformers import SimilarityFunction
 
 from retrieval import index
 from storage import errors, files, vector_array
@@ -106,3 +108,45 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(errors.DamagedError, match="CRC-32"):
         index.Index.read(tmp_path, entry, passages=100, dim=64)
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine", "euclidean"])
+@pytest.mark.parametrize("exact_limit", [10_000, 100])
+def test_vectors_that_are_not_of_length_1(tmp_path: Path, similarity: str, exact_limit: int) -> None:
+    """Ranked and scored as the retriever's own library compares them, in an index of either kind."""
+    array, vectors = make(tmp_path / "v", 3000)
+    rng = np.random.default_rng(2)
+    vectors = (vectors * rng.lognormal(0, 1, (3000, 1))).astype(np.float32)
+    for shard in array.layout.grid:
+        first, stop = array.layout.grid.bounds(shard)
+        vector_array.write_shard(tmp_path / "v", array.layout, shard, vectors[first:stop])
+    path = tmp_path / "index.faiss"
+    shape = index.choose(3000, 64, exact_limit=exact_limit)
+    recall = index.build(array, shape, path, similarity=similarity)
+    entry = files.entry_of(tmp_path, path)
+    opened = index.Index.read(tmp_path, entry, passages=3000, dim=64, similarity=similarity)
+    queries = (3 * rng.normal(size=(20, 64))).astype(np.float32)
+    exact = similarity_fct(similarity)(queries, vectors).numpy().astype(np.float64)
+    best = -np.sort(-exact, axis=1)[:, :15]
+    scores, _ = index.exact_search(array.batches(700), queries, 15, similarity=similarity)
+    np.testing.assert_allclose(scores, best, rtol=1e-4, atol=1e-5)
+    ids, scores = opened.search(queries, 15)
+    assert (np.diff(scores, axis=1) <= 0).all()
+    if shape.kind == "Flat":
+        assert recall == 1.0
+        np.testing.assert_allclose(scores, best, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(np.take_along_axis(exact, ids, axis=1), best, rtol=1e-4, atol=1e-5)
+    else:
+        assert 0.5 < recall <= 1.0
+    # The three do not find the same, so that one in place of another would be seen.
+    others = {name: similarity_fct(name)(queries, vectors).numpy() for name in ("dot", "cosine", "euclidean")}
+    firsts = [np.argsort(-found, axis=1)[:, :15].tolist() for found in others.values()]
+    assert firsts[0] != firsts[1] != firsts[2] != firsts[0]
+    wrong = "dot" if similarity == "euclidean" else "euclidean"
+    with pytest.raises(errors.DamagedError, match=f"wanted that of {wrong}"):
+        index.Index.read(tmp_path, entry, passages=3000, dim=64, similarity=wrong)
+
+
+def similarity_fct(name: str) -> Any:
+    """As sentence-transformers has it."""
+    return SimilarityFunction.to_similarity_fn(name)
