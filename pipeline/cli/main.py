@@ -9,7 +9,19 @@ import traceback
 import click
 
 from encoders import compiling
-from pipeline.cli import answer, build, check, costs, evaluate, options, read, streams, train, versions
+from pipeline.cli import (
+    answer,
+    build,
+    check,
+    costs,
+    evaluate,
+    neighbours,
+    options,
+    read,
+    streams,
+    train,
+    versions,
+)
 from pipeline.units import cores, failures, library_output
 
 
@@ -102,6 +114,7 @@ for command in (
     versions.use,
     versions.diff,
     versions.gc,
+    neighbours.neighbours,
     check.verify,
     check.repair,
 ):
