@@ -58,6 +58,10 @@ class PlanKeywords(TypedDict, total=False):
     passage_words: int
     keep_sections: bool
     templates: str | None
+    passage_tokens: int | None
+    tokenizer: str | None
+    neighbours: int | None
+    probes: int | None
     shard_passages: int | None
     device: str | None
     workers: int

@@ -303,10 +303,15 @@ class Corpus:
         vectors = asked.read(queries, dim := self.vectors_card.layout.dim)
         if isinstance(vectors, list):
             vectors = np.asarray(asked.read(self._encode(vectors), dim))
-        found, scores = self._open_index().search(vectors, wanted)
+        found, scores = self.open_index().search(vectors, wanted)
         return SearchResult(passage_ids=found, scores=scores)
 
-    def _open_index(self) -> Index:
+    def open_index(self) -> Index:
+        """The index that searches run on, read once.
+
+        Raises:
+            DamagedError: its file is not as it was written.
+        """
         with self._lock:
             if self._index is None:
                 card = self.index_card

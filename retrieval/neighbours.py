@@ -13,23 +13,21 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from retrieval.documents import Ordinals
+from retrieval.tokens import Tokens
 from storage import components, errors, ids
 from storage.aliases import AnyArray, Json
-from storage.components import AnyComponent, Card, NeighboursCard
+from storage.components import AnyComponent, Card, NeighboursCard, TokensCard
 from storage.components.base import SHORT
 from storage.components.neighbours import IDS, SCORES
 from storage.folder import CorpusFolder
 from storage.manifest import Manifest
 from storage.row_array import RowArray
-
-if TYPE_CHECKING:
-    from retrieval.corpus import Corpus
 
 NONE: Final = -1
 # The score of what is no neighbour.
@@ -102,7 +100,26 @@ def _known(flat: npt.NDArray[np.int64], passages: int) -> npt.NDArray[np.int64]:
     return known
 
 
-def retrieved(corpus: Corpus, passage_ids: npt.ArrayLike) -> Retrieved:
+class Database(Protocol):
+    """What is asked here of a corpus in which neighbours lie; `retrieval.corpus.Corpus` is one."""
+
+    folder: CorpusFolder
+    manifest: Manifest
+
+    def __len__(self) -> int: ...
+
+    @property
+    def tokens_card(self) -> TokensCard:
+        """What its chunks' tokens are."""
+
+    def tokens(self, passage_ids: npt.ArrayLike) -> Tokens:
+        """The tokens of chunks, in the order asked."""
+
+    def continuations(self, passage_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The next passage of the same document, -1 where there is none."""
+
+
+def retrieved(corpus: Database, passage_ids: npt.ArrayLike) -> Retrieved:
     """The tokens of neighbours and of their continuations.
 
     Args:
@@ -214,7 +231,7 @@ class NeighbourReader:
             )
         return Neighbours(passage_ids=found, scores=self._scores.take(wanted).astype(np.float32))
 
-    def require_database(self, corpus: Corpus) -> None:
+    def require_database(self, corpus: Database) -> None:
         """Refuse a corpus in which the table's ids would be other passages.
 
         Raises:

@@ -36,14 +36,6 @@ M = 16
 
 
 @pytest.fixture(scope="module")
-def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A vocabulary of its own: not the memory encoder's, nor the retriever's."""
-    folder = tmp_path_factory.mktemp("tokenizer")
-    small_models.make_tokenizer(folder, vocab=160, extra_ids=3)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def chunk_settings(settings: BuildSettings, tokenizer_folder: Path) -> BuildSettings:
     return replace(settings, passage_tokens=M, tokenizer=str(tokenizer_folder), split_bytes=20_000)
 
