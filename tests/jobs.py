@@ -38,7 +38,7 @@ def verify(root: Path, **arguments: Any) -> verify_module.Verification:
 
 def neighbours(root: Path, *, of: Path | None = None, **arguments: Any) -> str:
     """The name of the table."""
-    passed = {name: arguments.pop(name) for name in ("beam_options", "observer") if name in arguments}
+    passed = {name: arguments.pop(name) for name in ("engine", "observer") if name in arguments}
     other = None if of is None else CorpusFolder(of)
     settings = NeighboursSettings(**arguments)
     return neighbours_module.make(CorpusFolder(root), settings, of=other, **passed)[1]

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from pipeline.components import neighbours as component
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs import neighbours as module
+from pipeline.units import engines
 from retrieval import Corpus, nearest, neighbours, open_corpus
 from retrieval import index as index_module
 from retrieval.index import Index
@@ -275,7 +276,8 @@ def test_one_and_two_workers_write_the_same_bytes(listed: Path, tmp_path: Path) 
     for folder, beam_options in ((tmp_path / "one", ()), (tmp_path / "two", options)):
         copy = Path(shutil.copytree(listed, folder))
         names = [
-            jobs.neighbours(copy, k=2, exact=exact, beam_options=beam_options) for exact in (False, True)
+            jobs.neighbours(copy, k=2, exact=exact, engine=engines.chosen(beam_options=beam_options))
+            for exact in (False, True)
         ]
         made.append(([arrays_of(copy, name) for name in names], (copy / "corpus.json").read_bytes()))
     assert made[0] == made[1]

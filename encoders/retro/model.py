@@ -107,12 +107,14 @@ class Cache:
         memory: of each layer with CCA, the neighbours' keys and values that are read now; None with retrieval
             off.
         real: [batch, k * r] of these.
+        distances: of each layer with CCA, W_r cos(d), mapped once a text and not once a token.
     """
 
     past: list[Past]
     chunk: Float[Array, "batch m d"]
     memory: list[Seen] | None
     real: Bool[Array, "batch keys"]
+    distances: list[Float[Array, "heads count d_head"] | None]
 
 
 class Retro(nnx.Module):  # type: ignore[misc]
@@ -210,6 +212,7 @@ class Retro(nnx.Module):  # type: ignore[misc]
             chunk=jnp.zeros((batch, m, config.language.d_model), jnp.float32),
             memory=[nothing_seen(shape, self.language.dtype) for _ in self.cca] if retrieval else None,
             real=jnp.zeros((batch, keys), bool),
+            distances=[one.distances(config.neighbour_tokens) for one in self.cca] if retrieval else [],
         )
 
     def step(
@@ -246,19 +249,18 @@ class Retro(nnx.Module):  # type: ignore[misc]
             if memory is not None and number in layers:
                 which = layers.index(number)
                 attend = self.cca[which]
-                places = real.shape[1] // k
                 found = attend.attention(
                     attend.norm(h),
                     memory[which],
                     mask_of(real[:, None]),
-                    attend.distances(places),
+                    cache.distances[which],
                     row=(at + 1) % m,
                     rows=m,
                     repeats=k,
                 )
                 h = h + jnp.where(real.any(-1)[:, None, None], found, 0.0)
             h = block.feed(h)
-        return self.language.logits(h)[:, 0], Cache(past, chunk, memory, real)
+        return self.language.logits(h)[:, 0], Cache(past, chunk, memory, real, cache.distances)
 
     def _by_chunk(
         self, h: Float[Array, "batch tokens d"], real: Bool[Array, "batch tokens"]
