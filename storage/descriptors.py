@@ -7,6 +7,7 @@ readers share half of that, and leave the rest to the program that they are part
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -153,4 +154,6 @@ class OpenFile(Kept):
 
     def __del__(self) -> None:
         if (descriptor := getattr(self, "descriptor", None)) is not None:
-            os.close(descriptor)
+            # It was only read: a close that fails loses nothing, and Python would print what it cannot raise.
+            with contextlib.suppress(OSError):
+                os.close(descriptor)

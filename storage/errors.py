@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -68,7 +69,10 @@ def from_os(what: object, error: OSError) -> DamagedError | UnreadableError:
 def in_words(error: OSError) -> str:
     """A refusal of the system's as it comes, of a file that is none of a corpus or is being written."""
     name = error.filename if isinstance(error.filename, str) else ""
-    said = f"{name}: {error.strerror}" if name else str(error.strerror)
+    # Libraries that raise it themselves have their own text there, Arrow a paragraph.
+    known = error.errno is not None and error.errno in errno.errorcode
+    text = os.strerror(error.errno or 0) if known else str(error.strerror)
+    said = f"{name}: {text}" if name else text
     failed = error.errno in (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
     return f"{said}; look after the disk or the network, and run the same again" if failed else said
 

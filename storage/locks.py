@@ -6,6 +6,7 @@ and only when nobody does may that version be removed.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import weakref
@@ -42,7 +43,8 @@ class Hold:
 
     def __del__(self) -> None:
         if (descriptor := getattr(self, "_descriptor", None)) is not None:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):  # as `descriptors.OpenFile`
+                os.close(descriptor)
 
 
 # By device and inode, while somebody has it: the readers of a version share a descriptor.

@@ -6,6 +6,7 @@ Columns: passage_id int64, passage_key 16 bytes, page_id string, title string, s
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -127,7 +128,8 @@ class _OpenPart(descriptors.Kept):
 
     def __del__(self) -> None:
         if (file := getattr(self, "file", None)) is not None:
-            file.close()
+            with contextlib.suppress(OSError):  # as `descriptors.OpenFile`
+                file.close()
 
 
 def _failure(part: Part, error: OSError | pa.ArrowException) -> errors.DamagedError | errors.UnreadableError:

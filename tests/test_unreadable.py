@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import shutil
 import tempfile
@@ -20,7 +21,7 @@ from pipeline.text.sources import blocks, kinds, mediawiki, streams, wikipedia_p
 from pipeline.text.sources.base import SourceError
 from pipeline.units import failures, work
 from retrieval import index, open_corpus
-from storage import canaries, errors, file_list, files, passage_table, receipts
+from storage import canaries, descriptors, errors, file_list, files, passage_table, receipts
 from storage.folder import CorpusFolder
 from storage.verify import verify_corpus
 from tests.test_memory_store import layout_of, reader, write
@@ -297,7 +298,46 @@ def test_a_model_that_cannot_be_read_is_no_bad_input(read: Callable[[Path], obje
 
 def test_a_write_that_fails_names_its_file(tmp_path: Path) -> None:
     path = tmp_path / "card.json"
-    with pytest.raises(OSError, match="broken") as raised, files.aside(path):
-        raise OSError(errno.EIO, "broken")  # as `os.write` on a descriptor
-    assert failures.message(raised.value).startswith(f"{path}: broken; look after the disk")
+    # As Arrow does; `os.write` on a descriptor has the system's words alone.
+    text = "Error writing bytes to file. Detail: [errno 5] Input/output error"
+    with pytest.raises(OSError, match="Error writing") as raised, files.aside(path):
+        raise OSError(errno.EIO, text)
+    assert failures.message(raised.value).startswith(f"{path}: Input/output error; look after the disk")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_unit_that_cannot_be_begun_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is raised before the unit's own work is told like any other error, not in the runner's words."""
+    corpus = CorpusFolder(tmp_path)
+    corpus.work.open_stage("encode")
+    path = corpus.work.receipt_path("encode", 0)
+    path.write_text("of another plan")
+    job: Any = SimpleNamespace(corpus=corpus, stage=SimpleNamespace(name="encode", counts=receipts.Counts))
+
+    def failing(self: Path, *, missing_ok: bool = False) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", failing)
+        with pytest.raises(OSError, match="Input/output error"):
+            work.begin(job, 0)
+    left = work.first_error(corpus.work, "encode")
+    assert isinstance(left, failures.UnitFailed)
+    assert str(left).startswith(f"encode 0: {path}: Input/output error; look after the disk")
+
+
+def test_a_close_that_fails_says_nothing(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    real = os.close
+
+    def failing(descriptor: int) -> None:
+        real(descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+
+    opened = descriptors.OpenFile(corpus / "corpus.json", corpus)
+    monkeypatch.setattr(os, "close", failing)
+    del opened
+    gc.collect()
+    monkeypatch.undo()
+    assert capfd.readouterr().err == ""

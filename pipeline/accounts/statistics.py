@@ -12,6 +12,7 @@ import resource
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,8 +55,9 @@ class RunFold:
         self._corpus, self._name = corpus, name
         self._path = corpus.path(run_statistics.units_path_of(name))
         self._path.parent.mkdir(exist_ok=True)
-        self._partial = files.partial_path(self._path)
-        self._writer = pq.ParquetWriter(self._partial, _SCHEMA, compression="zstd")
+        self._open = ExitStack()
+        partial = self._open.enter_context(files.aside(self._path))
+        self._writer = self._open.enter_context(pq.ParquetWriter(partial, _SCHEMA, compression="zstd"))
         self._rows: list[dict[str, object]] = []
         self._seconds: dict[str, Counter[str]] = {}
         self._waited: dict[str, Counter[str]] = {}
@@ -101,7 +103,9 @@ class RunFold:
             )
 
     def _flush(self) -> None:
-        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=_SCHEMA))
+        with self._open.pop_all() as opened:  # if it fails, what is written is taken away
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=_SCHEMA))
+            self._open = opened.pop_all()
         self._rows.clear()
 
     def finish(self, **known: Any) -> None:
@@ -111,8 +115,7 @@ class RunFold:
             known: other fields of `RunStatistics`: where models were found, stages' wall time, the plan.
         """
         self._flush()
-        self._writer.close()
-        files.finish_partial(self._partial, self._path)
+        self._open.close()
         sizes = self._shard_bytes
         found = RunStatistics(
             **known,

@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from pipeline.units import failures
 from pipeline.units.meter import Meter, board, worker_name
 from pipeline.units.stage import Stage
-from storage import errors, work_folder
+from storage import work_folder
 from storage.folder import CorpusFolder
 from storage.receipts import Receipt
 from storage.work_folder import WorkFolder
@@ -100,13 +100,13 @@ def begin(job: Job, unit: int) -> Attempt | None:
     try:
         if work.read_if_whole(stage.name, unit, stage.counts) is not None:
             return None
-    except errors.UnreadableError as e:
+        path = work.receipt_path(stage.name, unit)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        return Attempt(job, unit)
+    except Exception as e:
         leave_error(job, unit, e)
         raise
-    path = work.receipt_path(stage.name, unit)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    return Attempt(job, unit)
 
 
 def run_unit(job: WholeJob, unit: int) -> None:
