@@ -1,7 +1,7 @@
 """What a table of neighbours takes of a core, as arithmetic on how many vectors each query is compared with.
 
-Rates are of one core with 768 dimensions, as `python -m benchmarks.retro_search` prints them; they hold for
-machines like the one that docs/retro.md names, and tell orders of magnitude elsewhere.
+Rates are of one core with 768 dimensions, by the table of docs/retro.md (`benchmarks.retro_search`), in
+proportion to the dimensions; that of product codes is an estimate. They tell orders of magnitude.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from storage.components.neighbours import NeighboursLayout
 
 # Vectors compared with a query in a second of a core: all of them; of lists turned round, and of lists that
 # are scanned for each query, with 8 bits a dimension or as product codes.
-EXACT: Final = 40e6
-TURNED_ROUND: Final = 30e6
-SCALAR: Final = 7e6
+EXACT: Final = 60e6
+TURNED_ROUND: Final = 29e6
+SCALAR: Final = 8.7e6
 PRODUCT: Final = 10e6
 _DIM: Final = 768
 
