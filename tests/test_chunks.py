@@ -18,9 +18,10 @@ from transformers import AutoTokenizer
 
 from encoders.document_tokenizer import DocumentTokenizer
 from encoders.model_folder import ModelFolderError
+from pipeline.accounts.plan import from_source
 from pipeline.components.passages import cut
 from pipeline.components.settings import BuildSettings
-from pipeline.text import chunks, passages, words
+from pipeline.text import chunks, passages, sources, words
 from pipeline.text.articles import Article, Section
 from pipeline.units import engines
 from retrieval import Corpus, neighbours, open_corpus
@@ -311,6 +312,20 @@ def test_wide_vocabularies_get_wide_integers() -> None:
     sized = TokensLayout.sized(passages=100, passage_tokens=64, vocabulary=65_536)
     assert sized.dtype == "uint16"
     assert TokensLayout.sized(passages=100, passage_tokens=64, vocabulary=65_537).dtype == "uint32"
+
+
+def test_a_build_is_planned_with_its_tokens(built: Path, chunk_settings: BuildSettings) -> None:
+    splits = [
+        split
+        for spec in chunk_settings.sources
+        for split in sources.open_source(spec).splits(chunk_settings.split_bytes)
+    ]
+    planned = from_source.corpus_bytes(splits, chunk_settings)
+    there = [path for path in built.rglob("*") if path.is_file()]
+    assert planned.files == len(there)
+    assert planned.total == pytest.approx(sum(path.stat().st_size for path in there), rel=0.03)
+    card = CorpusFolder(built).card(components.TOKENS)
+    assert planned.tokens == foretold_bytes(card.layout)
 
 
 def test_bytes_are_foretold(built: Path) -> None:

@@ -1,7 +1,7 @@
 """What a table of neighbours takes of a core, as arithmetic on how many vectors each query is compared with.
 
-Rates are of one core with 768 dimensions, as `python -m benchmarks.retro_search` prints them; they hold for
-machines like the one that docs/retro.md names, and tell orders of magnitude elsewhere.
+Rates are of one core with 768 dimensions, by the table of docs/retro.md (`benchmarks.retro_search`), in
+proportion to the dimensions; that of product codes is an estimate. They tell orders of magnitude.
 """
 
 from __future__ import annotations
@@ -10,30 +10,37 @@ from typing import Final
 
 from retrieval import index as index_module
 from retrieval.index import CODE_BYTES, IndexShape
+from retrieval.nearest import MATRIX
+from storage.components.neighbours import NeighboursLayout
 
-# Vectors compared with a query in a second of a core.
-EXACT: Final = 40e6
-SCALAR: Final = 7e6
-PRODUCT: Final = 20e6
-# Centroids of lists, of which few queries at a time are compared with all.
-CENTROIDS: Final = 7e6
+# Vectors compared with a query in a second of a core: all of them; of lists turned round, and of lists that
+# are scanned for each query, with 8 bits a dimension or as product codes.
+EXACT: Final = 60e6
+TURNED_ROUND: Final = 29e6
+SCALAR: Final = 8.7e6
+PRODUCT: Final = 10e6
 _DIM: Final = 768
 
 
-def seconds_a_query(shape: IndexShape, passages: int, dim: int, probes: int | None = None) -> float:
+def seconds_a_query(shape: IndexShape, passages: int, dim: int, *, shard: int, probes: int | None) -> float:
     """Of one core.
 
     Args:
         shape: of the index.
         passages: in the database.
         dim: of a vector; all but product codes are as dear as they have dimensions.
+        shard: queries that are searched at once.
         probes: lists that are looked into; None: as many as the index has been given.
     """
     wide = dim / _DIM
     if not shape.lists:
         return passages * wide / EXACT
-    scanned = passages * min(1.0, (probes or shape.probes) / shape.lists)
-    coarse = shape.lists * wide / CENTROIDS
+    probes = min(probes or shape.probes, shape.lists)
+    scanned = passages * probes / shape.lists
+    coarse = shape.lists * wide / EXACT
+    if shard * probes >= MATRIX * shape.lists:
+        # Every list is decoded once a shard, which takes about as long as comparing it with two queries.
+        return coarse + (scanned + 2 * passages / shard) * wide / TURNED_ROUND
     if shape.kind.startswith(f"OPQ{CODE_BYTES}"):
         return coarse + scanned / PRODUCT
     return coarse + scanned * wide / SCALAR
@@ -42,4 +49,6 @@ def seconds_a_query(shape: IndexShape, passages: int, dim: int, probes: int | No
 def core_hours(passages: int, dim: int, *, exact_limit: int, probes: int | None = None) -> float:
     """Of a table of a corpus's own passages."""
     shape = index_module.choose(passages, dim, exact_limit=exact_limit)
-    return passages * seconds_a_query(shape, passages, dim, probes) / 3600
+    layout = NeighboursLayout.sized(passages=passages, k=1, score_dtype="float32")
+    shard = min(layout.grid.shard_passages, passages)
+    return passages * seconds_a_query(shape, passages, dim, shard=shard, probes=probes) / 3600
