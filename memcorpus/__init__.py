@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from retrieval.corpus import Corpus as Corpus
     from retrieval.corpus import SearchResult as SearchResult
     from retrieval.memory import MemoryReader as MemoryReader
+    from retrieval.neighbours import Neighbours as Neighbours
+    from retrieval.tokens import Tokens as Tokens
     from storage.errors import CorpusError as CorpusError
     from storage.errors import DamagedError as DamagedError
     from storage.errors import MismatchError as MismatchError
@@ -50,8 +52,10 @@ __all__ = [
     "MemoryReader",
     "MismatchError",
     "MissingLibraryError",
+    "Neighbours",
     "RaggedMemory",
     "SearchResult",
+    "Tokens",
     "UnknownPassageError",
     "__version__",
     "answer",
@@ -71,8 +75,10 @@ _MODULES = {
     "EncoderError": "encoders.errors",
     "MemoryReader": "retrieval.memory",
     "MismatchError": "storage.errors",
+    "Neighbours": "retrieval.neighbours",
     "RaggedMemory": "storage.ragged",
     "SearchResult": "retrieval.corpus",
+    "Tokens": "retrieval.tokens",
     "UnknownPassageError": "storage.errors",
 }
 

@@ -54,6 +54,10 @@ class PlanKeywords(TypedDict, total=False):
     codecs: str | Sequence[str]
     max_tokens: int
     passage_words: int
+    passage_tokens: int | None
+    tokenizer: str | None
+    neighbours: int | None
+    probes: int | None
     shard_passages: int | None
     device: str | None
     workers: int

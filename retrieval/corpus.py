@@ -299,10 +299,15 @@ class Corpus:
             raise errors.CorpusError(
                 f"query vectors have shape {vectors.shape}, wanted [q, {dim}] of finite numbers"
             )
-        found, scores = self._open_index().search(np.ascontiguousarray(vectors), k)
+        found, scores = self.open_index().search(np.ascontiguousarray(vectors), k)
         return SearchResult(passage_ids=found, scores=scores)
 
-    def _open_index(self) -> Index:
+    def open_index(self) -> Index:
+        """The index that searches run on, read once.
+
+        Raises:
+            DamagedError: its file is not as it was written.
+        """
         with self._lock:
             if self._index is None:
                 card = self.index_card

@@ -33,6 +33,9 @@ CODE_BYTES: Final = 64
 _READING: Final = ThreadLock()
 _NO_LIMIT: Final[int] = faiss.get_deserialization_vector_byte_limit()
 
+# Its stubs do not know that parameters of a search take keywords.
+_FAISS: Any = faiss
+
 
 def _after_fork() -> None:
     """FAISS has OpenMP's threads, which a forked process does not: it would wait for them for ever."""
@@ -172,6 +175,11 @@ class Index:
     def __init__(self, index: Any) -> None:
         self._index = index
 
+    @property
+    def faiss(self) -> Any:
+        """The index itself, for who searches it otherwise."""
+        return self._index
+
     @classmethod
     def read(cls, root: Path, entry: files.FileEntry, *, passages: int, dim: int) -> Index:
         """Read an index file after checking its checksum, and compare it with its card."""
@@ -192,18 +200,59 @@ class Index:
         FAISS fills up with -1 where the lists it probed held fewer than k vectors. Those queries
         are searched again through all lists, so that an id returned is always a passage.
         """
-        scores, rows = self._index.search(queries, k)
-        short = (rows < 0).any(axis=1)
-        if short.any():
-            every: Any = faiss.IVFSearchParameters()
-            every.nprobe = faiss.extract_index_ivf(self._index).nlist
-            if isinstance(self._index, faiss.IndexPreTransform):
-                outer: Any = faiss.SearchParametersPreTransform()
-                outer.index_params = every
-                every = outer
-            scores[short], rows[short] = self._index.search(queries[short], k, params=every)
+        scores, rows = self._search(queries, k)
         if (rows < 0).any() or (rows >= self._index.ntotal).any():
             raise errors.DamagedError(
                 f"the index found fewer than {k} of its {self._index.ntotal} vectors, or others"
             )
         return rows, scores
+
+    def search_outside(
+        self, queries: npt.NDArray[np.float32], k: int, *, first: int, stop: int, probes: int | None = None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """As `search`, but for passages from `first` on and before `stop`; -1 where there are fewer others.
+
+        Never asks for more than k: FAISS passes over what is left out while it scans, so that a document
+        that fills a whole list does not keep others from being found. `probes` is how many lists are looked
+        into; None: as the index has it.
+        """
+        selector = None
+        if stop > first:
+            selector = faiss.IDSelectorNot(faiss.IDSelectorRange(first, stop))
+        scores, rows = self._search(queries, k, selector, probes)
+        wanted = min(k, self._index.ntotal - max(0, stop - first))
+        own = (rows >= first) & (rows < stop)
+        if ((rows >= 0).sum(axis=1) != wanted).any() or own.any() or (rows >= self._index.ntotal).any():
+            raise errors.DamagedError(
+                f"the index found others than {wanted} of its vectors outside {first} to {stop - 1}"
+            )
+        return rows, scores
+
+    def _search(
+        self,
+        queries: npt.NDArray[np.float32],
+        k: int,
+        selector: Any = None,
+        probes: int | None = None,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """(scores, rows), searched again through all lists where those that are probed hold too few."""
+        scores, rows = self._index.search(queries, k, params=self._parameters(selector, probes))
+        short = (rows < 0).any(axis=1)
+        ivf = faiss.try_extract_index_ivf(self._index)
+        if short.any() and ivf is not None:
+            every = self._parameters(selector, ivf.nlist)
+            scores[short], rows[short] = self._index.search(queries[short], k, params=every)
+        return scores, rows
+
+    def _parameters(self, selector: Any, probes: int | None) -> Any:
+        """FAISS's parameters of a search; None where nothing is other than the index has it."""
+        if selector is None and probes is None:
+            return None
+        ivf = faiss.try_extract_index_ivf(self._index)
+        if ivf is None:
+            return None if selector is None else _FAISS.SearchParameters(sel=selector)
+        given = {} if selector is None else {"sel": selector}
+        inner = _FAISS.SearchParametersIVF(nprobe=probes or ivf.nprobe, **given)
+        if isinstance(self._index, faiss.IndexPreTransform):
+            return _FAISS.SearchParametersPreTransform(index_params=inner)
+        return inner

@@ -72,7 +72,8 @@ class RunStatistics:
     Attributes:
         version: the memory version that it wrote.
         origin: the version that it recoded.
-        retriever, memory_encoder, tokenizer, sources: where models and sources were found.
+        retriever, memory_encoder, tokenizer, database, sources: where models, the corpus that a table of
+            neighbours was searched in, and sources were found.
         stage_seconds: wall time by stage.
         worker_seconds: workers' time by stage and step.
         worker_waited: by stage, seconds by who waited for whom.
@@ -95,6 +96,7 @@ class RunStatistics:
     retriever: str | None = None
     memory_encoder: str | None = None
     tokenizer: str | None = None
+    database: str | None = None
     sources: tuple[str, ...] = ()
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     worker_seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -170,9 +172,8 @@ def _histogram(fields: Fields, name: str) -> tuple[tuple[int, int], ...]:
 
 _COUNTS: Final = ("events", "computed_tokens", "units_by_stage", "planned_bytes")
 _READERS: Final[dict[str, Callable[[Fields, str], Any]]] = {
-    **dict.fromkeys(
-        ("version", "origin", "retriever", "memory_encoder", "tokenizer", "finished", "machine"), Fields.text
-    ),
+    **dict.fromkeys(("version", "origin", "retriever", "memory_encoder", "finished", "machine"), Fields.text),
+    **dict.fromkeys(("tokenizer", "database"), Fields.text),
     **dict.fromkeys(("sources", "beam_options"), Fields.texts),
     **dict.fromkeys(
         ("events", "computed_tokens", "units_by_stage", "planned_bytes"), Fields.integers_by_name

@@ -73,6 +73,16 @@ def corpus(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(settings, tmp_path_factory.mktemp("built") / "corpus").corpus.root
 
 
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vocabulary of its own: not the memory encoder's, nor the retriever's."""
+    from tests import small_models
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    small_models.make_tokenizer(folder, vocab=160, extra_ids=3)
+    return folder
+
+
 @pytest.fixture
 def corpus_copy(corpus: Path, tmp_path: Path) -> Path:
     """A built corpus that the test may damage."""

@@ -9,9 +9,11 @@ from pipeline.accounts import facts
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs import build as build_module
 from pipeline.jobs import job, versions
+from pipeline.jobs import neighbours as neighbours_module
 from pipeline.jobs import reencode as reencode_module
 from pipeline.jobs import repair as repair_module
 from pipeline.jobs.job import Outcome
+from pipeline.jobs.neighbours import NeighboursSettings
 from pipeline.jobs.reencode import ReencodeSettings
 from storage import verify as verify_module
 from storage.folder import CorpusFolder
@@ -32,6 +34,14 @@ def repair(root: Path, **arguments: Any) -> repair_module.Repaired:
 
 def verify(root: Path, **arguments: Any) -> verify_module.Verification:
     return verify_module.verify_corpus(CorpusFolder(root), **arguments)
+
+
+def neighbours(root: Path, *, of: Path | None = None, **arguments: Any) -> str:
+    """The name of the table."""
+    passed = {name: arguments.pop(name) for name in ("beam_options", "observer") if name in arguments}
+    other = None if of is None else CorpusFolder(of)
+    settings = NeighboursSettings(**arguments)
+    return neighbours_module.make(CorpusFolder(root), settings, of=other, **passed)[1]
 
 
 def use(root: Path, version: str | None, **arguments: Any) -> str:

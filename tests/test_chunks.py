@@ -18,9 +18,10 @@ from transformers import AutoTokenizer
 
 from encoders.document_tokenizer import DocumentTokenizer
 from encoders.model_folder import ModelFolderError
+from pipeline.accounts.plan import from_source
 from pipeline.components.passages import cut
 from pipeline.components.settings import BuildSettings
-from pipeline.text import chunks, passages, words
+from pipeline.text import chunks, passages, sources, words
 from pipeline.text.articles import Article, Section
 from retrieval import Corpus, neighbours, open_corpus
 from retrieval.documents import TableOrdinals, documents
@@ -32,14 +33,6 @@ from tests import jobs, small_models
 from tests.commands import Command, refused
 
 M = 16
-
-
-@pytest.fixture(scope="module")
-def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A vocabulary of its own: not the memory encoder's, nor the retriever's."""
-    folder = tmp_path_factory.mktemp("tokenizer")
-    small_models.make_tokenizer(folder, vocab=160, extra_ids=3)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -316,6 +309,20 @@ def test_wide_vocabularies_get_wide_integers() -> None:
     sized = TokensLayout.sized(passages=100, passage_tokens=64, vocabulary=65_536)
     assert sized.dtype == "uint16"
     assert TokensLayout.sized(passages=100, passage_tokens=64, vocabulary=65_537).dtype == "uint32"
+
+
+def test_a_build_is_planned_with_its_tokens(built: Path, chunk_settings: BuildSettings) -> None:
+    splits = [
+        split
+        for spec in chunk_settings.sources
+        for split in sources.open_source(spec).splits(chunk_settings.split_bytes)
+    ]
+    planned = from_source.corpus_bytes(splits, chunk_settings)
+    there = [path for path in built.rglob("*") if path.is_file()]
+    assert planned.files == len(there)
+    assert planned.total == pytest.approx(sum(path.stat().st_size for path in there), rel=0.03)
+    card = CorpusFolder(built).card(components.TOKENS)
+    assert planned.tokens == foretold_bytes(card.layout)
 
 
 def test_bytes_are_foretold(built: Path) -> None:

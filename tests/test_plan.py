@@ -16,7 +16,7 @@ from encoders.memory_spec import MemorySpec
 from encoders.t5_config import PUBLISHED_SIZES
 from examples.miniwiki.export import DumpTruth
 from pipeline.accounts import prices
-from pipeline.accounts.plan import estimate, inputs
+from pipeline.accounts.plan import asking, estimate, inputs
 from pipeline.accounts.plan import from_source as plan
 from pipeline.text import sources
 from storage import codecs, costs, errors
@@ -185,3 +185,26 @@ def test_what_always_holds(passages: int, per: float, size: str) -> None:
     short = estimate.estimate(counts, half, "bfloat16", machines(free_bytes=one.bytes.peak - 1))
     assert not any("no room" in reason for reason in exactly.refused)
     assert any(f"needs {one.bytes.peak:,}" in reason for reason in short.refused)
+
+
+def test_wikipedia_in_chunks_with_their_neighbours() -> None:
+    """61 million chunks: tokens by arithmetic, and a search that fewer probes make cheaper."""
+    asked: Any = {"passages": 61e6, "tokens_per_passage": 64, "sizes": ("base",), "device": "h100"}
+    chunks = {**asked, "passage_tokens": 64, "neighbours": 2}
+    (plain,), (row,), (few,) = (
+        asking.plan(asking.PlanSettings(**given))["ways"]
+        for given in (asked, chunks, {**chunks, "probes": 64})
+    )
+    found = asking.plan(asking.PlanSettings(**chunks))
+    jsonschema.validate(found, json.loads((ROOT / "docs/plan.schema.json").read_text()))
+    # 128 bytes of tokens, 2 of a length and 4 of an ordinal; two ids and two scores of 4. And checksums.
+    assert 61e6 * 134 < row["bytes"]["tokens"] < 61e6 * 134 * 1.01
+    assert 61e6 * 16 < row["bytes"]["neighbours"] < 61e6 * 16 * 1.03
+    assert (plain["bytes"]["tokens"], plain["bytes"]["neighbours"]) == (0, 0)
+    assert row["bytes"]["total"] - plain["bytes"]["total"] > 61e6 * 150
+    assert plain["neighbour_core_hours"] is None
+    assert (row["neighbour_core_hours"] or 0) > (few["neighbour_core_hours"] or 0) > 0
+    with pytest.raises(errors.CorpusError, match="probes is 4: wanted 1 or more, and --neighbours K"):
+        asking.PlanSettings(**asked, probes=4)
+    with pytest.raises(errors.CorpusError, match="k is 0, wanted 1 to"):
+        asking.PlanSettings(**asked, neighbours=0)

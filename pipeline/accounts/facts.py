@@ -16,8 +16,18 @@ import pyarrow.parquet as pq
 from pipeline.accounts import form, statistics
 from pipeline.components.shards import STAGE as SHARDS
 from storage import codecs, components, manifest, run_statistics
-from storage.components import AnyComponent, Card, IndexCard, MemoryCard, PassagesCard, VectorsCard
+from storage.components import (
+    AnyComponent,
+    Card,
+    IndexCard,
+    MemoryCard,
+    NeighboursCard,
+    PassagesCard,
+    TokensCard,
+    VectorsCard,
+)
 from storage.components.base import SHORT
+from storage.fields import Fields
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
 from storage.run_statistics import RunStatistics
@@ -108,6 +118,8 @@ class Facts:
     vectors: tuple[VectorsCard, ...]
     indexes: tuple[IndexCard, ...]
     versions: tuple[Version, ...]
+    tokens: TokensCard | None
+    tables: tuple[NeighboursCard, ...]
     sizes: tuple[Size, ...]
     runs: Mapping[str, RunStatistics]
 
@@ -162,6 +174,8 @@ def read(corpus: CorpusFolder) -> Facts:
             )
             for card in cards[components.MEMORY.noun]
         ),
+        tokens=next(iter(cards[components.TOKENS.noun]), None),
+        tables=tuple(cards[components.NEIGHBOURS.noun]),
         sizes=tuple(sizes),
         runs=runs,
     )
@@ -254,8 +268,16 @@ def summary(facts: Facts) -> form.Summary:
         },
         "memory": {version.name: _version_summary(version) for version in facts.versions},
         "aliases": dict(found.aliases),
-        "bytes": {component.noun: facts.bytes_of(component.noun) for component in components.TABLE},
+        "bytes": {
+            component.noun: facts.bytes_of(component.noun)
+            for component in components.TABLE
+            if found.of(component) or not component.optional
+        },
     }
+    if facts.tokens is not None:
+        result["tokens"] = _tokens(facts, facts.tokens)
+    if facts.tables:
+        result["neighbours"] = {card.name: table(facts, card.name) for card in facts.tables}
     run = facts.build
     if run is not None:
         result["worker_seconds"] = run.worker_seconds
@@ -265,6 +287,43 @@ def summary(facts: Facts) -> form.Summary:
         result["computed_tokens"] = run.computed_tokens
         result["events"] = run.events
     return result
+
+
+def _tokens(facts: Facts, card: TokensCard) -> form.Tokens:
+    return {
+        "tokenizer": card.tokenizer,
+        "vocabulary": card.vocabulary,
+        "passage_tokens": card.passage_tokens,
+        "dtype": card.layout.dtype,
+        "documents": card.counts.documents,
+        "tokens": card.counts.tokens,
+        "unknown": card.counts.unknown,
+        "special": card.counts.special,
+        "short": card.counts.short,
+        "bytes": facts.bytes_of(components.TOKENS.noun),
+    }
+
+
+def table(facts: Facts, name: str) -> form.Table:
+    """A table of neighbours as JSON."""
+    card = next(card for card in facts.tables if card.name == name)
+    search = Fields(card.search, f"the search of table {name}")
+    return {
+        "title": card.title,
+        "k": card.layout.k,
+        "database": card.database.name,
+        "rule": search.text("rule"),
+        "method": search.text("method"),
+        "probes": None if card.search.get("probes") is None else search.integer("probes"),
+        "searched": card.counts.searched,
+        "found": card.counts.found,
+        "missing": card.counts.missing,
+        "short": card.counts.short,
+        "excluded": card.counts.excluded,
+        "recall": card.recall,
+        "recall_queries": card.recall_queries,
+        "bytes": facts.bytes_of(components.NEIGHBOURS.noun, name),
+    }
 
 
 def _version_summary(version: Version) -> form.Memory:

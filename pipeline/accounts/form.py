@@ -44,11 +44,46 @@ class Memory(TypedDict):
     bytes: int
 
 
+class Tokens(TypedDict):
+    """Tokens of chunks: the tokenizer's fingerprint, and the card's counts."""
+
+    tokenizer: str
+    vocabulary: int
+    passage_tokens: int
+    dtype: str
+    documents: int
+    tokens: int
+    unknown: int
+    special: int
+    short: int
+    bytes: int
+
+
+class Table(TypedDict):
+    """A table of neighbours; counts are the card's."""
+
+    title: str | None
+    k: int
+    database: str
+    rule: str
+    method: str
+    probes: int | None
+    searched: int
+    found: int
+    missing: int
+    short: int
+    excluded: int
+    recall: float
+    recall_queries: int
+    bytes: int
+
+
 class Summary(TypedDict):
     """A corpus in figures.
 
     `counts` reconcile (docs/format.md); vectors and index are by fingerprint, memory by version, bytes by
-    part. What is not required is of the build, and absent where its statistics are damaged.
+    part. `tokens` and `neighbours` are there where the corpus has them. What else is not required is of the
+    build, and absent where its statistics are damaged.
     """
 
     corpus: str
@@ -60,6 +95,8 @@ class Summary(TypedDict):
     vectors: Mapping[str, Vectors]
     index: Mapping[str, Index]
     memory: Mapping[str, Memory]
+    tokens: NotRequired[Tokens]
+    neighbours: NotRequired[Mapping[str, Table]]
     aliases: Mapping[str, str]
     bytes: Mapping[str, int]
     worker_seconds: NotRequired[Mapping[str, Mapping[str, float]]]

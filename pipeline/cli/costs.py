@@ -70,6 +70,10 @@ UTILISATION = click.option(
 @click.option(
     "--passage-words", type=int, default=200, show_default=True, help="Words of a passage, at most."
 )
+@click.option("--passage-tokens", type=int, help="Passages are chunks of so many tokens instead.")
+@click.option("--tokenizer", help="What cuts them: a folder or a hub name.")
+@click.option("--neighbours", type=int, metavar="K", help="With a table of the K nearest of each passage.")
+@click.option("--probes", type=int, help="Lists that its search looks into (default: as the index has it).")
 @click.option("--shard-passages", type=int, help="Passages a shard (default: as a build sizes them).")
 @click.option("--device", help="Accelerator of the build, by its name in the price list.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes, an accelerator each.")

@@ -15,6 +15,7 @@ from pipeline.cli import (
     check,
     costs,
     evaluate,
+    neighbours,
     options,
     read,
     retro,
@@ -115,6 +116,7 @@ for command in (
     versions.use,
     versions.diff,
     versions.gc,
+    neighbours.neighbours,
     check.verify,
     check.repair,
 ):

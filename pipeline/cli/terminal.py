@@ -218,6 +218,31 @@ def print_summary(summary: form.Summary, out: Console) -> None:
                 },
             )
         )
+    if (chunks := summary.get("tokens")) is not None:
+        out.print()
+        out.print(
+            _rows(
+                f"Chunks of {chunks['passage_tokens']} tokens",
+                {
+                    "documents": f"{chunks['documents']:,}",
+                    "tokens, of a vocabulary of": f"{chunks['tokens']:,}, {chunks['vocabulary']:,}",
+                    "unknown / special left out": f"{chunks['unknown']:,} / {chunks['special']:,}",
+                    "chunks that are short": f"{chunks['short']:,}",
+                },
+            )
+        )
+    for name, table in summary.get("neighbours", {}).items():
+        out.print()
+        out.print(
+            _rows(
+                f"Neighbours {table['title'] or name}",
+                {
+                    "k, database": f"{table['k']}, {table['database']} ({table['rule']})",
+                    "searched / short": f"{table['searched']:,} / {table['short']:,}",
+                    "search, recall": f"{table['method']}, {table['recall']:.4f}",
+                },
+            )
+        )
     rest = {f"{part} bytes": words.size(count) for part, count in summary["bytes"].items()}
     for vectors in summary["vectors"].values():
         rest["vectors"] = f"{vectors['dim']} x {vectors['dtype']}"

@@ -135,10 +135,10 @@ def diff(corpus: str, first: str, second: str, sample: int, as_json: bool) -> No
 @click.command()
 @options.CORPUS
 @click.option("--yes", is_flag=True, help="Remove it; without this, only show what would go.")
-@click.option("--unfinished", is_flag=True, help="Also what an unfinished reencode has written.")
+@click.option("--unfinished", is_flag=True, help="Also what an unfinished job has written.")
 @options.JSON
 def gc(corpus: str, yes: bool, unfinished: bool, as_json: bool) -> None:
-    """Remove memory versions that no name points at.
+    """Remove memory versions that no name points at, and what else belongs to no corpus.
 
     What a reader on this machine has open stays, and so does what an alias names.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pipeline.components import index, shards, tokens, vectors
+from pipeline.components import index, neighbours, shards, tokens, vectors
 from pipeline.components.base import AnyStage
 from pipeline.components.memory import train_codec
 from pipeline.components.passages import number, read
@@ -17,6 +17,8 @@ STAGES: Final[tuple[AnyStage, ...]] = (
     shards.STAGE,
     vectors.STAGE,
     index.STAGE,
+    neighbours.STAGE,
+    neighbours.RECALL_STAGE,
 )
 # Stages as people name them, by the names in statistics.
 TITLES: Final = {stage.name: stage.title for stage in STAGES}

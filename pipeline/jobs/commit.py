@@ -14,7 +14,7 @@ from storage.files import FileEntry
 
 
 def commit(
-    stages: Stages, components: Sequence[Commit], *, run: str, version: str, **known: Any
+    stages: Stages, components: Sequence[Commit], *, run: str, version: str | None, **known: Any
 ) -> dict[str, dict[str, FileEntry]]:
     """Commit components, whose shards are all written, but for the manifest. All of it can be repeated.
 
@@ -23,8 +23,8 @@ def commit(
     Args:
         stages: that have run.
         components: in the order in which their cards are written.
-        run: the name of this run's statistics, "build" or the version.
-        version: the memory version that is written.
+        run: the name of this run's statistics: "build", or the version's or table's.
+        version: the memory version that is written; None: none is.
         known: what else `RunStatistics` is to hold.
 
     Returns:

@@ -6,11 +6,13 @@ import functools
 import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from encoders import processor
 from pipeline.components.settings import ALL_DEVICES
 from pipeline.units import accelerators, work
-from storage import codecs, errors
+from storage import codecs, components, errors
+from storage.components import AnyComponent
 from storage.folder import CorpusFolder
 
 
@@ -53,14 +55,51 @@ def require_codec(codec: codecs.Codec, device: str) -> None:
         processor.require_float16()
 
 
-def unfinished(corpus: CorpusFolder) -> str | None:
-    """The memory version that was begun and is not finished; None if what lies in `work/` is no such thing.
+# In a job's plan, the name of a table of neighbours that is written; a memory version's is under "version".
+TABLE: Final = "neighbours"
 
-    A job that is killed between the manifest and the end of its clearing up leaves the plan of a version
+
+def begun(corpus: CorpusFolder) -> tuple[AnyComponent, str] | None:
+    """What was begun and is not finished, a memory version or a table of neighbours, if anything is.
+
+    A job that is killed between the manifest and the end of its clearing up leaves the plan of something
     that is there.
     """
-    version = (corpus.work.read_plan() or {}).get("version")
-    return None if version is None or version in corpus.manifest.versions else str(version)
+    plan = corpus.work.read_plan() or {}
+    kinds: dict[str, AnyComponent] = {"version": components.MEMORY, TABLE: components.NEIGHBOURS}
+    for key, component in kinds.items():
+        name = plan.get(key)
+        if name is not None and name not in corpus.manifest.of(component):
+            return component, str(name)
+    return None
+
+
+def unfinished(corpus: CorpusFolder) -> str | None:
+    """The name of what was begun and is not finished; see `begun`."""
+    found = begun(corpus)
+    return None if found is None else found[1]
+
+
+def told(corpus: CorpusFolder) -> str:
+    """What is unfinished, in words."""
+    found = begun(corpus)
+    if found is None:
+        return "nothing"
+    return f"version {found[1]}" if found[0] == components.MEMORY else f"table {found[1]} of neighbours"
+
+
+def require_none_begun(corpus: CorpusFolder) -> None:
+    """Refuse to work where something is unfinished; clear what a job left that was killed after its commit.
+
+    Raises:
+        CorpusError: another job's work is unfinished.
+    """
+    if begun(corpus) is not None:
+        raise errors.CorpusError(
+            f"{told(corpus)} is unfinished in {corpus}; finish it, or drop it by `memcorpus gc --unfinished`"
+        )
+    if corpus.work.has_plan() or corpus.work.is_empty():
+        corpus.work.remove()
 
 
 def location(model: str) -> str:

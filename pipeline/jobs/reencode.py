@@ -188,7 +188,7 @@ def _begin(corpus: CorpusFolder, opened: _Opened) -> bool:
             return True
         else:
             raise errors.MismatchError(
-                f"version {planned['version']} is unfinished in {corpus}, and differs from this one in "
+                f"{job.told(corpus)} is unfinished in {corpus}, and differs from this one in "
                 f"{different[0]}; finish it by the command that began it, or drop it by "
                 "`memcorpus gc --unfinished`"
             )

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pipeline.components import index, tokens, vectors
+from pipeline.components import index, neighbours, tokens, vectors
 from pipeline.components.base import Remaking
 from pipeline.components.memory import version as memory
 from pipeline.jobs import job
 from pipeline.units import failures, progress
 from pipeline.units.stages import Stages
-from storage import components, errors
+from storage import components
 from storage.components import Component
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
@@ -30,6 +30,7 @@ _REMAKE: Final[tuple[tuple[Component[Any], Callable[[Remaking, str, list[str]], 
     (components.VECTORS, vectors.remake),
     (components.MEMORY, memory.remake),
     (components.INDEX, index.remake),
+    (components.NEIGHBOURS, neighbours.remake),
 )
 # What the plan of a repair says.
 _PLAN: Final = "repair"
@@ -66,13 +67,7 @@ def repair(
     job.check_names()
     stages = Stages(corpus, beam_options, observer)
     with corpus.alone():
-        if job.unfinished(corpus) is not None:
-            raise errors.CorpusError(
-                f"a re-encoding is unfinished in {corpus}; finish it, or drop it by "
-                "`memcorpus gc --unfinished`"
-            )
-        if corpus.work.has_plan() or corpus.work.is_empty():
-            corpus.work.remove()  # what a job left that was killed while it cleared up
+        job.require_none_begun(corpus)
         found = verify_corpus(corpus, full=True)
         if not found.damaged:
             return Repaired(left=found.unreadable)

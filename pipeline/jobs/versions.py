@@ -133,8 +133,8 @@ def garbage(corpus: CorpusFolder, *, unfinished: bool = False) -> list[Garbage]:
     memory = components.MEMORY
     found = corpus.manifest
     named = set(found.aliases.values())
-    unfinished_version = job.unfinished(corpus)
-    begun = None if unfinished_version is None else memory.folder(unfinished_version)
+    under_way = job.begun(corpus)
+    begun = None if under_way is None else under_way[0].folder(under_way[1])
     if begun is not None and not unfinished:
         # What is being recoded is read until that is finished.
         origin = (corpus.work.read_plan() or {}).get("origin")

@@ -26,4 +26,4 @@ from storage.components.tokens import TokensCard as TokensCard
 from storage.components.vectors import VECTORS as VECTORS
 from storage.components.vectors import VectorsCard as VectorsCard
 
-TABLE: Final[tuple[AnyComponent, ...]] = (PASSAGES, TOKENS, VECTORS, INDEX, MEMORY)
+TABLE: Final[tuple[AnyComponent, ...]] = (PASSAGES, TOKENS, VECTORS, INDEX, MEMORY, NEIGHBOURS)

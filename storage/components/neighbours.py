@@ -115,7 +115,7 @@ class Database:
     """The corpus whose passages the ids are, so that no other is taken for it.
 
     Attributes:
-        name: its folder's name when the table was made, for people.
+        name: its folder's name when the table was made, or "itself".
         passages: how many it has.
         content: SHA-256 over the cards of its passages and vectors.
         own: it is the corpus that holds the table.

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from encoders import memory_spec
+from encoders.document_tokenizer import DocumentTokenizer
 from pipeline.accounts import flops, prices
 from pipeline.accounts.plan import calibrate, estimate, form, from_source, inputs, planning, sample
 from pipeline.components import settings as build_settings
+from pipeline.components import tokens
 from pipeline.text import passages as text_passages
 from pipeline.text import sources
 from storage import errors
+from storage.components.neighbours import NeighboursLayout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +36,10 @@ class PlanSettings:
         codecs: likewise; "all" stands for every one that is known.
         max_tokens: tokens kept of a passage.
         passage_words: words of a passage, at most.
+        passage_tokens: tokens of a chunk, where passages are cut by tokens.
+        tokenizer: that cuts a source; None with counts: T5's vocabulary.
+        neighbours: k of a table of neighbours; None: no table.
+        probes: lists of the index that its search looks into; None: as the index has it.
         shard_passages: passages a shard; None: as a build sizes them.
         device: accelerator of the build, by its name in the price list; None: this machine is measured.
         workers: processes, with an accelerator each.
@@ -57,6 +64,10 @@ class PlanSettings:
     codecs: tuple[str, ...] = ("bfloat16",)
     max_tokens: int = memory_spec.MAX_TOKENS
     passage_words: int = text_passages.PASSAGE_WORDS
+    passage_tokens: int | None = None
+    tokenizer: str | None = None
+    neighbours: int | None = None
+    probes: int | None = None
     shard_passages: int | None = None
     device: str | None = None
     workers: int = 1
@@ -78,6 +89,10 @@ class PlanSettings:
             raise errors.CorpusError("--passages goes with --tokens-per-passage; give both")
         if self.sample is not None and not 0 < self.sample <= 1:
             raise errors.CorpusError(f"sample is {self.sample}, wanted a share above 0 and up to 1")
+        if self.neighbours is not None:
+            NeighboursLayout.sized(passages=1, k=self.neighbours, score_dtype="float32")  # refuses k
+        if self.probes is not None and (self.neighbours is None or self.probes < 1):
+            raise errors.CorpusError(f"probes is {self.probes}: wanted 1 or more, and --neighbours K with it")
 
     @classmethod
     def load(cls, given: Mapping[str, Any]) -> PlanSettings:
@@ -143,11 +158,27 @@ def plan(settings: PlanSettings) -> form.Plan:
             machines=machines(rates),
             prices=listed,
             shard_passages=settings.shard_passages,
+            chunks=_chunks(settings),
+            neighbours=None
+            if settings.neighbours is None
+            else inputs.Neighbours(k=settings.neighbours, probes=settings.probes),
             retrieved=settings.retrieved,
             selected=settings.selected,
             months=settings.months,
         )
     )
+
+
+def _chunks(settings: PlanSettings) -> inputs.Chunks | None:
+    """How passages are cut, if by tokens."""
+    if settings.passage_tokens is None:
+        if settings.tokenizer is not None:
+            raise errors.CorpusError("--tokenizer cuts passages of --passage-tokens; give both, or neither")
+        return None
+    if settings.tokenizer is None:
+        return inputs.Chunks(passage_tokens=settings.passage_tokens)
+    size = DocumentTokenizer(settings.tokenizer).vocabulary
+    return inputs.Chunks(passage_tokens=settings.passage_tokens, vocabulary=size)
 
 
 def _memories(settings: PlanSettings) -> list[memory_spec.MemorySpec]:
@@ -196,6 +227,8 @@ def _from_source(
         memory=_memories(settings)[0],
         codec=codec,
         passage_words=settings.passage_words,
+        passage_tokens=settings.passage_tokens,
+        tokenizer=settings.tokenizer,
         shard_passages=settings.shard_passages,
     )
     splits = [
@@ -204,7 +237,8 @@ def _from_source(
     # A share that was asked for is kept to, however few pages it is.
     share = settings.sample
     bounds = sample.Bounds() if share is None else sample.Bounds(share=share, least=1, most=None)
-    taken = sample.sample_source(splits, built.passage_words, bounds)
+    opened = tokens.open_tokenizer(built)
+    taken = sample.sample_source(splits, built.passage_words if opened is None else opened.cut, bounds)
     counts = from_source.count_source(taken, len(splits), built)
     rates = calibrate.calibrate(taken, built, passages=counts.passages) if measure else None
     return counts, from_source.basis(taken, built), rates

@@ -11,8 +11,8 @@ from fractions import Fraction
 from typing import Final
 
 from pipeline.accounts import flops
-from pipeline.accounts.plan import form
-from pipeline.accounts.plan.inputs import Chunks, Counts, Machines, Model, Rates
+from pipeline.accounts.plan import form, searching
+from pipeline.accounts.plan.inputs import Chunks, Counts, Machines, Model, Neighbours, Rates
 from retrieval import index as index_module
 from storage import codecs, costs
 from storage.components.neighbours import NeighboursLayout
@@ -57,6 +57,7 @@ class Estimate:
     waiting: float
     build_price: float | None
     worker_ram_bytes: int
+    neighbour_core_hours: float | None
     refused: tuple[str, ...]
 
     @property
@@ -89,6 +90,7 @@ class Estimate:
             "waiting": self.waiting,
             "build_price": self.build_price,
             "worker_ram_bytes": self.worker_ram_bytes,
+            "neighbour_core_hours": self.neighbour_core_hours,
             "refused": list(self.refused),
             "wall_seconds": self.wall_seconds,
             "limit": self.limit,
@@ -104,6 +106,7 @@ def estimate(
     shard_passages: int | None = None,
     exact_limit: int = index_module.EXACT_LIMIT,
     chunks: Chunks | None = None,
+    neighbours: Neighbours | None = None,
 ) -> Estimate:
     """One way of building the corpus.
 
@@ -113,7 +116,8 @@ def estimate(
         machines: on what, and into which storage.
         shard_passages: None: as a build sizes them.
         exact_limit: see `retrieval.index`.
-        chunks: passages cut by tokens, and a table of their neighbours; None: passages of words.
+        chunks: passages cut by tokens; None: by words.
+        neighbours: a table of their neighbours, if one is wanted.
 
     Raises:
         CorpusError: an unknown codec, or numbers that fit no corpus.
@@ -128,6 +132,7 @@ def estimate(
         shard_passages=shard_passages,
         exact_limit=exact_limit,
         chunks=chunks,
+        neighbours=neighbours,
     )
     memory_flops = counts.tokens * flops.encoder_flops(model.config, layers)
     retriever_flops = counts.tokens * flops.encoder_flops(model.retriever, model.retriever.layers)
@@ -172,6 +177,11 @@ def estimate(
         waiting=waiting,
         build_price=price,
         worker_ram_bytes=worker_ram(model, memory),
+        neighbour_core_hours=None
+        if neighbours is None
+        else searching.core_hours(
+            memory.grid.passages, model.dim, exact_limit=exact_limit, probes=neighbours.probes
+        ),
         refused=tuple(_refused(size, machines, needed, given, waiting)),
     )
 
@@ -184,6 +194,7 @@ def corpus_bytes(
     shard_passages: int | None = None,
     exact_limit: int = index_module.EXACT_LIMIT,
     chunks: Chunks | None = None,
+    neighbours: Neighbours | None = None,
 ) -> costs.CorpusBytes:
     """Bytes of the corpus alone; arguments as for `estimate`."""
     passages = round(counts.passages)
@@ -199,8 +210,8 @@ def corpus_bytes(
         parts=counts.parts,
         chunks=None if chunks is None else chunks.layout(passages),
         table=None
-        if chunks is None or not chunks.neighbours
-        else NeighboursLayout.sized(passages=passages, k=chunks.neighbours, score_dtype="float32"),
+        if neighbours is None
+        else NeighboursLayout.sized(passages=passages, k=neighbours.k, score_dtype="float32"),
     )
 
 

@@ -89,6 +89,7 @@ class Estimate(TypedDict):
     waiting: float
     build_price: float | None
     worker_ram_bytes: int
+    neighbour_core_hours: float | None
     refused: list[str]
     wall_seconds: float
     limit: str

@@ -68,28 +68,32 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chunks:
-    """Passages that are runs of so many tokens, of a vocabulary of so many, each with k neighbours.
+    """Passages that are runs of so many tokens, of a vocabulary of so many.
 
     Attributes:
         passage_tokens: of a chunk.
         vocabulary: of the tokenizer; T5's where none is named.
-        neighbours: k of a table; 0: no table.
     """
 
     passage_tokens: int
     vocabulary: int = T5_VOCABULARY
-    neighbours: int = 0
 
     @classmethod
-    def of(cls, opened: OpenedTokenizer, neighbours: int = 0) -> Chunks:
-        return cls(
-            passage_tokens=opened.cut.passage_tokens, vocabulary=opened.vocabulary, neighbours=neighbours
-        )
+    def of(cls, opened: OpenedTokenizer) -> Chunks:
+        return cls(passage_tokens=opened.cut.passage_tokens, vocabulary=opened.vocabulary)
 
     def layout(self, passages: int) -> TokensLayout:
         return TokensLayout.sized(
             passages=passages, passage_tokens=self.passage_tokens, vocabulary=self.vocabulary
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Neighbours:
+    """A table of the k nearest of each passage, searched in so many lists; None: as many as the index has."""
+
+    k: int
+    probes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Final
 
 from pipeline.accounts import flops, prices
 from pipeline.accounts.plan import estimate, form
-from pipeline.accounts.plan.inputs import Counts, Machines, Model
+from pipeline.accounts.plan.inputs import Chunks, Counts, Machines, Model, Neighbours
 from pipeline.accounts.report import serving
 from pipeline.accounts.report.form import Serving
 from storage import codecs
@@ -40,6 +40,8 @@ class Asked:
     machines: Machines
     prices: prices.Prices
     shard_passages: int | None = None
+    chunks: Chunks | None = None
+    neighbours: Neighbours | None = None
     retrieved: int = 25
     selected: int = 5
     months: float = 12.0
@@ -68,6 +70,8 @@ def plan_report(asked: Asked) -> form.Plan:
                 codec,
                 asked.machines,
                 shard_passages=asked.shard_passages,
+                chunks=asked.chunks,
+                neighbours=asked.neighbours,
             )
             months = {name: row_.month(row.bytes.total) for name, row_ in asked.prices.storage.items()}
             served = _serving(row, model, asked, device)

@@ -23,6 +23,8 @@ _PARTS: Final[tuple[Literal["memory", "vectors", "index", "passages"], ...]] = (
     "index",
     "passages",
 )
+# Parts that not every corpus has.
+_MORE: Final[tuple[Literal["tokens", "neighbours"], ...]] = ("tokens", "neighbours")
 _EVEN: Final[tuple[Literal["flops", "hours", "money", "monthly"], ...]] = (
     "flops",
     "hours",
@@ -62,16 +64,17 @@ def print_plan(plan: Plan, out: Console) -> None:
     rows.append(["tokens a passage", f"{counts['tokens_per_passage']:.1f}", ""])
     print_(out, table("What there is", ["", "", ""], rows, note=plan["basis"]["words"]))
     ways = plan["ways"]
+    more = [part for part in _MORE if any(way["bytes"][part] for way in ways)]
     print_(
         out,
         table(
             "On the disk",
-            ["", "a token", "memory", "vectors", "index", "passages", "other", "total", "files", "a month"],
+            ["", "a token", *_PARTS, *more, "other", "total", "files", "a month"],
             [
                 [
                     _way(way),
                     words.size(way["token_bytes"]),
-                    *(words.size(way["bytes"][part]) for part in _PARTS),
+                    *(words.size(way["bytes"][part]) for part in (*_PARTS, *more)),
                     words.size(way["bytes"]["overhead"]),
                     words.size(way["bytes"]["total"]),
                     words.big(way["bytes"]["files"]),
@@ -111,6 +114,12 @@ def print_plan(plan: Plan, out: Console) -> None:
             note=f"{where}; MB/s and RAM of one worker; hours of accelerators, waiting included",
         ),
     )
+    hours = [way["neighbour_core_hours"] for way in ways if way["neighbour_core_hours"] is not None]
+    if hours:
+        out.print(
+            f"The table of neighbours: {max(hours):,.1f} core-hours of searching after the build; "
+            "fewer --probes take fewer.\n"
+        )
     if machines["rates"]:
         seconds = ways[0]["seconds"]
         print_(

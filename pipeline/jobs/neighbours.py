@@ -1,0 +1,245 @@
+"""`neighbours`: a table of each passage's nearest passages is added to a corpus, checked, or taken away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from encoders import fingerprint
+from pipeline.accounts.plan import from_source
+from pipeline.components import neighbours
+from pipeline.components.neighbours import (
+    RECALL_STAGE,
+    STAGE,
+    CommitNeighbours,
+    MeasureRecall,
+    NeighboursPlan,
+    SearchNeighbours,
+)
+from pipeline.jobs import job
+from pipeline.jobs.commit import commit
+from pipeline.jobs.reencode import check_alias
+from pipeline.units import progress
+from pipeline.units.stages import Stages
+from retrieval import neighbours as rules
+from retrieval.corpus import Corpus
+from storage import components, costs, errors
+from storage.components import neighbours as neighbours_component
+from storage.folder import CorpusFolder
+
+# In a plan, what is begun: a table. By its name as a version's is by "version".
+TABLE: Final = job.TABLE
+_CHECK: Final = "neighbours check"
+# Where a check searches again, below the corpus.
+_AGAIN: Final = "work/check"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeighboursSettings:
+    """What table is wanted.
+
+    Attributes:
+        k: neighbours of each passage.
+        exact: compare with every vector, whatever index there is.
+        probes: lists of the index to look into; None: as it was built.
+        score_dtype: in which scores are stored.
+        title: a name for the table.
+    """
+
+    k: int = 2
+    exact: bool = False
+    probes: int | None = None
+    score_dtype: str = "float32"
+    title: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.exact and self.probes is not None:
+            raise errors.CorpusError("an exact search looks into no lists: leave out --exact or --probes")
+        if self.title is not None:
+            check_alias(self.title)
+
+
+def make(
+    database: CorpusFolder,
+    settings: NeighboursSettings,
+    *,
+    of: CorpusFolder | None = None,
+    beam_options: Sequence[str] = (),
+    observer: progress.Observer | None = None,
+) -> tuple[job.Outcome, str]:
+    """Add a table, or finish one that was interrupted. No other table is touched.
+
+    Args:
+        database: a finished corpus, in which is searched.
+        settings: what table.
+        of: whose passages' neighbours; it holds the table. None: the database's own.
+        beam_options: Beam's own options.
+        observer: shown the progress.
+
+    Returns:
+        The outcome, and the table's name.
+
+    Raises:
+        CorpusError: bad input; no corpus is touched.
+        runner.WorkerDied: a worker process was killed; the same call goes on from there.
+    """
+    started = time.monotonic()
+    job.check_names()
+    own = of is None or (not _is_remote(database) and of.root.resolve() == database.root.resolve())
+    corpus = database if own or of is None else of
+    stages = Stages(corpus, beam_options, observer)
+    searched = Corpus(database)
+    queries = searched if own else Corpus(corpus)
+    plan = neighbours.plan(
+        queries,
+        searched,
+        k=settings.k,
+        own=own,
+        exact=settings.exact,
+        probes=settings.probes,
+        score_dtype=settings.score_dtype,
+    )
+    with corpus.alone():
+        corpus.refresh()
+        _check_title(corpus, settings.title, plan.name)
+        already = plan.name in corpus.manifest.of(components.NEIGHBOURS)
+        if not already:
+            resumed = _begin(corpus, plan)
+            neighbours.create(corpus, plan.layout, plan.folder)
+            searching = SearchNeighbours(corpus=corpus, plan=plan, folder=plan.folder)
+            grid = plan.layout.grid
+            stages.run(STAGE, searching, grid.shards, total=grid.passages)
+            measuring = MeasureRecall(corpus=corpus, plan=plan, folder=plan.folder)
+            wanted = min(neighbours.RECALL_QUERIES, grid.passages)
+            stages.run(RECALL_STAGE, measuring, 1, total=wanted, local=True)
+            cards = commit(
+                stages,
+                (CommitNeighbours(corpus, plan, settings.title),),
+                run=plan.name,
+                version=None,
+                database=None if own else job.location(str(database)),
+                resumed=resumed,
+            )
+            row = components.NEIGHBOURS
+            entries = {**corpus.manifest.of(row), **cards[row.noun]}
+            corpus.write_manifest(corpus.manifest.with_cards(row, entries))
+            corpus.work.remove()
+        elif job.begun(corpus) is None and (corpus.work.has_plan() or corpus.work.is_empty()):
+            corpus.work.remove()  # what a job left that was killed while it cleared up
+    return job.Outcome(corpus=corpus, already=already, seconds=time.monotonic() - started), plan.name
+
+
+def _is_remote(folder: CorpusFolder) -> bool:
+    return folder.values is not None
+
+
+def _check_title(corpus: CorpusFolder, title: str | None, name: str) -> None:
+    """Refuse a title that another table has."""
+    for other in corpus.manifest.of(components.NEIGHBOURS) if title is not None else ():
+        if other != name and corpus.card(components.NEIGHBOURS, other).title == title:
+            raise errors.CorpusError(f"name {title!r} is table {other} of neighbours already; take another")
+
+
+def _begin(corpus: CorpusFolder, plan: NeighboursPlan) -> bool:
+    """Lay down the plan; True where an interrupted run of the same is gone on with."""
+    identity = {TABLE: plan.name, "search": dict(plan.search)}
+    found = corpus.work.read_plan()
+    if found is not None:
+        if job.begun(corpus) is None:
+            corpus.work.remove()  # what a job left that was killed after its commit
+        else:
+            different = fingerprint.differences(found, identity)
+            if not different:
+                return True
+            raise errors.MismatchError(
+                f"{job.told(corpus)} is unfinished in {corpus}, and differs from this one in {different[0]}; "
+                "finish it by the command that began it, or drop it by `memcorpus gc --unfinished`"
+            )
+    size = neighbours_component.foretold_bytes(plan.layout)
+    need = costs.CorpusBytes(passages=0, vectors=0, index=0, memory=0, neighbours=size)
+    from_source.require_room(need, corpus.root)
+    corpus.work.write_plan(identity)
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A share of a table searched again.
+
+    Attributes:
+        table: its name.
+        shards, rows: that were searched again.
+        different: paths of stored files whose bytes are not those that the search gives now.
+    """
+
+    table: str
+    shards: int
+    rows: int
+    different: tuple[str, ...]
+
+
+def check(
+    corpus: CorpusFolder,
+    share: float,
+    *,
+    table: str | None = None,
+    database: str | None = None,
+    beam_options: Sequence[str] = (),
+    observer: progress.Observer | None = None,
+) -> Checked:
+    """Search a share of a table's shards again, evenly spaced, and compare bit by bit.
+
+    Args:
+        corpus: that holds the table.
+        share: of its shards, above 0 and up to 1; one at least.
+        table: which, as `Corpus.neighbours` takes it.
+        database: where the database is, if not where it was.
+        beam_options: Beam's own options.
+        observer: shown the progress.
+
+    Raises:
+        CorpusError: bad input; or another job is at work or unfinished.
+    """
+    if not 0 < share <= 1:
+        raise errors.CorpusError(f"the share to check is {share}, wanted above 0 and up to 1")
+    job.check_names()
+    stages = Stages(corpus, beam_options, observer)
+    card = rules.find(corpus, corpus.manifest, table)
+    plan = neighbours.planned(corpus, card, database)
+    grid = card.layout.grid
+    count = max(1, round(share * grid.shards))
+    shards = np.unique(np.linspace(0, grid.shards - 1, count).astype(np.int64)).tolist()
+    with corpus.alone():
+        job.require_none_begun(corpus)
+        corpus.work.write_plan({_CHECK: True})
+        neighbours.create(corpus, card.layout, _AGAIN)
+        searching = SearchNeighbours(corpus=corpus, plan=plan, folder=_AGAIN)
+        stages.run(STAGE, searching, grid.shards, total=grid.passages, only=shards)
+        folder = components.NEIGHBOURS.folder(card.name)
+        different = []
+        rows = 0
+        for shard in shards:
+            first, stop = grid.bounds(shard)
+            rows += stop - first
+            for receipt in corpus.work.receipts(STAGE.name, [shard], STAGE.counts):
+                for entry in receipt.files:
+                    stored = corpus.path(entry.path.replace(_AGAIN, folder, 1))
+                    if not stored.is_file() or stored.read_bytes() != corpus.path(entry.path).read_bytes():
+                        different.append(corpus.relative(stored))
+        corpus.work.remove()
+    return Checked(table=card.name, shards=len(shards), rows=rows, different=tuple(different))
+
+
+def forget(corpus: CorpusFolder, table: str) -> str:
+    """Take a table out of the corpus; `gc` frees its bytes. Returns its name."""
+    with corpus.alone():
+        corpus.refresh()
+        card = rules.find(corpus, corpus.manifest, table)
+        row = components.NEIGHBOURS
+        left = {name: entry for name, entry in corpus.manifest.of(row).items() if name != card.name}
+        corpus.write_manifest(corpus.manifest.with_cards(row, left))
+        return card.name
