@@ -55,10 +55,10 @@ def main() -> None:
     parser.add_argument("--source", help="FORMAT:PATH, as of `memcorpus build`; the miniwiki if not given")
     parser.add_argument("--documents", type=int, default=900, help="at most")
     parser.add_argument("--vocabulary", type=int, default=1024)
-    parser.add_argument("--steps", type=int, default=400, help="of the language model")
+    parser.add_argument("--steps", type=int, default=200, help="of the language model")
     parser.add_argument("--fit-steps", type=int, default=300, help="of RETRO-fitting")
     parser.add_argument("--batch", type=int, default=8, help="rows of a step")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--encoding", choices=("conditioned", "unconditioned"), default="conditioned")
     parser.add_argument("--stale", action="store_true", help="fit with neighbours one chunk late")
     parser.add_argument("--report", action="store_true")
@@ -67,7 +67,7 @@ def main() -> None:
     if not options.report:
         data = Data.made(options)
         print(data.described(), flush=True)
-        for seed in range(options.seeds):
+        for seed in options.seeds:
             result = options.out / f"{options.encoding}{'-stale' if options.stale else ''}-{seed}.json"
             if not result.exists():
                 result.write_text(json.dumps(measure(options, data, seed), indent=1) + "\n")
@@ -216,11 +216,11 @@ def measure(options: argparse.Namespace, data: Data, seed: int) -> dict[str, Any
     place = options.out / f"seed-{seed}"
     began = time.process_time()
 
-    def training(learns: str, steps: int) -> RetroTraining:
+    def training(learns: str, steps: int, learning_rate: float) -> RetroTraining:
         return RetroTraining(
             learns=learns,
             steps=steps,
-            learning_rate=3e-3,
+            learning_rate=learning_rate,
             warmup=steps // 20,
             batch=options.batch,
             micro_batch=options.batch,
@@ -233,7 +233,7 @@ def measure(options: argparse.Namespace, data: Data, seed: int) -> dict[str, Any
     language = run.train(
         Run(
             opened=retro_folder.from_nothing(data.tokenizer, settings, seed=seed),
-            training=training("language", options.steps),
+            training=training("language", options.steps, 3e-3),
             text=Text(chunks=data.train, retrieval=None),
             plan={"steps": options.steps, "seed": seed, "source": options.source},
             every=options.steps,
@@ -245,7 +245,7 @@ def measure(options: argparse.Namespace, data: Data, seed: int) -> dict[str, Any
     fitted = run.train(
         Run(
             opened=retro_folder.from_language(language.folder, settings, seed=seed),
-            training=training("retrieval", options.fit_steps),
+            training=training("retrieval", options.fit_steps, 6e-3),
             text=Text(
                 chunks=data.train,
                 retrieval=Retrieval(

@@ -19,9 +19,6 @@ MEMORY_NORM: Final = "memory_norm.weight"
 ENCODER_EMBEDDING: Final = "encoder.embed_tokens.weight"
 CHUNK_NORM: Final = "encoder.chunk_norm.weight"
 
-# Of matrices that begin the model: GPT-2's.
-STANDARD_DEVIATION: Final = 0.02
-
 
 def layer(number: int) -> str:
     """The prefix of a layer of the language model, counted from 0 as transformers does."""
@@ -106,12 +103,14 @@ def retrieval_shapes(config: RetroConfig) -> Shapes:
 def initial(config: RetroConfig, *, seed: int = 0) -> Callable[[str], np.ndarray]:
     """A source of tensors to begin training with; each hangs on the seed and its own name alone.
 
-    Matrices are normal with a deviation of .02; those that end a branch divided by the square root of twice
-    the layers (GPT-2); norms are 1 and biases 0. Cross-attention ends in zeros, so that a model begins as its
-    language model and retrieval has no say before it has learned something (ours; the paper does not say).
+    Matrices are normal with a deviation of 1 / sqrt(inputs), as in Haiku; those
+    that end a branch are divided by the square root of twice the layers (GPT-2). Embeddings have a deviation
+    of 1, or of 1 / sqrt(d) where the embedding is the head too; norms are 1 and biases 0. Cross-attention
+    ends in zeros, so that a model begins as its language model and retrieval has no say before it has learned
+    something (ours; the paper does not say).
     """
     shapes = language_shapes(config.language) | retrieval_shapes(config)
-    branch = STANDARD_DEVIATION / np.sqrt(2 * config.language.layers)
+    branch = float(2 * config.language.layers) ** -0.5
 
     def tensor(name: str) -> np.ndarray:
         shape = shapes[name]
@@ -119,8 +118,13 @@ def initial(config: RetroConfig, *, seed: int = 0) -> Callable[[str], np.ndarray
             return np.ones(shape, np.float32)
         if name.endswith("_bias") or (name.startswith("cca.") and name.endswith(".o_proj.weight")):
             return np.zeros(shape, np.float32)
-        scale = branch if name.endswith(("o_proj.weight", "down_proj.weight")) else STANDARD_DEVIATION
+        scale = float(shape[-1]) ** -0.5
+        if name.endswith("embed_tokens.weight") and not (name == EMBEDDING and config.language.tied):
+            scale = 1.0
+        elif name.endswith(("o_proj.weight", "down_proj.weight")):
+            scale *= branch
         rng = np.random.default_rng([seed, crc32(name.encode())])
-        return (scale * rng.standard_normal(shape, np.float32)).astype(np.float32)
+        drawn: np.ndarray = (scale * rng.standard_normal(shape, np.float32)).astype(np.float32)
+        return drawn
 
     return tensor
