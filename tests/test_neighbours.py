@@ -36,6 +36,7 @@ from tests import jobs, small_models
 from tests.commands import Command, refused
 from tests.killing import Killed, killed_at
 from tests.object_store import BUCKET, serving
+from tests.test_cards import WRONG, leaves, with_value
 
 K = 3
 LONG = 260
@@ -411,6 +412,23 @@ def test_damage_is_found_and_made_again(table: Path, tmp_path: Path) -> None:
     outcome = jobs.repair(copy)
     assert outcome.left == []
     assert {p: p.read_bytes() for p in whole} == whole
+
+
+def test_cards_are_read_strictly(table: Path) -> None:
+    """A field of another type is refused; what `search` holds is compared, and a title may be none."""
+    corpus = open_corpus(table)
+    tried = 0
+    for card in (corpus.tokens_card, corpus.neighbours().card):
+        plain = json.loads(json.dumps(card.to_json()))
+        assert type(card).from_json(plain, "card") == card
+        for way, value in leaves(plain):
+            if way[0] in ("search", "title") and len(way) > (way[0] == "search"):
+                continue
+            for wrong in WRONG[type(value)]:
+                with pytest.raises(errors.CorpusError):
+                    type(card).from_json(with_value(plain, way, wrong), "card")
+                tried += 1
+    assert tried > 150
 
 
 def test_bytes_are_foretold(table: Path) -> None:

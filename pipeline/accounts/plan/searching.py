@@ -1,7 +1,7 @@
 """What a table of neighbours takes of a core, as arithmetic on how many vectors each query is compared with.
 
 Rates are of one core with 768 dimensions, by the table of docs/retro.md (`benchmarks.retro_search`), in
-proportion to the dimensions; that of product codes is an estimate. They tell orders of magnitude.
+proportion to the dimensions; that of product codes is of 4 bits. They tell orders of magnitude.
 """
 
 from __future__ import annotations
