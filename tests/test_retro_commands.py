@@ -12,7 +12,7 @@ import pytest
 
 from encoders.model_folder import find_tokenizer_files
 from pipeline.readers.retro import opening
-from retrieval import Corpus, open_corpus
+from retrieval import open_corpus
 from tests import jobs, small_models
 from tests.commands import Command, refused
 
@@ -46,48 +46,17 @@ def texts(seed: int, count: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def text(settings: Any, llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(settings, llama, tmp_path_factory.mktemp("text"), texts(0, 20))
+    root = build(settings, llama, tmp_path_factory.mktemp("text"), texts(0, 20))
+    jobs.neighbours(root, k=3)
+    return root
 
 
 @pytest.fixture(scope="module")
-def heldout(settings: Any, llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(settings, llama, tmp_path_factory.mktemp("heldout"), texts(1, 4))
-
-
-class Searched:
-    """A neighbour table made in memory, as `Corpus.neighbours` gives one."""
-
-    k = 3
-
-    def __init__(self, corpus: Corpus, database: Corpus) -> None:
-        self.card = type("Card", (), {"fingerprint": "f" * 64})
-        self._own = corpus.root == database.root
-        self._database = database
-        found = database.search(np.asarray(corpus.vectors().read(0, len(corpus)), np.float32), len(database))
-        rows = []
-        for u, row in enumerate(found.passage_ids):
-            own = corpus.documents([u])
-            kept = [n for n in row if not (self._own and own.firsts[0] <= n < own.stops[0])]
-            rows.append(kept[: self.k])
-        self._rows = np.array(rows)
-
-    def fetch(self, ids: np.ndarray) -> Any:
-        return type("Fetched", (), {"passage_ids": self._rows[ids]})
-
-    def require_database(self, corpus: Corpus) -> None:
-        assert corpus.root == self._database.root
-
-
-@pytest.fixture(autouse=True)
-def tables(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: dict[Path, Searched] = {}
-
-    def neighbours(corpus: Corpus, name: str | None = None) -> Searched:
-        if corpus.root not in made:
-            made[corpus.root] = Searched(corpus, open_corpus(text))
-        return made[corpus.root]
-
-    monkeypatch.setattr(Corpus, "neighbours", neighbours)
+def heldout(settings: Any, text: Path, llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its neighbours lie in the text."""
+    root = build(settings, llama, tmp_path_factory.mktemp("heldout"), texts(1, 4))
+    jobs.neighbours(text, of=root, k=3)
+    return root
 
 
 @pytest.fixture(scope="module")
