@@ -137,7 +137,7 @@ RAGGED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("bad", RAGGED, ids=str)
+@pytest.mark.parametrize("bad", RAGGED)
 def test_ids_that_are_none(bad: Any, opened: Corpus) -> None:
     reader = opened.memory()
     for ask in (

@@ -13,7 +13,8 @@ from benchmarks.encoder.work import passage_lengths
 from benchmarks.store.report import columns, spread
 from benchmarks.timing import interleaved
 from encoders import PUBLISHED_SIZES
-from encoders.retriever import BACKENDS, MAX_TOKENS, Retriever
+from encoders.retriever import BACKENDS, Retriever
+from encoders.retriever_folder import MAX_TOKENS
 from encoders.tokenizing import Tokenizer
 
 BOUND: Final = 1e-5
