@@ -200,7 +200,10 @@ def test_weights_that_fit_nowhere_are_refused() -> None:
 
 def on_eight_devices(script: str) -> dict:
     """What a script prints as JSON, in a process with eight CPU devices."""
-    code = "import os; os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'\n" + script
+    code = (
+        "import os; flags = os.environ.get('XLA_FLAGS', '')\n"
+        "os.environ['XLA_FLAGS'] = f'{flags} --xla_force_host_platform_device_count=8'\n" + script
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
