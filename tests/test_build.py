@@ -237,7 +237,7 @@ def test_what_a_resume_finds_damaged_is_done_again(
     def stop(*_: object, **__: object) -> None:
         raise Stop
 
-    monkeypatch.setattr(build_module, "commit", stop)
+    monkeypatch.setattr(build_module.commit, "commit", stop)
     with pytest.raises(Stop):
         build(settings, out)
     monkeypatch.undo()

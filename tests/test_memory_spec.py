@@ -15,7 +15,7 @@ from examples.miniwiki import demo
 from pipeline.components.settings import BuildSettings
 
 GOLDEN = Path(__file__).parent / "golden" / "format-1"
-# As corpus.json of every corpus has them, in this order.
+# As corpus.json of a corpus has them, in this order.
 WRITTEN = {
     "live_proportion": "1/3",
     "codec": "bfloat16",
@@ -24,6 +24,7 @@ WRITTEN = {
     "max_tokens": 304,
     "passage_words": 200,
     "memory_template": "title: {title} context: {text}",
+    "keep_sections": False,
     "retriever_template": "{title} {text}",
     "vector_dtype": "float32",
     "retriever_backend": None,

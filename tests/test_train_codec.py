@@ -93,7 +93,7 @@ def test_interrupted_it_trains_once_and_ends_with_the_same_bytes(
     for module, name in (
         (codec_parameters, "write"),
         (memory_version.CommitMemory, "finish"),
-        (build_module, "commit"),
+        (build_module.commit, "commit"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, stop)
@@ -122,7 +122,7 @@ def test_shards_go_with_the_parameters_they_were_coded_with(
     with monkeypatch.context() as patch:
         patch.setattr(type(codecs.by_name("pq8x8")), "train", other)
         with patch.context() as inner:
-            inner.setattr(build_module, "commit", lambda *_, **__: (_ for _ in ()).throw(Stop))
+            inner.setattr(build_module.commit, "commit", lambda *_, **__: (_ for _ in ()).throw(Stop))
             with pytest.raises(Stop):
                 built(settings, out, "pq8x8")
     (receipt,) = (out / "work/codec").glob("*.json")
