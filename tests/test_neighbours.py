@@ -492,6 +492,30 @@ def test_vectors_of_two_retrievers_are_refused(
     assert not (chunked / "work").exists()
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
+def test_tables_compare_as_the_retriever_does(
+    similarity: str, chunk_settings: BuildSettings, tmp_path: Path, command: Command
+) -> None:
+    """Of vectors that are not of length 1."""
+    retriever = small_models.make_gtr_folder(tmp_path / "gtr", normalize=False, seed=3)
+    small_models.edit_json(retriever / "config_sentence_transformers.json", similarity_fn_name=similarity)
+    source = write_source(tmp_path / "a.jsonl", documents=12, seed=5, long=False)
+    changed = replace(chunk_settings, sources=(source,), retriever=str(retriever))
+    root = jobs.build(changed, tmp_path / "corpus").corpus.root
+    if similarity == "euclidean":
+        refused(command, ["neighbours", root], "are compared by distance", "inner products and cosines")
+        return
+    jobs.neighbours(root, k=2)
+    corpus = open_corpus(root)
+    every, documents = vectors_of(corpus), document_of(corpus)
+    lengths = np.linalg.norm(every, axis=1, keepdims=True)
+    assert lengths.max() > 1.01 * lengths.min()
+    wanted = brute_force(every / lengths, every / lengths, documents[:, None] == documents, 2)
+    found = corpus.neighbours().fetch(np.arange(len(corpus)))
+    np.testing.assert_allclose(found.scores, wanted, atol=2e-6)
+    assert corpus.neighbours().card.recall == 1
+
+
 # --- the search itself, on vectors alone
 
 
