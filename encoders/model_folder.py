@@ -292,3 +292,27 @@ def find_file_tensors(path: Path) -> dict[str, Tensor]:
             raise
         raise ModelFolderError(f"{path} has a header that is no safetensors: {error}") from error
     return found
+
+
+def find_wanted_tensors(
+    path: Path, wanted: Mapping[str, tuple[int, ...]], *, settings: str
+) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, by the shapes that a model's settings want.
+
+    Args:
+        path: the file; it is not looked for where nothing is wanted.
+        wanted: shape by name.
+        settings: name of the file that says so, for messages.
+
+    Raises:
+        ModelFolderError: one is missing or has another shape.
+    """
+    there = find_file_tensors(path) if wanted else {}
+    for name, shape in wanted.items():
+        if name not in there or there[name].shape != shape:
+            told = f"shape {list(there[name].shape)}" if name in there else "none"
+            raise ModelFolderError(
+                f"{path}: {name} has {told}, wanted {list(shape)} as {settings} says; "
+                "do they belong together?"
+            )
+    return {name: there[name] for name in wanted}

@@ -153,15 +153,8 @@ def open_reader(name_or_folder: str | Path) -> ReaderFolder:
         raise ModelFolderError(f"{path / SETTINGS}: {error}") from error
     config = settings.config
     found = _t5_tensors(path, config)
-    extra = model_folder.find_file_tensors(path / EXTRA_WEIGHTS) if extra_shapes(config) else {}
-    for name, shape in extra_shapes(config).items():
-        if name not in extra or extra[name].shape != shape:
-            there = f"shape {list(extra[name].shape)}" if name in extra else "none"
-            raise ModelFolderError(
-                f"{path / EXTRA_WEIGHTS}: {name} has {there}, wanted {list(shape)} as {SETTINGS} says; "
-                "do they belong together?"
-            )
-        found[name] = extra[name].read
+    extra = model_folder.find_wanted_tensors(path / EXTRA_WEIGHTS, extra_shapes(config), settings=SETTINGS)
+    found |= {name: tensor.read for name, tensor in extra.items()}
     if not config.memory_layers:
         found[LIVE_BIAS] = found[weights.RELATIVE_BIAS]
     return ReaderFolder(path=path, settings=settings, tensor=lambda name: found[name]())

@@ -122,15 +122,8 @@ def open_retro(name_or_folder: str | Path) -> RetroFolder:
             f"{path / SETTINGS} and config.json tell of different language models; do they belong together?"
         )
     found = llama.find(path, shape)
-    extra = model_folder.find_file_tensors(path / EXTRA_WEIGHTS)
-    for name, wanted in names.retrieval_shapes(settings.config).items():
-        if name not in extra or extra[name].shape != wanted:
-            there = f"shape {list(extra[name].shape)}" if name in extra else "none"
-            raise ModelFolderError(
-                f"{path / EXTRA_WEIGHTS}: {name} has {there}, wanted {list(wanted)} as {SETTINGS} says; "
-                "do they belong together?"
-            )
-        found[name] = extra[name]
+    wanted = names.retrieval_shapes(settings.config)
+    found |= model_folder.find_wanted_tensors(path / EXTRA_WEIGHTS, wanted, settings=SETTINGS)
     return RetroFolder(path=path, settings=settings, tensor=lambda name: found[name].read())
 
 
