@@ -57,7 +57,9 @@ def books(reader: Reader) -> np.ndarray:
     return reader.codes.stored_parameters()["codebooks"].view(codecs.BFLOAT16.dtype).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16", "int8", "turbo4", "turbo2", "pq4x4", "pq8x9"])
+@pytest.mark.parametrize(
+    "name", ["float32", "bfloat16", "float16", "int8", "turbo4", "turbo2", "pq4x4", "pq8x9"]
+)
 def test_memory_is_what_the_store_gives(t5_folder: Path, name: str) -> None:
     """To the bit where no token lies between two codes, which at this seed none does."""
     plain, coded = reader_of(t5_folder, None, memory_dtype="float32"), reader_of(t5_folder, name)
@@ -116,7 +118,8 @@ def test_codes_follow_the_means_of_their_tokens_and_dead_ones_move() -> None:
         codes.followed(step, decay)
         n, s = decay * n + (1 - decay) * counts * unit, decay * s + (1 - decay) * (sums * unit[..., None])
         if (dead := n < DEAD).any():
-            assert dead[:, 0].all() and dead.sum() == 4
+            assert dead[:, 0].all()
+            assert dead.sum() == 4
             n[dead], s[dead] = 1, 7
     after = codes.stored_parameters()["codebooks"].view(codecs.BFLOAT16.dtype).astype(np.float64)
     np.testing.assert_allclose(after, s / n[..., None], rtol=2**-7)
@@ -129,7 +132,7 @@ def test_codes_follow_the_means_of_their_tokens_and_dead_ones_move() -> None:
 
 
 def test_training_moves_the_codes_after_the_states(t5_folder: Path) -> None:
-    """After many steps on the same questions a book is as near to the states of now as one trained on them."""
+    """After many steps a book is about as near to the states of now as one that is trained on them."""
     reader = reader_of(t5_folder, "pq8x4")
     trainer = trainer_of(reader, code_decay=0.9)
     batch = Batch(batch=8)
@@ -145,7 +148,9 @@ def test_training_moves_the_codes_after_the_states(t5_folder: Path) -> None:
 
     codec = codecs.by_name("pq8x4")
     fresh = codec.bind(states.shape[-1], codec.train(np.repeat(states[real], 4, axis=0)))
-    best = float(np.square(fresh.decoded(fresh.encode(states[real])).astype(np.float32) - states[real]).mean())
+    best = float(
+        np.square(fresh.decoded(fresh.encode(states[real])).astype(np.float32) - states[real]).mean()
+    )
     assert best < error(now) < 1.1 * best < 0.8 * error(reader)
     assert np.isfinite(told["loss"])
     # The parameters that are saved, bound to the store's codec, decode as the reader's own do.

@@ -74,7 +74,7 @@ class Codes(nnx.Module):  # type: ignore[misc]
         kept = [BOOKS] if self.kind == PQ else list(tables)
         self.tables = nnx.Dict({name: Table(tables[name]) for name in kept})
         self.parameters = nnx.Dict({name: Table(jnp.asarray(v)) for name, v in coder.parameters.items()})
-        # The averages begin as if each code were taken as often as any: the first steps move none of them far.
+        # As if each code had been taken as often as any until now: the first steps move none of them far.
         books = tables[BOOKS].astype(jnp.float32) if self.follows else None
         self.counts = None if books is None else Table(jnp.ones(books.shape[:2]))
         self.sums = None if books is None else Table(books)

@@ -193,7 +193,7 @@ class Reader(nnx.Module):  # type: ignore[misc]
         lengths: Int[Array, "batch passages"],
         drop: Drop = keep,
     ) -> Float[Array, "batch passages tokens d"]:
-        """What the memory encoder makes of passages, before a store has had it; arguments as of `remember`."""
+        """What the memory encoder makes of passages, before a store has it; arguments as of `remember`."""
         flat = ids.reshape(-1, ids.shape[-1])
         # A row without tokens is computed as one of a single token, and masked later.
         memory = self.memory_encoder(flat, jnp.maximum(lengths.reshape(-1), 1), drop)

@@ -101,13 +101,13 @@ class TrainingState:
         weights: those that are trained.
         optimizer: its state.
         step: steps that were made.
-        codes: what a codec in the reader computes with; empty without one.
+        codes: what a codec in the reader computes with; None or empty without one.
     """
 
     weights: nnx.State
     optimizer: Any
     step: Int[Array, ""]
-    codes: nnx.State
+    codes: nnx.State | None = None
 
 
 class Trainer:
@@ -138,9 +138,7 @@ class Trainer:
         self._follows = (
             reader.codes is not None and reader.codes.follows and settings.memory_encoder == TRAINED
         )
-        self._graph, codes, trained, kept = nnx.split(
-            reader, Table, lambda path, _: path not in frozen, ...
-        )
+        self._graph, codes, trained, kept = nnx.split(reader, Table, lambda path, _: path not in frozen, ...)
         mesh = Mesh(np.array(devices), ("data",))
         replicated = NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
         self._split = NamedSharding(mesh, PartitionSpec("data"))  # type: ignore[no-untyped-call]
