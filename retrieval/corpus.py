@@ -19,7 +19,7 @@ from retrieval.index import Index
 from retrieval.memory import MemoryReader
 from retrieval.neighbours import NeighbourReader
 from retrieval.tokens import TokenReader, Tokens
-from storage import canaries, codec_parameters, components, errors, ids, memory_files, remote
+from storage import canaries, codec_parameters, components, errors, ids, memory_files, remote, texts
 from storage.aliases import AnyArray
 from storage.components import IndexCard, MemoryCard, TokensCard, VectorsCard
 from storage.fields import Fields
@@ -121,6 +121,24 @@ class Corpus:
             UnknownPassageError: naming the ids that are not in the corpus.
         """
         return self._table.take(passage_ids)
+
+    def ids(self, keys: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Passage ids [k] of keys, as a writer was given them; of pages' ids, the first passage of each page.
+
+        It reads the keys of the whole corpus: ask for many at once, or keep the ids.
+
+        Raises:
+            CorpusError: a key that the corpus does not have, or that is no text.
+        """
+        asked_for = [keys] if isinstance(keys, str) else list(keys)
+        if not all(isinstance(key, str) for key in asked_for):
+            raise errors.CorpusError(f"keys are {asked_for!r:.80}, wanted texts")
+        found = self._table.first_of([texts.valid(key) for key in asked_for])
+        unknown = [key for key, passage in zip(asked_for, found, strict=True) if passage < 0]
+        if unknown:
+            shown = ", ".join(repr(key)[:80] for key in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            raise errors.CorpusError(f"{len(unknown):,} keys are not in the corpus: {shown}")
+        return found
 
     @property
     def tokens_card(self) -> TokensCard:

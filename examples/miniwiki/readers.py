@@ -248,7 +248,9 @@ def train_further(
         model=str(reader),
         reader=dataclasses.replace(settings, codec=coded),
         training=dataclasses.replace(
-            training_settings(Recipe().many_batch, selected=settings.retrieved, learning_rate=FINE, seed=seed),
+            training_settings(
+                Recipe().many_batch, selected=settings.retrieved, learning_rate=FINE, seed=seed
+            ),
             # A run of hundreds of steps is over before an average of thousands has moved.
             code_decay=0.99,
         ),

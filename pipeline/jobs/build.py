@@ -280,7 +280,7 @@ class _Build:
             ),
             memory=MemoryPlan.of(
                 encoder=opened.memory_encoder,
-                memory=settings.memory,
+                memory=settings.memory.to_json(),
                 layout=memory,
                 parameters=opened.codec_parameters,
             ),

@@ -38,6 +38,7 @@ from storage.components.memory import version_name
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
 from storage.receipts import Receipt
+from storage.writer.plan import WRITER
 
 if TYPE_CHECKING:
     from pipeline.units.stages import Stages
@@ -50,7 +51,7 @@ class MemoryPlan:
     Attributes:
         fingerprint: of encoder, codec and origin.
         encoder_fingerprint, encoder: of the memory encoder, and what that was taken of.
-        memory: what decides the bytes of its shards, beside the encoder and the codec.
+        memory: what decides the bytes of its shards, beside the encoder and the codec, as its card holds it.
         layout: shapes and codec.
         origin: fingerprint of the version that it is recoded from; None if it is encoded.
         cut: counts of what was cut and unknown when the origin was encoded, which recoding does not see.
@@ -60,7 +61,7 @@ class MemoryPlan:
     fingerprint: str
     encoder_fingerprint: str
     encoder: Mapping[str, object]
-    memory: MemorySpec
+    memory: Mapping[str, object]
     layout: memory_store.MemoryLayout
     origin: str | None = None
     cut: Mapping[str, int] = field(default_factory=dict)
@@ -71,7 +72,7 @@ class MemoryPlan:
         cls,
         *,
         encoder: fingerprints.Fingerprint,
-        memory: MemorySpec,
+        memory: Mapping[str, object],
         layout: memory_store.MemoryLayout,
         origin: str | None = None,
         cut: Mapping[str, int] | None = None,
@@ -193,7 +194,7 @@ class CommitMemory:
             fingerprint=plan.fingerprint,
             encoder_fingerprint=plan.encoder_fingerprint,
             encoder=plan.encoder,
-            settings=plan.memory.to_json(),
+            settings=plan.memory,
             origin=plan.origin,
             layout=plan.layout,
             codec_parameters=self._parameters,
@@ -320,6 +321,11 @@ def _job(remaking: Remaking, card: MemoryCard, folder: str) -> EncodeShards | Re
         if origin not in corpus.manifest.versions:
             raise errors.CorpusError("the version it was recoded from is gone; recode it again")
         return RecodeShards(corpus=corpus, origin=origin, memory_folder=folder, memory=card.layout)
+    if WRITER in card.settings:
+        raise errors.CorpusError(
+            "a writer wrote it: `missing` of `memcorpus.open_writer` names its damaged shards, and `write` "
+            "takes their states again"
+        )
     require_batching(card.settings)
     return EncodeShards(
         corpus=corpus,
