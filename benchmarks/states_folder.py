@@ -1,4 +1,6 @@
-"""Makes a folder of random hidden states as vLLM's connector writes them: `python -m benchmarks.states_folder FOLDER`.
+"""Makes a folder of random hidden states as vLLM's connector writes them.
+
+    python -m benchmarks.states_folder FOLDER
 
 What `memcorpus import` then says of it is the table of docs/writer.md.
 """

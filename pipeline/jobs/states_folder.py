@@ -74,30 +74,30 @@ class StatesFolder:
     mask: str | None
 
     @classmethod
-    def open(cls, root: Path, *, tensor: str | None = None, mask: str | None = None) -> StatesFolder:
+    def open(cls, folder: Path, *, tensor: str | None = None, mask: str | None = None) -> StatesFolder:
         """Look what is there.
 
         Raises:
             CorpusError: no folder, no files of a form that is read, or of several.
         """
-        if not root.is_dir():
-            raise errors.CorpusError(f"{root} is no folder; wanted one with a file for each sample")
+        if not folder.is_dir():
+            raise errors.CorpusError(f"{folder} is no folder; wanted one with a file for each sample")
         found: dict[str, list[str]] = {}
         pickled = ""
-        for path in root.rglob("*"):
+        for path in folder.rglob("*"):
             if path.suffix in SUFFIXES and path.is_file():
-                found.setdefault(path.suffix, []).append(path.relative_to(root).with_suffix("").as_posix())
+                found.setdefault(path.suffix, []).append(path.relative_to(folder).with_suffix("").as_posix())
             elif path.suffix in PICKLED:
                 pickled = path.name
         if not found:
             pickles = f"; {pickled} is pickled, and is not opened: save it as safetensors" if pickled else ""
-            raise errors.CorpusError(f"{root} has no {', '.join(SUFFIXES)} files{pickles}")
+            raise errors.CorpusError(f"{folder} has no {', '.join(SUFFIXES)} files{pickles}")
         if len(found) > 1:
             raise errors.CorpusError(
-                f"{root} has files of several forms, {', '.join(sorted(found))}: move others away"
+                f"{folder} has files of several forms, {', '.join(sorted(found))}: move others away"
             )
         ((suffix, keys),) = found.items()
-        return cls(root, suffix, tuple(sorted(keys, key=natural)), tensor, mask)
+        return cls(folder, suffix, tuple(sorted(keys, key=natural)), tensor, mask)
 
     def path(self, key: str) -> Path:
         return self.root / f"{key}{self.suffix}"
