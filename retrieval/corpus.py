@@ -81,6 +81,11 @@ def open_corpus(url: str | Path, *, retriever: str | None = None, cache: Path | 
     return Corpus(remote.open_folder(url, cache), retriever=retriever)
 
 
+def _reopened(folder: CorpusFolder, version: str, check: str) -> MemoryReader:
+    """A reader that came from another process."""
+    return Corpus(folder).memory(version, check=check)
+
+
 class Corpus:
     """A finished corpus, open for reading. Thread-safe; parts are opened when first used."""
 
@@ -99,6 +104,14 @@ class Corpus:
         self._index: Index | None = None
         self._vectors: VectorArray | None = None
         self._tokens: TokenReader | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """To another process travels where it lies; there it is opened anew, as it is then."""
+        return Corpus._again, (self.folder, self._retriever_name)
+
+    @classmethod
+    def _again(cls, folder: CorpusFolder, retriever: str | None) -> Corpus:
+        return cls(folder, retriever=retriever)
 
     @property
     def root(self) -> Path:
@@ -228,7 +241,12 @@ class Corpus:
             )
         if card.codec_parameters:
             self._ensure_codec(card)
-        return MemoryReader(memory_files.open_files(self.folder, card), card, check=check)
+        return MemoryReader(
+            memory_files.open_files(self.folder, card),
+            card,
+            check=check,
+            reopen=(_reopened, self.folder, name, check),
+        )
 
     def _memory_card(self, name: str) -> MemoryCard:
         self.folder.refresh()
