@@ -446,19 +446,7 @@ class Corpus:
         """
         with self._lock:
             if self._index is None:
-                similarity = self.vectors_card.similarity
-                pieces = []
-                for part, card in self._index_cards():
-                    part.folder.ensure(card.file)
-                    pieces.append(
-                        Index.read(
-                            part.folder.root,
-                            card.file,
-                            passages=card.passages,
-                            dim=card.dim,
-                            similarity=similarity,
-                        )
-                    )
+                pieces = self.index_pieces()
                 # Of a corpus that was never updated an index of other passages is one of damage.
                 self._index = join(pieces, self.tombstones if self.generation else None)
                 if not self.generation and self._index.faiss.ntotal != len(self):
@@ -467,6 +455,27 @@ class Corpus:
                         f"{len(self)}"
                     )
             return self._index
+
+    def index_pieces(self) -> list[Index]:
+        """The index that was last trained, and what updates added to it since, read anew.
+
+        Raises:
+            DamagedError: a file is not as it was written.
+        """
+        similarity = self.vectors_card.similarity
+        pieces = []
+        for part, card in self._index_cards():
+            part.folder.ensure(card.file)
+            pieces.append(
+                Index.read(
+                    part.folder.root,
+                    card.file,
+                    passages=card.passages,
+                    dim=card.dim,
+                    similarity=similarity,
+                )
+            )
+        return pieces
 
     def _encode(self, texts: Sequence[str] | str) -> AnyArray:
         texts = [texts] if isinstance(texts, str) else list(texts)

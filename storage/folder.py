@@ -6,6 +6,7 @@ each card are read once and kept, until they are replaced.
 
 from __future__ import annotations
 
+import shutil
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -228,6 +229,10 @@ class CorpusFolder:
         for path in list(files.leftovers(self.root)):
             path.unlink()
 
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder below the corpus, with all that is in it."""
+        shutil.rmtree(self.path(name))
+
     def alone(self) -> AbstractContextManager[None]:
         """One writer at a time.
 
@@ -277,6 +282,11 @@ class CorpusFolder:
             if found is not None and version in (name, found.version):
                 return found
         return None
+
+    def forget_run(self, name: str) -> None:
+        """Take the statistics of a run away, of what was not kept."""
+        for relative in (run_statistics.path_of(name), run_statistics.units_path_of(name)):
+            self.path(relative).unlink(missing_ok=True)
 
     def write_run(self, name: str, statistics: RunStatistics) -> None:
         """Write a run's statistics; the file of its units lies there already."""

@@ -98,10 +98,15 @@ def make(stages: Stages, plan: MemoryPlan, job: EncodeShards | RecodeShards) -> 
 
     Metadata and parameters exist before any worker writes data.
     """
-    memory_store.create(stages.corpus.path(plan.folder), plan.layout)
     if plan.layout.codec.trained:
         tokens = plan.layout.codec.sample_tokens(plan.layout.width)
         stages.run(train_codec.STAGE, train_codec.TrainCodec(job=job), 1, total=tokens)
+    write(stages, plan, job)
+
+
+def write(stages: Stages, plan: MemoryPlan, job: EncodeShards | RecodeShards) -> None:
+    """As `make`, with the parameters of a trained codec that lie in the version's folder."""
+    memory_store.create(stages.corpus.path(plan.folder), plan.layout)
     grid = plan.layout.grid
     stages.run(STAGE, job, grid.shards, total=grid.passages)
 
