@@ -17,6 +17,7 @@ import tensorstore as ts
 from storage import errors, files, manifest, s3_credentials, tensorstore_use
 from storage.aliases import Json
 from storage.folder import CorpusFolder
+from storage.manifest import Manifest
 
 # TensorStore's drivers, by the scheme of a URL.
 SCHEMES: Final = ("s3", "gs", "http", "https")
@@ -28,7 +29,7 @@ _BLOCK_BYTES: Final = 64 << 20
 class RemoteFolder(CorpusFolder):
     """A corpus in an object store, for reading; `root` is the cache."""
 
-    def __init__(self, url: str, cache: Path | None = None) -> None:
+    def __init__(self, url: str, cache: Path | None = None, *, fixed: Manifest | None = None) -> None:
         """
         Raises:
             CorpusError: the URL cannot be opened.
@@ -36,7 +37,7 @@ class RemoteFolder(CorpusFolder):
         self.url = url.rstrip("/")
         name = hashlib.sha256(self.url.encode()).hexdigest()[:16]
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        super().__init__(cache or home / "memcorpus" / name)
+        super().__init__(cache or home / "memcorpus" / name, fixed=fixed)
         self.root.mkdir(parents=True, exist_ok=True)
         self._spec = _spec(self.url)
         tensorstore_use.begin(self.url)
@@ -49,9 +50,14 @@ class RemoteFolder(CorpusFolder):
         return self.url
 
     def __reduce__(self) -> tuple[object, ...]:
-        return RemoteFolder, (self.url, self.root)
+        return _opened, (self.url, self.root, self._fixed)
+
+    def below(self, name: str, own: Manifest) -> RemoteFolder:
+        return RemoteFolder(f"{self.url}/{name}", self.path(name), fixed=own)
 
     def refresh(self) -> None:
+        if self._fixed is not None:
+            return
         data = self._read(manifest.NAME)
         if data is None:
             raise errors.CorpusError(f"{self.url} holds no corpus: there is no {manifest.NAME} in it")
@@ -90,6 +96,10 @@ class RemoteFolder(CorpusFolder):
 
     def _read(self, name: str, part: slice | None = None) -> bytes | None:
         return read(self._store, name, part, self.url)
+
+
+def _opened(url: str, cache: Path, fixed: Manifest | None) -> RemoteFolder:
+    return RemoteFolder(url, cache, fixed=fixed)
 
 
 def read(store: ts.KvStore, name: str, part: slice | None, url: str) -> bytes | None:

@@ -131,12 +131,17 @@ def make(stages: Stages, plan: MemoryPlan, job: EncodeShards | RecodeShards) -> 
 
     Metadata and parameters exist before any worker writes data.
     """
-    memory_store.create(stages.corpus.path(plan.folder), plan.layout)
     if plan.parameters is not None:
         codec_parameters.write(stages.corpus.path(plan.folder), plan.layout.codec, plan.parameters)
     elif plan.layout.codec.trained:
         tokens = plan.layout.codec.sample_tokens(plan.layout.width)
         stages.run(train_codec.STAGE, train_codec.TrainCodec(job=job), 1, total=tokens)
+    write(stages, plan, job)
+
+
+def write(stages: Stages, plan: MemoryPlan, job: EncodeShards | RecodeShards) -> None:
+    """As `make`, with the parameters of a trained codec that lie in the version's folder."""
+    memory_store.create(stages.corpus.path(plan.folder), plan.layout)
     grid = plan.layout.grid
     stages.run(STAGE, job, grid.shards, total=grid.passages)
 
