@@ -343,6 +343,26 @@ class Corpus:
         found, scores = self.open_index().search(vectors, wanted)
         return SearchResult(passage_ids=found, scores=scores)
 
+    def take_over(self, other: Corpus) -> None:
+        """Share what another corpus has open: its index, retriever, vectors and tokens.
+
+        For who opens a corpus again to see another memory version, and need not read gigabytes for it.
+
+        Raises:
+            CorpusError: other passages, vectors or another index.
+        """
+        for component in components.TABLE:
+            same = self.manifest.of(component) == other.manifest.of(component)
+            if component is not components.MEMORY and not same:
+                raise errors.CorpusError(
+                    f"{self.folder} and {other.folder} differ in their {component.noun}; open each by itself"
+                )
+        with other._lock:
+            shared = other._index, other._retriever, other._vectors, other._tokens
+        with self._lock:
+            self._index, self._retriever, self._vectors, self._tokens = shared
+            self._table = other._table
+
     def open_index(self) -> Index:
         """The index that searches run on, read once.
 

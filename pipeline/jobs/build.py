@@ -279,7 +279,10 @@ class _Build:
                 ),
             ),
             memory=MemoryPlan.of(
-                encoder=opened.memory_encoder, memory=settings.memory.to_json(), layout=memory
+                encoder=opened.memory_encoder,
+                memory=settings.memory.to_json(),
+                layout=memory,
+                parameters=opened.codec_parameters,
             ),
             tokens=None if opened.tokenizer is None else opened.tokenizer.plan(count),
         )
