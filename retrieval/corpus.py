@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,6 @@ import pyarrow as pa
 from retrieval import documents, neighbours
 from retrieval import queries as asked
 from retrieval.documents import Documents, Ordinals, TableOrdinals
-from retrieval.index import Index, join
 from retrieval.memory import MemoryReader
 from retrieval.neighbours import NeighbourReader
 from retrieval.tokens import TokenReader, Tokens
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
     from encoders.memory_encoder import MemoryEncoder
     from encoders.retriever import Retriever
+    from retrieval.index import Index
 
 
 # Texts or vectors; a column of another library's is either.
@@ -499,6 +500,9 @@ class Corpus:
         """
         with self._lock:
             if self._index is None:
+                # FAISS is for those alone who search.
+                from retrieval.index import join
+
                 pieces = self.index_pieces()
                 # Of a corpus that was never updated an index of other passages is one of damage.
                 self._index = join(pieces, self.tombstones if self.generation else None)
@@ -515,6 +519,8 @@ class Corpus:
         Raises:
             DamagedError: a file is not as it was written.
         """
+        from retrieval.index import Index
+
         similarity = self.vectors_card.similarity
         pieces = []
         for part, card in self._index_cards():
@@ -538,16 +544,18 @@ class Corpus:
         """The retriever for text queries, checked against the corpus's fingerprint."""
         with self._lock:
             if self._retriever is None:
-                # A framework is loaded here, for those alone who search by text: PyTorch, or jax where that
-                # is all there is. Their vectors agree to rounding.
+                # A framework is loaded here, for those alone who search by text: jax where it is installed
+                # and can run the retriever; PyTorch else, or where the program has loaded that alone, as
+                # two share an accelerator badly. Their vectors agree to rounding.
                 from encoders import fingerprint
-                from encoders.retriever import JAX, SENTENCE_TRANSFORMERS, Retriever
+                from encoders.retriever import SENTENCE_TRANSFORMERS, Retriever
 
                 name = self._retriever_name or self._built_with()
                 card = self.vectors_card
                 try:
-                    torch_installed = importlib.util.find_spec("sentence_transformers") is not None
-                    backend = SENTENCE_TRANSFORMERS if torch_installed else JAX
+                    torch_used = "torch" in sys.modules and "jax" not in sys.modules
+                    known = torch_used and importlib.util.find_spec("sentence_transformers") is not None
+                    backend = SENTENCE_TRANSFORMERS if known else None
                     loaded = Retriever.load(name, backend=backend)
                 except ModuleNotFoundError as e:
                     raise errors.CorpusError(

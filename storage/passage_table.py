@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from storage import descriptors, errors, fields, files, ids
@@ -230,6 +229,8 @@ class PassageTable:
         Raises:
             DamagedError, UnreadableError: as `take`.
         """
+        import pyarrow.compute as pc  # 50 ms, which no other reading needs
+
         wanted = pa.array(dict.fromkeys(keys), pa.string())
         found = np.full(len(wanted), -1, np.int64)
         for number in range(len(self.parts) if len(wanted) else 0):
