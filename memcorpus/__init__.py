@@ -108,14 +108,18 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def open(url: str | Path, *, retriever: str | None = None, cache: Path | None = None) -> Corpus:
+def open(
+    url: str | Path, *, retriever: str | None = None, cache: Path | None = None, token: str | None = None
+) -> Corpus:
     """Open a finished corpus, to search it and to fetch passages and memory by id.
 
     Args:
-        url: a folder, as a path or a file:// URL; or s3://, gs://, http:// or https://.
+        url: a folder, as a path or a file:// URL; or s3://, gs://, http:// or https://; or the address of a
+            service, http://host:port.
         retriever: name or folder of the retriever for text queries; None: the one that the corpus was built
             with, where the build found it.
         cache: where the small files of a remote corpus are kept; None: `~/.cache/memcorpus`.
+        token: of a service that asks for one; None: the environment's MEMCORPUS_TOKEN.
 
     Raises:
         CorpusError: no corpus there, an unfinished one, or one of another format.
@@ -124,7 +128,7 @@ def open(url: str | Path, *, retriever: str | None = None, cache: Path | None = 
     """
     with packages.importing(packages.READING):
         from retrieval import corpus
-    return corpus.open_corpus(url, retriever=retriever, cache=cache)
+    return corpus.open_corpus(url, retriever=retriever, cache=cache, token=token)
 
 
 def open_reader(

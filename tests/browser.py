@@ -1,0 +1,163 @@
+"""A headless Chromium, driven over its debugging pipe (https://chromedevtools.github.io/devtools-protocol/)."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def found() -> str | None:
+    """The browser's program, if there is one."""
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+class Page:
+    """One page of a browser."""
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self._reading, self._writing = reading, writing
+        self._rest = b""
+        self._number = 0
+        self._session: str | None = None
+        # What the page has written to its console, and what it threw.
+        self.told: list[str] = []
+        self.requests: list[str] = []
+
+    def attach(self) -> None:
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network", "Accessibility"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
+        if self._session is not None:
+            message["sessionId"] = self._session
+        os.write(self._writing, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next(30)
+            if answer.get("id") == self._number:
+                if "error" in answer:
+                    raise AssertionError((method, answer["error"]))
+                result: dict[str, Any] = answer["result"]
+                return result
+
+    def _next(self, seconds: float) -> dict[str, Any]:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._reading, selectors.EVENT_READ)
+            while b"\0" not in self._rest:
+                assert selector.select(seconds), "the browser does not answer"
+                data = os.read(self._reading, 1 << 20)
+                assert data, "the browser has ended"
+                self._rest += data
+        line, _, self._rest = self._rest.partition(b"\0")
+        message: dict[str, Any] = json.loads(line)
+        given = message.get("params", {})
+        if message.get("method") == "Runtime.exceptionThrown":
+            self.told.append(str(given["exceptionDetails"]))
+        elif message.get("method") == "Runtime.consoleAPICalled":
+            self.told.append(str(given["args"]))
+        elif message.get("method") == "Log.entryAdded":
+            self.told.append(str(given["entry"]))
+        elif message.get("method") == "Network.requestWillBeSent":
+            self.requests.append(given["request"]["url"])
+        return message
+
+    def ask(self, expression: str) -> Any:
+        """What JavaScript gives."""
+        found = self.call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in found, (expression, found["exceptionDetails"])
+        return found["result"].get("value")
+
+    def wait(self, expression: str, seconds: float = 30) -> None:
+        """Until an expression is true."""
+        limit = time.monotonic() + seconds
+        while not self.ask(f"Boolean({expression})"):
+            assert time.monotonic() < limit, (expression, self.told, self.ask("document.body.innerText"))
+            time.sleep(0.03)
+
+    def go(self, url: str) -> None:
+        self.call("Page.navigate", url=url)
+        self.wait("document.readyState === 'complete'")
+
+    def key(self, name: str, code: int) -> None:
+        text = {"Enter": "\r", "Tab": "\t"}.get(name, "")
+        for kind in ("keyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=name,
+                code=name,
+                windowsVirtualKeyCode=code,
+                **({"text": text} if kind == "keyDown" and text else {}),
+            )
+
+    def type(self, text: str) -> None:
+        self.call("Input.insertText", text=text)
+
+    def size(self, width: int, height: int) -> None:
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+
+    def picture(self, path: Path) -> None:
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+
+@contextlib.contextmanager
+def page(program: str) -> Iterator[Page]:
+    """A page of a browser of its own, without any network but this machine's."""
+    read_there, write_here = os.pipe()
+    read_here, write_there = os.pipe()
+
+    def place() -> None:
+        # Where the browser looks for its pipe.
+        os.dup2(read_there, 103)
+        os.dup2(write_there, 104)
+        os.dup2(103, 3)
+        os.dup2(104, 4)
+
+    with tempfile.TemporaryDirectory() as home:
+        command = [
+            program, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
+            "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
+            "--disable-component-update", "--disable-extensions", f"--user-data-dir={home}/profile",
+        ]  # fmt: skip
+        process = subprocess.Popen(
+            command,
+            preexec_fn=place,
+            close_fds=False,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "HOME": home},
+        )
+        os.close(read_there)
+        os.close(write_there)
+        try:
+            opened = Page(read_here, write_here)
+            opened.attach()
+            yield opened
+        finally:
+            process.kill()
+            process.wait()
+            os.close(read_here)
+            os.close(write_here)
