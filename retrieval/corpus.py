@@ -19,7 +19,7 @@ from retrieval.index import Index
 from retrieval.memory import MemoryReader
 from retrieval.neighbours import NeighbourReader
 from retrieval.tokens import TokenReader, Tokens
-from storage import canaries, codec_parameters, components, errors, ids, memory_files, remote
+from storage import canaries, codec_parameters, components, errors, ids, memory_files, remote, stored_folder
 from storage.aliases import AnyArray
 from storage.components import IndexCard, MemoryCard, TokensCard, VectorsCard
 from storage.fields import Fields
@@ -54,15 +54,8 @@ class SearchResult:
     scores: npt.NDArray[np.float32]
 
 
-def local_folder(url: str | Path) -> CorpusFolder:
-    """The local folder that a path or a file:// URL names, for what writes or checks a corpus.
-
-    Raises:
-        CorpusError: it names an object store.
-    """
-    if remote.is_remote(url):
-        raise errors.CorpusError(f"corpus {url}: only local corpora can be written, checked and reported on")
-    return remote.open_folder(url)
+# What a command writes to, checks or reports on, as `open_corpus` is for what reads.
+local_folder = stored_folder.open_for_writing
 
 
 def open_corpus(url: str | Path, *, retriever: str | None = None, cache: Path | None = None) -> Corpus:
