@@ -29,6 +29,7 @@ from storage import (
     memory_files,
     remote,
     segments,
+    stored_folder,
     texts,
 )
 from storage.aliases import AnyArray
@@ -70,15 +71,8 @@ class SearchResult:
     scores: npt.NDArray[np.float32]
 
 
-def local_folder(url: str | Path) -> CorpusFolder:
-    """The local folder that a path or a file:// URL names, for what writes or checks a corpus.
-
-    Raises:
-        CorpusError: it names an object store.
-    """
-    if remote.is_remote(url):
-        raise errors.CorpusError(f"corpus {url}: only local corpora can be written, checked and reported on")
-    return remote.open_folder(url)
+# What a command writes to, checks or reports on, as `open_corpus` is for what reads.
+local_folder = stored_folder.open_for_writing
 
 
 def open_corpus(

@@ -60,6 +60,8 @@ def verify_corpus(
         result.damaged.append(str(e))
         return result
     known = {manifest.NAME}
+    if not full:
+        corpus.look()
 
     def check(entry: FileEntry) -> tuple[FileEntry, str | None, errors.UnreadableError | None]:
         try:
@@ -92,11 +94,7 @@ def verify_corpus(
     _check_statistics(corpus, result, known)
     # Where a card or a list is damaged, nothing can be said of the files behind it.
     result.strays = [
-        name
-        for path in sorted(corpus.root.rglob("*"))
-        if path.is_file()
-        and (name := corpus.relative(path)) not in known
-        and not name.startswith(tuple(hidden))
+        name for name in corpus.names() if name not in known and not name.startswith(tuple(hidden))
     ]
     return result
 
@@ -113,7 +111,7 @@ def _check_statistics(corpus: CorpusFolder, result: Verification, known: set[str
                 continue
             known.add(found.units.path)
             result.files += 2
-            result.bytes += corpus.path(relative).stat().st_size + found.units.bytes
+            result.bytes += corpus.bytes_of(relative) + found.units.bytes
             if wrong := corpus.damage(found.units):
                 result.damaged.append(wrong)
         except errors.UnreadableError as e:

@@ -78,9 +78,7 @@ class Page:
 
     def ask(self, expression: str) -> Any:
         """What JavaScript gives."""
-        found = self.call(
-            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
-        )
+        found = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in found, (expression, found["exceptionDetails"])
         return found["result"].get("value")
 

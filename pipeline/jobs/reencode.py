@@ -200,7 +200,7 @@ def _begin(corpus: CorpusFolder, opened: _Opened) -> bool:
     current = corpus.memory(corpus.manifest.version(None))
     memory = round(memory_component.foretold_bytes(opened.plan.layout, current.counts.tokens))
     need = costs.CorpusBytes(passages=0, vectors=0, index=0, memory=memory)
-    from_source.require_room(need, corpus.root)
+    from_source.require_room(need, corpus.disk())
     corpus.work.write_plan(opened.identity)
     return False
 

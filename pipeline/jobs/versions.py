@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +13,7 @@ from pipeline.components.memory import encode
 from pipeline.components.memory.version import model_of
 from pipeline.jobs import job, reencode
 from retrieval.corpus import Corpus
-from storage import canaries, components, errors, files, locks, manifest, work_folder
+from storage import canaries, components, errors, locks, manifest, work_folder
 from storage.aliases import Json
 from storage.components.memory import version_name
 from storage.folder import CorpusFolder
@@ -145,20 +144,18 @@ def garbage(corpus: CorpusFolder, *, unfinished: bool = False) -> list[Garbage]:
         if component.single:
             continue
         kept = {component.folder(name) for name in found.of(component)}
-        for path in sorted((corpus.root / component.noun).glob("*")):
-            name = corpus.relative(path)
-            if name not in kept and name != begun:
-                result.append(_garbage(corpus, "stray", name))
+        others = (name for name in corpus.below(component.noun) if name not in kept and name != begun)
+        result += [_garbage(corpus, "stray", name) for name in others]
     taken = tuple(f"{name}/" for name in (*(item.path for item in result), begun, work_folder.NAME))
-    leftovers = (corpus.relative(path) for path in files.leftovers(corpus.root))
-    result += [_garbage(corpus, "stray", name) for name in leftovers if not name.startswith(taken)]
+    leftovers = (name for name in corpus.leftovers() if not name.startswith(taken))
+    result += [_garbage(corpus, "stray", name) for name in leftovers]
     if begun is None and (corpus.work.has_plan() or corpus.work.is_empty()):
         result.append(_garbage(corpus, "stray", work_folder.NAME))
     if unfinished and begun is not None:
         result += [
             _garbage(corpus, "unfinished", name)
             for name in (begun, work_folder.NAME)
-            if corpus.path(name).exists()
+            if name == work_folder.NAME or name in corpus.below(begun.rpartition("/")[0])
         ]
     return result
 
@@ -192,20 +189,12 @@ def collect(corpus: CorpusFolder, *, unfinished: bool = False) -> list[Garbage]:
 
 def _garbage(corpus: CorpusFolder, kind: str, name: str) -> Garbage:
     path = corpus.path(name)
-    size = (
-        sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-        if path.is_dir()
-        else path.stat().st_size
-    )
-    return Garbage(kind=kind, path=name, bytes=size, held=path.is_dir() and locks.is_held(path))
+    held = path.is_dir() and locks.is_held(path)
+    return Garbage(kind=kind, path=name, bytes=corpus.bytes_of(name), held=held)
 
 
 def _remove(corpus: CorpusFolder, item: Garbage) -> None:
     if item.path == work_folder.NAME:
         corpus.work.remove()
         return
-    path = corpus.path(item.path)
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)  # the manifest's writing takes away what is left of earlier ones
+    corpus.remove(item.path)

@@ -62,9 +62,10 @@ class NumberPassages:
 
     def run(self, unit: int, meter: Meter) -> Receipt[NumberedCounts]:
         part = self._parts[unit]
-        source = read.unnumbered_path(self.corpus.work, part["split"])
+        work = self.corpus.work
+        source = work.here(read.unnumbered_path(work, part["split"]))
         target = part_path(self.corpus, unit)
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with meter.time("numbering"):
             rows = passage_table.number_part(source, target, self.offset + part["first_passage_id"])
         if rows != part["rows"]:
