@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from storage.errors import CorpusError as CorpusError
     from storage.errors import DamagedError as DamagedError
     from storage.errors import MismatchError as MismatchError
+    from storage.errors import TombstoneError as TombstoneError
     from storage.errors import UnknownPassageError as UnknownPassageError
     from storage.ragged import RaggedMemory as RaggedMemory
 
@@ -56,6 +57,7 @@ __all__ = [
     "RaggedMemory",
     "SearchResult",
     "Tokens",
+    "TombstoneError",
     "UnknownPassageError",
     "__version__",
     "answer",
@@ -79,6 +81,7 @@ _MODULES = {
     "RaggedMemory": "storage.ragged",
     "SearchResult": "retrieval.corpus",
     "Tokens": "retrieval.tokens",
+    "TombstoneError": "storage.errors",
     "UnknownPassageError": "storage.errors",
 }
 
@@ -104,7 +107,13 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def open(url: str | Path, *, retriever: str | None = None, cache: Path | None = None) -> Corpus:
+def open(
+    url: str | Path,
+    *,
+    retriever: str | None = None,
+    cache: Path | None = None,
+    generation: int | None = None,
+) -> Corpus:
     """Open a finished corpus, to search it and to fetch passages and memory by id.
 
     Args:
@@ -112,15 +121,16 @@ def open(url: str | Path, *, retriever: str | None = None, cache: Path | None = 
         retriever: name or folder of the retriever for text queries; None: the one that the corpus was built
             with, where the build found it.
         cache: where the small files of a remote corpus are kept; None: `~/.cache/memcorpus`.
+        generation: as it was after that update, 0 as it was built; None: as it is now.
 
     Raises:
-        CorpusError: no corpus there, an unfinished one, or one of another format.
+        CorpusError: no corpus there, an unfinished one, one of another format, or no such generation.
         DamagedError: the manifest does not match its checksum.
         HiddenPackageError: a foreign package or folder hides one of memcorpus's own.
     """
     with packages.importing(packages.READING):
         from retrieval import corpus
-    return corpus.open_corpus(url, retriever=retriever, cache=cache)
+    return corpus.open_corpus(url, retriever=retriever, cache=cache, generation=generation)
 
 
 def open_reader(

@@ -6,6 +6,7 @@ each card are read once and kept, until they are replaced.
 
 from __future__ import annotations
 
+import os
 import shutil
 import weakref
 from collections.abc import Iterator
@@ -50,8 +51,11 @@ class CorpusFolder:
         return _opened, (self.root.resolve(),)
 
     def below(self, name: str, own: Manifest) -> CorpusFolder:
-        """A folder of the corpus that holds some of its passages, as a corpus whose manifest is `own`."""
-        return CorpusFolder(self.path(name), fixed=own)
+        """A folder of the corpus that holds some of its passages, as a corpus whose manifest is `own`.
+
+        "" is the corpus folder, of those that the build made.
+        """
+        return CorpusFolder(self.path(name) if name else self.root, fixed=own)
 
     def require_folder(self) -> None:
         """
@@ -229,6 +233,17 @@ class CorpusFolder:
         for path in list(files.leftovers(self.root)):
             path.unlink()
 
+    def link(self, source: CorpusFolder, name: str) -> None:
+        """Have a file of another folder here too, under its name: by a link, or copied where none can be."""
+        path, origin = self.path(name), source.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        try:
+            os.link(origin, path)
+        except OSError:
+            with files.aside(path) as partial:
+                shutil.copyfile(origin, partial)
+
     def remove_folder(self, name: str) -> None:
         """Remove a folder below the corpus, with all that is in it."""
         shutil.rmtree(self.path(name))
@@ -261,6 +276,13 @@ class CorpusFolder:
         """The build's, whether its statistics are there or not, and those of all other runs."""
         found = {path.stem for path in (self.root / run_statistics.FOLDER).glob("*.json")}
         return [run_statistics.BUILD, *sorted(found - {run_statistics.BUILD})]
+
+    def run_files(self) -> Iterator[str]:
+        """The files of statistics, below the corpus."""
+        for name in self.run_names():
+            for relative in (run_statistics.path_of(name), run_statistics.units_path_of(name)):
+                if self.path(relative).is_file():
+                    yield relative
 
     def runs(self) -> Iterator[tuple[str, RunStatistics]]:
         """Those of all runs that can be read, the build's first; what is damaged `verify` tells."""

@@ -21,6 +21,7 @@ from pipeline.cli import (
     retro,
     streams,
     train,
+    update,
     versions,
 )
 from pipeline.units import cores, failures, library_output
@@ -112,6 +113,8 @@ for command in (
     evaluate.evaluate,
     retro.retro,
     versions.reencode,
+    update.update,
+    update.compact,
     versions.versions,
     versions.use,
     versions.diff,

@@ -78,6 +78,7 @@ class RecodeShards:
                 unit,
                 offsets=computed.offsets,
                 buffer=computed.buffer,
+                may_be_empty=True,  # where a compaction has dropped them
             )
             if ids := canaries.within(self.memory.grid.passages, first, stop):
                 entries.append(encode.keep_canaries(self.corpus, unit, self._canaries(ids)))
