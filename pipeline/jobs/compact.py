@@ -109,7 +109,10 @@ def _new(
         if generation.number > done and (entry := generation.removed_entry) is not None
     ]
     new = np.sort(np.concatenate([np.zeros(0, np.int64), *ids]))
-    return new[(new >= part.first) & (new < part.stop)] - part.first
+    own = new[(new >= part.first) & (new < part.stop)] - part.first
+    cards = [part.card(components.MEMORY, name) for name in part.manifest.of(components.MEMORY)]
+    spared = [place for card in cards if (place := drop.spared(card, own)) is not None]
+    return np.setdiff1d(own, np.array(spared, np.int64))
 
 
 def _foretold(

@@ -119,6 +119,12 @@ def rows_file(corpus: CorpusFolder, unit: int) -> Path:
     return corpus.work.side_file(STAGE.name, unit, ".rows")
 
 
+def spared(card: MemoryCard, gone: npt.NDArray[np.int64]) -> int | None:
+    """The one passage of a version that keeps its bytes though it has gone: where all canaries have."""
+    ids = card.canaries.passage_ids
+    return int(ids[0]) if np.isin(ids, gone).all() else None
+
+
 def foretold(card: MemoryCard, lengths: npt.NDArray[np.int64], gone: npt.NDArray[np.int64]) -> int:
     """Bytes of a shard's file that go: exact.
 
@@ -190,17 +196,14 @@ def commit(
 def _canaries(
     source: CorpusFolder, corpus: CorpusFolder, card: MemoryCard, gone: npt.NDArray[np.int64]
 ) -> canaries.CanaryCard:
-    """The canaries that have not gone; all of them, where none would be left to compare with."""
+    """The canaries that have not gone. One is left, or nothing could be compared; see `spared`."""
     kept = [place for place, i in enumerate(card.canaries.passage_ids) if i not in gone]
     values = canaries.read(source.root, card.canaries, width=card.layout.width)
     ends = np.cumsum(card.canaries.tokens)
     tokens = [card.canaries.tokens[place] for place in kept]
-    if kept:
-        values = np.concatenate([values[ends[p] - card.canaries.tokens[p] : ends[p]] for p in kept])
+    values = np.concatenate([values[ends[p] - card.canaries.tokens[p] : ends[p]] for p in kept])
     path = corpus.path(f"{components.MEMORY.folder(card.version)}/{canaries.FILE}")
     canaries.write(path, values)
-    if not kept:
-        return replace(card.canaries, file=corpus.entry(path))
     return replace(
         card.canaries,
         passage_ids=tuple(card.canaries.passage_ids[place] for place in kept),
