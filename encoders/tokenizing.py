@@ -180,6 +180,11 @@ class Tokenizer:
         texts: list[str] = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [text.strip() for text in texts]
 
+    def pieces(self, ids: npt.NDArray[np.integer]) -> list[str]:
+        """What each token of a text stands for, as its vocabulary writes it, ▁ for a blank before a word."""
+        found: list[str] = self._tokenizer.convert_ids_to_tokens(ids.tolist())
+        return found
+
     def _encode(self, texts: list[str]) -> list[list[int]]:
         if not texts:
             return []

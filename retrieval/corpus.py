@@ -29,6 +29,7 @@ from storage import (
     memory_files,
     remote,
     segments,
+    texts,
 )
 from storage.aliases import AnyArray
 from storage.components import IndexCard, MemoryCard, TokensCard, VectorsCard
@@ -101,6 +102,11 @@ def open_corpus(
     return Corpus(remote.open_folder(url, cache), retriever=retriever, generation=generation)
 
 
+def _reopened(folder: CorpusFolder, version: str, check: str, generation: int) -> MemoryReader:
+    """A reader that came from another process."""
+    return Corpus(folder, generation=generation).memory(version, check=check)
+
+
 class Corpus:
     """A finished corpus, open for reading. Thread-safe; parts are opened when first used."""
 
@@ -128,6 +134,14 @@ class Corpus:
         self._index: Index | None = None
         self._vectors: VectorArray | None = None
         self._tokens: TokenReader | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """To another process travels where it lies; there it is opened anew, as it is then."""
+        return Corpus._again, (self.folder, self._retriever_name)
+
+    @classmethod
+    def _again(cls, folder: CorpusFolder, retriever: str | None) -> Corpus:
+        return cls(folder, retriever=retriever)
 
     @property
     def root(self) -> Path:
@@ -172,6 +186,24 @@ class Corpus:
             TombstoneError: naming the ids that an update removed.
         """
         return self._table.take(self._ids(passage_ids))
+
+    def ids(self, keys: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Passage ids [k] of keys, as a writer was given them; of pages' ids, the first passage of each page.
+
+        It reads the keys of the whole corpus: ask for many at once, or keep the ids.
+
+        Raises:
+            CorpusError: a key that the corpus does not have, or that is no text.
+        """
+        asked_for = [keys] if isinstance(keys, str) else list(keys)
+        if not all(isinstance(key, str) for key in asked_for):
+            raise errors.CorpusError(f"keys are {asked_for!r:.80}, wanted texts")
+        found = self._table.first_of([texts.valid(key) for key in asked_for], self.tombstones.are_there)
+        unknown = [key for key, passage in zip(asked_for, found, strict=True) if passage < 0]
+        if unknown:
+            shown = ", ".join(repr(key)[:80] for key in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            raise errors.CorpusError(f"{len(unknown):,} keys are not in the corpus: {shown}")
+        return found
 
     @property
     def tokens_card(self) -> TokensCard:
@@ -280,6 +312,7 @@ class Corpus:
             check=check,
             passages=self.ids_given,
             require_live=self.tombstones.require_live if len(self.tombstones) else None,
+            reopen=(_reopened, self.folder, name, check, self.generation),
         )
 
     def _memory_piece(self, part: Segment, name: str, first: MemoryCard) -> Piece:
@@ -437,6 +470,26 @@ class Corpus:
             vectors = np.asarray(asked.read(self._encode(vectors), dim))
         found, scores = self.open_index().search(vectors, wanted)
         return SearchResult(passage_ids=found, scores=scores)
+
+    def take_over(self, other: Corpus) -> None:
+        """Share what another corpus has open: its index, retriever, vectors and tokens.
+
+        For who opens a corpus again to see another memory version, and need not read gigabytes for it.
+
+        Raises:
+            CorpusError: other passages, vectors or another index.
+        """
+        for component in components.TABLE:
+            same = self.manifest.of(component) == other.manifest.of(component)
+            if component is not components.MEMORY and not same:
+                raise errors.CorpusError(
+                    f"{self.folder} and {other.folder} differ in their {component.noun}; open each by itself"
+                )
+        with other._lock:
+            shared = other._index, other._retriever, other._vectors, other._tokens
+        with self._lock:
+            self._index, self._retriever, self._vectors, self._tokens = shared
+            self._table = other._table
 
     def open_index(self) -> Index:
         """The index that searches run on, read once.

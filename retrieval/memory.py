@@ -51,6 +51,7 @@ class MemoryReader:
         check: str = "once",
         passages: int | None = None,
         require_live: Callable[[npt.NDArray[np.int64]], None] | None = None,
+        reopen: tuple[Any, ...] | None = None,
     ) -> None:
         """Made by `Corpus.memory`.
 
@@ -62,6 +63,7 @@ class MemoryReader:
             check: when a passage's bytes are compared with their CRC-32C: "once", the first time
                 that this reader reads them from where they lie; "always"; or "never". What comes from an
                 object store is another copy each time, so there "once" is once for each.
+            reopen: a function and its arguments, by which another process opens the same version.
         """
         if check not in CHECKS:
             raise errors.CorpusError(f"check is {check!r}, wanted one of {', '.join(CHECKS)}")
@@ -74,6 +76,7 @@ class MemoryReader:
         self.dtype = card.layout.codec.dtype
         self._files = opened
         self._check = check
+        self._reopen = reopen
         # Does what was right the last time it was read need no second look?
         self._remembers = check == "once" and not opened.transfers
         # A byte a passage, for the shards that were read from.
@@ -82,6 +85,13 @@ class MemoryReader:
         self._pools = _Pools()
         self._coder: codecs.Coder | None = None
         self._loading = ThreadLock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Where it lies travels to another process, which opens it there; no open file and no buffer does."""
+        if self._reopen is None:
+            raise TypeError("this reader was not opened by a corpus; open it where it is to be used")
+        function, *arguments = self._reopen
+        return function, tuple(arguments)
 
     @property
     def coder(self) -> codecs.Coder:

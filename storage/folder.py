@@ -106,7 +106,8 @@ class CorpusFolder:
     def _no_corpus(self) -> errors.CorpusError:
         if self.work.has_plan():
             return errors.CorpusError(
-                f"the corpus in {self.root} is not finished; run the same `memcorpus build` again"
+                f"the corpus in {self.root} is not finished; run the same `memcorpus build` again, or the "
+                "same writer"
             )
         return errors.CorpusError(f"{self.root} holds no corpus: there is no {manifest.NAME} in it")
 

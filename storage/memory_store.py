@@ -30,8 +30,9 @@ OFFSETS: Final = "offsets"
 CHECKSUMS: Final = "checksums"
 # Rows of an inner chunk, what other Zarr readers read at once: 192 KiB at base size, 1 MiB at XXL.
 CHUNK_ROWS: Final = 128
-# Of one passage's values as float32: 50 times those of T5 XXL. More is nobody's, but could be claimed.
-MAX_PASSAGE_BYTES: Final = 256 << 20
+# Of one passage's values as float32: 16,384 tokens of four layers of 4,096. More is nobody's, but could be
+# claimed.
+MAX_PASSAGE_BYTES: Final = 1 << 30
 ARRAYS: Final = (VALUES, OFFSETS, CHECKSUMS)
 
 

@@ -42,6 +42,7 @@ from pipeline.jobs import build
 from pipeline.readers.training import run
 from retrieval import open_corpus
 from retrieval.corpus import Corpus
+from storage import codecs
 from storage.folder import CorpusFolder
 
 Values = npt.NDArray[np.floating[Any]]
@@ -224,6 +225,44 @@ def make_readers(out: Path, gtr: Path, recipe: Recipe, *, seed: int = 0) -> dict
         shutil.copytree(made, glimmer)
         (glimmer / "README.md").write_text(_card(recipe, scores["fine"]), encoding="utf-8")
     return scores
+
+
+def train_further(
+    reader: Path, out: Path, corpus: Corpus, *, codec: str | None, steps: int, seed: int, tasks: Path
+) -> Path:
+    """Train a reader further, on memory in a codec or as its encoder gives it; returns the best one's folder.
+
+    Args:
+        reader: to begin with.
+        out: the run's folder; a run that is there is gone on with.
+        corpus: of `reading_corpus`.
+        codec: None: none.
+        steps: how many.
+        seed: of the order of questions.
+        tasks: folder of the task files.
+    """
+    settings = folder.open_reader(reader).settings
+    coded = None if codec is None else codecs.by_name(codec).to_json()
+    run_settings = run.RunSettings(
+        corpus=str(corpus.root),
+        model=str(reader),
+        reader=dataclasses.replace(settings, codec=coded),
+        training=dataclasses.replace(
+            training_settings(
+                Recipe().many_batch, selected=settings.retrieved, learning_rate=FINE, seed=seed
+            ),
+            # A run of hundreds of steps is over before an average of thousands has moved.
+            code_decay=0.99,
+        ),
+        steps=steps,
+        every=200,
+        train={name: tasks / f"{name}-train.jsonl" for name in TASKS},
+        dev={name: tasks / f"{name}-dev.jsonl" for name in TASKS},
+        gold=True,
+    )
+    return run.train(
+        run_settings, out, corpus, retrieved=out.parents[1] / "work" / "retrieved", say=say
+    ).reader
 
 
 def _card(recipe: Recipe, scores: Mapping[str, float]) -> str:

@@ -273,7 +273,12 @@ class _Build:
                     grid=memory.grid, dim=opened.dim, dtype=settings.vector_dtype
                 ),
             ),
-            memory=MemoryPlan.of(encoder=opened.memory_encoder, memory=settings.memory, layout=memory),
+            memory=MemoryPlan.of(
+                encoder=opened.memory_encoder,
+                memory=settings.memory.to_json(),
+                layout=memory,
+                parameters=opened.codec_parameters,
+            ),
             tokens=None if opened.tokenizer is None else opened.tokenizer.plan(count),
         )
 

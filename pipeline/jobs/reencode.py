@@ -39,6 +39,7 @@ from storage.files import FileEntry
 from storage.folder import CorpusFolder
 from storage.manifest import Manifest
 from storage.segments import Segment
+from storage.writer.plan import WRITER
 
 # A name that cannot be taken for a path, an option, or a version (16 hexadecimal digits).
 _ALIAS: Final = re.compile(r"(?![0-9a-f]{16}\Z)[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -55,7 +56,9 @@ class ReencodeSettings:
         name: an alias for the new version.
         memory: those of `memory_spec.SETTINGS` that are to be other. With a reader's folder for an encoder,
             what is not among them is as that reader wants its memory.
-        codec, shard_passages, shard_timeout, device, model_parallel: as in `BuildSettings`.
+        codec: as in `BuildSettings`; a reader's own codec where its folder is the encoder, with the codebooks
+            that it was trained with.
+        shard_passages, shard_timeout, device, model_parallel: as in `BuildSettings`.
     """
 
     memory_encoder: str | None = None
@@ -209,16 +212,14 @@ def _make(stages: Stages, part: Segment, opened: _Opened, *, resumed: bool) -> d
             shards = replace(shards, corpus=corpus, parts=parts, memory=layout)
         else:
             shards = replace(shards, corpus=corpus, memory=layout)
-    own = Stages(corpus, stages.engine, stages.observer)
     if part.number and plan.layout.codec.trained:
         # Those of the build's segment, which comes first: rows of all segments are read by the same.
         home = next(iter(segments.homes(opened.corpus))).folder
         codec = plan.layout.codec
         parameters = codec_parameters.load(home.path(plan.folder), codec, plan.layout.width)
-        codec_parameters.write(corpus.path(plan.folder), codec, parameters)
-        memory_version.write(own, plan, shards)
-    else:
-        memory_version.make(own, plan, shards)
+        plan = replace(plan, parameters=parameters)
+    own = Stages(corpus, stages.engine, stages.observer)
+    memory_version.make(own, plan, shards)
     with commit.clearing(corpus):
         cards = commit.commit(
             own,
@@ -295,14 +296,22 @@ def _open(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
 def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
     built = corpus.manifest.built
     assert settings.memory_encoder is not None
-    memory = _wanted_by(settings.memory_encoder, MemorySpec.from_json(built)).changed(settings.memory)
+    # A writer's corpus was not built by an encoder of ours.
+    before = MemorySpec() if WRITER in built else MemorySpec.from_json(built)
+    memory = _wanted_by(settings.memory_encoder, before).changed(settings.memory)
     encoder = memory_fingerprint(settings.memory_encoder, memory)
     width = weights.read_config(model_folder.resolve(settings.memory_encoder)).d_model
-    codec = codecs.by_name(settings.codec or Fields(built, "the build's settings").text("codec"))
+    own = memory_version.reader_codec(settings.memory_encoder)
+    if settings.codec is None and own is not None:
+        codec = own[0]
+    else:
+        codec = codecs.by_name(settings.codec or Fields(built, "the build's settings").text("codec"))
     job.require_codec(codec, settings.device or ALL_DEVICES)
     home = segments.of(corpus)[0]
     layout = _layout(home, width, memory.max_tokens, codec, settings.shard_passages)
-    plan = MemoryPlan.of(encoder=encoder, memory=memory, layout=layout)
+    # The codes that its reader learned to read.
+    parameters = own[1] if own is not None and own[0] == codec and codec.trained else None
+    plan = MemoryPlan.of(encoder=encoder, memory=memory.to_json(), layout=layout, parameters=parameters)
     model = encode.MemoryModel(
         name=job.location(settings.memory_encoder),
         fingerprint=encoder.hex,
@@ -351,7 +360,7 @@ def _recode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
     layout = _layout(home, card.layout.width, card.layout.max_tokens, codec, settings.shard_passages)
     plan = MemoryPlan.of(
         encoder=fingerprint.Fingerprint(card.encoder_fingerprint, dict(card.encoder)),
-        memory=MemorySpec.from_json(card.settings),
+        memory=card.settings,
         layout=layout,
         origin=card.fingerprint,
         cut={

@@ -19,7 +19,7 @@ from pipeline.components import index, tokens, vectors
 from pipeline.components.base import built_with
 from pipeline.components.memory import encode, recode
 from pipeline.components.memory import version as memory_version
-from pipeline.components.memory.version import CommitMemory
+from pipeline.components.memory.version import CommitMemory, MemoryPlan
 from pipeline.components.passages import compare, keys, number, read, select
 from pipeline.components.passages.commit import CommitPassages
 from pipeline.components.passages.read import ReadCounts
@@ -48,6 +48,7 @@ from storage.files import FileEntry
 from storage.folder import CorpusFolder
 from storage.generations import ADDED, KEPT, NEW, OLD, VANISHED, Generation, folder_of
 from storage.manifest import Manifest
+from storage.writer.plan import WRITER
 
 # Of the passages before, at most so many may go, or the source is taken for a part of a dump.
 MAX_VANISHED: Final = 0.5
@@ -203,6 +204,10 @@ class _Update:
         """What is there, and what is wanted of it, before anything is written."""
         corpus, settings = self._corpus, self._settings
         self._found: Manifest = corpus.manifest
+        if WRITER in self._found.built:
+            raise errors.CorpusError(
+                f"the passages of {corpus} were given to a writer, not read of a source: they have no update"
+            )
         self._number = self._found.generation + 1
         self._prefix = folder_of(self._number)
         self._chosen: Chosen = bring.choose(
@@ -493,7 +498,7 @@ class _Update:
         """Passages, tokens, vectors and the memory of the first version: a build's stages, and its commit."""
         primary, segment = self._chosen.versions[0], self._segment({})
         work, cutter, settings = segment.work, self._opened.tokenizer, self._built
-        plan = primary.plan(count, settings.shard_passages, None)
+        plan = self._plan(primary, count, None)
         card = self._home.card(components.VECTORS, self._vectors_fingerprint())
         embedding = vectors.VectorsPlan(
             retriever=self._opened.retriever,
@@ -562,8 +567,7 @@ class _Update:
                 layout=embedding.layout,
             ),
         )
-        self._copy_parameters(segment, primary)
-        memory_version.write(stages, plan, shards)
+        memory_version.make(stages, plan, shards)
         splitter = dict(self._home.card(components.PASSAGES).splitter)
         with commit.clearing(segment):
             return commit.commit(
@@ -600,7 +604,7 @@ class _Update:
         if wanted.model is None:
             assert origin is not None
             from_card = segment.memory(origin)
-        plan = wanted.plan(count, self._built.shard_passages, from_card)
+        plan = self._plan(wanted, count, from_card)
         shards: encode.EncodeShards | recode.RecodeShards
         where: dict[str, Any]
         if wanted.model is None:
@@ -625,8 +629,7 @@ class _Update:
             where = {"memory_encoder": wanted.model.name}
         commit.forget_others(segment, plan.folder, plan.layout.grid.shards)
         stages = self._stages(segment)
-        self._copy_parameters(segment, wanted)
-        memory_version.write(stages, plan, shards)
+        memory_version.make(stages, plan, shards)
         with commit.clearing(segment):
             found = commit.commit(
                 stages,
@@ -638,14 +641,15 @@ class _Update:
             )
         return found[components.MEMORY.noun]
 
-    def _copy_parameters(self, segment: CorpusFolder, wanted: Wanted) -> None:
-        """Parameters of a trained codec are the version's own, whatever passages come later."""
+    def _plan(self, wanted: Wanted, count: int, origin: MemoryCard | None) -> MemoryPlan:
+        """What is to be written. Parameters of a trained codec are the version's own."""
+        plan = wanted.plan(count, self._built.shard_passages, origin)
         if not wanted.codec.trained:
-            return
+            return plan
         card, folder = wanted.card, components.MEMORY.folder(wanted.version)
         source = self._home.folder.path(folder)
         coder = codec_parameters.read(source, wanted.codec, card.layout.width, card.codec_parameters)
-        codec_parameters.write(segment.path(folder), wanted.codec, coder.parameters)
+        return replace(plan, parameters=coder.parameters)
 
     def _drop_origins(self, cards: dict[str, dict[str, FileEntry]]) -> None:
         """Take away versions that were written for those that were recoded from them."""

@@ -2,6 +2,7 @@
 
 from storage.codecs.base import Codec as Codec
 from storage.codecs.base import Coder as Coder
+from storage.codecs.base import Parameters as Parameters
 from storage.codecs.base import bfloat16 as bfloat16
 from storage.codecs.floats import BFLOAT16 as BFLOAT16
 from storage.codecs.floats import FLOAT16 as FLOAT16

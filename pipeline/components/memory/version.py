@@ -12,6 +12,7 @@ import numpy as np
 
 from encoders import fingerprint as fingerprints
 from encoders.memory_spec import MemorySpec
+from encoders.reader import folder as reader_folder
 from pipeline.components.base import Remaking, require_batching
 from pipeline.components.memory import encode, train_codec
 from pipeline.components.memory.encode import EncodeShards, MemoryModel
@@ -22,6 +23,7 @@ from retrieval.memory import MemoryReader
 from storage import (
     canaries,
     codec_parameters,
+    codecs,
     components,
     errors,
     file_list,
@@ -30,11 +32,13 @@ from storage import (
     memory_store,
     zarr_arrays,
 )
+from storage.aliases import Json
 from storage.components import Component, MemoryCard, MemoryCounts
 from storage.components.memory import version_name
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
 from storage.receipts import Receipt
+from storage.writer.plan import WRITER
 
 if TYPE_CHECKING:
     from pipeline.units.stages import Stages
@@ -47,31 +51,41 @@ class MemoryPlan:
     Attributes:
         fingerprint: of encoder, codec and origin.
         encoder_fingerprint, encoder: of the memory encoder, and what that was taken of.
-        memory: what decides the bytes of its shards, beside the encoder and the codec.
+        memory: what decides the bytes of its shards, beside the encoder and the codec, as its card holds it.
         layout: shapes and codec.
         origin: fingerprint of the version that it is recoded from; None if it is encoded.
         cut: counts of what was cut and unknown when the origin was encoded, which recoding does not see.
+        parameters: of the codec, where it is not to be trained: those that a reader was trained with.
     """
 
     fingerprint: str
     encoder_fingerprint: str
     encoder: Mapping[str, object]
-    memory: MemorySpec
+    memory: Mapping[str, object]
     layout: memory_store.MemoryLayout
     origin: str | None = None
     cut: Mapping[str, int] = field(default_factory=dict)
+    parameters: codecs.Parameters | None = None
 
     @classmethod
     def of(
         cls,
         *,
         encoder: fingerprints.Fingerprint,
-        memory: MemorySpec,
+        memory: Mapping[str, object],
         layout: memory_store.MemoryLayout,
         origin: str | None = None,
         cut: Mapping[str, int] | None = None,
+        parameters: codecs.Parameters | None = None,
     ) -> MemoryPlan:
-        description = {"encoder": encoder.hex, "codec": layout.codec.to_json()}
+        """
+        Raises:
+            CorpusError: the parameters are not the codec's.
+        """
+        description: Json = {"encoder": encoder.hex, "codec": layout.codec.to_json()}
+        if parameters is not None:
+            layout.codec.bind(layout.width, parameters)
+            description["codec_parameters"] = codec_parameters.digests(parameters)
         if origin is not None:
             description["origin"] = origin
         return cls(
@@ -82,6 +96,7 @@ class MemoryPlan:
             layout=layout,
             origin=origin,
             cut=cut or {},
+            parameters=parameters,
         )
 
     @property
@@ -93,20 +108,35 @@ class MemoryPlan:
         return components.MEMORY.folder(self.version)
 
 
+def reader_codec(model: str) -> tuple[codecs.Codec, codecs.Parameters] | None:
+    """The codec that a reader was trained with, and its parameters; None for other models and readers.
+
+    Raises:
+        CorpusError: the folder's codec is unknown, or its parameters are not the codec's.
+        ModelFolderError: the folder cannot be read.
+    """
+    if not reader_folder.is_reader(model):
+        return None
+    opened = reader_folder.open_reader(model)
+    if opened.settings.codec is None:
+        return None
+    codec, parameters = codecs.from_json(dict(opened.settings.codec)), opened.codec_parameters()
+    codec.check_parameters(opened.settings.config.t5.d_model, parameters)
+    return codec, parameters
+
+
 def make(stages: Stages, plan: MemoryPlan, job: EncodeShards | RecodeShards) -> None:
-    """Create a version's arrays, train its codec if it is of those that are, write its shards.
+    """Create a version's arrays, train its codec if it is of those that are and no reader brought it, write
+    its shards.
 
     Metadata and parameters exist before any worker writes data.
     """
-    if plan.layout.codec.trained:
+    memory_store.create(stages.corpus.path(plan.folder), plan.layout)
+    if plan.parameters is not None:
+        codec_parameters.write(stages.corpus.path(plan.folder), plan.layout.codec, plan.parameters)
+    elif plan.layout.codec.trained:
         tokens = plan.layout.codec.sample_tokens(plan.layout.width)
         stages.run(train_codec.STAGE, train_codec.TrainCodec(job=job), 1, total=tokens)
-    write(stages, plan, job)
-
-
-def write(stages: Stages, plan: MemoryPlan, job: EncodeShards | RecodeShards) -> None:
-    """As `make`, with the parameters of a trained codec that lie in the version's folder."""
-    memory_store.create(stages.corpus.path(plan.folder), plan.layout)
     grid = plan.layout.grid
     stages.run(STAGE, job, grid.shards, total=grid.passages)
 
@@ -164,7 +194,7 @@ class CommitMemory:
             fingerprint=plan.fingerprint,
             encoder_fingerprint=plan.encoder_fingerprint,
             encoder=plan.encoder,
-            settings=plan.memory.to_json(),
+            settings=plan.memory,
             origin=plan.origin,
             layout=plan.layout,
             codec_parameters=self._parameters,
@@ -292,6 +322,11 @@ def _job(remaking: Remaking, card: MemoryCard, folder: str) -> EncodeShards | Re
         if origin not in corpus.manifest.versions:
             raise errors.CorpusError("the version it was recoded from is gone; recode it again")
         return RecodeShards(corpus=corpus, origin=origin, memory_folder=folder, memory=card.layout)
+    if WRITER in card.settings:
+        raise errors.CorpusError(
+            "a writer wrote it: `missing` of `memcorpus.open_writer` names its damaged shards, and `write` "
+            "takes their states again"
+        )
     require_batching(card.settings)
     return EncodeShards(
         corpus=corpus,

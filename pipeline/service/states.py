@@ -1,0 +1,179 @@
+"""The corpus as it is served: one state at a time, and the one before for who opened that.
+
+A state is a corpus as it was opened. A request takes one at its beginning and keeps it to its end, so no
+answer mixes two. A switch of the current memory version gives a new state of the same passages, which takes
+over index, retriever and open versions. Other passages, vectors or another index give one of another name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from pipeline.service import problems
+from pipeline.service.settings import ServiceSettings
+from retrieval import wire
+from retrieval.corpus import Corpus
+from retrieval.memory import MemoryReader
+from storage import components, errors
+from storage.manifest import CURRENT, Manifest
+
+# States beside the newest that are kept for clients who opened them, and for how long after they last asked.
+KEPT: Final = 1
+KEPT_SECONDS: Final = 600.0
+
+
+def name_of(manifest: Manifest) -> str:
+    """The name of a corpus's state: of all its components but memory, whose versions name themselves."""
+    cards = {
+        component.noun: component.entries_to_json(entries)
+        for component in components.TABLE
+        if component is not components.MEMORY and (entries := manifest.of(component))
+    }
+    return hashlib.sha256(json.dumps(cards, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class State:
+    """A corpus as it was opened, and its memory versions as they are asked for. Thread-safe."""
+
+    def __init__(self, corpus: Corpus, settings: ServiceSettings, *, before: State | None = None) -> None:
+        self.corpus = corpus
+        self.name = name_of(corpus.manifest)
+        self.used = time.monotonic()
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._readers: dict[str, MemoryReader] = {}
+        self._asked: dict[str, float] = {}
+        if before is not None and before.name == self.name:
+            # The same passages, vectors and index: nothing of them is read again.
+            corpus.take_over(before.corpus)
+            self._readers = {
+                name: reader
+                for name, reader in before._readers.items()
+                if corpus.manifest.of(components.MEMORY).get(name)
+                == before.corpus.manifest.of(components.MEMORY).get(name)
+            }
+        self._description: dict[str, Any] | None = None
+
+    def version(self, asked: str | None) -> str:
+        """The version that a request names, or that is served where it names none.
+
+        Raises:
+            CorpusError: there is none of that name.
+        """
+        return self.corpus.manifest.version(asked if asked is not None else self._settings.version)
+
+    def memory(self, version: str) -> MemoryReader:
+        """A reader of a version by its own name, opened when it is first asked for."""
+        with self._lock:
+            if version not in self._readers:
+                self._readers[version] = self.corpus.memory(version)
+            self._asked[version] = time.monotonic()
+            return self._readers[version]
+
+    def let_go(self, limit: float) -> None:
+        """Close versions that nobody asked for since then: `gc` removes none that is open."""
+        with self._lock:
+            asked = self._asked
+            self._readers = {name: one for name, one in self._readers.items() if asked.get(name, 0) >= limit}
+
+    def description(self) -> dict[str, Any]:
+        """What `GET /v1/corpus` says: of the corpus, and nothing of where it lies."""
+        if self._description is None:
+            corpus, manifest = self.corpus, self.corpus.manifest
+            aliases = dict(manifest.aliases)
+            if self._settings.version is not None:
+                aliases[CURRENT] = manifest.version(self._settings.version)
+            has_vectors = bool(manifest.of(components.VECTORS))
+            has_index = has_vectors and bool(manifest.of(components.INDEX))
+            self._description = {
+                "service": wire.SERVICE,
+                "protocol": wire.PROTOCOL,
+                "state": self.name,
+                "passages": len(corpus),
+                "counts": corpus.counts,
+                "aliases": aliases,
+                "memory": {
+                    name: corpus.folder.card_at(components.MEMORY, name, entry).to_json()
+                    for name, entry in manifest.of(components.MEMORY).items()
+                },
+                "vectors": corpus.vectors_card.to_json() if has_vectors else None,
+                "index": corpus.index_card.to_json() if has_index else None,
+                "tokens": corpus.tokens_card.to_json() if manifest.of(components.TOKENS) else None,
+                "neighbours": list(manifest.of(components.NEIGHBOURS)),
+                "answers": self._settings.reader is not None,
+                "limits": self._settings.limits.to_json(),
+            }
+        return self._description
+
+
+class States:
+    """The newest state, and those before it that are still asked for."""
+
+    def __init__(self, open_corpus: Callable[[], Corpus], settings: ServiceSettings) -> None:
+        """Open the corpus.
+
+        Raises:
+            CorpusError: there is none, or not what the settings ask of it.
+        """
+        self._open, self._settings = open_corpus, settings
+        self._newest = State(open_corpus(), settings)
+        self._before: list[State] = []
+        self._newest.version(None)
+        self.switches = 0
+
+    def take(self, name: str | None) -> State:
+        """The state that a request asks for by name; the newest, if by none.
+
+        Raises:
+            Problem: it is not kept any more.
+        """
+        if name is None or name == self._newest.name:
+            return self._newest
+        for state in self._before:
+            if state.name == name:
+                state.used = time.monotonic()
+                return state
+        raise problems.Problem(
+            410,
+            problems.CHANGED,
+            f"the corpus has been changed since its state {name[:40]!r} was opened; open it again",
+        )
+
+    def look(self) -> None:
+        """Take up a switch or an update. What cannot be opened now is left for the next look."""
+        limit = time.monotonic() - KEPT_SECONDS
+        for state in [old for old in self._before if old.used < limit]:
+            self._before.remove(state)
+        for state in (self._newest, *self._before):
+            state.let_go(limit)
+        folder = self._newest.corpus.folder
+        try:
+            folder.refresh()
+            if folder.manifest == self._newest.corpus.manifest:
+                return
+            new = State(self._open(), self._settings, before=self._newest)
+            new.version(None)
+            new.description()
+            if new.name != self._newest.name and new.corpus.manifest.of(components.INDEX):
+                new.corpus.open_index()
+        except (errors.CorpusError, OSError) as e:
+            problems.LOG.error("the corpus has changed and cannot be opened, the old one is served on: %s", e)
+            return
+        old, self._newest = self._newest, new
+        self.switches += 1
+        if old.name != new.name:
+            old.used = time.monotonic()
+            self._before = [old, *self._before][:KEPT]
+        problems.LOG.warning("serves state %s, memory %s", new.name, new.version(None))
+
+    async def follow(self) -> None:
+        """Look again and again."""
+        while True:
+            await asyncio.sleep(self._settings.follow_seconds)
+            await asyncio.to_thread(self.look)
