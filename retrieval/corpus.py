@@ -114,7 +114,7 @@ def open_corpus(
     return Corpus(remote.open_folder(url, cache), retriever=retriever, generation=generation)
 
 
-def _reopened(folder: CorpusFolder, generation: int, version: str, check: str) -> MemoryReader:
+def _reopened(folder: CorpusFolder, version: str, check: str, generation: int) -> MemoryReader:
     """A reader that came from another process, of the generation that it was opened in."""
     return Corpus(folder, generation=generation).memory(version, check=check)
 
@@ -324,7 +324,7 @@ class Corpus:
             check=check,
             passages=self.ids_given,
             require_live=self.tombstones.require_live if len(self.tombstones) else None,
-            reopen=(_reopened, self.folder, self.generation, name, check),
+            reopen=(_reopened, self.folder, name, check, self.generation),
         )
 
     def _memory_piece(self, part: Segment, name: str, first: MemoryCard) -> Piece:

@@ -15,6 +15,7 @@ from retrieval.buffers import Buffers
 from storage import codec_parameters, codecs, errors, files, ids, shard_files
 from storage.components import MemoryCard
 from storage.memory_files import JoinedMemoryFiles, MemoryFiles
+from storage.memory_store import ShardRows
 from storage.ragged import MemoryArray, RaggedMemory
 from storage.thread_locks import ThreadLock
 
@@ -214,6 +215,17 @@ class MemoryReader:
         shard_of, local_of = self._files.places(wanted)
         bounds = [self._bounds(s, j, None) for s, j in zip(shard_of, local_of, strict=True)]
         return np.array([stop - row for row, stop in bounds], np.int64)
+
+    def holds(self, passage_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Of passages [n], of which this version has memory: not of those that an update left without."""
+        return self._files.holds(passage_ids)
+
+    def shard_rows(self, shard: int) -> ShardRows:
+        """Where the passages of a shard lie, for who writes it elsewhere."""
+        rows = self._files.rows(shard)
+        return ShardRows(
+            offsets=np.array(rows.starts, np.uint32), checksums=np.array(rows.checksums, np.uint32)
+        )
 
     def require_encoder(self, fingerprint: str) -> None:
         """Refuse to serve a reader whose memory encoder is not the one that wrote this version."""

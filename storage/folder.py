@@ -6,6 +6,7 @@ each card are read once and kept, until they are replaced.
 
 from __future__ import annotations
 
+import os
 import shutil
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +30,7 @@ class CorpusFolder:
     """A corpus folder on a local disk, finished or not, or still to be made."""
 
     def __init__(self, root: Path, *, fixed: Manifest | None = None) -> None:
-        """`fixed` is the manifest of a segment, which has no file of its own; see `below`."""
+        """`fixed` is the manifest of a segment, which has no file of its own; see `segment`."""
         self.root = root
         self.work: WorkFolder = WorkFolder(root)
         self._fixed = fixed
@@ -54,9 +55,12 @@ class CorpusFolder:
             return _segment, (self.root.resolve(), self._fixed)
         return _opened, (self.root.resolve(),)
 
-    def below(self, name: str, own: Manifest) -> CorpusFolder:
-        """A folder of the corpus that holds some of its passages, as a corpus whose manifest is `own`."""
-        return CorpusFolder(self.path(name), fixed=own)
+    def segment(self, name: str, own: Manifest) -> CorpusFolder:
+        """A folder of the corpus that holds some of its passages, as a corpus whose manifest is `own`.
+
+        "" is the corpus folder, of those that the build made.
+        """
+        return CorpusFolder(self.path(name) if name else self.root, fixed=own)
 
     def require_folder(self) -> None:
         """
@@ -310,6 +314,17 @@ class CorpusFolder:
         for path in list(files.leftovers(self.root)):
             path.unlink()
 
+    def link(self, source: CorpusFolder, name: str) -> None:
+        """Have a file of another folder here too, under its name: by a link, or copied where none can be."""
+        path, origin = self.path(name), source.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        try:
+            os.link(origin, path)
+        except OSError:
+            with files.aside(path) as partial:
+                shutil.copyfile(origin, partial)
+
     def remove_folder(self, name: str) -> None:
         """Remove a folder below the corpus, with all that is in it."""
         shutil.rmtree(self.path(name))
@@ -347,6 +362,13 @@ class CorpusFolder:
         names = self.below(run_statistics.FOLDER)
         found = {Path(name).stem for name in names if name.endswith(".json")}
         return [run_statistics.BUILD, *sorted(found - {run_statistics.BUILD})]
+
+    def run_files(self) -> Iterator[str]:
+        """The files of statistics, below the corpus."""
+        for name in self.run_names():
+            for relative in (run_statistics.path_of(name), run_statistics.units_path_of(name)):
+                if self.path(relative).is_file():
+                    yield relative
 
     def runs(self) -> Iterator[tuple[str, RunStatistics]]:
         """Those of all runs that can be read, the build's first; what is damaged `verify` tells."""

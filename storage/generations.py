@@ -8,7 +8,7 @@ that was there before is written again, so the manifest of any earlier generatio
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from storage import components, errors
@@ -66,6 +66,11 @@ class Generation:
     def of(self, component: AnyComponent) -> Mapping[str, FileEntry]:
         """The entries of a component's cards, by name."""
         return self.cards.get(component.noun, {})
+
+    @property
+    def removed_entry(self) -> FileEntry | None:
+        """The list of its tombstones, by its name below the corpus."""
+        return self.removed and replace(self.removed, path=f"{self.folder}/{self.removed.path}")
 
     @property
     def stop(self) -> int:

@@ -98,6 +98,10 @@ class MemoryFiles:
         shards, locals_ = np.divmod(wanted, self.layout.grid.shard_passages)
         return shards.tolist(), locals_.tolist()
 
+    def holds(self, wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Of passages [n], of which there is memory."""
+        return np.ones(len(wanted), bool)
+
     def shard_passages(self, shard: int) -> int:
         """Passages that a shard may hold."""
         return self.layout.grid.shard_passages
@@ -316,6 +320,11 @@ class JoinedMemoryFiles:
             own, places = np.divmod(wanted[here] - piece.first, piece.files.layout.grid.shard_passages)
             shards[here], locals_[here] = own + self._shards[number], places
         return shards.tolist(), locals_.tolist()
+
+    def holds(self, wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        there = np.array([piece.files is not None for piece in self._pieces])
+        held: npt.NDArray[np.bool_] = there[np.searchsorted(self._firsts, wanted, side="right") - 1]
+        return held
 
     def shard_passages(self, shard: int) -> int:
         return self._of[shard][0].layout.grid.shard_passages

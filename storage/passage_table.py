@@ -220,6 +220,8 @@ class PassageTable:
     ) -> npt.NDArray[np.int64]:
         """The first passage of each page [k], by the page's id or the key it was written under; -1: none.
 
+        `are_there` tells of passages [n] which may be found; None: all.
+
         Reads the column of all passages, a row group at a time: a few seconds for 36 million.
 
         Args:

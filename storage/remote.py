@@ -55,7 +55,9 @@ class RemoteFolder(CorpusFolder):
     def __reduce__(self) -> tuple[object, ...]:
         return _opened, (self.url, self.root, self._fixed)
 
-    def below(self, name: str, own: Manifest) -> RemoteFolder:
+    def segment(self, name: str, own: Manifest) -> RemoteFolder:
+        if not name:
+            return RemoteFolder(self.url, self.root, fixed=own)
         return RemoteFolder(f"{self.url}/{name}", self.path(name), fixed=own)
 
     def refresh(self) -> None:

@@ -6,8 +6,8 @@ that whatever writes, checks or reads a corpus does so with a segment.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from storage import components, errors, tombstones
 from storage.components import Component
@@ -17,8 +17,6 @@ from storage.folder import CorpusFolder
 from storage.manifest import Manifest
 from storage.passage_table import Part
 from storage.tombstones import Tombstones
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +59,45 @@ class Segment:
         return replace(entry, path=self.path(entry.path))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Home:
+    """Where a segment lies, before any card of it is read; attributes as of `Segment`."""
+
+    number: int
+    prefix: str
+    folder: CorpusFolder
+    manifest: Manifest
+
+    def path(self, relative: str) -> str:
+        """The name below the corpus of what has one below the segment."""
+        return f"{self.prefix}/{relative}" if self.prefix else relative
+
+    def entry(self, entry: FileEntry) -> FileEntry:
+        """An entry of the segment as one of the corpus."""
+        return replace(entry, path=self.path(entry.path))
+
+
+def homes(corpus: CorpusFolder, found: Manifest | None = None) -> Iterator[Home]:
+    """Where the segments lie that have passages, in order; the build's first. See `of`."""
+    found = corpus.manifest if found is None else found
+    base = replace(found, generations=(), compacted=None)
+    prefix = "" if found.compacted is None else found.compacted.folder
+    # Once there are others, what the build made is not the whole.
+    folder = corpus.segment(prefix, base) if found.generations else corpus
+    yield Home(number=0, prefix=prefix, folder=folder, manifest=base)
+    for generation in found.generations:
+        if not generation.added:
+            continue
+        own = replace(
+            base,
+            sources=generation.sources,
+            cards=dict(generation.cards),
+            aliases={k: v for k, v in found.aliases.items() if v in generation.of(components.MEMORY)},
+        )
+        prefix = generation.folder
+        yield Home(number=generation.number, prefix=prefix, folder=corpus.segment(prefix, own), manifest=own)
+
+
 def of(corpus: CorpusFolder, found: Manifest | None = None) -> tuple[Segment, ...]:
     """The segments that have passages, in order of their ids.
 
@@ -70,45 +107,37 @@ def of(corpus: CorpusFolder, found: Manifest | None = None) -> tuple[Segment, ..
 
     Raises:
         CorpusError: ids of two segments are the same.
+        DamagedError: a segment is of other passages than the manifest says.
     """
     found = corpus.manifest if found is None else found
-    base = replace(found, generations=(), compacted=None)
-    prefix = "" if found.compacted is None else found.compacted.folder
-    first = _segment(corpus, 0, 0, prefix, base)
-    segments = [first]
-    for generation in found.generations:
-        if generation.first_passage_id < segments[-1].stop or (
-            generation.number == 1 and (generation.first_passage_id != first.stop)
-        ):
-            raise errors.CorpusError(
-                f"generation {generation.number} of {corpus} begins at passage "
-                f"{generation.first_passage_id:,}, wanted {segments[-1].stop:,}"
-            )
-        if not generation.added:
-            continue
-        own = replace(
-            base,
-            sources=generation.sources,
-            cards=dict(generation.cards),
-            aliases={k: v for k, v in found.aliases.items() if v in generation.of(components.MEMORY)},
-        )
-        segments.append(
-            _segment(corpus, generation.number, generation.first_passage_id, generation.folder, own)
-        )
-        if segments[-1].passages != generation.added:
+    segments: list[Segment] = []
+    stop = 0
+    for home in homes(corpus, found):
+        entry = home.manifest.of(components.PASSAGES).get("")
+        if entry is None:
+            raise errors.CorpusError(f"generation {home.number} of {corpus} has no passages")
+        card = home.folder.card_at(components.PASSAGES, "", entry)
+        wanted = stop, card.passages
+        if home.number:
+            generation = found.generations[home.number - 1]
+            wanted = generation.first_passage_id, generation.added
+        if (stop, card.passages) != wanted:
             raise errors.DamagedError(
-                f"generation {generation.number} of {corpus} has {segments[-1].passages:,} passages, the "
-                f"manifest says {generation.added:,}"
+                f"generation {home.number} of {corpus} has {card.passages:,} passages from {stop:,}, the "
+                f"manifest says {wanted[1]:,} from {wanted[0]:,}"
             )
+        segments.append(
+            Segment(
+                number=home.number,
+                first=stop,
+                passages=card.passages,
+                prefix=home.prefix,
+                folder=home.folder,
+                manifest=home.manifest,
+            )
+        )
+        stop += card.passages
     return tuple(segments)
-
-
-def _segment(corpus: CorpusFolder, number: int, first: int, prefix: str, own: Manifest) -> Segment:
-    folder = corpus.below(prefix, own) if prefix else corpus
-    card = folder.card_at(components.PASSAGES, "", own.of(components.PASSAGES)[""])
-    return Segment(
-        number=number, first=first, passages=card.passages, prefix=prefix, folder=folder, manifest=own
-    )
 
 
 def ids_given(segments: tuple[Segment, ...]) -> int:
@@ -134,9 +163,8 @@ def removed(corpus: CorpusFolder, found: Manifest, passages: int) -> Tombstones:
     """
     lists = []
     for generation in found.generations:
-        if (entry := generation.removed) is None:
+        if (entry := generation.removed_entry) is None:
             continue
-        entry = replace(entry, path=f"{generation.folder}/{entry.path}")
         corpus.ensure(entry)
         corpus.require_whole(entry)
         # An update removes what was there before it.

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 WORDS = (
-    "river hill city king bridge stone water north forest island road market tower school winter summer bread "
-    "glass iron music letter harbour field cloud lamp garden horse silver theatre mountain"
+    "river hill city king bridge stone water north forest island road market tower school winter summer "
+    "bread glass iron music letter harbour field cloud lamp garden horse silver theatre mountain"
 ).split()
 
 

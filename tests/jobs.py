@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.accounts import facts
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs import build as build_module
+from pipeline.jobs import compact as compact_module
 from pipeline.jobs import job, versions
 from pipeline.jobs import neighbours as neighbours_module
 from pipeline.jobs import reencode as reencode_module
@@ -33,6 +34,10 @@ def update(root: Path, *sources: str, **arguments: Any) -> update_module.Updated
     passed = {k: arguments.pop(k) for k in ("engine", "observer", "exact_limit") if k in arguments}
     settings = update_module.UpdateSettings(sources=sources, **arguments)
     return update_module.update(CorpusFolder(root), settings, **passed)
+
+
+def compact(root: Path, **arguments: Any) -> compact_module.Compacted:
+    return compact_module.compact(CorpusFolder(root), **arguments)
 
 
 def repair(root: Path, **arguments: Any) -> repair_module.Repaired:

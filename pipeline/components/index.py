@@ -252,3 +252,23 @@ def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
     faiss_index.build(array, shape, made, similarity=vectors.similarity)
     for path in damaged:
         remaking.offer(path, made)
+
+
+def remake_extended(
+    remaking: Remaking, name: str, damaged: Iterable[str], whole: CorpusFolder, number: int
+) -> None:
+    """Build an update's index again: what it added, by the training of the one before; or all of it."""
+    corpus = remaking.corpus
+    card = corpus.index(name)
+    made = corpus.path(remaking.staged(card.file.path))
+    made.parent.mkdir(parents=True, exist_ok=True)
+    before, after = Corpus(whole, generation=number - 1), Corpus(whole, generation=number)
+    if card.first_passage_id:
+        array = open_vectors(corpus, name, corpus.vectors(name).layout)
+        faiss_index.extend(before.index_pieces()[0], array, card.first_passage_id, made)
+    else:
+        shape = faiss_index.IndexShape(kind=card.kind, **card.parameters)
+        similarity = after.vectors_card.similarity
+        faiss_index.build(after.vectors(), shape, made, similarity=similarity, tombstones=after.tombstones)
+    for path in damaged:
+        remaking.offer(path, made)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from encoders import fingerprint
+from encoders.errors import EncoderError
 from encoders.memory_encoder import memory_fingerprint
 from encoders.memory_spec import MemorySpec
 from pipeline.components.base import built_with
@@ -185,7 +186,7 @@ def choose(
             continue
         try:
             add(version)
-        except errors.CorpusError as e:
+        except (errors.CorpusError, EncoderError) as e:
             if version == current:
                 raise
             chosen.left[version] = str(e)

@@ -138,8 +138,12 @@ def require_none_begun(corpus: CorpusFolder) -> None:
 
 def clear_finished(corpus: CorpusFolder) -> None:
     """Take away what a job left that was killed after its commit: in every segment, and its plan last."""
-    if begun(corpus) is not None:
-        return
+    if begun(corpus) is None:
+        clear(corpus)
+
+
+def clear(corpus: CorpusFolder) -> None:
+    """As `clear_finished`, for the job itself, which knows that it is done."""
     for path in works(corpus):
         corpus.remove_folder(path)
     if corpus.work.has_plan() or corpus.work.is_empty():

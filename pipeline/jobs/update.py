@@ -7,7 +7,6 @@ build. What has gone is listed. Then the manifest speaks of it, by one rename.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,21 +14,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from encoders import fingerprint
-from pipeline.accounts.plan import from_source
+from encoders.retriever import SENTENCE_TRANSFORMERS
 from pipeline.components import index, tokens, vectors
 from pipeline.components.base import built_with
 from pipeline.components.memory import encode, recode
 from pipeline.components.memory import version as memory_version
-from pipeline.components.memory.version import CommitMemory
+from pipeline.components.memory.version import CommitMemory, MemoryPlan
 from pipeline.components.passages import compare, keys, number, read, select
 from pipeline.components.passages.commit import CommitPassages
 from pipeline.components.passages.read import ReadCounts
 from pipeline.components.settings import MAX_QUARANTINED, SPLIT_BYTES, BuildSettings
-from pipeline.components.shards import STAGE as SHARDS
 from pipeline.components.vectors import BACKEND
 from pipeline.jobs import bring, changes, commit, job, opened
 from pipeline.jobs.bring import Chosen, Wanted
-from pipeline.text import sources
 from pipeline.units import engines, progress
 from pipeline.units.engines import Engine
 from pipeline.units.stages import Stages
@@ -38,20 +35,20 @@ from storage import (
     codec_parameters,
     components,
     errors,
-    files,
     run_statistics,
     segments,
     tombstones,
     vector_array,
 )
 from storage.aliases import Json
-from storage.components import MemoryCard
+from storage.components import AnyComponent, MemoryCard
 from storage.components.memory import version_name
 from storage.fields import Fields
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
 from storage.generations import ADDED, KEPT, NEW, OLD, VANISHED, Generation, folder_of
 from storage.manifest import Manifest
+from storage.writer.plan import WRITER
 
 # Of the passages before, at most so many may go, or the source is taken for a part of a dump.
 MAX_VANISHED: Final = 0.5
@@ -176,7 +173,7 @@ def build_settings(corpus: CorpusFolder, settings: UpdateSettings, primary: Want
         templates=settings.templates,
         retriever_template=built.text("retriever_template"),
         vector_dtype=built.text("vector_dtype"),
-        retriever_backend=built.text(BACKEND) if BACKEND in built else vectors.SENTENCE_TRANSFORMERS,
+        retriever_backend=built.text(BACKEND) if BACKEND in built else SENTENCE_TRANSFORMERS,
         split_bytes=settings.split_bytes,
         max_quarantined=settings.max_quarantined,
         shard_timeout=settings.shard_timeout,
@@ -207,6 +204,10 @@ class _Update:
         """What is there, and what is wanted of it, before anything is written."""
         corpus, settings = self._corpus, self._settings
         self._found: Manifest = corpus.manifest
+        if WRITER in self._found.built:
+            raise errors.CorpusError(
+                f"the passages of {corpus} were given to a writer, not read of a source: they have no update"
+            )
         self._number = self._found.generation + 1
         self._prefix = folder_of(self._number)
         self._chosen: Chosen = bring.choose(
@@ -274,7 +275,7 @@ class _Update:
             return Updated(corpus=self._corpus, generation=self._found.generation, already=True, seconds=0)
         self._begin()
         segment = self._segment({})
-        dump = segment.below(_DUMP, self._own({}))
+        dump = segment.segment(_DUMP, self._own({}))
         counts, reading, firsts = self._compare(dump)
         if not counts.vanished and not counts.added:
             self._clear()
@@ -310,7 +311,7 @@ class _Update:
             generation=found.generation,
             already=already,
             seconds=0,
-            counts=_sums(counts),
+            counts=dict(found.generations[-1].counts) if not already else _sums(counts),
             brought=tuple(w.version for w in self._chosen.versions if w.kept) if counts.added else (),
             left=dict(self._chosen.left) if counts.added else {},
         )
@@ -319,7 +320,7 @@ class _Update:
         """Was this very source the last that was read?"""
         found = self._found
         last = found.generations[-1].sources if found.generations else found.sources
-        return list(last) == self._opened.identity["sources"]
+        return bool(list(last) == self._opened.identity["sources"])
 
     def _begin(self) -> None:
         """Lay down the plan, or find that of an interrupted run of the same.
@@ -340,12 +341,15 @@ class _Update:
             return
         job.require_none_begun(corpus)
         corpus.work.write_plan(self._identity)
+        # What was left there belongs to nothing; its cards must not be taken for those of this run.
+        if corpus.path(self._prefix).exists():
+            corpus.remove_folder(self._prefix)
 
     def _clear(self) -> None:
         """What led to the generation goes: the plan last, by which it is known."""
         folder = self._segment({})
         if self._number > self._corpus.manifest.generation:  # nothing came of it
-            shutil.rmtree(folder.root, ignore_errors=True)
+            self._corpus.remove_folder(self._prefix)
         elif folder.work.path.exists():
             folder.work.remove()
         self._corpus.work.remove()
@@ -364,7 +368,7 @@ class _Update:
         )
 
     def _segment(self, cards: Mapping[str, Mapping[str, FileEntry]]) -> CorpusFolder:
-        folder = self._corpus.below(self._prefix, self._own(cards))
+        folder = self._corpus.segment(self._prefix, self._own(cards))
         folder.root.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -494,7 +498,7 @@ class _Update:
         """Passages, tokens, vectors and the memory of the first version: a build's stages, and its commit."""
         primary, segment = self._chosen.versions[0], self._segment({})
         work, cutter, settings = segment.work, self._opened.tokenizer, self._built
-        plan = primary.plan(count, settings.shard_passages, None)
+        plan = self._plan(primary, count, None)
         card = self._home.card(components.VECTORS, self._vectors_fingerprint())
         embedding = vectors.VectorsPlan(
             retriever=self._opened.retriever,
@@ -505,11 +509,11 @@ class _Update:
         )
         if embedding.fingerprint != card.fingerprint:
             raise errors.MismatchError(
-                f"vectors of the corpus have fingerprint {card.fingerprint[:16]}, this memcorpus "
-                f"makes {embedding.fingerprint[:16]} of the same settings; update it with the memcorpus that built it"
+                f"vectors of the corpus have fingerprint {card.fingerprint[:16]}, this memcorpus makes "
+                f"{embedding.fingerprint[:16]} of the same settings; use the memcorpus that built it"
             )
         cut_ = None if cutter is None else cutter.plan(count)
-        nouns = [components.PASSAGES, components.VECTORS, components.MEMORY]
+        nouns: list[AnyComponent] = [components.PASSAGES, components.VECTORS, components.MEMORY]
         names = {
             components.PASSAGES.noun: "",
             components.TOKENS.noun: "",
@@ -517,8 +521,8 @@ class _Update:
             components.MEMORY.noun: primary.version,
         }
         if cut_ is not None:
-            nouns.insert(1, components.TOKENS)  # type: ignore[arg-type]
-        there = self._written(segment, [(c, names[c.noun]) for c in nouns], run_statistics.BUILD)
+            nouns.insert(1, components.TOKENS)
+        there = commit.written(segment, [(c, names[c.noun]) for c in nouns], run_statistics.BUILD)
         if there is not None:
             return there
         work.make()
@@ -563,8 +567,7 @@ class _Update:
                 layout=embedding.layout,
             ),
         )
-        self._copy_parameters(segment, primary)
-        memory_version.write(stages, plan, shards)
+        memory_version.make(stages, plan, shards)
         splitter = dict(self._home.card(components.PASSAGES).splitter)
         with commit.clearing(segment):
             return commit.commit(
@@ -593,7 +596,7 @@ class _Update:
     ) -> dict[str, FileEntry]:
         """Write the memory of a further version. Returns its card's entry."""
         segment = self._segment(cards)
-        there = self._written(segment, [(components.MEMORY, wanted.version)], wanted.version)
+        there = commit.written(segment, [(components.MEMORY, wanted.version)], wanted.version)
         if there is not None:
             return there[components.MEMORY.noun]
         origin = None if wanted.card.origin is None else version_name(wanted.card.origin)
@@ -601,7 +604,7 @@ class _Update:
         if wanted.model is None:
             assert origin is not None
             from_card = segment.memory(origin)
-        plan = wanted.plan(count, self._built.shard_passages, from_card)
+        plan = self._plan(wanted, count, from_card)
         shards: encode.EncodeShards | recode.RecodeShards
         where: dict[str, Any]
         if wanted.model is None:
@@ -624,10 +627,9 @@ class _Update:
                 limit_seconds=self._built.shard_timeout,
             )
             where = {"memory_encoder": wanted.model.name}
-        _forget_others(segment, plan.folder, plan.layout.grid.shards)
+        commit.forget_others(segment, plan.folder, plan.layout.grid.shards)
         stages = self._stages(segment)
-        self._copy_parameters(segment, wanted)
-        memory_version.write(stages, plan, shards)
+        memory_version.make(stages, plan, shards)
         with commit.clearing(segment):
             found = commit.commit(
                 stages,
@@ -639,31 +641,15 @@ class _Update:
             )
         return found[components.MEMORY.noun]
 
-    def _copy_parameters(self, segment: CorpusFolder, wanted: Wanted) -> None:
-        """Parameters of a trained codec are the version's own, whatever passages come later."""
+    def _plan(self, wanted: Wanted, count: int, origin: MemoryCard | None) -> MemoryPlan:
+        """What is to be written. Parameters of a trained codec are the version's own."""
+        plan = wanted.plan(count, self._built.shard_passages, origin)
         if not wanted.codec.trained:
-            return
+            return plan
         card, folder = wanted.card, components.MEMORY.folder(wanted.version)
         source = self._home.folder.path(folder)
         coder = codec_parameters.read(source, wanted.codec, card.layout.width, card.codec_parameters)
-        codec_parameters.write(segment.path(folder), wanted.codec, coder.parameters)
-
-    def _written(
-        self, segment: CorpusFolder, wanted: list[tuple[Any, str]], run: str
-    ) -> dict[str, dict[str, FileEntry]] | None:
-        """The cards of components that an earlier run has committed in the segment; None: not all."""
-        found: dict[str, dict[str, FileEntry]] = {}
-        for component, name in wanted:
-            path = segment.path(component.card_path(name))
-            try:
-                component.card.from_json(files.read_json(path), str(path))
-            except (FileNotFoundError, errors.CorpusError):
-                return None
-            found[component.noun] = {name: segment.entry(path)}
-        try:
-            return found if segment.run(run) is not None else None
-        except errors.CorpusError:
-            return None
+        return replace(plan, parameters=coder.parameters)
 
     def _drop_origins(self, cards: dict[str, dict[str, FileEntry]]) -> None:
         """Take away versions that were written for those that were recoded from them."""
@@ -671,7 +657,7 @@ class _Update:
         for wanted in self._chosen.versions:
             if not wanted.kept and wanted.version in cards.get(components.MEMORY.noun, {}):
                 del cards[components.MEMORY.noun][wanted.version]
-                shutil.rmtree(segment.path(components.MEMORY.folder(wanted.version)), ignore_errors=True)
+                segment.remove_folder(components.MEMORY.folder(wanted.version))
                 segment.forget_run(wanted.version)
 
     # --- the index, and the manifest
@@ -696,7 +682,7 @@ class _Update:
             sources=tuple(self._opened.identity["sources"]),
             counts=_sums(counts)
             | {f"read: {name}": count for name, count in reading.to_json().items()}
-            | ({} if self._changes is None else self._changes.counts),
+            | ({} if self._changes is None else dict(self._changes.counts)),
             removed=segment.entry(removed) if counts.vanished else None,
             cards={noun: dict(entries) for noun, entries in cards.items() if entries},
         )
@@ -720,15 +706,6 @@ class _Update:
         return counts.recall_millionths / index.MILLION, bool(counts.whole), entry
 
 
-def _forget_others(segment: CorpusFolder, folder: str, units: int) -> None:
-    """Receipts of another version's shards must not be taken for these."""
-    for receipt in segment.work.there(SHARDS.name, range(units), SHARDS.counts):
-        if not any(entry.path.startswith(f"{folder}/") for entry in receipt.files):
-            segment.work.forget_stage(SHARDS.name)
-        return
-    segment.work.forget_stage(SHARDS.name)
-
-
 def _sums(counts: compare.CompareCounts) -> dict[str, int]:
     return {
         OLD: counts.old,
@@ -738,6 +715,3 @@ def _sums(counts: compare.CompareCounts) -> dict[str, int]:
         ADDED: counts.added,
         "unread": counts.unread,
     }
-
-
-__all__ = ["UpdateSettings", "Updated", "from_source", "sources", "update"]

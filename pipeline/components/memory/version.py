@@ -133,17 +133,12 @@ def make(stages: Stages, plan: MemoryPlan, job: EncodeShards | RecodeShards) -> 
     """
     corpus = stages.corpus
     folder = corpus.path(plan.folder)
+    corpus.publish(memory_store.create(folder, plan.layout))
     if plan.parameters is not None:
         corpus.publish(codec_parameters.write(folder, plan.layout.codec, plan.parameters))
     elif plan.layout.codec.trained:
         tokens = plan.layout.codec.sample_tokens(plan.layout.width)
         stages.run(train_codec.STAGE, train_codec.TrainCodec(job=job), 1, total=tokens)
-    write(stages, plan, job)
-
-
-def write(stages: Stages, plan: MemoryPlan, job: EncodeShards | RecodeShards) -> None:
-    """As `make`, with the parameters of a trained codec that lie in the version's folder."""
-    stages.corpus.publish(memory_store.create(stages.corpus.path(plan.folder), plan.layout))
     grid = plan.layout.grid
     stages.run(STAGE, job, grid.shards, total=grid.passages)
 
@@ -238,7 +233,8 @@ class CommitMemory:
         dtype = layout.codec.dtype.name
         if plan.origin is not None:
             # As the encoder gave them: a type that holds more would claim digits that nobody knows.
-            dtype = corpus.memory(version_name(plan.origin)).canaries.dtype
+            kept = corpus.memory(version_name(plan.origin)).canaries
+            ids, dtype = list(kept.passage_ids), kept.dtype
         shards = sorted({i // layout.grid.shard_passages for i in ids})
         data = b"".join(
             files.read_bytes(corpus.work.here(encode.canaries_file(corpus.work, shard))) for shard in shards

@@ -1,7 +1,7 @@
-"""Passages of an update, compared by what they say: a key of each, of those that are there and those read.
+"""Passages of an update, compared by what they say: a key of each, there or just read.
 
-A key is 16 bytes, whatever the passage; it stands in a file beside the unit's receipt, with another of its page.
-So tens of millions are compared without an object for any of them; see `compare`.
+A key is 16 bytes, whatever the passage; it stands in a file beside the unit's receipt, with another of its
+page. So tens of millions are compared without an object for any of them; see `compare`.
 """
 
 from __future__ import annotations

@@ -80,7 +80,14 @@ class SelectPassages:
                     written.append(beside)
             # Of chunks, documents come whole; else an article's passages may be there but for a few.
             whole = 0 if self.tokens is None else documents
-            counts = ReadCounts(pages=whole, kept=whole, passages=rows, article_words=sums["words"], **sums)
+            counts = ReadCounts(
+                pages=whole,
+                kept=whole,
+                passages=rows,
+                words=sums["words"],
+                article_words=sums["words"],
+                text_bytes=sums["text_bytes"],
+            )
         meter.count("passages", counts.passages)
         return Receipt(
             unit=unit,
