@@ -11,13 +11,14 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from storage import errors, files, receipts
 from storage.aliases import Json
 from storage.errors import CorpusError
-from storage.object_store import ObjectStore
+from storage.object_store import TRAFFIC, ObjectStore
 from storage.receipts import C, Receipt
 from storage.work_folder import ERROR, NAME, PLAN, PROGRESS, RECEIPT, WorkFolder
 
@@ -102,7 +103,9 @@ class StoredWork(WorkFolder):
 
     def write_receipt(self, stage: str, receipt: Receipt[Any]) -> None:
         name = self._name(self.receipt_path(stage, receipt.unit))
-        self._objects.put(name, files.json_bytes(receipt.to_json()))
+        # Of the process, since its last receipt: units overlap. Added up, they are what its units took.
+        told = replace(receipt, events={**receipt.events, **TRAFFIC.since_told()})
+        self._objects.put(name, files.json_bytes(told.to_json()))
 
     def remove_receipt(self, stage: str, unit: int) -> None:
         (self.path / stage).mkdir(parents=True, exist_ok=True)

@@ -123,6 +123,7 @@ def test_kills_at_random_moments(
         found = object_store.content(client, f"{out}/")
         assert without_times(found) == expected, number
         assert json.loads(found[object_lock.NAME])["free"]
+        print(f"try {number}: {killed} killed so far, {len(left)} objects left of the last", flush=True)
     assert killed >= KILLS // 2
     print(f"{killed} of {KILLS} killed; requests {dict(network.requests)}; harm {dict(network.faults)}")
 
