@@ -26,7 +26,7 @@ TRIES: Final = 6
 FIRST_WAIT_SECONDS: Final = 0.1
 MOST_WAIT_SECONDS: Final = 3.0
 CONNECT_SECONDS: Final = 5.0
-READ_SECONDS: Final = 120.0
+READ_SECONDS: Final = 60.0
 # Connections that wait for the next request; threads beyond that open their own.
 KEPT_CONNECTIONS: Final = 32
 PIECE_BYTES: Final = 1 << 18
@@ -205,6 +205,8 @@ class ServiceClient:
         detail = str(refusal.get("detail") or f"status {status}")
         said = f"service {self.url}: {detail}"
         if not told.startswith(_KINDS):
+            if status in _AGAIN:  # of a proxy before it
+                raise errors.UnreadableError(said)
             raise OtherServerError(said)
         if kind == "damaged":
             raise errors.DamagedError(said)

@@ -9,6 +9,7 @@ import os
 import selectors
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +22,15 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 def found() -> str | None:
     """The browser's program, if there is one."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+_PLACE = """
+import os, sys
+reading, writing = (os.dup(int(one)) for one in sys.argv[1:3])
+os.dup2(os.dup(reading), 100); os.dup2(os.dup(writing), 101)
+os.dup2(100, 3); os.dup2(101, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Page:
@@ -127,23 +137,18 @@ def page(program: str) -> Iterator[Page]:
     read_there, write_here = os.pipe()
     read_here, write_there = os.pipe()
 
-    def place() -> None:
-        # Where the browser looks for its pipe.
-        os.dup2(read_there, 103)
-        os.dup2(write_there, 104)
-        os.dup2(103, 3)
-        os.dup2(104, 4)
-
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        # Another process puts the pipe to where the browser looks for it: forking this one with code of ours
+        # would have each library's own doings at a fork done here.
         command = [
-            program, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
+            sys.executable, "-c", _PLACE, str(read_there), str(write_there), program,
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
             "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
             "--disable-component-update", "--disable-extensions", f"--user-data-dir={home}/profile",
         ]  # fmt: skip
         process = subprocess.Popen(
             command,
-            preexec_fn=place,
-            close_fds=False,
+            pass_fds=(read_there, write_there),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "HOME": home},

@@ -7,6 +7,7 @@ import http.server
 import json
 import multiprocessing
 import pickle
+import socket
 import subprocess
 import sys
 import threading
@@ -279,7 +280,8 @@ class Bad(http.server.BaseHTTPRequestHandler):
         if spoilt and cls.spoil == "cut":
             self.wfile.write(data[: len(data) // 2])
             self.wfile.flush()
-            self.connection.close()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
             return
         self.wfile.write(data)
 

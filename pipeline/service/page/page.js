@@ -170,6 +170,7 @@ function versions(found, corpus) {
 }
 
 let focusNext = null;
+let passages = null;
 
 async function showPassage(fields) {
   const query = new URLSearchParams();
@@ -193,7 +194,10 @@ async function showPassage(fields) {
 
 async function showSearch(fields) {
   const query = fields.get("q");
-  const found = await ask(`v1/search?${new URLSearchParams({ q: query, k: fields.get("k") || 10 })}`);
+  // A small corpus has fewer passages than one may ask for.
+  passages = passages || (await ask("v1/corpus")).passages;
+  const k = Math.min(fields.get("k") || 10, passages);
+  const found = await ask(`v1/search?${new URLSearchParams({ q: query, k })}`);
   return [hits(found.results[0].passages, query)];
 }
 
@@ -204,7 +208,7 @@ async function showFigures() {
     pair("passages", count(found.passages)),
     found.words ? pair("words", count(found.words)) : null,
     found.counts.kept ? pair("articles", count(found.counts.kept)) : null,
-    Object.entries(found.bytes || {}).map(([name, bytes]) => pair(name, size(bytes))),
+    Object.entries(found.bytes || {}).map(([name, bytes]) => pair(`${name} on the disk`, size(bytes))),
   ])];
   const names = (version) => Object.entries(found.aliases || {}).filter(([, v]) => v === version).map(([alias]) => alias).join(", ");
   if (found.memory) parts.push(table("Memory versions", ["version", "names", "codec", "tokens", "bytes", "a token", "relative error", "passages cut"],
