@@ -14,6 +14,7 @@ from pipeline.cli import (
     build,
     check,
     costs,
+    doctor,
     evaluate,
     importing,
     neighbours,
@@ -123,5 +124,6 @@ for command in (
     neighbours.neighbours,
     check.verify,
     check.repair,
+    doctor.doctor,
 ):
     cli.add_command(command)
