@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -53,6 +54,13 @@ class RemoteFolder(CorpusFolder):
 
     def __reduce__(self) -> tuple[object, ...]:
         return RemoteFolder, (self.url, self.root)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """
+        Raises:
+            CorpusError: always; `stored_folder.StoredFolder` is for those who write.
+        """
+        raise errors.CorpusError(f"{self.url} is open for reading, and cannot be written")
 
     def refresh(self) -> None:
         data = self._read(manifest.NAME)
