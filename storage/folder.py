@@ -6,6 +6,7 @@ each card are read once and kept, until they are replaced.
 
 from __future__ import annotations
 
+import os
 import shutil
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -28,14 +29,17 @@ from storage.work_folder import WorkFolder
 class CorpusFolder:
     """A corpus folder on a local disk, finished or not, or still to be made."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, fixed: Manifest | None = None) -> None:
+        """`fixed` is the manifest of a segment, which has no file of its own; see `segment`."""
         self.root = root
         self.work: WorkFolder = WorkFolder(root)
-        self._manifest: Manifest | None = None
+        self._fixed = fixed
+        self._manifest: Manifest | None = fixed
         self._stamp: tuple[int, ...] | None = None
         # By what the manifest says of a card's file, so that another card is never taken for it.
         self._cards: dict[tuple[str, FileEntry], Card] = {}
-        _OPEN[root.resolve()] = self
+        if fixed is None:
+            _OPEN[root.resolve()] = self
 
     def __str__(self) -> str:
         return str(self.root)
@@ -47,7 +51,16 @@ class CorpusFolder:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Jobs carry it to workers: where it lies travels, what was read of it does not."""
+        if self._fixed is not None:
+            return _segment, (self.root.resolve(), self._fixed)
         return _opened, (self.root.resolve(),)
+
+    def segment(self, name: str, own: Manifest) -> CorpusFolder:
+        """A folder of the corpus that holds some of its passages, as a corpus whose manifest is `own`.
+
+        "" is the corpus folder, of those that the build made.
+        """
+        return CorpusFolder(self.path(name) if name else self.root, fixed=own)
 
     def require_folder(self) -> None:
         """
@@ -62,6 +75,8 @@ class CorpusFolder:
 
     def is_finished(self) -> bool:
         """Is there a corpus? Without a manifest there is none."""
+        if self._fixed is not None:
+            return True
         return self.path(manifest.NAME).exists()
 
     def foreign(self, ours: Callable[[str], bool]) -> str | None:
@@ -89,6 +104,8 @@ class CorpusFolder:
 
     def refresh(self) -> None:
         """Read the manifest again, if it was replaced since."""
+        if self._fixed is not None:
+            return
         path = self.root / manifest.NAME
         try:
             status = path.stat()
@@ -111,6 +128,7 @@ class CorpusFolder:
 
     def write_manifest(self, new: Manifest) -> None:
         """Make a corpus, or a change of it, visible: one rename. The job that does is alone; see `alone`."""
+        assert self._fixed is None, "the corpus's manifest speaks of its segments"
         path = self.root / manifest.NAME
         for left in self.root.glob(f"{manifest.NAME}.*{files.PARTIAL_SUFFIX}"):
             left.unlink()  # by a job that was killed here
@@ -296,6 +314,21 @@ class CorpusFolder:
         for path in list(files.leftovers(self.root)):
             path.unlink()
 
+    def link(self, source: CorpusFolder, name: str) -> None:
+        """Have a file of another folder here too, under its name: by a link, or copied where none can be."""
+        path, origin = self.path(name), source.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        try:
+            os.link(origin, path)
+        except OSError:
+            with files.aside(path) as partial:
+                shutil.copyfile(origin, partial)
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder below the corpus, with all that is in it."""
+        shutil.rmtree(self.path(name))
+
     def alone(self) -> AbstractContextManager[None]:
         """One writer at a time.
 
@@ -330,6 +363,13 @@ class CorpusFolder:
         found = {Path(name).stem for name in names if name.endswith(".json")}
         return [run_statistics.BUILD, *sorted(found - {run_statistics.BUILD})]
 
+    def run_files(self) -> Iterator[str]:
+        """The files of statistics, below the corpus."""
+        for name in self.run_names():
+            for relative in (run_statistics.path_of(name), run_statistics.units_path_of(name)):
+                if self.path(relative).is_file():
+                    yield relative
+
     def runs(self) -> Iterator[tuple[str, RunStatistics]]:
         """Those of all runs that can be read, the build's first; what is damaged `verify` tells."""
         for name in self.run_names():
@@ -350,6 +390,11 @@ class CorpusFolder:
             if found is not None and version in (name, found.version):
                 return found
         return None
+
+    def forget_run(self, name: str) -> None:
+        """Take the statistics of a run away, of what was not kept."""
+        for relative in (run_statistics.path_of(name), run_statistics.units_path_of(name)):
+            self.path(relative).unlink(missing_ok=True)
 
     def write_run(self, name: str, statistics: RunStatistics) -> None:
         """Write a run's statistics; the file of its units lies there already."""
@@ -379,3 +424,7 @@ _OPEN: Final[weakref.WeakValueDictionary[Path, CorpusFolder]] = weakref.WeakValu
 
 def _opened(root: Path) -> CorpusFolder:
     return _OPEN.get(root) or CorpusFolder(root)
+
+
+def _segment(root: Path, fixed: Manifest) -> CorpusFolder:
+    return CorpusFolder(root, fixed=fixed)

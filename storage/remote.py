@@ -20,6 +20,7 @@ import tensorstore as ts
 from storage import errors, files, manifest, s3_credentials, tensorstore_use
 from storage.aliases import Json
 from storage.folder import CorpusFolder
+from storage.manifest import Manifest
 from storage.object_store import S3_ENDPOINT as S3_ENDPOINT
 
 # TensorStore's drivers, by the scheme of a URL.
@@ -30,13 +31,13 @@ _BLOCK_BYTES: Final = 64 << 20
 class RemoteFolder(CorpusFolder):
     """A corpus in an object store, for reading; `root` is the cache."""
 
-    def __init__(self, url: str, cache: Path | None = None) -> None:
+    def __init__(self, url: str, cache: Path | None = None, *, fixed: Manifest | None = None) -> None:
         """
         Raises:
             CorpusError: the URL cannot be opened.
         """
         self.url = url.rstrip("/")
-        super().__init__(cache or cache_of(self.url))
+        super().__init__(cache or cache_of(self.url), fixed=fixed)
         self.root.mkdir(parents=True, exist_ok=True)
         self._spec = _spec(self.url)
         tensorstore_use.begin(self.url)
@@ -53,7 +54,12 @@ class RemoteFolder(CorpusFolder):
         return self.url
 
     def __reduce__(self) -> tuple[object, ...]:
-        return RemoteFolder, (self.url, self.root)
+        return _opened, (self.url, self.root, self._fixed)
+
+    def segment(self, name: str, own: Manifest) -> RemoteFolder:
+        if not name:
+            return RemoteFolder(self.url, self.root, fixed=own)
+        return RemoteFolder(f"{self.url}/{name}", self.path(name), fixed=own)
 
     def alone(self) -> AbstractContextManager[None]:
         """
@@ -63,6 +69,8 @@ class RemoteFolder(CorpusFolder):
         raise errors.CorpusError(f"{self.url} is open for reading, and cannot be written")
 
     def refresh(self) -> None:
+        if self._fixed is not None:
+            return
         data = self._read(manifest.NAME)
         if data is None:
             raise errors.CorpusError(f"{self.url} holds no corpus: there is no {manifest.NAME} in it")
@@ -106,6 +114,10 @@ class RemoteFolder(CorpusFolder):
 
     def _read(self, name: str, part: slice | None = None) -> bytes | None:
         return read(self._store, name, part, self.url)
+
+
+def _opened(url: str, cache: Path, fixed: Manifest | None) -> RemoteFolder:
+    return RemoteFolder(url, cache, fixed=fixed)
 
 
 def cache_of(url: str) -> Path:

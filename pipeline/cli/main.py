@@ -14,6 +14,7 @@ from pipeline.cli import (
     build,
     check,
     costs,
+    doctor,
     evaluate,
     importing,
     neighbours,
@@ -23,6 +24,7 @@ from pipeline.cli import (
     serve,
     streams,
     train,
+    update,
     versions,
 )
 from pipeline.units import cores, failures, library_output
@@ -116,6 +118,8 @@ for command in (
     retro.retro,
     serve.serve,
     versions.reencode,
+    update.update,
+    update.compact,
     versions.versions,
     versions.use,
     versions.diff,
@@ -123,5 +127,6 @@ for command in (
     neighbours.neighbours,
     check.verify,
     check.repair,
+    doctor.doctor,
 ):
     cli.add_command(command)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from encoders import memory_spec
 from pipeline.accounts.plan import from_source
@@ -39,9 +38,6 @@ from storage import (
 )
 from storage.folder import CorpusFolder
 from storage.manifest import Manifest
-
-# Pages that may be quarantined whatever their share: small sources have few pages.
-FREE_QUARANTINED: Final = 10
 
 
 def build(
@@ -238,8 +234,7 @@ class _Build:
             raise errors.CorpusError(
                 f"no passages in {', '.join(self._settings.sources)}: {why}; is it the right format?"
             )
-        share = self._settings.max_quarantined
-        allowed = max(FREE_QUARANTINED, int(share * counts.pages)) if share else 0
+        allowed = job.allowed_quarantined(self._settings.max_quarantined, counts.pages)
         if counts.quarantined > allowed:
             raise errors.CorpusError(
                 f"{counts.quarantined:,} of {counts.pages:,} pages cannot be read, allowed are {allowed:,}; "

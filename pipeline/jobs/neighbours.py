@@ -93,6 +93,12 @@ def make(
     if own:
         database = corpus  # it may have been given as one that is only read
     stages = Stages(corpus, engine or engines.chosen(), observer)
+    for folder in (database, corpus):
+        if folder.manifest.generations:
+            raise errors.CorpusError(
+                f"the corpus in {folder} was updated: tables of neighbours are of corpora as they were "
+                "built; make the table before an update, or build the corpus anew"
+            )
     searched = Corpus(database)
     queries = searched if own else Corpus(corpus)
     plan = neighbours.plan(
@@ -130,8 +136,8 @@ def make(
             entries = {**corpus.manifest.of(row), **cards[row.noun]}
             corpus.write_manifest(corpus.manifest.with_cards(row, entries))
             corpus.work.remove()
-        elif job.begun(corpus) is None and (corpus.work.has_plan() or corpus.work.is_empty()):
-            corpus.work.remove()  # what a job left that was killed while it cleared up
+        else:
+            job.clear_finished(corpus)  # what a job left that was killed while it cleared up
     return job.Outcome(corpus=corpus, already=already, seconds=time.monotonic() - started), plan.name
 
 
@@ -148,7 +154,7 @@ def _begin(corpus: CorpusFolder, plan: NeighboursPlan) -> bool:
     found = corpus.work.read_plan()
     if found is not None:
         if job.begun(corpus) is None:
-            corpus.work.remove()  # what a job left that was killed after its commit
+            job.clear_finished(corpus)  # what a job left that was killed after its commit
         else:
             different = fingerprint.differences(found, identity)
             if not different:

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from encoders import fingerprint, memory_spec, model_folder, retriever_folder, weights
 from encoders.memory_encoder import memory_fingerprint
-from encoders.retriever import default_backend
+from encoders.retriever import default_backend, require_installed
 from pipeline.components import tokens, vectors
 from pipeline.components.memory import encode
 from pipeline.components.memory import version as memory_version
@@ -83,6 +83,7 @@ def open_inputs(settings: BuildSettings) -> Opened:
     retriever = found.fingerprint
     # Named in the plan, so that an interrupted build goes on with the same.
     backend = settings.retriever_backend or default_backend(found)
+    require_installed(found, backend)
     tokenizer = tokens.open_tokenizer(settings)
     # Only where passages are cut by one: a corpus of words has the plan of before there were tokenizers.
     given: Json = {} if tokenizer is None else {"tokenizer": tokenizer.fingerprint.description}

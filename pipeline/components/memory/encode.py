@@ -106,9 +106,12 @@ def write_memory(
     *,
     offsets: AnyArray,
     buffer: AnyArray,
+    may_be_empty: bool = False,
 ) -> list[files.FileEntry]:
     """Write a shard's values into a version's folder, and leave its rows of the two small arrays."""
-    written = memory_store.write_shard(corpus.path(folder), layout, unit, offsets=offsets, buffer=buffer)
+    written = memory_store.write_shard(
+        corpus.path(folder), layout, unit, offsets=offsets, buffer=buffer, may_be_empty=may_be_empty
+    )
     return [
         corpus.placed(written.path, written.measured),
         keep(corpus, rows_file(corpus.work, unit), written.rows.to_bytes()),

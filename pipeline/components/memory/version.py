@@ -233,7 +233,8 @@ class CommitMemory:
         dtype = layout.codec.dtype.name
         if plan.origin is not None:
             # As the encoder gave them: a type that holds more would claim digits that nobody knows.
-            dtype = corpus.memory(version_name(plan.origin)).canaries.dtype
+            kept = corpus.memory(version_name(plan.origin)).canaries
+            ids, dtype = list(kept.passage_ids), kept.dtype
         shards = sorted({i // layout.grid.shard_passages for i in ids})
         data = b"".join(
             files.read_bytes(corpus.work.here(encode.canaries_file(corpus.work, shard))) for shard in shards
