@@ -175,7 +175,7 @@ class Service:
             arrays: dict[str, AnyArray] = {"passage_ids": found.passage_ids, "scores": found.scores}
             return self._parts(wire.pack(arrays), kind, state)
         results = await self._read(
-            "passages", lambda: answering.found_as_json(state.corpus, found, passages=asked.passages)
+            "passages", lambda: answering.found_as_json(state.rows, found, passages=asked.passages)
         )
         return _json({"state": state.name, "results": results}, state)
 

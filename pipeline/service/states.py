@@ -12,7 +12,8 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from pipeline.service import problems
@@ -21,12 +22,16 @@ from retrieval import wire
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
 from storage import components, errors
+from storage.aliases import Json
 from storage.components import AnyComponent
 from storage.manifest import CURRENT, Manifest
 
 # States beside the newest that are kept for clients who opened them, and for how long after they last asked.
 KEPT: Final = 1
 KEPT_SECONDS: Final = 600.0
+# Columns that a hit is shown with, and how many rows of them are kept: some 1.5 KB each.
+SHOWN: Final = ("passage_id", "page_id", "title", "section", "ordinal", "text")
+KEPT_ROWS: Final = 50_000
 # Components whose cards are told to clients; none of them names a place outside the corpus.
 _TOLD: Final[tuple[AnyComponent, ...]] = (
     components.MEMORY,
@@ -46,6 +51,36 @@ def name_of(manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(cards, sort_keys=True).encode()).hexdigest()[:16]
 
 
+class Rows:
+    """Rows of the passage table as they are shown, the last ones that were asked for kept. Thread-safe.
+
+    Parquet is read by groups of a thousand rows, milliseconds for each hit of a search; and what many search
+    for is the same.
+    """
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[int, Json] = OrderedDict()
+
+    def take(self, ids: Iterable[int]) -> dict[int, Json]:
+        """Rows by id, of the columns in `SHOWN`."""
+        wanted = set(ids)
+        with self._lock:
+            found = {one: self._kept[one] for one in wanted if one in self._kept}
+        missing = sorted(wanted - found.keys())
+        if missing:
+            table = self._corpus.passages(missing).select(list(SHOWN))
+            found |= {row["passage_id"]: row for row in table.to_pylist()}
+        with self._lock:
+            for one in wanted:
+                self._kept[one] = found[one]
+                self._kept.move_to_end(one)
+            while len(self._kept) > KEPT_ROWS:
+                self._kept.popitem(last=False)
+        return found
+
+
 class State:
     """A corpus as it was opened, and its memory versions as they are asked for. Thread-safe."""
 
@@ -57,6 +92,7 @@ class State:
         self._lock = threading.Lock()
         self._readers: dict[str, MemoryReader] = {}
         self._asked: dict[str, float] = {}
+        self.rows = Rows(corpus)
         if before is not None and before.name == self.name:
             # The same passages, vectors and index: nothing of them is read again.
             corpus.take_over(before.corpus)
@@ -66,6 +102,7 @@ class State:
                 if corpus.manifest.of(components.MEMORY).get(name)
                 == before.corpus.manifest.of(components.MEMORY).get(name)
             }
+            self.rows = before.rows
         self._description: dict[str, Any] | None = None
 
     def version(self, asked: str | None) -> str:
