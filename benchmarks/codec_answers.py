@@ -1,11 +1,16 @@
 """What a codec costs in answers: the miniwiki's test split, read from memory in each codec.
 
     python -m benchmarks.codec_answers [--reader FOLDER] [--codecs int8 turbo4 ...] [--invented 3000]
+    python -m benchmarks.codec_answers --steps 400 --seeds 0 1 2 --codecs pq4x8 pq8x8 --runs FOLDER
 
 A corpus of the miniwiki is built with the reader's own memory encoder, recoded to every codec, and all test
 questions are answered from each version, from the same passages. Beside exact match: how many answers are
 those of bfloat16, and how many of the right ones each of the two has alone, which tells how far the
 difference may be chance.
+
+With `--steps` the reader is first trained further, by each seed: on memory as its encoder gives it, and on
+memory in each codec. The first is read from bfloat16 and recoded to every codec, "not trained on"; the others
+from the codes that they learned. So all have had as many steps. Runs that are there are not made again.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.store.report import columns
@@ -37,45 +43,127 @@ def main() -> None:
     parser.add_argument("--reader", type=Path, default=demo.MODELS / readers.GLIMMER_NAME)
     parser.add_argument("--codecs", nargs="+", default=DEFAULT)
     parser.add_argument("--invented", type=int, default=0, help="entities beside those of the tables")
+    parser.add_argument("--steps", type=int, default=0, help="train the reader further, on codes and not")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--runs", type=Path, help="keeps the training runs")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="memcorpus-answers-") as place:
-        root = make(Path(place), options.reader, options.invented)
-        asked = load(Path(place), open_corpus(root), options.reader)
-        corpus = CorpusFolder(root)
-        stored = {PLAIN: manifest.CURRENT}
-        for codec in options.codecs:
-            _, stored[codec] = reencode.reencode(
-                corpus, ReencodeSettings(origin=manifest.CURRENT, codec=codec)
-            )
-        found = {codec: right(root, options.reader, asked, name) for codec, name in stored.items()}
-        listed = {row["codec"]: row for row in facts.versions(facts.read(corpus))}
-        rows = [["codec", "bytes a token", "smaller", *tasks.TASKS, "mean", "same", "right alone"]]
-        for codec, (scores, said) in found.items():
-            size = listed[codec]["bytes"] / listed[codec]["tokens"]
-            plain_scores, plain_said = found[PLAIN]
-            means = [100 * statistics.fmean(scores[task]) for task in tasks.TASKS]
-            pairs = [
-                (one, other)
-                for task in tasks.TASKS
-                for one, other in zip(scores[task], plain_scores[task], strict=True)
+    with tempfile.TemporaryDirectory(prefix="memcorpus-answers-") as scratch:
+        place = Path(scratch)
+        root = make(place, options.reader, options.invented)
+        if not options.steps:
+            print(columns(table(place, root, options.reader, options.codecs)))
+            return
+        runs = options.runs or place / "runs"
+        measured = [measure(place, root, runs / f"seed-{seed}", options, seed=seed) for seed in options.seeds]
+        print(columns(over_seeds(measured)))
+
+
+# Of a version: its bytes a token, and by task 1 for each example answered exactly.
+Read = tuple[float, dict[str, list[float]], list[str]]
+
+
+def read_all(place: Path, root: Path, reader: Path, stored: dict[str, str]) -> dict[str, Read]:
+    """Every version read by a reader, by codec."""
+    asked = load(place, open_corpus(root), reader)
+    listed = {row["version"]: row for row in facts.versions(facts.read(CorpusFolder(root)))}
+    names = CorpusFolder(root).manifest
+    found = {}
+    for codec, name in stored.items():
+        row = listed[names.version(name)]
+        found[codec] = (row["bytes"] / row["tokens"], *right(root, reader, asked, name))
+    return found
+
+
+def table(place: Path, root: Path, reader: Path, wanted: Sequence[str]) -> list[list[str]]:
+    """A row a codec, for a reader as it is."""
+    stored = {PLAIN: manifest.CURRENT}
+    for codec in wanted:
+        _, stored[codec] = reencode.reencode(
+            CorpusFolder(root), ReencodeSettings(origin=manifest.CURRENT, codec=codec)
+        )
+    found = read_all(place, root, reader, stored)
+    rows = [["codec", "bytes a token", "smaller", *tasks.TASKS, "mean", "same", "right alone"]]
+    plain_size, plain_scores, plain_said = found[PLAIN]
+    for codec, (size, scores, said) in found.items():
+        means = [100 * statistics.fmean(scores[task]) for task in tasks.TASKS]
+        pairs = [
+            (one, other)
+            for task in tasks.TASKS
+            for one, other in zip(scores[task], plain_scores[task], strict=True)
+        ]
+        gained, lost = sum(one > other for one, other in pairs), sum(one < other for one, other in pairs)
+        same = statistics.fmean(one == other for one, other in zip(said, plain_said, strict=True))
+        rows.append(
+            [
+                codec,
+                f"{size:.1f}",
+                f"{plain_size / size:.2f}",
+                *(f"{mean:.1f}" for mean in means),
+                f"{statistics.fmean(means):.1f}",
+                f"{100 * same:.1f} %",
+                f"{gained} : {lost}",
             ]
-            gained, lost = (
-                sum(one > other for one, other in pairs),
-                sum(one < other for one, other in pairs),
-            )
-            same = statistics.fmean(one == other for one, other in zip(said, plain_said, strict=True))
-            rows.append(
-                [
-                    codec,
-                    f"{size:.1f}",
-                    f"{listed[PLAIN]['bytes'] / listed[PLAIN]['tokens'] / size:.2f}",
-                    *(f"{mean:.1f}" for mean in means),
-                    f"{statistics.fmean(means):.1f}",
-                    f"{100 * same:.1f} %",
-                    f"{gained} : {lost}",
-                ]
-            )
-        print(columns(rows))
+        )
+    return rows
+
+
+def measure(
+    place: Path, root: Path, runs: Path, options: argparse.Namespace, *, seed: int
+) -> dict[tuple[str, str], Read]:
+    """By how a reader was trained and the codec it reads: what it answered."""
+    corpus = readers.reading_corpus(runs.parent / "work", demo.MODELS / retriever.GTR_NAME, readers.Recipe())
+    found: dict[tuple[str, str], Read] = {}
+    for codec in (PLAIN, *options.codecs):
+        reader = readers.train_further(
+            options.reader,
+            runs / codec,
+            corpus,
+            codec=None if codec == PLAIN else codec,
+            steps=options.steps,
+            seed=seed,
+            tasks=runs.parent / "work" / "tasks",
+        )
+        folder = CorpusFolder(root)
+        _, version = reencode.reencode(folder, ReencodeSettings(memory_encoder=str(reader), codec=codec))
+        stored = {codec: version}
+        if codec == PLAIN:
+            for other in options.codecs:
+                _, stored[other] = reencode.reencode(folder, ReencodeSettings(origin=version, codec=other))
+        for name, read in read_all(place, root, reader, stored).items():
+            found["on codes" if codec != PLAIN else "not", name] = read
+    return found
+
+
+def over_seeds(measured: Sequence[dict[tuple[str, str], Read]]) -> list[list[str]]:
+    """A row for each way of training and codec: means over the seeds, and their standard deviation."""
+    rows = [["codec", "trained", "bytes a token", "smaller", *tasks.TASKS, "mean", "of bfloat16"]]
+    for how, codec in sorted(measured[0], key=lambda key: (key[1] != PLAIN, key[1], key[0] != "not")):
+        runs = [one[how, codec] for one in measured]
+        plain = [one["not", PLAIN] for one in measured]
+        by_task = [[100 * statistics.fmean(scores[task]) for task in tasks.TASKS] for _, scores, _ in runs]
+        means = [statistics.fmean(one) for one in by_task]
+        of_plain = [
+            mean / (100 * statistics.fmean(statistics.fmean(scores[task]) for task in tasks.TASKS))
+            for mean, (_, scores, _) in zip(means, plain, strict=True)
+        ]
+        rows.append(
+            [
+                codec,
+                how,
+                f"{runs[0][0]:.1f}",
+                f"{plain[0][0] / runs[0][0]:.2f}",
+                *(f"{statistics.fmean(task):.1f}" for task in zip(*by_task, strict=True)),
+                spread(means, 1),
+                spread(of_plain, 3),
+            ]
+        )
+    return rows
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """Their mean, and their standard deviation where there are several."""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
 def make(place: Path, reader: Path, invented: int) -> Path:

@@ -4,7 +4,6 @@
 and `decode` do in NumPy. They are pytrees: their tables are arguments of a program that is compiled with
 them, not constants in it (a codebook of 65,536 codes has 134 MB at large size).
 
-from encoders.aliases import AnyDtype
 The arithmetic is the same, in float32, but sums may run in another order: so where a value lies within
 rounding of a boundary between two codes (int8: halfway; turbo: a middle of two levels; pq: equally far
 from two codes), NumPy may take the one and the device the other, and both are as near.
@@ -57,6 +56,8 @@ class CoderLike(Protocol):
     def largest(self) -> float: ...
     @property
     def view_only(self) -> bool: ...
+    @property
+    def parameters(self) -> Mapping[str, np.ndarray]: ...
 
 
 def quantizer(coder: CoderLike) -> Function:
@@ -69,17 +70,37 @@ def dequantizer(coder: CoderLike) -> Function:
     return _function(coder, _DEQUANTIZERS)
 
 
-def _function(coder: CoderLike, functions: Mapping[str, Callable[..., Array]]) -> Function:
+def kind_of(coder: CoderLike) -> str:
+    """By which name the functions for a coder are known here.
+
+    Raises:
+        ValueError: there are none.
+    """
     key = coder.codec.name if coder.view_only else coder.codec.kind
-    if key not in functions:
+    if key not in _QUANTIZERS:
         raise ValueError(f"codec {coder.codec.name} has no form for devices")
+    return key
+
+
+def encode(kind: str, tables: Tables, h: Float[Array, "*rows d"]) -> Shaped[Array, "*rows stored"]:
+    """What `quantizer` does, with the tables given."""
+    return _QUANTIZERS[kind](tables, h)
+
+
+def decode(kind: str, tables: Tables, stored: Shaped[Array, "*rows stored"]) -> Shaped[Array, "*rows d"]:
+    """What `dequantizer` does, with the tables given."""
+    return _DEQUANTIZERS[kind](tables, stored)
+
+
+def _function(coder: CoderLike, functions: Mapping[str, Callable[..., Array]]) -> Function:
     bound: Function = jax.tree_util.Partial(  # type: ignore[no-untyped-call]
-        functions[key], _tables(coder)
+        functions[kind_of(coder)], tables_of(coder)
     )
     return bound
 
 
-def _tables(coder: Any) -> Tables:
+def tables_of(coder: Any) -> Tables:
+    """A coder's tables on the device, by name; none for the floating-point codecs."""
     kind = coder.codec.kind
     if kind == "int8":
         return {"scales": jnp.asarray(coder.scales), "inverse": jnp.asarray(coder.inverse)}
@@ -94,6 +115,18 @@ def _tables(coder: Any) -> Tables:
             "shrink": jnp.asarray(coder.shrink),
         }
     return {}
+
+
+def pq_tables(books: Shaped[Array, "groups codes dims"]) -> Tables:
+    """The tables of codebooks that change: as `storage.codecs.pq.PQCoder` makes them of its own.
+
+    The centres are means in float32, there in float64: they bring distances near to zero, and change none.
+    """
+    codes = books.astype(jnp.float32)
+    centres = codes.mean(axis=1)
+    peaks = jnp.abs(codes - centres[:, None]).max(axis=(1, 2))
+    exponents = jnp.maximum(0, jnp.frexp(peaks)[1] - 40)
+    return {"books": books, "centres": centres, "shrink": jnp.exp2(-exponents.astype(jnp.float32))}
 
 
 def _bytes(values: Shaped[Array, "*rows n"]) -> Shaped[Array, "*rows bytes"]:

@@ -19,9 +19,9 @@ from memcorpus.packages import HiddenPackageError as HiddenPackageError
 from memcorpus.packages import MissingLibraryError as MissingLibraryError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
-    from typing import Unpack
+    from typing import Any, Unpack
 
     from encoders.errors import EncoderError as EncoderError
     from memcorpus.keywords import BuildKeywords, PlanKeywords
@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from storage.errors import CorpusError as CorpusError
     from storage.errors import DamagedError as DamagedError
     from storage.errors import MismatchError as MismatchError
+    from storage.errors import TombstoneError as TombstoneError
     from storage.errors import UnknownPassageError as UnknownPassageError
     from storage.ragged import RaggedMemory as RaggedMemory
+    from storage.writer.memory_writer import MemoryWriter as MemoryWriter
 
     __version__: str
 
@@ -50,18 +52,21 @@ __all__ = [
     "EncoderError",
     "HiddenPackageError",
     "MemoryReader",
+    "MemoryWriter",
     "MismatchError",
     "MissingLibraryError",
     "Neighbours",
     "RaggedMemory",
     "SearchResult",
     "Tokens",
+    "TombstoneError",
     "UnknownPassageError",
     "__version__",
     "answer",
     "build",
     "open",
     "open_reader",
+    "open_writer",
     "plan",
 ]
 
@@ -74,11 +79,13 @@ _MODULES = {
     "DamagedError": "storage.errors",
     "EncoderError": "encoders.errors",
     "MemoryReader": "retrieval.memory",
+    "MemoryWriter": "storage.writer.memory_writer",
     "MismatchError": "storage.errors",
     "Neighbours": "retrieval.neighbours",
     "RaggedMemory": "storage.ragged",
     "SearchResult": "retrieval.corpus",
     "Tokens": "retrieval.tokens",
+    "TombstoneError": "storage.errors",
     "UnknownPassageError": "storage.errors",
 }
 
@@ -105,7 +112,12 @@ def __dir__() -> list[str]:
 
 
 def open(
-    url: str | Path, *, retriever: str | None = None, cache: Path | None = None, token: str | None = None
+    url: str | Path,
+    *,
+    retriever: str | None = None,
+    cache: Path | None = None,
+    token: str | None = None,
+    generation: int | None = None,
 ) -> Corpus:
     """Open a finished corpus, to search it and to fetch passages and memory by id.
 
@@ -116,15 +128,16 @@ def open(
             with, where the build found it.
         cache: where the small files of a remote corpus are kept; None: `~/.cache/memcorpus`.
         token: of a service that asks for one; None: the environment's MEMCORPUS_TOKEN.
+        generation: as it was after that update, 0 as it was built; None: as it is now.
 
     Raises:
-        CorpusError: no corpus there, an unfinished one, or one of another format.
+        CorpusError: no corpus there, an unfinished one, one of another format, or no such generation.
         DamagedError: the manifest does not match its checksum.
         HiddenPackageError: a foreign package or folder hides one of memcorpus's own.
     """
     with packages.importing(packages.READING):
         from retrieval import corpus
-    return corpus.open_corpus(url, retriever=retriever, cache=cache, token=token)
+    return corpus.open_corpus(url, retriever=retriever, cache=cache, token=token, generation=generation)
 
 
 def open_reader(
@@ -160,6 +173,72 @@ def open_reader(
     opened = corpus if isinstance(corpus, corpora.Corpus) else corpora.open_corpus(corpus)
     return answers.QuestionAnswerer(
         opened, reader, source=source, version=version, retrieved=retrieved, selected=selected, batch=batch
+    )
+
+
+def open_writer(
+    folder: str | Path,
+    *,
+    width: int | None = None,
+    max_tokens: int | None = None,
+    encoder: str | Mapping[str, object] | None = None,
+    codec: str | None = None,
+    keys: Iterable[str] | None = None,
+    texts: Iterable[str] | None = None,
+    passages: int | None = None,
+    shard_passages: int | None = None,
+    sample: Any = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> MemoryWriter:
+    """Write any model's token states: a new corpus of them, or one more memory version of one that is there.
+
+        writer = memcorpus.open_writer("states", keys=keys, width=768, max_tokens=512, encoder="my-model")
+        for shard in writer.missing():
+            writer.write(shard, [states_of(key) for key in shard.keys])  # each [tokens, 768]
+        writer.publish()
+        memory = memcorpus.open("states").memory().fetch([17, 42])
+
+    Killed at any moment, the same program goes on where it was. Several processes open the same writer, and
+    take a part each: `writer.missing(part, parts)`. Neither Beam nor JAX nor PyTorch is loaded.
+
+    Args:
+        folder: the corpus, on a local disk: new or empty, begun by a writer, or finished by anybody.
+        width: dimensions d of a token's states; of several layers together, layers times width.
+        max_tokens: most tokens of a passage.
+        encoder: what decides the states, as a text or an object that JSON holds: model, revision, layers. The
+            version's name is made of it and the codec: other states want another description.
+        codec: how states are stored: "bfloat16" (None), "float32", "float16", "int8", "turbo4", "turbo2",
+            "pq8x8" and the like.
+        keys: of a new corpus: a text for each passage, in order of the ids, none twice. None: the ids.
+        texts: of a new corpus: a text for each passage, where readers want it.
+        passages: of a new corpus without keys and texts: how many there are.
+        shard_passages: passages of a shard, which is written whole, and again after a kill; None: as many as
+            make 512 MiB.
+        sample: states [n, width] that int8 and pq are trained on, when the version is begun.
+        parameters: of such a codec, instead: what `storage.codecs.by_name(codec).train(sample)` gives.
+
+        Of what is begun already, all may be left out; what is given must be the same.
+
+    Raises:
+        CorpusError: something is missing or out of range, the folder holds something else, another job is at
+            work there; what was there is untouched.
+        MismatchError: what is there was begun with other arguments.
+        HiddenPackageError: a foreign package or folder hides one of memcorpus's own.
+    """
+    with packages.importing(packages.READING):
+        from storage.writer import opening
+    return opening.open_writer(
+        folder,
+        width=width,
+        max_tokens=max_tokens,
+        encoder=encoder,
+        codec=codec,
+        keys=keys,
+        texts=texts,
+        passages=passages,
+        shard_passages=shard_passages,
+        sample=sample,
+        parameters=parameters,
     )
 
 

@@ -114,3 +114,63 @@ def is_held(folder: Path) -> bool:
             return False
     except errors.CorpusError:
         return True
+
+
+class Shared:
+    """A shared lock on a folder, held until `release`: of jobs that may be at work beside each other."""
+
+    def __init__(self, folder: Path, otherwise: str) -> None:
+        """
+        Raises:
+            CorpusError: with the words of `otherwise`, where somebody holds it alone.
+            UnreadableError: it cannot be opened.
+        """
+        self._descriptor = _open(folder)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise errors.CorpusError(otherwise) from None
+        except OSError as e:
+            self.release()
+            raise OSError(
+                f"{folder} cannot be locked ({e.strerror}): jobs need a file system with locks (flock)"
+            ) from e
+
+    @property
+    def held(self) -> bool:
+        return self._descriptor >= 0
+
+    def release(self) -> None:
+        """Let go; a second time does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", -1) >= 0:
+            with contextlib.suppress(OSError):
+                self.release()
+
+
+@contextmanager
+def waiting(folder: Path) -> Iterator[None]:
+    """Hold a folder alone, as soon as whoever holds it lets go; it is made where it is not there.
+
+    Raises:
+        UnreadableError: it cannot be opened.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = _open(folder)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Whoever held it may have removed it.
+            if folder.is_dir() and folder.stat().st_ino == os.fstat(descriptor).st_ino:
+                yield
+                return
+        finally:
+            os.close(descriptor)

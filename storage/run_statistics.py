@@ -11,12 +11,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypedDict
 
+import pyarrow as pa
+
 from storage.aliases import Json
 from storage.fields import Fields
 from storage.files import FileEntry
 
 FOLDER: Final = "statistics"
 BUILD: Final = "build"
+
+# Columns of the file of every unit's times.
+UNITS: Final = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("unit", pa.int64()),
+        ("worker", pa.string()),
+        ("seconds", pa.map_(pa.string(), pa.float64())),
+        ("counts", pa.map_(pa.string(), pa.int64())),
+        ("waited", pa.map_(pa.string(), pa.float64())),
+        ("events", pa.map_(pa.string(), pa.int64())),
+    ]
+)
 
 
 def path_of(run: str) -> str:

@@ -119,7 +119,7 @@ def test_every_name_is_there_and_is_what_type_checkers_think() -> None:
     assert {"Corpus", "Answered", "EncoderError", "HiddenPackageError"} <= set(told)
     for name, module in told.items():
         assert getattr(memcorpus, name) is getattr(sys.modules[str(module)], name)
-    functions = {"open", "open_reader", "answer", "build", "plan"}
+    functions = {"open", "open_reader", "open_writer", "answer", "build", "plan"}
     assert set(memcorpus.__all__) == set(told) | functions | {"__version__"}
     assert all(inspect.isfunction(getattr(memcorpus, name)) for name in functions)
     with pytest.raises(AttributeError, match="no attribute 'fetch_everything'"):

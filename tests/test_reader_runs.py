@@ -28,6 +28,7 @@ from tests import small_models
 from tests.commands import Command, refused
 from tests.jobs import reencode
 from tests.small_models import make_t5_folder
+from tests.small_runs import arguments, same, write_task
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,39 +40,7 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def task(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Questions for the titles of passages, which stand in them."""
-    path = tmp_path_factory.mktemp("runs") / "task.jsonl"
-    rows = open_corpus(corpus).passages(np.arange(0, 60, 3)).to_pylist()
-    with path.open("w") as file:
-        for number, row in enumerate(rows):
-            page = {"wikipedia_id": str(row["page_id"]), "title": row["title"]}
-            output = {"answer": row["title"].split()[0], "provenance": [page]}
-            record = {"id": str(number), "input": row["text"][:60], "output": [output]}
-            file.write(json.dumps(record) + "\n")
-    return path
-
-
-def arguments(corpus: Path, t5: Path, task: Path, out: Path, **changes: Any) -> list[str]:
-    options: dict[str, Any] = {
-        "model": t5,
-        "out": out,
-        "train": f"qa={task}",
-        "dev": f"qa={task}",
-        "dev-examples": 8,
-        "rerank-proportion": "1",
-        "retrieved": 4,
-        "selected": 2,
-        "steps": 6,
-        "every": 2,
-        "batch": 4,
-        "learning-rate": 1e-3,
-        "max-tokens": 64,
-        "question-tokens": 24,
-        "answer-tokens": 6,
-        **{name.replace("_", "-"): value for name, value in changes.items()},
-    }
-    given = [(name, value) for name, value in options.items() if value is not None]
-    return ["train", str(corpus), *(part for name, value in given for part in (f"--{name}", str(value)))]
+    return write_task(corpus, tmp_path_factory.mktemp("runs") / "task.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -85,13 +54,6 @@ def whole(corpus: Path, t5: Path, task: Path, tmp_path_factory: pytest.TempPathF
     assert "memcorpus reencode" in done.stdout
     assert "Warning" not in done.stderr
     return out
-
-
-def same(one: Path, other: Path) -> None:
-    for name in ("metrics.csv", "dev.csv"):
-        assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    for name in ("model.safetensors", "reader.safetensors", "reader.json"):
-        assert (one / "reader" / name).read_bytes() == (other / "reader" / name).read_bytes(), name
 
 
 @pytest.mark.slow

@@ -5,6 +5,8 @@
     reader.json                                 the settings: α, β, how questions and passages become text
     reader.safetensors                          what a T5 has no name for: the live encoder's table of
                                                 positions, the score, a separate question encoder
+    codec.safetensors                           the codec's parameters, where it was trained with a codec
+                                                that has some: those of the memory that it reads
 
 So one folder is the reader and the memory encoder that belongs to it, and their fingerprint is one.
 """
@@ -18,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import ml_dtypes
 import numpy as np
 
 from encoders import errors, memory_encoder, model_folder, weights
@@ -42,9 +45,10 @@ if TYPE_CHECKING:
 
 SETTINGS: Final = "reader.json"
 EXTRA_WEIGHTS: Final = "reader.safetensors"
+CODEC: Final = "codec.safetensors"
 FORMAT: Final = 1
 # What a hub name downloads of a reader.
-PATTERNS: Final = (*model_folder.ENCODER_PATTERNS, SETTINGS, EXTRA_WEIGHTS)
+PATTERNS: Final = (*model_folder.ENCODER_PATTERNS, SETTINGS, EXTRA_WEIGHTS, CODEC)
 
 QUESTION_TEMPLATE: Final = "question: {text}"
 
@@ -59,6 +63,8 @@ class ReaderSettings:
         question_template: how a question becomes text, in {text}.
         answer_tokens: the longest answer, EOS included.
         retrieved, selected: k, and m that it reads with; selected is None without a score.
+        codec: of the memory that it was trained on, {name, configuration} as a card has it; None: on memory
+            as the encoder gives it.
 
     Raises:
         EncoderError: one is out of range.
@@ -72,9 +78,12 @@ class ReaderSettings:
     answer_tokens: int = 32
     retrieved: int = 20
     selected: int | None = None
+    codec: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         _ = self.memory
+        if self.codec is not None and not self.config.memory_layers:
+            raise errors.EncoderError(f"{self.config.system} stores no memory, and has no codec for it")
         for name, least in (("answer_tokens", 2), ("retrieved", 1)):
             require_whole(name, getattr(self, name), least)
         if self.selected is not None:
@@ -106,6 +115,9 @@ class ReaderSettings:
     def to_json(self) -> Json:
         """What `from_json` reads."""
         raw = {name: value for name, value in asdict(self).items() if name != "config"}
+        # Of readers without a codec it is left out, so that an older memcorpus reads them.
+        if self.codec is None:
+            del raw["codec"]
         return {"format": FORMAT, "reader": self.config.to_json(), **raw}
 
     @classmethod
@@ -129,6 +141,17 @@ class ReaderFolder:
     path: Path
     settings: ReaderSettings
     tensor: Callable[[str], np.ndarray]
+
+    def codec_parameters(self) -> dict[str, np.ndarray]:
+        """The trained parameters of the codec that this reader was trained with, by name; none without one.
+
+        Raises:
+            ModelFolderError: the file cannot be read.
+        """
+        path = self.path / CODEC
+        if self.settings.codec is None or not path.is_file():
+            return {}
+        return from_tensors(path)
 
 
 def is_reader(name_or_folder: str | Path) -> bool:
@@ -238,8 +261,28 @@ def save(reader: Reader, settings: ReaderSettings, folder: Path, *, like: Path) 
     save_file(whole, aside / model_folder.WEIGHTS, metadata={"format": "pt"})
     if extra:
         save_file(extra, aside / EXTRA_WEIGHTS)
+    if reader.codes is not None and (parameters := reader.codes.stored_parameters()):
+        save_file(to_tensors(parameters), aside / CODEC)
     (aside / SETTINGS).write_text(json.dumps(settings.to_json(), indent=2) + "\n", encoding="utf-8")
     aside.rename(folder)
+
+
+def to_tensors(parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A codec's parameters as safetensors has them: what a store keeps as 16 bits is bfloat16."""
+    return {
+        name: array.view(ml_dtypes.bfloat16) if array.dtype == np.uint16 else array
+        for name, array in parameters.items()
+    }
+
+
+def from_tensors(path: Path) -> dict[str, np.ndarray]:
+    """A codec's parameters from a safetensors file, as a store has them.
+
+    Raises:
+        ModelFolderError: the file cannot be read.
+    """
+    found = {name: tensor.read() for name, tensor in model_folder.find_file_tensors(path).items()}
+    return {name: v.view("<u2") if v.dtype == ml_dtypes.bfloat16 else v for name, v in found.items()}
 
 
 def _t5_tensors(path: Path, config: ReaderConfig) -> dict[str, Callable[[], np.ndarray]]:

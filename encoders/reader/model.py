@@ -23,6 +23,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from encoders import t5, weights
+from encoders.quantizing import CoderLike
+from encoders.reader.codes import Codes
 from encoders.reader.config import FIRST, SEPARATE, ReaderConfig
 from encoders.reader.decoder import T5Decoder
 from encoders.reader.names import LIVE_BIAS, QUESTION, SCORE_BIAS, SCORE_NORM, SCORE_WEIGHT
@@ -130,6 +132,10 @@ class Reader(nnx.Module):  # type: ignore[misc]
         compute_dtype: "float32", or "bfloat16" for the kernels and what meets them.
         stored_dtype: what kernels are kept in; float32 for training.
         memory_dtype: memory is rounded to this, as a store does, also where it is computed from text.
+        coder: the store's; memory computed from text is coded and decoded by it. None: it is rounded alone.
+
+    Raises:
+        ValueError: a coder for a reader without memory, or of another width.
     """
 
     def __init__(
@@ -140,8 +146,12 @@ class Reader(nnx.Module):  # type: ignore[misc]
         compute_dtype: str = "bfloat16",
         stored_dtype: str | None = None,
         memory_dtype: str = "bfloat16",
+        coder: CoderLike | None = None,
     ) -> None:
+        if coder is not None and not (config.memory_layers and coder.width == config.t5.d_model):
+            raise ValueError(f"codec {coder.codec.name} of width {coder.width} for {config.system}")
         self.config = config
+        self.codes = None if coder is None else Codes(coder)
         self.memory_dtype = jnp.dtype(memory_dtype)
         stored_dtype = stored_dtype or compute_dtype
         kind = {"compute_dtype": compute_dtype, "stored_dtype": stored_dtype}
@@ -175,13 +185,28 @@ class Reader(nnx.Module):  # type: ignore[misc]
             ids: of each passage, left-aligned.
             lengths: real tokens of each; 0 where a passage is absent.
         """
+        return self.as_stored(self.states(ids, lengths, drop))
+
+    def states(
+        self,
+        ids: Int[Array, "batch passages tokens"],
+        lengths: Int[Array, "batch passages"],
+        drop: Drop = keep,
+    ) -> Float[Array, "batch passages tokens d"]:
+        """What the memory encoder makes of passages, before a store has it; arguments as of `remember`."""
         flat = ids.reshape(-1, ids.shape[-1])
         # A row without tokens is computed as one of a single token, and masked later.
         memory = self.memory_encoder(flat, jnp.maximum(lengths.reshape(-1), 1), drop)
-        # FiD stores nothing, and rounds nothing.
-        if self.config.memory_layers:
-            memory = memory.astype(self.memory_dtype).astype(jnp.float32)
         return memory.reshape(*ids.shape, -1)
+
+    def as_stored(self, states: Float[Array, "*rows d"]) -> Float[Array, "*rows d"]:
+        """States as a store gives them back, in float32."""
+        # FiD stores nothing, and rounds nothing.
+        if not self.config.memory_layers:
+            return states
+        if self.codes is not None:
+            return self.codes(states)
+        return states.astype(self.memory_dtype).astype(jnp.float32)
 
     def pair(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,19 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from encoders import errors, optimizers
 from encoders.reader import losses
+from encoders.reader.codes import Table, Taken
 from encoders.reader.dropout import Dropout
 from encoders.reader.examples import Examples
 from encoders.reader.model import Reader
 
 FROZEN, TRAINED = "frozen", "trained"
 MEMORY_ENCODERS = (FROZEN, TRAINED)
+
+# Beyond the places at which dropout draws.
+_DRAWN: Final = 1 << 20
+
+# Of a micro-batch: its shares of the loss, and what codes its tokens took where codes follow them.
+Told = tuple[Float[Array, "3"], Taken | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +46,8 @@ class TrainingSettings:
         dropout: rate, everywhere T5 has it.
         distillation: weight of perplexity distillation; 0 leaves it out.
         temperature: τ of the distillation.
+        code_decay: γ, of the averages that codebooks follow a trained memory encoder by; see
+            `encoders.reader.codes`.
         seed: of dropout and of the order of questions.
 
     Raises:
@@ -56,6 +65,7 @@ class TrainingSettings:
     dropout: float = 0.1
     distillation: float = 1.0
     temperature: float = 1.0
+    code_decay: float = 0.999
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -78,16 +88,26 @@ class TrainingSettings:
                 f"distillation has weight {self.distillation} and temperature {self.temperature}, wanted a "
                 "weight of 0 or more and a positive temperature"
             )
+        if not 0 <= self.code_decay < 1:
+            raise errors.EncoderError(f"code_decay is {self.code_decay}, wanted 0 or more and below 1")
 
 
 @jax.tree_util.register_dataclass
 @dataclass
 class TrainingState:
-    """All that a step changes; what a checkpoint holds."""
+    """All that a step changes; what a checkpoint holds.
+
+    Args:
+        weights: those that are trained.
+        optimizer: its state.
+        step: steps that were made.
+        codes: what a codec in the reader computes with; None or empty without one.
+    """
 
     weights: nnx.State
     optimizer: Any
     step: Int[Array, ""]
+    codes: nnx.State | None = None
 
 
 class Trainer:
@@ -114,7 +134,11 @@ class Trainer:
             )
         self.settings = settings
         frozen = _frozen_paths(reader) if settings.memory_encoder == FROZEN else frozenset()
-        self._graph, trained, kept = nnx.split(reader, lambda path, _: path not in frozen, ...)
+        # Codes follow what moves; a frozen encoder's states stay where the codes were trained on them.
+        self._follows = (
+            reader.codes is not None and reader.codes.follows and settings.memory_encoder == TRAINED
+        )
+        self._graph, codes, trained, kept = nnx.split(reader, Table, lambda path, _: path not in frozen, ...)
         mesh = Mesh(np.array(devices), ("data",))
         replicated = NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
         self._split = NamedSharding(mesh, PartitionSpec("data"))  # type: ignore[no-untyped-call]
@@ -123,7 +147,8 @@ class Trainer:
         # A copy: steps give these buffers away, and the caller's reader is to stay as it is.
         trained = jax.tree.map(jnp.copy, jax.device_put(trained, replicated))
         # Placed as a step leaves it: otherwise the second step would compile everything again.
-        begun = TrainingState(trained, self._optimizer.init(trained), jnp.int32(0))
+        codes = jax.tree.map(jnp.copy, jax.device_put(codes, replicated))
+        begun = TrainingState(trained, self._optimizer.init(trained), jnp.int32(0), codes)
         self.state = jax.device_put(begun, replicated)
         self._gradients = jax.jit(self._gradients_of, out_shardings=replicated)
         self._add = jax.jit(partial(jax.tree.map, jnp.add), donate_argnums=0)
@@ -133,7 +158,7 @@ class Trainer:
     @property
     def reader(self) -> Reader:
         """The reader with the weights of now; the next step takes them away from it."""
-        return cast(Reader, nnx.merge(self._graph, self.state.weights, self._kept))
+        return cast(Reader, nnx.merge(self._graph, self.state.codes, self.state.weights, self._kept))
 
     def step(self, examples: Examples) -> dict[str, float]:
         """One step on `settings.batch` questions.
@@ -157,12 +182,14 @@ class Trainer:
         # dropped.
         key = jax.random.fold_in(jax.random.key(settings.seed, impl="rbg"), self.state.step)
         gradients: nnx.State | None = None
+        taken: Taken | None = None
         totals = np.zeros(3)
         for place, begin in enumerate(range(0, settings.batch, settings.micro_batch)):
             rows = examples.rows(begin, begin + settings.micro_batch)
             rows = jax.device_put(rows, self._split)
-            found, parts = self._gradients(
+            found, (parts, coded) = self._gradients(
                 self.state.weights,
+                self.state.codes,
                 self._kept,
                 rows,
                 jax.random.fold_in(key, place),
@@ -170,6 +197,7 @@ class Trainer:
                 jnp.float32(questions),
             )
             gradients = found if gradients is None else self._add(gradients, found)
+            taken = coded if taken is None or coded is None else taken.plus(coded)
             totals += np.asarray(parts)
         norm = float(self._norm(gradients))
         if not np.isfinite([*totals, norm]).all():
@@ -179,7 +207,7 @@ class Trainer:
                 # Before the first step nothing has learned anything.
                 + ("take a smaller learning rate" if step else "are the weights whole?")
             )
-        self.state = self._update(self.state, gradients)
+        self.state = self._update(self.state, gradients, taken)
         return {
             "loss": float(totals[0]),
             "answer": float(totals[1]),
@@ -190,27 +218,33 @@ class Trainer:
     def _gradients_of(
         self,
         weights: nnx.State,
+        codes: nnx.State,
         kept: nnx.State,
         examples: Examples,
         key: PRNGKeyArray,
         tokens: Float[Array, ""],
         questions: Float[Array, ""],
-    ) -> tuple[nnx.State, Float[Array, 3]]:
-        """Gradients of this micro-batch's share of the loss, and the shares themselves."""
+    ) -> tuple[nnx.State, Told]:
+        """Gradients of this micro-batch's share of the loss, the shares themselves, and the codes taken."""
         settings = self.settings
 
-        def loss_of(weights: nnx.State) -> tuple[Float[Array, ""], Float[Array, 3]]:
-            reader = nnx.merge(self._graph, weights, kept)
+        def loss_of(weights: nnx.State) -> tuple[Float[Array, ""], Told]:
+            reader = nnx.merge(self._graph, codes, weights, kept)
             drop = Dropout(key, settings.dropout)
-            memory = examples.passages
+            memory, taken = examples.passages, None
             if memory.ndim == 3:
                 # A frozen encoder's memory is what the store holds: nothing of it is dropped.
                 quiet = settings.memory_encoder == FROZEN
-                memory = (
-                    reader.remember(memory, examples.lengths)
+                states = (
+                    reader.states(memory, examples.lengths)
                     if quiet
-                    else reader.remember(memory, examples.lengths, drop)
+                    else reader.states(memory, examples.lengths, drop)
                 )
+                memory = reader.as_stored(states)
+                if self._follows:
+                    real = jnp.arange(states.shape[2]) < examples.lengths[:, :, None]
+                    drawn = jax.random.fold_in(key, _DRAWN)
+                    taken = reader.codes.taken(states.reshape(-1, states.shape[-1]), real.reshape(-1), drawn)
             pairs = reader.pair(examples.questions, examples.question_lengths, memory, examples.lengths, drop)
             answer, distilled = losses.losses(
                 reader,
@@ -226,13 +260,19 @@ class Trainer:
             answer_loss = jnp.where(counted, answer, 0.0).sum() / tokens
             distillation_loss = jnp.where(counted, distilled, 0.0).sum() / questions
             loss = answer_loss + settings.distillation * distillation_loss
-            return loss, jnp.stack([loss, answer_loss, distillation_loss])
+            return loss, (jnp.stack([loss, answer_loss, distillation_loss]), taken)
 
-        return cast("tuple[nnx.State, Array]", jax.grad(loss_of, has_aux=True)(weights))
+        return cast("tuple[nnx.State, Told]", jax.grad(loss_of, has_aux=True)(weights))
 
-    def _updated(self, state: TrainingState, gradients: nnx.State) -> TrainingState:
+    def _updated(self, state: TrainingState, gradients: nnx.State, taken: Taken | None) -> TrainingState:
         updates, optimizer = self._optimizer.update(gradients, state.optimizer, state.weights)
-        return TrainingState(optimizers.apply_updates(state.weights, updates), optimizer, state.step + 1)
+        codes = state.codes
+        if taken is not None:
+            reader = nnx.merge(self._graph, codes, state.weights, self._kept)
+            reader.codes.followed(taken, self.settings.code_decay)
+            codes = nnx.state(reader, Table)
+        weights = optimizers.apply_updates(state.weights, updates)
+        return TrainingState(weights, optimizer, state.step + 1, codes)
 
 
 def _frozen_paths(reader: Reader) -> frozenset[tuple[Hashable, ...]]:

@@ -36,22 +36,27 @@ from encoders.t5_config import T5Config
 from examples.miniwiki.export import write_dump
 from examples.miniwiki.pages import drafts
 from examples.miniwiki.retriever import passages_of, train_tokenizer
+from examples.miniwiki.shipped import GLIMMER_NAME as GLIMMER_NAME
+from examples.miniwiki.shipped import LIVE as LIVE
+from examples.miniwiki.shipped import MAX_TOKENS as MAX_TOKENS
+from examples.miniwiki.shipped import PASSAGE_WORDS as PASSAGE_WORDS
 from examples.miniwiki.tasks import TASKS, write_tasks
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs import build
 from pipeline.readers.training import run
 from retrieval import open_corpus
 from retrieval.corpus import Corpus
+from storage import codecs
 from storage.folder import CorpusFolder
 
 Values = npt.NDArray[np.floating[Any]]
 
-T5_NAME, GLIMMER_NAME = "t5-tiny", "glimmer-tiny"
+T5_NAME = "t5-tiny"
 # In the work folder: the T5 that has read one passage as FiD, and no more.
 WHOLE_NAME = "t5-whole"
 # Sizes that two cores can train in minutes.
-PASSAGE_WORDS, MAX_TOKENS, QUESTION_TOKENS, ANSWER_TOKENS = 48, 96, 24, 12
-LIVE, RERANK = "1/2", "1/2"
+QUESTION_TOKENS, ANSWER_TOKENS = 24, 12
+RERANK = "1/2"
 # k and m. In training the reader reads all k: with the m best of a score that is yet to learn it would be
 # asked for answers that nothing tells, and unlearn to copy.
 RETRIEVED, SELECTED = 4, 2
@@ -224,6 +229,44 @@ def make_readers(out: Path, gtr: Path, recipe: Recipe, *, seed: int = 0) -> dict
         shutil.copytree(made, glimmer)
         (glimmer / "README.md").write_text(_card(recipe, scores["fine"]), encoding="utf-8")
     return scores
+
+
+def train_further(
+    reader: Path, out: Path, corpus: Corpus, *, codec: str | None, steps: int, seed: int, tasks: Path
+) -> Path:
+    """Train a reader further, on memory in a codec or as its encoder gives it; returns the best one's folder.
+
+    Args:
+        reader: to begin with.
+        out: the run's folder; a run that is there is gone on with.
+        corpus: of `reading_corpus`.
+        codec: None: none.
+        steps: how many.
+        seed: of the order of questions.
+        tasks: folder of the task files.
+    """
+    settings = folder.open_reader(reader).settings
+    coded = None if codec is None else codecs.by_name(codec).to_json()
+    run_settings = run.RunSettings(
+        corpus=str(corpus.root),
+        model=str(reader),
+        reader=dataclasses.replace(settings, codec=coded),
+        training=dataclasses.replace(
+            training_settings(
+                Recipe().many_batch, selected=settings.retrieved, learning_rate=FINE, seed=seed
+            ),
+            # A run of hundreds of steps is over before an average of thousands has moved.
+            code_decay=0.99,
+        ),
+        steps=steps,
+        every=200,
+        train={name: tasks / f"{name}-train.jsonl" for name in TASKS},
+        dev={name: tasks / f"{name}-dev.jsonl" for name in TASKS},
+        gold=True,
+    )
+    return run.train(
+        run_settings, out, corpus, retrieved=out.parents[1] / "work" / "retrieved", say=say
+    ).reader
 
 
 def _card(recipe: Recipe, scores: Mapping[str, float]) -> str:

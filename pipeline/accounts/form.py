@@ -84,6 +84,22 @@ class Table(TypedDict):
     bytes: int
 
 
+class Update(TypedDict):
+    """An update. `counts` reconcile: old = kept + vanished, new = kept + added (docs/format.md).
+
+    `versions` have memory of what it added; `bytes` are those of its segment, `worker_seconds` were spent
+    in encoding it.
+    """
+
+    generation: int
+    first_passage_id: int
+    counts: Mapping[str, int]
+    recall_at_10: float | None
+    versions: list[str]
+    bytes: int
+    worker_seconds: float
+
+
 class Summary(TypedDict):
     """A corpus in figures.
 
@@ -104,6 +120,7 @@ class Summary(TypedDict):
     memory: Mapping[str, Memory]
     tokens: NotRequired[Tokens]
     neighbours: NotRequired[Mapping[str, Table]]
+    updates: NotRequired[list[Update]]
     aliases: Mapping[str, str]
     bytes: Mapping[str, int]
     warnings: Sequence[str]

@@ -28,17 +28,6 @@ from storage.folder import CorpusFolder
 from storage.receipts import Receipt
 from storage.run_statistics import RunStatistics, ShardBytes, WorkerStatistics
 
-_SCHEMA: Final = pa.schema(
-    [
-        ("stage", pa.string()),
-        ("unit", pa.int64()),
-        ("worker", pa.string()),
-        ("seconds", pa.map_(pa.string(), pa.float64())),
-        ("counts", pa.map_(pa.string(), pa.int64())),
-        ("waited", pa.map_(pa.string(), pa.float64())),
-        ("events", pa.map_(pa.string(), pa.int64())),
-    ]
-)
 # Rows written together.
 _BATCH: Final = 4096
 
@@ -57,7 +46,9 @@ class RunFold:
         self._path.parent.mkdir(exist_ok=True)
         self._open = ExitStack()
         partial = self._open.enter_context(files.aside(self._path))
-        self._writer = self._open.enter_context(pq.ParquetWriter(partial, _SCHEMA, compression="zstd"))
+        self._writer = self._open.enter_context(
+            pq.ParquetWriter(partial, run_statistics.UNITS, compression="zstd")
+        )
         self._rows: list[dict[str, object]] = []
         self._seconds: dict[str, Counter[str]] = {}
         self._waited: dict[str, Counter[str]] = {}
@@ -104,7 +95,7 @@ class RunFold:
 
     def _flush(self) -> None:
         with self._open.pop_all() as opened:  # if it fails, what is written is taken away
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=_SCHEMA))
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=run_statistics.UNITS))
             self._open = opened.pop_all()
         self._rows.clear()
 

@@ -77,6 +77,8 @@ def answer(
         selected=selected,
         batch=min(batch, len(asked)) if asked else batch,
     )
+    if answerer.warning is not None:
+        options.say(answerer.warning)
     started = time.perf_counter()
     if task is None:
         found = list(answerer.answer(asked))

@@ -15,6 +15,7 @@ from pipeline.cli import (
     check,
     costs,
     evaluate,
+    importing,
     neighbours,
     options,
     read,
@@ -22,6 +23,7 @@ from pipeline.cli import (
     serve,
     streams,
     train,
+    update,
     versions,
 )
 from pipeline.units import cores, failures, library_output
@@ -105,6 +107,7 @@ for command in (
     costs.plan,
     build.build,
     costs.report,
+    importing.import_states,
     read.info,
     read.search,
     read.get,
@@ -114,6 +117,8 @@ for command in (
     retro.retro,
     serve.serve,
     versions.reencode,
+    update.update,
+    update.compact,
     versions.versions,
     versions.use,
     versions.diff,

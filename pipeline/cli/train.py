@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from encoders import memory_spec
 from pipeline.cli import options
-from storage import errors
+from storage import codecs, errors
 from storage.aliases import Json
 
 if TYPE_CHECKING:
@@ -59,6 +59,17 @@ _TASK = "NAME=FILE"
     help="[default: frozen for lumen and memory-fid, else trained]",
 )
 @click.option("--memory", metavar="VERSION", help="Fetch a frozen encoder's memory from this version.")
+@click.option(
+    "--codec",
+    metavar="CODEC",
+    help="Train on memory as this codec stores it, such as pq8x8; its codebooks are kept with the reader.  "
+    "[default: that of --memory or of the reader to begin with, else none]",
+)
+@click.option(
+    "--code-decay",
+    default=0.999,
+    help="γ of the averages by which codebooks follow a trained memory encoder.",
+)
 @click.option("--steps", default=10_000)
 @click.option("--every", default=500, help="Steps between two evaluations, each with a checkpoint.")
 @click.option("--batch", default=128, help="Questions of a step.")
@@ -143,6 +154,7 @@ def _run_settings(corpus: str, given: Json, asked: set[str]) -> RunSettings:
         dropout=given["dropout"],
         distillation=given["distillation"] if reader.config.reranks else 0.0,
         temperature=given["temperature"],
+        code_decay=given["code_decay"],
         seed=given["seed"],
     )
     return RunSettings(
@@ -193,6 +205,9 @@ def _reader_settings(given: Json, asked: set[str]) -> ReaderSettings:
     selected = given["selected"]
     if given["system"] == GLIMMER and selected is None:
         selected = min(5, given["retrieved"])
+    codec = given["codec"]
+    if given["memory"] is not None and "codec" not in asked:
+        codec = None  # the version's own
     return folder.ReaderSettings(
         config=config,
         compute_dtype=given["compute_dtype"],
@@ -200,6 +215,7 @@ def _reader_settings(given: Json, asked: set[str]) -> ReaderSettings:
         answer_tokens=given["answer_tokens"],
         retrieved=given["retrieved"],
         selected=selected,
+        codec=None if codec is None else codecs.by_name(codec).to_json(),
         **templates,
     )
 
@@ -219,6 +235,7 @@ def _options_of(settings: ReaderSettings) -> Json:
         "answer_tokens": settings.answer_tokens,
         "retrieved": settings.retrieved,
         "selected": settings.selected,
+        "codec": None if settings.codec is None else settings.codec["name"],
     }
 
 

@@ -16,7 +16,10 @@ from storage import manifest
 @options.CORPUS
 @click.option("--memory-encoder", help="T5.1.1 to encode with: a folder or a hub name.")
 @click.option("--from", "origin", metavar="VERSION", help="Recode this version, without an encoder.")
-@click.option("--codec", help="How memory is stored (default: as the corpus was built).")
+@click.option(
+    "--codec",
+    help="How memory is stored (default: as the reader given was trained, else as the corpus was built).",
+)
 @click.option("--as", "name", metavar="NAME", help="A name for the new version.")
 @click.option("--use", "switch", is_flag=True, help="Make it the current version when it is done.")
 @options.memory(otherwise="by default as the corpus was built")

@@ -8,15 +8,16 @@ from typing import TypedDict
 
 from encoders import fingerprint, memory_spec, model_folder, retriever_folder, weights
 from encoders.memory_encoder import memory_fingerprint
-from encoders.retriever import default_backend
+from encoders.retriever import default_backend, require_installed
 from pipeline.components import tokens, vectors
 from pipeline.components.memory import encode
+from pipeline.components.memory import version as memory_version
 from pipeline.components.settings import BuildSettings
 from pipeline.components.tokens import OpenedTokenizer
 from pipeline.jobs import job
 from pipeline.text import chunks, passages, sources
 from pipeline.text.wikitext.own_templates import OwnTemplates
-from storage import errors
+from storage import codec_parameters, codecs, errors
 from storage.aliases import Json
 
 
@@ -31,6 +32,7 @@ class Opened:
         tokenizer: that cuts passages, its fingerprint, and the size of its vocabulary; None where words do.
         dim, similarity: of the vectors, and how they are compared.
         width: of the memory.
+        codec_parameters: those of the codec, where the memory encoder is a reader that was trained with it.
     """
 
     sources: tuple[sources.Source, ...]
@@ -43,6 +45,7 @@ class Opened:
     dim: int
     similarity: str
     width: int
+    codec_parameters: codecs.Parameters | None
     identity: Json
     stamps: tuple[tuple[int, int], ...]
 
@@ -79,9 +82,15 @@ def open_inputs(settings: BuildSettings) -> Opened:
     retriever = found.fingerprint
     # Named in the plan, so that an interrupted build goes on with the same.
     backend = settings.retriever_backend or default_backend(found)
+    require_installed(found, backend)
     tokenizer = tokens.open_tokenizer(settings)
     # Only where passages are cut by one: a corpus of words has the plan of before there were tokenizers.
-    cutting = {} if tokenizer is None else {"tokenizer": tokenizer.fingerprint.description}
+    given: Json = {} if tokenizer is None else {"tokenizer": tokenizer.fingerprint.description}
+    own_codec = memory_version.reader_codec(settings.memory_encoder)
+    parameters = None
+    if own_codec is not None and own_codec[0] == codecs.by_name(settings.codec) and own_codec[0].trained:
+        parameters = own_codec[1]
+        given |= {"codec_parameters": codec_parameters.digests(parameters)}
     return Opened(
         sources=opened,
         own=own,
@@ -106,6 +115,7 @@ def open_inputs(settings: BuildSettings) -> Opened:
         dim=found.dim,
         similarity=found.similarity,
         width=weights.read_config(model_folder.resolve(settings.memory_encoder)).d_model,
+        codec_parameters=parameters,
         identity={
             "settings": settings.deciding()
             | {
@@ -118,7 +128,7 @@ def open_inputs(settings: BuildSettings) -> Opened:
             "retriever": retriever.description,
             "memory_encoder": encoder.description,
         }
-        | cutting,
+        | given,
     )
 
 

@@ -8,19 +8,24 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from encoders import compiling
 from encoders.reader import answering
 from encoders.reader import folder as reader_folder
+from encoders.reader.folder import ReaderFolder
 from encoders.reader.model import Reader
 from pipeline.readers.answered import Answered, Read
 from pipeline.readers.collate import Collator
 from pipeline.readers.kilt import Prediction
 from pipeline.readers.kilt.tasks import Example, Provenance
 from retrieval.corpus import Corpus
-from storage import errors, texts
+from retrieval.memory import MemoryReader
+from storage import codec_parameters, codecs, errors, texts
 
 # Where the memory of passages comes from.
 STORE, TEXT = "store", "text"
 SOURCES = (STORE, TEXT)
+# The share of its length by which stored memory may be off before it matters which codec a reader learned.
+UNHEARD = 0.02
 
 
 class QuestionAnswerer:
@@ -35,6 +40,9 @@ class QuestionAnswerer:
         version: of the memory; the corpus's current one if not given.
         retrieved, selected: k and m, as the reader was trained with if not given.
         batch: questions at a time.
+
+    Attributes:
+        warning: a line, where the memory is in another codec than the reader was trained with; else None.
 
     Raises:
         ModelFolderError: the folder holds no reader.
@@ -79,9 +87,16 @@ class QuestionAnswerer:
             self.selected = min(self.selected, self.retrieved)
         self._corpus = corpus
         memory = corpus.memory(version) if self.source == STORE else None
+        compiling.use_kept()
         self._collate = Collator(corpus, settings, opened.path, memory=memory)
+        coder = codec_of(opened)
+        self.warning = None if memory is None else unlike(coder, memory)
         self._reader = Reader(
-            settings.config, opened.tensor, compute_dtype=settings.compute_dtype, memory_dtype="bfloat16"
+            settings.config,
+            opened.tensor,
+            compute_dtype=settings.compute_dtype,
+            memory_dtype="bfloat16",
+            coder=coder,
         )
 
     def answer(
@@ -112,9 +127,48 @@ class QuestionAnswerer:
                 if passage_ids is None
                 else passage_ids[start : start + self.batch]
             )
-            yield from read_batch(
-                self._reader, self._collate, asked, ids, selected=self.selected, rows=self.batch
-            )
+            with compiling.counted() as count:
+                found = read_batch(
+                    self._reader, self._collate, asked, ids, selected=self.selected, rows=self.batch
+                )
+            if count.compiled:
+                compiling.keep_new()
+            yield from found
+
+
+def codec_of(opened: ReaderFolder) -> codecs.Coder | None:
+    """The coder of the memory that a reader was trained on; None for one that was trained on no codes.
+
+    Raises:
+        CorpusError: the codec is unknown, or its parameters are not its own.
+    """
+    if opened.settings.codec is None:
+        return None
+    codec = codecs.from_json(dict(opened.settings.codec))
+    return codec.bind(opened.settings.config.t5.d_model, opened.codec_parameters())
+
+
+def unlike(trained: codecs.Coder | None, memory: MemoryReader) -> str | None:
+    """What is to be said of memory in another codec than a reader was trained with; None for nothing.
+
+    Nothing is said of memory that is off what the encoder gave by less than `UNHEARD`, as int8's is: readers
+    answer from it as they do from what they were trained on.
+    """
+    coder, card = memory.coder, memory.card
+    same = trained is not None and trained.codec == coder.codec
+    digests = codec_parameters.digests(trained.parameters) if trained is not None and same else {}
+    if same and digests == dict(card.codec_parameters):
+        return None
+    lossy = float(card.quality["relative_error"]) > UNHEARD
+    if trained is None and not lossy:
+        return None
+    learned = "as the encoder gives it" if trained is None else f"in {trained.codec.name}"
+    what = f"{coder.codec.name} with other codebooks" if same else coder.codec.name
+    return (
+        f"warning: memory version {card.version} is in {what}, the reader was trained on memory {learned} "
+        "and may answer worse; `memcorpus reencode --memory-encoder READER` writes what it was trained on, "
+        "`memcorpus train --codec` trains it on codes"
+    )
 
 
 def read_batch(

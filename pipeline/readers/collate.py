@@ -91,7 +91,7 @@ class Collator:
         )
         ids = np.full((rows, k), -1, np.int64)
         ids[: len(inputs)] = passage_ids
-        passages, lengths = self._read(ids) if self._memory is None else self._fetch(ids, self._memory)
+        passages, lengths = self.read(ids) if self._memory is None else self._fetch(ids, self._memory)
         return Examples(
             questions=questions,
             question_lengths=np.maximum(question_lengths, 1),
@@ -109,8 +109,8 @@ class Collator:
     def _bucket(self, longest: int) -> int:
         return self._buckets[int(np.searchsorted(self._buckets, longest))]
 
-    def _read(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Token ids [rows, k, tokens] and lengths."""
+    def read(self, ids: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Token ids [rows, k, tokens] of passages [rows, k], -1 where there is none, and their lengths."""
         wanted = [int(i) for i in np.unique(ids) if i >= 0]
         missing = [i for i in wanted if i not in self._kept]
         if len(self._kept) + len(missing) > KEPT_PASSAGES:

@@ -21,6 +21,7 @@ from storage import components, errors
 from storage.components import IndexCard, VectorsCard
 from storage.folder import CorpusFolder
 from storage.run_statistics import RunStatistics
+from storage.writer.plan import WRITER
 
 SCHEMA: Final = 1
 # Versions that the price of keeping more than one is told for.
@@ -310,6 +311,11 @@ def _serving(
 ) -> form.CorpusServing:
     alpha = options.live_proportion
     if alpha is None:
+        if WRITER in corpus.manifest.built:
+            raise errors.CorpusError(
+                f"{corpus} is a writer's, which knows no reader: say by --live-proportion what share of the "
+                "layers is run live"
+            )
         alpha = MemorySpec.from_json(corpus.manifest.built).live_proportion
     stored = current["memory_layers"] or 0
     # With α = 1 nothing is stored; `Beforehand` refuses it below.

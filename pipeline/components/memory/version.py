@@ -12,6 +12,7 @@ import numpy as np
 
 from encoders import fingerprint as fingerprints
 from encoders.memory_spec import MemorySpec
+from encoders.reader import folder as reader_folder
 from pipeline.components.base import Remaking, require_batching
 from pipeline.components.memory import encode, train_codec
 from pipeline.components.memory.encode import EncodeShards, MemoryModel
@@ -22,6 +23,7 @@ from retrieval.memory import MemoryReader
 from storage import (
     canaries,
     codec_parameters,
+    codecs,
     components,
     errors,
     file_list,
@@ -30,11 +32,13 @@ from storage import (
     memory_store,
     zarr_arrays,
 )
+from storage.aliases import Json
 from storage.components import Component, MemoryCard, MemoryCounts
 from storage.components.memory import version_name
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
 from storage.receipts import Receipt
+from storage.writer.plan import WRITER
 
 if TYPE_CHECKING:
     from pipeline.units.stages import Stages
@@ -47,31 +51,41 @@ class MemoryPlan:
     Attributes:
         fingerprint: of encoder, codec and origin.
         encoder_fingerprint, encoder: of the memory encoder, and what that was taken of.
-        memory: what decides the bytes of its shards, beside the encoder and the codec.
+        memory: what decides the bytes of its shards, beside the encoder and the codec, as its card holds it.
         layout: shapes and codec.
         origin: fingerprint of the version that it is recoded from; None if it is encoded.
         cut: counts of what was cut and unknown when the origin was encoded, which recoding does not see.
+        parameters: of the codec, where it is not to be trained: those that a reader was trained with.
     """
 
     fingerprint: str
     encoder_fingerprint: str
     encoder: Mapping[str, object]
-    memory: MemorySpec
+    memory: Mapping[str, object]
     layout: memory_store.MemoryLayout
     origin: str | None = None
     cut: Mapping[str, int] = field(default_factory=dict)
+    parameters: codecs.Parameters | None = None
 
     @classmethod
     def of(
         cls,
         *,
         encoder: fingerprints.Fingerprint,
-        memory: MemorySpec,
+        memory: Mapping[str, object],
         layout: memory_store.MemoryLayout,
         origin: str | None = None,
         cut: Mapping[str, int] | None = None,
+        parameters: codecs.Parameters | None = None,
     ) -> MemoryPlan:
-        description = {"encoder": encoder.hex, "codec": layout.codec.to_json()}
+        """
+        Raises:
+            CorpusError: the parameters are not the codec's.
+        """
+        description: Json = {"encoder": encoder.hex, "codec": layout.codec.to_json()}
+        if parameters is not None:
+            layout.codec.bind(layout.width, parameters)
+            description["codec_parameters"] = codec_parameters.digests(parameters)
         if origin is not None:
             description["origin"] = origin
         return cls(
@@ -82,6 +96,7 @@ class MemoryPlan:
             layout=layout,
             origin=origin,
             cut=cut or {},
+            parameters=parameters,
         )
 
     @property
@@ -93,13 +108,35 @@ class MemoryPlan:
         return components.MEMORY.folder(self.version)
 
 
+def reader_codec(model: str) -> tuple[codecs.Codec, codecs.Parameters] | None:
+    """The codec that a reader was trained with, and its parameters; None for other models and readers.
+
+    Raises:
+        CorpusError: the folder's codec is unknown, or its parameters are not the codec's.
+        ModelFolderError: the folder cannot be read.
+    """
+    if not reader_folder.is_reader(model):
+        return None
+    opened = reader_folder.open_reader(model)
+    if opened.settings.codec is None:
+        return None
+    codec, parameters = codecs.from_json(dict(opened.settings.codec)), opened.codec_parameters()
+    codec.check_parameters(opened.settings.config.t5.d_model, parameters)
+    return codec, parameters
+
+
 def make(stages: Stages, plan: MemoryPlan, job: EncodeShards | RecodeShards) -> None:
-    """Create a version's arrays, train its codec if it is of those that are, write its shards.
+    """Create a version's arrays, train its codec if it is of those that are and no reader brought it, write
+    its shards.
 
     Metadata and parameters exist before any worker writes data.
     """
-    memory_store.create(stages.corpus.path(plan.folder), plan.layout)
-    if plan.layout.codec.trained:
+    corpus = stages.corpus
+    folder = corpus.path(plan.folder)
+    corpus.publish(memory_store.create(folder, plan.layout))
+    if plan.parameters is not None:
+        corpus.publish(codec_parameters.write(folder, plan.layout.codec, plan.parameters))
+    elif plan.layout.codec.trained:
         tokens = plan.layout.codec.sample_tokens(plan.layout.width)
         stages.run(train_codec.STAGE, train_codec.TrainCodec(job=job), 1, total=tokens)
     grid = plan.layout.grid
@@ -115,6 +152,8 @@ class CommitMemory:
         self._corpus, self._plan = corpus, plan
         self._folder = corpus.path(plan.folder)
         layout = plan.layout
+        if layout.codec.trained:
+            corpus.bring(f"{plan.folder}/{codec_parameters.FOLDER}")
         # Loaded here alone: a codebook may have half a gigabyte.
         parameters = codec_parameters.load(self._folder, layout.codec, layout.width)
         self._parameters = codec_parameters.digests(parameters)
@@ -159,7 +198,7 @@ class CommitMemory:
             fingerprint=plan.fingerprint,
             encoder_fingerprint=plan.encoder_fingerprint,
             encoder=plan.encoder,
-            settings=plan.memory.to_json(),
+            settings=plan.memory,
             origin=plan.origin,
             layout=plan.layout,
             codec_parameters=self._parameters,
@@ -194,9 +233,12 @@ class CommitMemory:
         dtype = layout.codec.dtype.name
         if plan.origin is not None:
             # As the encoder gave them: a type that holds more would claim digits that nobody knows.
-            dtype = corpus.memory(version_name(plan.origin)).canaries.dtype
+            kept = corpus.memory(version_name(plan.origin)).canaries
+            ids, dtype = list(kept.passage_ids), kept.dtype
         shards = sorted({i // layout.grid.shard_passages for i in ids})
-        data = b"".join(files.read_bytes(encode.canaries_file(corpus.work, shard)) for shard in shards)
+        data = b"".join(
+            files.read_bytes(corpus.work.here(encode.canaries_file(corpus.work, shard))) for shard in shards
+        )
         values = canaries.from_stored(data, width=layout.width, dtype=dtype)
         opened = memory_files.MemoryFiles(self._folder, layout)
         tokens = [opened.tokens(i) for i in ids]
@@ -215,7 +257,7 @@ def _rows(corpus: CorpusFolder, layout: memory_store.MemoryLayout) -> Iterator[m
     """What the shards left of `offsets` and `checksums`, in order."""
     for shard in layout.grid:
         yield memory_store.ShardRows.from_bytes(
-            files.read_bytes(encode.rows_file(corpus.work, shard)), layout
+            files.read_bytes(corpus.work.here(encode.rows_file(corpus.work, shard))), layout
         )
 
 
@@ -266,7 +308,10 @@ def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
     if card.codec_parameters:
         trained = codec_parameters.FOLDER
         source = corpus.path(f"{folder}/{trained}")
-        shutil.copytree(source, corpus.path(f"{staged}/{trained}"), dirs_exist_ok=True)
+        corpus.bring(f"{folder}/{trained}")
+        copied = corpus.path(f"{staged}/{trained}")
+        shutil.copytree(source, copied, dirs_exist_ok=True)
+        corpus.publish(path for path in copied.rglob("*") if path.is_file())
     job = _job(remaking, card, staged)
     wanted = list(layout.grid) if whole else sorted(shards)
     remaking.run(STAGE, job, wanted, layout.grid.shards)
@@ -286,6 +331,11 @@ def _job(remaking: Remaking, card: MemoryCard, folder: str) -> EncodeShards | Re
         if origin not in corpus.manifest.versions:
             raise errors.CorpusError("the version it was recoded from is gone; recode it again")
         return RecodeShards(corpus=corpus, origin=origin, memory_folder=folder, memory=card.layout)
+    if WRITER in card.settings:
+        raise errors.CorpusError(
+            "a writer wrote it: `missing` of `memcorpus.open_writer` names its damaged shards, and `write` "
+            "takes their states again"
+        )
     require_batching(card.settings)
     return EncodeShards(
         corpus=corpus,

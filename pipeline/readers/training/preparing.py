@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from encoders import fingerprint, model_folder
@@ -16,9 +16,13 @@ from pipeline.readers.collate import Collator
 from pipeline.readers.questions import Task
 from pipeline.units.same import require_same
 from retrieval.corpus import Corpus
-from storage import components, errors, files
+from retrieval.memory import MemoryReader
+from storage import codecs, components, errors, files
+from storage.aliases import Json
 
 PLAN = "train.json"
+# A reader's memory is rounded to bfloat16 in any case, and float32 has no less.
+PLAIN = (codecs.BFLOAT16, codecs.FLOAT32)
 # Task names become columns and parts of file names.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -38,7 +42,7 @@ class RunSettings:
             tasks; the last one where there are none.
         dev_examples: of each dev task, at most; the first ones.
         memory: for a frozen memory encoder, the version to fetch memory from instead of encoding passages;
-            None encodes.
+            None encodes. Its codec becomes the reader's.
         relevant_only: leave out training examples for which nothing relevant was retrieved.
         gold: train with a passage of the provenance among those retrieved; see `questions.with_gold`.
 
@@ -94,13 +98,17 @@ class Parts:
     """A run's parts.
 
     Attributes:
+        settings: of the run, with the codec of the memory that it reads.
         opened: what training begins with.
+        store: the version that memory is fetched from, if any.
         train, dev: the tasks, by name; nothing is retrieved yet.
         collate: makes their batches.
         plan: all that decides the run's numbers.
     """
 
+    settings: RunSettings
     opened: ReaderFolder
+    store: MemoryReader | None
     train: tuple[Task, ...]
     dev: tuple[Task, ...]
     collate: Collator
@@ -128,6 +136,7 @@ def prepare(settings: RunSettings, corpus: Corpus) -> Parts:
         for name, path in sorted(settings.dev.items())
     )
     store = None if settings.memory is None else corpus.memory(settings.memory)
+    settings = replace(settings, reader=replace(settings.reader, codec=_codec(settings, store)))
     collate = Collator(corpus, settings.reader, opened.path, memory=store)
     extra = opened.path / reader_folder.EXTRA_WEIGHTS
     if extra.is_file():
@@ -152,7 +161,33 @@ def prepare(settings: RunSettings, corpus: Corpus) -> Parts:
         "passages": corpus.manifest.of(components.PASSAGES)[""].crc32,
         "vectors": corpus.vectors_card.fingerprint,
     }
-    return Parts(opened=opened, train=train, dev=dev, collate=collate, plan=plan)
+    if settings.reader.codec is not None and (codec := opened.path / reader_folder.CODEC).is_file():
+        plan["reader_codec"] = fingerprint.digest_file(codec)
+    return Parts(
+        settings=settings, opened=opened, store=store, train=train, dev=dev, collate=collate, plan=plan
+    )
+
+
+def _codec(settings: RunSettings, store: MemoryReader | None) -> Json | None:
+    """The codec of the memory that is read, as a card has it; None where nothing but rounding is done to it.
+
+    Raises:
+        CorpusError: it is unknown, or does not go with the memory's width.
+        MismatchError: the store has another.
+    """
+    asked = None if settings.reader.codec is None else codecs.from_json(dict(settings.reader.codec))
+    if store is not None:
+        stored = store.card.layout.codec
+        if asked is not None and asked != stored:
+            raise errors.MismatchError(
+                f"memory version {store.card.version} has codec {stored.name}, training asks for "
+                f"{asked.name}; leave out the codec, or recode the version by `memcorpus reencode --from`"
+            )
+        asked = stored
+    if asked is None or asked in PLAIN:
+        return None
+    asked.stored_width(settings.reader.config.t5.d_model)
+    return asked.to_json()
 
 
 def require_folder(out: Path, plan: Mapping[str, object]) -> None:

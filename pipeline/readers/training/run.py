@@ -20,12 +20,12 @@ from pipeline.readers import answers, questions
 from pipeline.readers.answered import Answered
 from pipeline.readers.kilt import KiltError, evaluate
 from pipeline.readers.questions import Task
-from pipeline.readers.training import preparing
+from pipeline.readers.training import codes, preparing
 from pipeline.readers.training.checkpoints import Checkpoints, Curve, read_curve
 from pipeline.readers.training.preparing import Parts
 from pipeline.readers.training.preparing import RunSettings as RunSettings
 from retrieval.corpus import Corpus
-from storage import files, locks
+from storage import codecs, files, locks
 
 METRICS, DEV, READER = "metrics.csv", "dev.csv", "reader"
 CHECKPOINTS, RETRIEVED, BEST = "checkpoints", "retrieved", "best-"
@@ -87,7 +87,7 @@ def train(
         preparing.require_folder(out, parts.plan)
         if not (out / preparing.PLAN).exists():
             files.write_json(out / preparing.PLAN, dict(parts.plan))
-        run = _Run(settings, out, corpus, parts, retrieved or out / RETRIEVED, say)
+        run = _Run(out, corpus, parts, retrieved or out / RETRIEVED, say)
         resumed = run.go()
         step, scores = run.best()
     return Trained(
@@ -98,11 +98,10 @@ def train(
 class _Run:
     """A run's parts, open."""
 
-    def __init__(
-        self, settings: RunSettings, out: Path, corpus: Corpus, parts: Parts, retrieved: Path, say: Say
-    ) -> None:
+    def __init__(self, out: Path, corpus: Corpus, parts: Parts, retrieved: Path, say: Say) -> None:
         self.retrieved = retrieved
-        self.settings, self.out, self.corpus, self.say = settings, out, corpus, say
+        self.parts, self.settings = parts, parts.settings
+        self.out, self.corpus, self.say = out, corpus, say
         self.opened, self.collate = parts.opened, parts.collate
         self.tasks, self.dev = list(parts.train), list(parts.dev)
 
@@ -145,14 +144,21 @@ class _Run:
         return int(best["step"]), {name: float(best[name]) for name in best if name != "step"}
 
     def _trainer(self) -> Trainer:
-        settings = self.settings
-        reader = Reader(
-            settings.reader.config,
+        reader = self._begun(None)
+        if coder := codes.coder_of(self.parts, self.corpus, self.out, reader):
+            reader = self._begun(coder)
+        return Trainer(reader, self.settings.training)
+
+    def _begun(self, coder: codecs.Coder | None) -> Reader:
+        """The reader that training begins with."""
+        settings = self.settings.reader
+        return Reader(
+            settings.config,
             self.opened.tensor,
-            compute_dtype=settings.reader.compute_dtype,
+            compute_dtype=settings.compute_dtype,
             stored_dtype="float32",
+            coder=coder,
         )
-        return Trainer(reader, settings.training)
 
     def _steps(
         self, trainer: Trainer, resumed: int, checkpoints: Checkpoints, metrics: Curve, curve: Curve

@@ -1,0 +1,342 @@
+"""Memory for PyTorch's DataLoader: a map-style dataset, an iterable one, and batches packed or padded.
+
+This module imports torch; nothing else of the readers does. Worker processes, forked or spawned, each
+open the corpus for themselves, at the version that the dataset was made with.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from retrieval import corpus as corpora
+from retrieval.corpus import Corpus
+from retrieval.memory import MemoryReader
+from storage import errors, ids
+from storage.ragged import RaggedMemory
+
+PACKED: Final = "packed"
+PADDED: Final = "padded"
+
+B = TypeVar("B", bound="_Batch")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Batch:
+    """What batches have in common: tensors, that can be pinned and sent to a device together."""
+
+    passage_ids: torch.Tensor
+    values: torch.Tensor
+
+    def _each(self: B, function: Any) -> B:
+        return type(self)(**{field.name: function(getattr(self, field.name)) for field in fields(self)})
+
+    def __len__(self) -> int:
+        return len(self.passage_ids)
+
+    def pin_memory(self: B) -> B:
+        """In page-locked memory; a DataLoader with `pin_memory=True` calls it."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
+    def to(self: B, device: Any, *, non_blocking: bool = False) -> B:
+        """On a device."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackedMemory(_Batch):
+    """Memory of k passages back to back, without padding.
+
+    Attributes:
+        passage_ids: int64 [k].
+        values: [tokens, d], of the version's dtype.
+        offsets: int32 [k + 1]; passage j holds rows offsets[j] to offsets[j + 1]. Attention over
+            variable lengths calls it cu_seqlens.
+    """
+
+    offsets: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PaddedMemory(_Batch):
+    """Memory of k passages in one rectangle.
+
+    Attributes:
+        passage_ids: int64 [k].
+        values: [k, T, d]; zeros behind a passage's tokens.
+        mask: bool [k, T], True where a token is.
+    """
+
+    mask: torch.Tensor
+
+
+class Fetched(Sequence[dict[str, Any]]):
+    """The items of one fetch; each is `passage_id` and `values` [tokens, d]. `Collate` takes it whole."""
+
+    def __init__(self, memory: RaggedMemory) -> None:
+        self.memory = memory
+
+    def __len__(self) -> int:
+        return len(self.memory)
+
+    def __getitem__(self, j: Any) -> Any:
+        if isinstance(j, slice):
+            return [self[i] for i in range(len(self))[j]]
+        return {"passage_id": int(self.memory.passage_ids[j]), "values": tensor(self.memory[j])}
+
+
+def tensor(values: Any) -> torch.Tensor:
+    """A tensor of the same bytes as fetched values, nothing copied."""
+    return torch.from_dlpack(values)
+
+
+class Collate:
+    """Makes a batch of the items of a `MemoryDataset`: `DataLoader(..., collate_fn=Collate("padded"))`.
+
+    Args:
+        form: "packed", a `PackedMemory`, or "padded", a `PaddedMemory`.
+        max_tokens: of the padded: T; longer passages are cut. None: the longest's of the batch.
+    """
+
+    def __init__(self, form: str = PACKED, *, max_tokens: int | None = None) -> None:
+        if form not in (PACKED, PADDED):
+            raise errors.CorpusError(f"form of batches is {form!r:.40}, wanted {PACKED!r} or {PADDED!r}")
+        if max_tokens is not None and (form == PACKED or isinstance(max_tokens, bool) or max_tokens < 1):
+            raise errors.CorpusError(f"max_tokens is {max_tokens!r:.40}, wanted 1 or more, of padded batches")
+        self.form, self.max_tokens = form, max_tokens
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> PackedMemory | PaddedMemory:
+        if isinstance(items, Fetched):
+            return self.batch(items.memory)
+        lengths = torch.tensor([len(item["values"]) for item in items])
+        passage_ids = torch.tensor([item["passage_id"] for item in items])
+        if self.form == PACKED:
+            values = torch.cat([item["values"] for item in items])
+            return PackedMemory(passage_ids=passage_ids, values=values, offsets=_offsets(lengths))
+        width = int(lengths.max()) if self.max_tokens is None else self.max_tokens
+        first = items[0]["values"]
+        padded = first.new_zeros(len(items), width, first.shape[1])
+        for j, item in enumerate(items):
+            padded[j, : len(item["values"])] = item["values"][:width]
+        return PaddedMemory(
+            passage_ids=passage_ids, values=padded, mask=torch.arange(width) < lengths[:, None]
+        )
+
+    def batch(self, memory: RaggedMemory) -> PackedMemory | PaddedMemory:
+        """The batch of what was fetched at once. Packed, its values are those bytes; padded, a copy."""
+        passage_ids = torch.from_numpy(memory.passage_ids)
+        if self.form == PACKED:
+            offsets = torch.from_numpy(memory.offsets.astype(np.int32))
+            return PackedMemory(passage_ids=passage_ids, values=tensor(memory.values), offsets=offsets)
+        values, mask = memory.padded(self.max_tokens)
+        return PaddedMemory(passage_ids=passage_ids, values=tensor(values), mask=torch.from_numpy(mask))
+
+
+def _offsets(lengths: torch.Tensor) -> torch.Tensor:
+    offsets = torch.zeros(len(lengths) + 1, dtype=torch.int32)
+    offsets[1:] = torch.cumsum(lengths, 0)
+    return offsets
+
+
+class _Opened:
+    """A corpus and one version of its memory, opened by each process for itself."""
+
+    def __init__(self, corpus: Corpus | str | Path, version: str | None, check: str) -> None:
+        opened = corpus if isinstance(corpus, Corpus) else corpora.open_corpus(corpus)
+        self._folder, self._check = opened.folder, check
+        self.version = opened.manifest.version(version)
+        self.passages = len(opened)
+        opened.memory(self.version, check=check)  # which says now what is wrong with it
+        self._owner, self._reader = 0, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_owner": 0, "_reader": None}
+
+    def reader(self) -> MemoryReader:
+        if self._reader is None or self._owner != os.getpid():
+            # A forked process could go on with its parent's, but would keep that one's buffers too.
+            self._reader = Corpus(self._folder).memory(self.version, check=self._check)
+            self._owner = os.getpid()
+        return self._reader
+
+    _reader: MemoryReader | None
+
+
+class MemoryDataset(Dataset):  # type: ignore[misc]
+    """Memory by position, map-style: for samplers, shuffling, and DataLoader's own batches.
+
+        data = MemoryDataset("corpus")
+        loader = DataLoader(data, batch_size=32, shuffle=True, num_workers=2, collate_fn=Collate("padded"))
+
+    A batch is one fetch. An item alone is a dict: `passage_id`, and `values` [tokens, d].
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus | str | Path,
+        passage_ids: npt.ArrayLike | None = None,
+        *,
+        version: str | None = None,
+        check: str = "once",
+    ) -> None:
+        """
+        Args:
+            corpus: open, or where it lies.
+            passage_ids: those of the dataset, in its order; None: all.
+            version: of the memory; None: the current one, now.
+            check: when bytes are checked; see `MemoryReader`. A worker has a reader of its own.
+
+        Raises:
+            CorpusError: no such version; what `Corpus.memory` raises.
+            UnknownPassageError: ids that the corpus does not hold.
+        """
+        self._opened = _Opened(corpus, version, check)
+        self.version = self._opened.version
+        self.passage_ids = None if passage_ids is None else ids.as_ids(passage_ids, self._opened.passages)
+
+    def __len__(self) -> int:
+        return self._opened.passages if self.passage_ids is None else len(self.passage_ids)
+
+    def _ids(self, places: Sequence[int]) -> npt.NDArray[np.int64]:
+        chosen = np.asarray(places, np.int64)
+        wrong = (chosen < -len(self)) | (chosen >= len(self))
+        if wrong.any():
+            raise IndexError(f"place {chosen[wrong][0]} is outside the {len(self)} of the dataset")
+        chosen = np.where(chosen < 0, chosen + len(self), chosen)
+        return chosen if self.passage_ids is None else self.passage_ids[chosen]
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        return self.__getitems__([place])[0]  # type: ignore[no-any-return]
+
+    def __getitems__(self, places: Sequence[int]) -> Fetched:
+        """A batch in one fetch, which DataLoader asks for."""
+        return Fetched(self._opened.reader().fetch(self._ids(places)))
+
+
+class MemoryStream(IterableDataset):  # type: ignore[misc]
+    """Batches of memory one after the other, iterable: the next are being read while one is used.
+
+        stream = MemoryStream("corpus", batch_size=32, form="packed", shuffle=True, seed=1)
+        loader = DataLoader(stream, batch_size=None, num_workers=2, pin_memory=torch.cuda.is_available())
+
+    Workers take the batches in turn, so that a DataLoader gives all of them once, in one order.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus | str | Path,
+        passage_ids: npt.ArrayLike | None = None,
+        *,
+        batch_size: int,
+        form: str = PACKED,
+        max_tokens: int | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        part: int = 0,
+        parts: int = 1,
+        ahead: int = 2,
+        version: str | None = None,
+        check: str = "once",
+    ) -> None:
+        """
+        Args:
+            corpus, passage_ids, version, check: see `MemoryDataset`.
+            batch_size: passages of a batch; the last may have fewer.
+            form, max_tokens: see `Collate`.
+            shuffle: passages in another order each epoch, by `seed` and `set_epoch`.
+            part, parts: of a distributed training's processes, which this is: batches are dealt out to them.
+            ahead: batches that are being read meanwhile, in each worker.
+
+        Raises:
+            CorpusError: a number is out of range; as `MemoryDataset`.
+        """
+        for name, value, least in (("batch_size", batch_size, 1), ("ahead", ahead, 1), ("parts", parts, 1)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise errors.CorpusError(f"{name} is {value!r:.40}, wanted a whole number, {least} or more")
+        if not 0 <= part < parts:
+            raise errors.CorpusError(f"part is {part!r:.40} of {parts}, wanted 0 to {parts - 1}")
+        self._opened = _Opened(corpus, version, check)
+        self.version = self._opened.version
+        self.passage_ids = None if passage_ids is None else ids.as_ids(passage_ids, self._opened.passages)
+        self.batch_size, self.epoch = batch_size, 0
+        self._collate = Collate(form, max_tokens=max_tokens)
+        self._shuffle, self._seed = shuffle, seed
+        self._part, self._parts, self._ahead = part, parts, ahead
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which order comes next, where they are shuffled; before the DataLoader is iterated."""
+        self.epoch = epoch
+
+    @property
+    def _passages(self) -> int:
+        return self._opened.passages if self.passage_ids is None else len(self.passage_ids)
+
+    def __len__(self) -> int:
+        """Batches of this part."""
+        batches = -(-self._passages // self.batch_size)
+        return len(range(self._part, batches, self._parts))
+
+    def _order(self) -> npt.NDArray[np.int64] | None:
+        if not self._shuffle:
+            return self.passage_ids
+        order = np.random.default_rng((self._seed, self.epoch)).permutation(self._passages)
+        return order if self.passage_ids is None else self.passage_ids[order]
+
+    def __iter__(self) -> Iterator[PackedMemory | PaddedMemory]:
+        worker = get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        order, size = self._order(), self.batch_size
+        numbers = range(self._part, -(-self._passages // size), self._parts)[first::step]
+        starts = (number * size for number in numbers)
+        batches: Iterable[npt.NDArray[np.int64]] = (
+            np.arange(at, min(at + size, self._passages)) if order is None else order[at : at + size]
+            for at in starts
+        )
+        for memory in self._opened.reader().batches(batches, ahead=self._ahead):
+            yield self._collate.batch(memory)
+
+
+class OnDevice(Generic[B]):
+    """Batches on a device, the next `ahead` being copied while one is used: wraps a DataLoader.
+
+    With CUDA copies run on a stream of their own, from pinned memory. Elsewhere they are what `to` does.
+    """
+
+    def __init__(self, batches: Iterable[B], device: Any, *, ahead: int = 2) -> None:
+        if ahead < 1:
+            raise errors.CorpusError(f"ahead is {ahead}, wanted 1 or more")
+        self._batches, self._device, self._ahead = batches, torch.device(device), ahead
+
+    def __iter__(self) -> Iterator[B]:
+        if self._device.type != "cuda":
+            yield from (batch.to(self._device) for batch in self._batches)
+            return
+        stream = torch.cuda.Stream(self._device)
+        sent: deque[tuple[B, B, Any]] = deque()
+
+        def ready() -> B:
+            batch, _, event = sent.popleft()
+            torch.cuda.current_stream(self._device).wait_event(event)
+            # Freed memory must not be given out again before the user's stream is done with it.
+            batch._each(lambda one: one.record_stream(torch.cuda.current_stream(self._device)))
+            return batch
+
+        for batch in self._batches:
+            with torch.cuda.stream(stream):
+                copied = batch.to(self._device, non_blocking=True)
+                event = torch.cuda.Event()
+                event.record(stream)
+            sent.append((copied, batch, event))  # the source is kept until the copy is done
+            if len(sent) > self._ahead:
+                yield ready()
+        while sent:
+            yield ready()

@@ -1,0 +1,263 @@
+"""The commit of what a writer wrote: every receipt against the plan, the cards, the manifest last."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage import (
+    canaries,
+    codec_parameters,
+    codecs,
+    components,
+    errors,
+    file_list,
+    files,
+    manifest,
+    memory_files,
+    memory_store,
+    run_statistics,
+    zarr_arrays,
+)
+from storage.aliases import AnyArray
+from storage.components import MemoryCard, MemoryCounts
+from storage.files import FileEntry
+from storage.folder import CorpusFolder
+from storage.manifest import Manifest
+from storage.receipts import Receipt
+from storage.run_statistics import RunStatistics, ShardBytes, WorkerStatistics
+from storage.writer import given, shards
+from storage.writer.plan import WriterPlan
+from storage.writer.shards import WrittenCounts
+
+# Rows of the file of units that are written together.
+_BATCH: Final = 4096
+
+
+def publish(corpus: CorpusFolder, plan: WriterPlan, digests: Mapping[str, str], *, use: bool) -> None:
+    """Commit a version whose shards are all written, and with it the corpus, where it is a new one.
+
+    The caller holds the folder alone. All of it can be repeated.
+
+    Raises:
+        CorpusError: a shard is missing, or is not as its receipt says.
+        DamagedError: what is stored is not what was given.
+    """
+    try:
+        entry = _commit(corpus, plan, digests)
+        if plan.new:
+            found = given.Given.read(corpus)
+            passages = corpus.write_card(components.PASSAGES, found.card(corpus))
+            new = Manifest(
+                settings={
+                    "settings": {
+                        **plan.settings,
+                        "codec": plan.layout.codec.name,
+                        given.DIGEST: found.digest,
+                    }
+                },
+                sources=(),
+                cards={
+                    components.PASSAGES.noun: {"": passages},
+                    components.VECTORS.noun: {},
+                    components.INDEX.noun: {},
+                    components.MEMORY.noun: {plan.version: entry},
+                },
+                aliases={manifest.CURRENT: plan.version},
+            )
+        else:
+            memory, there = components.MEMORY, corpus.manifest
+            new = there.with_cards(memory, {**there.of(memory), plan.version: entry})
+            if use or manifest.CURRENT not in there.aliases:
+                new = new.switched(plan.version)
+        corpus.remove_leftovers()
+        corpus.write_manifest(new)
+    except BaseException:
+        corpus.remove_leftovers()
+        raise
+
+
+def _commit(corpus: CorpusFolder, plan: WriterPlan, digests: Mapping[str, str]) -> FileEntry:
+    layout, folder = plan.layout, corpus.path(plan.folder)
+    sums = WrittenCounts()
+    statistics = _Statistics(corpus, plan)
+    list_path = folder / file_list.NAME
+    listing = file_list.Writer(list_path)
+    for array in memory_store.ARRAYS:
+        listing.add(corpus.entry(folder / array / zarr_arrays.METADATA))
+    for path in codec_parameters.files_of(folder, layout.codec, layout.width):
+        listing.add(corpus.entry(path))
+    notes = (dict(digests),) if digests else ()
+    for receipt in corpus.work.receipts(shards.STAGE, range(layout.grid.shards), WrittenCounts):
+        first, stop = layout.grid.bounds(receipt.unit)
+        if receipt.counts.passages != stop - first or receipt.notes != notes:
+            raise errors.DamagedError(
+                f"shard {receipt.unit} was written by another plan, or with other parameters of its codec: "
+                f"remove {corpus.work.path} and what is unfinished, and write it again"
+            )
+        # Their bytes were checked when the receipt was made or found.
+        for entry in receipt.files:
+            if wrong := corpus.damage(entry, full=False):
+                raise errors.CorpusError(f"{wrong}; open the writer again, and write what it says is missing")
+        listing.add(receipt.files[0])
+        sums += receipt.counts
+        statistics.add(receipt)
+    joined = memory_store.join(folder, layout, lambda: _rows(corpus, layout))
+    listing.close()
+    card = MemoryCard(
+        version=plan.version,
+        fingerprint=plan.fingerprint,
+        encoder_fingerprint=plan.encoder_fingerprint,
+        encoder=plan.encoder,
+        settings=plan.settings,
+        origin=None,
+        layout=layout,
+        codec_parameters=digests,
+        counts=MemoryCounts(
+            tokens=sums.tokens,
+            memory_bytes=sums.memory_bytes,
+            passages_cut=0,
+            tokens_cut=0,
+            tokens_min=sums.tokens_min,
+            tokens_max=sums.tokens_max,
+        ),
+        rows=tuple(map(corpus.entry, joined)),
+        canaries=_join_canaries(corpus, plan),
+        quality={},
+        files=corpus.entry(list_path),
+    )
+    coder = codec_parameters.read(folder, layout.codec, layout.width, digests)
+    card = replace(card, quality=_quality(corpus, card, coder).to_json())
+    statistics.finish()
+    return corpus.write_card(components.MEMORY, card)
+
+
+def _rows(corpus: CorpusFolder, layout: memory_store.MemoryLayout) -> Iterator[memory_store.ShardRows]:
+    for shard in layout.grid:
+        data = files.read_bytes(shards.rows_file(corpus.work, shard))
+        yield memory_store.ShardRows.from_bytes(data, layout)
+
+
+def _join_canaries(corpus: CorpusFolder, plan: WriterPlan) -> canaries.CanaryCard:
+    layout, folder = plan.layout, corpus.path(plan.folder)
+    ids = canaries.choose(layout.grid.passages)
+    dtype = layout.codec.dtype.name
+    holding = sorted({i // layout.grid.shard_passages for i in ids})
+    data = b"".join(files.read_bytes(shards.canaries_file(corpus.work, shard)) for shard in holding)
+    values = canaries.from_stored(data, width=layout.width, dtype=dtype)
+    opened = memory_files.MemoryFiles(folder, layout)
+    tokens = tuple(opened.tokens(i) for i in ids)
+    if len(values) != sum(tokens):
+        raise errors.DamagedError(
+            f"the canaries of {plan.folder} have {len(values)} tokens, wanted {sum(tokens)}"
+        )
+    path = folder / canaries.FILE
+    canaries.write(path, values)
+    return canaries.CanaryCard(passage_ids=tuple(ids), tokens=tokens, dtype=dtype, file=corpus.entry(path))
+
+
+def _quality(corpus: CorpusFolder, card: MemoryCard, coder: codecs.Coder) -> canaries.Difference:
+    """What the codec lost, on the canaries, read back from the disk."""
+    layout = card.layout
+    kept = canaries.read(corpus.root, card.canaries, width=layout.width)
+    opened = memory_files.open_files(corpus, card)
+    rows: list[AnyArray] = []
+    for passage in card.canaries.passage_ids:
+        shard, local = divmod(passage, layout.grid.shard_passages)
+        starts = opened.rows(shard).starts
+        stored = np.empty((starts[local + 1] - starts[local], layout.stored_width), layout.codec.stored_dtype)
+        data = files.bytes_of(stored)
+        opened.read(shard, [(starts[local], starts[local + 1], data)], nowait=False)
+        opened.check(shard, local, data)
+        rows.append(np.asarray(coder.decoded(stored), np.float32))
+    found = np.concatenate(rows)
+    values = np.asarray(kept, np.float32)
+    # The canaries are rounded to the codec's dtype, what was coded was not: hence twice.
+    allowed = 2 * coder.error_bound(values)
+    off = np.linalg.norm(values - found, axis=1)
+    if not (off <= allowed).all():
+        token = int(np.argmax(off - allowed))
+        raise errors.DamagedError(
+            f"memory version {card.version} as stored is {off[token]:.3g} off what was given (token {token} "
+            f"of its canaries), codec {layout.codec.name} allows {allowed[token]:.3g}; it is not published: "
+            "is the machine sound?"
+        )
+    return canaries.difference(kept, found)
+
+
+class _Statistics:
+    """Times and machines of the writing, from its receipts; as a build's, eight bytes a shard are kept."""
+
+    def __init__(self, corpus: CorpusFolder, plan: WriterPlan) -> None:
+        self._corpus, self._plan = corpus, plan
+        self._run = run_statistics.BUILD if plan.new else plan.version
+        self._path = corpus.path(run_statistics.units_path_of(self._run))
+        self._path.parent.mkdir(exist_ok=True)
+        self._open = ExitStack()
+        partial = self._open.enter_context(files.aside(self._path))
+        self._writer = self._open.enter_context(
+            pq.ParquetWriter(partial, run_statistics.UNITS, compression="zstd")
+        )
+        self._rows: list[dict[str, object]] = []
+        self._seconds: dict[str, float] = {}
+        self._workers: dict[str, tuple[int, float]] = {}
+        self._sizes = np.zeros(plan.layout.grid.shards, np.int64)
+
+    def add(self, receipt: Receipt[WrittenCounts]) -> None:
+        row = {
+            "stage": shards.STAGE,
+            "unit": receipt.unit,
+            "worker": receipt.worker,
+            "waited": [],
+            "events": [],
+        }
+        row["seconds"] = list(receipt.seconds.items())
+        row["counts"] = list(receipt.counts.to_json().items())
+        self._rows.append(row)
+        if len(self._rows) == _BATCH:
+            self._flush()
+        for name, spent in receipt.seconds.items():
+            self._seconds[name] = self._seconds.get(name, 0.0) + spent
+        units, seconds = self._workers.get(receipt.worker, (0, 0.0))
+        self._workers[receipt.worker] = units + 1, seconds + sum(receipt.seconds.values())
+        self._sizes[receipt.unit] = receipt.counts.memory_stored_bytes
+
+    def _flush(self) -> None:
+        with self._open.pop_all() as opened:  # if it fails, what is written is taken away
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=run_statistics.UNITS))
+            self._open = opened.pop_all()
+        self._rows.clear()
+
+    def finish(self) -> None:
+        self._flush()
+        self._open.close()
+        found = RunStatistics(
+            version=self._plan.version,
+            worker_seconds={shards.STAGE: {name: round(s, 3) for name, s in self._seconds.items()}},
+            workers={
+                name: WorkerStatistics(units=units, seconds={shards.STAGE: round(seconds, 3)})
+                for name, (units, seconds) in self._workers.items()
+            },
+            units_by_stage={shards.STAGE: len(self._sizes)},
+            shard_memory_bytes=ShardBytes(
+                least=int(self._sizes.min()),
+                median=round(float(np.median(self._sizes))),
+                most=int(self._sizes.max()),
+            ),
+            finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            machine=platform.platform(),
+            cpus=os.cpu_count(),
+            peak_rss_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            units=self._corpus.entry(self._path),
+        )
+        self._corpus.write_run(self._run, found)
