@@ -259,6 +259,8 @@ def test_whatever_the_description_allows_gives_no_500(corpus: Path) -> None:
                     phases=[Phase.generate],
                 )
                 def ask(case: Any) -> None:
+                    if case.path != wire.DESCRIPTION_PATH:  # else hardly any would get further than that
+                        (case.headers or {}).pop(wire.STATE, None)
                     answer = case.call()
                     statuses[answer.status_code] += 1
                     assert answer.status_code < 500, (case, answer.text)

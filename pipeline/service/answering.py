@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.service import problems
 from pipeline.service.states import Rows
 from retrieval import wire
 from retrieval.corpus import SearchResult
@@ -58,7 +59,8 @@ def memory_bytes(reader: MemoryReader, tokens: int, *, decode: bool) -> int:
 
 def lengths(reader: MemoryReader, ids: npt.NDArray[np.int64], tokens: slice | None) -> npt.NDArray[np.int64]:
     """Tokens of each passage that are asked for."""
-    found = reader.tokens(ids)
+    with problems.of_version(reader.version):
+        found = reader.tokens(ids)
     if tokens is None:
         return found
     return np.array([len(range(*tokens.indices(n))) for n in found.tolist()], np.int64)

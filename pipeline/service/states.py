@@ -43,11 +43,18 @@ _TOLD: Final[tuple[AnyComponent, ...]] = (
 
 def name_of(manifest: Manifest) -> str:
     """The name of a corpus's state: of all its components but memory, whose versions name themselves."""
-    cards = {
+    cards: Json = {
         component.noun: component.entries_to_json(entries)
         for component in components.TABLE
         if component is not components.MEMORY and (entries := manifest.of(component))
     }
+    updates = []
+    for generation in manifest.generations:
+        told = generation.to_json()
+        told["cards"].pop(components.MEMORY.field, None)
+        updates.append(told)
+    compacted = None if manifest.compacted is None else manifest.compacted.to_json()
+    cards |= {"generations": updates, "compacted": compacted} if updates or compacted else {}
     return hashlib.sha256(json.dumps(cards, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -154,12 +161,15 @@ class State:
                 "protocol": wire.PROTOCOL,
                 "state": self.name,
                 "passages": len(corpus),
+                "ids_given": corpus.ids_given,
+                "removed": len(corpus.tombstones),
+                "generation": corpus.generation,
                 "counts": corpus.counts,
                 "aliases": aliases,
                 "cards": {
                     component.noun: {
-                        name: corpus.folder.card_at(component, name, entry).to_json()
-                        for name, entry in manifest.of(component).items()
+                        name: corpus.segments[0].card(component, name).to_json()
+                        for name in manifest.of(component)
                     }
                     for component in _TOLD
                 },
