@@ -497,6 +497,8 @@ class Corpus:
                 raise errors.CorpusError(
                     f"{self.folder} and {other.folder} differ in their {component.noun}; open each by itself"
                 )
+        if (self.generation, self.ids_given, len(self)) != (other.generation, other.ids_given, len(other)):
+            raise errors.CorpusError(f"{self.folder} and {other.folder} are of other generations")
         with other._lock:
             shared = other._index, other._retriever, other._vectors, other._tokens
         with self._lock:
