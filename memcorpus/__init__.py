@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from storage.errors import CorpusError as CorpusError
     from storage.errors import DamagedError as DamagedError
     from storage.errors import MismatchError as MismatchError
+    from storage.errors import TombstoneError as TombstoneError
     from storage.errors import UnknownPassageError as UnknownPassageError
     from storage.ragged import RaggedMemory as RaggedMemory
     from storage.writer.memory_writer import MemoryWriter as MemoryWriter
@@ -58,6 +59,7 @@ __all__ = [
     "RaggedMemory",
     "SearchResult",
     "Tokens",
+    "TombstoneError",
     "UnknownPassageError",
     "__version__",
     "answer",
@@ -83,6 +85,7 @@ _MODULES = {
     "RaggedMemory": "storage.ragged",
     "SearchResult": "retrieval.corpus",
     "Tokens": "retrieval.tokens",
+    "TombstoneError": "storage.errors",
     "UnknownPassageError": "storage.errors",
 }
 
@@ -108,23 +111,33 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def open(url: str | Path, *, retriever: str | None = None, cache: Path | None = None) -> Corpus:
+def open(
+    url: str | Path,
+    *,
+    retriever: str | None = None,
+    cache: Path | None = None,
+    token: str | None = None,
+    generation: int | None = None,
+) -> Corpus:
     """Open a finished corpus, to search it and to fetch passages and memory by id.
 
     Args:
-        url: a folder, as a path or a file:// URL; or s3://, gs://, http:// or https://.
+        url: a folder, as a path or a file:// URL; or s3://, gs://, http:// or https://; or the address of a
+            service, http://host:port.
         retriever: name or folder of the retriever for text queries; None: the one that the corpus was built
             with, where the build found it.
         cache: where the small files of a remote corpus are kept; None: `~/.cache/memcorpus`.
+        token: of a service that asks for one; None: the environment's MEMCORPUS_TOKEN.
+        generation: as it was after that update, 0 as it was built; None: as it is now.
 
     Raises:
-        CorpusError: no corpus there, an unfinished one, or one of another format.
+        CorpusError: no corpus there, an unfinished one, one of another format, or no such generation.
         DamagedError: the manifest does not match its checksum.
         HiddenPackageError: a foreign package or folder hides one of memcorpus's own.
     """
     with packages.importing(packages.READING):
         from retrieval import corpus
-    return corpus.open_corpus(url, retriever=retriever, cache=cache)
+    return corpus.open_corpus(url, retriever=retriever, cache=cache, token=token, generation=generation)
 
 
 def open_reader(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,28 @@ from retrieval.documents import Documents, Ordinals, TableOrdinals
 from retrieval.memory import MemoryReader
 from retrieval.neighbours import NeighbourReader
 from retrieval.tokens import TokenReader, Tokens
-from storage import canaries, codec_parameters, components, errors, ids, memory_files, remote, texts
+from storage import (
+    canaries,
+    codec_parameters,
+    components,
+    errors,
+    ids,
+    locks,
+    memory_files,
+    remote,
+    segments,
+    stored_folder,
+    texts,
+)
 from storage.aliases import AnyArray
 from storage.components import IndexCard, MemoryCard, TokensCard, VectorsCard
 from storage.fields import Fields
 from storage.folder import CorpusFolder
+from storage.joined import JoinedVectors
 from storage.manifest import Manifest
+from storage.memory_files import JoinedMemoryFiles, MemoryFiles, Piece
 from storage.passage_table import PassageTable
+from storage.segments import Segment
 from storage.thread_locks import ThreadLock
 from storage.vector_array import VectorArray
 
@@ -37,6 +52,7 @@ if TYPE_CHECKING:
     from retrieval.index import Index
 
 
+_WEB = ("http", "https")
 # Texts or vectors; a column of another library's is either.
 Queries = Sequence[str] | str | npt.ArrayLike
 
@@ -55,50 +71,75 @@ class SearchResult:
     scores: npt.NDArray[np.float32]
 
 
-def local_folder(url: str | Path) -> CorpusFolder:
-    """The local folder that a path or a file:// URL names, for what writes or checks a corpus.
-
-    Raises:
-        CorpusError: it names an object store.
-    """
-    if remote.is_remote(url):
-        raise errors.CorpusError(f"corpus {url}: only local corpora can be written, checked and reported on")
-    return remote.open_folder(url)
+# What a command writes to, checks or reports on, as `open_corpus` is for what reads.
+local_folder = stored_folder.open_for_writing
 
 
-def open_corpus(url: str | Path, *, retriever: str | None = None, cache: Path | None = None) -> Corpus:
+def open_corpus(
+    url: str | Path,
+    *,
+    retriever: str | None = None,
+    cache: Path | None = None,
+    token: str | None = None,
+    generation: int | None = None,
+) -> Corpus:
     """Open a finished corpus. It stays as it was opened, whatever is written beside it later.
+
+    An http:// or https:// address is asked what it is, at `v1/corpus` below it: a service (`memcorpus
+    serve`) says so, and is opened as a `ServedCorpus`. Whatever else answers is a web server with the files.
 
     Args:
         url: a folder, as a path or a file:// URL; or s3://, gs://, http:// or https://.
         retriever: name or folder of the retriever for text queries; default is the one that the
             corpus was built with, where the build found it.
         cache: where the small files of a remote corpus are kept; see `remote.open_folder`.
+        token: of a service that asks for one; None: the environment's MEMCORPUS_TOKEN.
+        generation: as it was after that update, 0 as it was built; None: as it is now.
 
     Raises:
-        CorpusError: no corpus there, an unfinished one, or one of another format.
+        UnreadableError: nothing answers at the address.
+        CorpusError: no corpus there, an unfinished one, one of another format, or no such generation.
         DamagedError: the manifest does not match its checksum.
     """
-    return Corpus(remote.open_folder(url, cache), retriever=retriever)
+    if isinstance(url, str) and url.partition("://")[0] in _WEB:
+        from retrieval.served_corpus import open_service
+
+        if (served := open_service(url, token=token, retriever=retriever)) is not None:
+            if generation is not None:
+                raise errors.CorpusError(
+                    f"{url} is a service, which serves the corpus as it is now, wanted generation "
+                    f"{generation}; open the corpus's own folder for that"
+                )
+            return served
+    return Corpus(remote.open_folder(url, cache), retriever=retriever, generation=generation)
 
 
-def _reopened(folder: CorpusFolder, version: str, check: str) -> MemoryReader:
-    """A reader that came from another process."""
-    return Corpus(folder).memory(version, check=check)
+def _reopened(folder: CorpusFolder, version: str, check: str, generation: int) -> MemoryReader:
+    """A reader that came from another process, of the generation that it was opened in."""
+    return Corpus(folder, generation=generation).memory(version, check=check)
 
 
 class Corpus:
     """A finished corpus, open for reading. Thread-safe; parts are opened when first used."""
 
-    def __init__(self, folder: CorpusFolder, *, retriever: str | None = None) -> None:
+    def __init__(
+        self, folder: CorpusFolder, *, retriever: str | None = None, generation: int | None = None
+    ) -> None:
         self.folder = folder
         folder.refresh()
-        # Of the moment of opening: versions and aliases stay as they were then.
-        self.manifest: Manifest = folder.manifest
-        self._passages_card = folder.passages
-        self._table = PassageTable(folder.root, self._passages_card.parts, ensure=folder.ensure)
-        if len(self._table) != self._passages_card.passages:
+        # Of the moment of opening: versions, aliases and passages stay as they were then.
+        found = folder.manifest
+        self.manifest: Manifest = found if generation is None else found.at(generation)
+        self.segments = segments.of(folder, self.manifest)
+        # Against a compaction that would take the files away; a local corpus's alone.
+        below = components.PASSAGES.folder("")
+        held = () if folder.values is not None else self.segments
+        self._holds = [locks.hold(part.folder.path(below)) for part in held]
+        self._passages_card = self.segments[0].card(components.PASSAGES)
+        self._table = PassageTable(folder.root, segments.parts(self.segments), ensure=folder.ensure)
+        if len(self._table) != self.ids_given:
             raise errors.DamagedError(f"the parts of {folder} do not add up to its passages")
+        self.tombstones = segments.removed(folder, self.manifest, self.ids_given)
         self._retriever_name = retriever
         # Are so few texts searched for that a framework would take longest to load? Of a command, say.
         self.few_queries = False
@@ -122,21 +163,43 @@ class Corpus:
         return self.folder.root
 
     def __len__(self) -> int:
-        """Passages in the corpus."""
-        return len(self._table)
+        """Passages in the corpus: as many as `ids_given`, less those that updates removed."""
+        return self.ids_given - len(self.tombstones)
+
+    @property
+    def generation(self) -> int:
+        """The update that it is opened as of; 0: as it was built."""
+        return self.manifest.generation
+
+    @property
+    def ids_given(self) -> int:
+        """One more than the last passage id that was ever given; an id is never given twice."""
+        return segments.ids_given(self.segments)
+
+    @property
+    def passage_ids(self) -> npt.NDArray[np.int64]:
+        """The ids of all passages, ascending, int64 [passages]."""
+        return self.tombstones.live()
 
     @property
     def counts(self) -> dict[str, int]:
         """The reconciled counts of the build; docs/format.md lists them."""
         return dict(self._passages_card.counts)
 
+    def _ids(self, passage_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Ids that were asked for, all of which are there."""
+        wanted = ids.as_ids(passage_ids, self.ids_given)
+        self.tombstones.require_live(wanted)
+        return wanted
+
     def passages(self, passage_ids: npt.ArrayLike) -> pa.Table:
         """Rows of the passage table, in the order asked, duplicates allowed.
 
         Raises:
             UnknownPassageError: naming the ids that are not in the corpus.
+            TombstoneError: naming the ids that an update removed.
         """
-        return self._table.take(passage_ids)
+        return self._table.take(self._ids(passage_ids))
 
     def ids(self, keys: Sequence[str]) -> npt.NDArray[np.int64]:
         """Passage ids [k] of keys, as a writer was given them; of pages' ids, the first passage of each page.
@@ -149,7 +212,7 @@ class Corpus:
         asked_for = [keys] if isinstance(keys, str) else list(keys)
         if not all(isinstance(key, str) for key in asked_for):
             raise errors.CorpusError(f"keys are {asked_for!r:.80}, wanted texts")
-        found = self._table.first_of([texts.valid(key) for key in asked_for])
+        found = self._table.first_of([texts.valid(key) for key in asked_for], self.tombstones.are_there)
         unknown = [key for key, passage in zip(asked_for, found, strict=True) if passage < 0]
         if unknown:
             shown = ", ".join(repr(key)[:80] for key in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
@@ -169,7 +232,7 @@ class Corpus:
                 f"the corpus in {self.folder} has no tokens: its passages are cut by words; "
                 "build one with --passage-tokens"
             )
-        return self.folder.card_at(components.TOKENS, "", entries[""])
+        return self.segments[0].card(components.TOKENS)
 
     def tokens(self, passage_ids: npt.ArrayLike) -> Tokens:
         """The tokens of chunks, in the order asked, duplicates allowed.
@@ -178,17 +241,13 @@ class Corpus:
             UnknownPassageError: naming the ids that are not in the corpus; -1 is such an id.
             CorpusError: the corpus's passages are not cut by tokens.
         """
-        return self._open_tokens().fetch(ids.as_ids(passage_ids, len(self)))
+        return self._open_tokens().fetch(self._ids(passage_ids))
 
     def _open_tokens(self) -> TokenReader:
         with self._lock:
             if self._tokens is None:
-                card = self.tokens_card
-                if card.layout.grid.passages != len(self):
-                    raise errors.DamagedError(
-                        f"tokens are of {card.layout.grid.passages} passages, the corpus has {len(self)}"
-                    )
-                self._tokens = TokenReader(self.folder, card)
+                _ = self.tokens_card  # which says plainly where there are none
+                self._tokens = TokenReader(self.segments)
             return self._tokens
 
     @property
@@ -196,6 +255,11 @@ class Corpus:
         """The place of each passage in its document: of chunks an array, else out of the passage table."""
         if self.manifest.of(components.TOKENS):
             return self._open_tokens().ordinals
+        if self.generation:
+            raise errors.CorpusError(
+                f"the corpus in {self.folder} was updated: an article's passages may lie in several "
+                "generations, and do not follow each other; look for their page_id, or open generation=0"
+            )
         return TableOrdinals(self._table)
 
     def documents(self, passage_ids: npt.ArrayLike) -> Documents:
@@ -203,8 +267,9 @@ class Corpus:
 
         Raises:
             UnknownPassageError: naming the ids that are not in the corpus.
+            CorpusError: passages are cut by words, and the corpus was updated: they do not follow each other.
         """
-        return documents.documents(self.ordinals, ids.as_ids(passage_ids, len(self)))
+        return documents.documents(self.ordinals, self._ids(passage_ids))
 
     def continuations(self, passage_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """The next passage of the same document, -1 where there is none; see `neighbours.continuations`."""
@@ -218,13 +283,19 @@ class Corpus:
             MismatchError: it is not of this corpus's passages.
         """
         self.folder.refresh()
-        card = neighbours.find(self.folder, self.manifest, name)
+        home = self.segments[0]
+        card = neighbours.find(home.folder, home.manifest, name)
+        if self.generation and card.layout.grid.passages == home.passages:
+            raise errors.MismatchError(
+                f"table {card.name} of neighbours was left behind by update {self.generation}: it knows "
+                "nothing of what came and went since; open the corpus with generation=0 to read it"
+            )
         if card.layout.grid.passages != len(self):
             raise errors.MismatchError(
                 f"table {card.name} of neighbours is of {card.layout.grid.passages} passages, "
                 f"the corpus has {len(self)}"
             )
-        reader = NeighbourReader(self.folder, card)
+        reader = NeighbourReader(home.folder, card)
         if card.database.own:
             reader.require_database(self)
         return reader
@@ -238,18 +309,53 @@ class Corpus:
         """
         name = self.manifest.version(version)
         card = self._memory_card(name)
-        if card.layout.grid.passages != len(self):
-            raise errors.MismatchError(
-                f"memory version {name} holds {card.layout.grid.passages} passages, the corpus {len(self)}"
+        pieces = []
+        for part in self.segments:
+            if name in part.manifest.of(components.MEMORY):
+                pieces.append(self._memory_piece(part, name, card))
+                continue
+            why = (
+                f"memory version {name} was left behind by update {part.number}, and has none of passages "
+                f"{part.first} to {part.stop - 1}; bring it forward by the `memcorpus reencode` that made it"
             )
-        if card.codec_parameters:
-            self._ensure_codec(card)
+            pieces.append(Piece(first=part.first, passages=part.passages, files=None, why=why))
+        opened: MemoryFiles | JoinedMemoryFiles | None = pieces[0].files if len(pieces) == 1 else None
         return MemoryReader(
-            memory_files.open_files(self.folder, card),
+            opened or JoinedMemoryFiles(pieces),
             card,
             check=check,
-            reopen=(_reopened, self.folder, name, check),
+            passages=self.ids_given,
+            require_live=self.tombstones.require_live if len(self.tombstones) else None,
+            reopen=(_reopened, self.folder, name, check, self.generation),
         )
+
+    def _memory_piece(self, part: Segment, name: str, first: MemoryCard) -> Piece:
+        """The files of a version in one segment.
+
+        Raises:
+            MismatchError: they are of other passages, or hold rows that are not read like those of the first.
+        """
+        card = part.card(components.MEMORY, name)
+        if card.layout.grid.passages != part.passages:
+            raise errors.MismatchError(
+                f"memory version {name} holds {card.layout.grid.passages} passages, "
+                f"the corpus {part.passages}"
+            )
+        for what, ours, theirs in (
+            ("width", card.layout.width, first.layout.width),
+            ("codec", card.layout.codec, first.layout.codec),
+            ("rows a chunk", card.layout.chunk_rows, first.layout.chunk_rows),
+            ("parameters of the codec", dict(card.codec_parameters), dict(first.codec_parameters)),
+            ("encoder", card.encoder_fingerprint, first.encoder_fingerprint),
+        ):
+            if ours != theirs:
+                raise errors.MismatchError(
+                    f"memory version {name} has another {what} in generation {part.number} than in the build"
+                )
+        if card.codec_parameters and part is self.segments[0]:
+            self._ensure_codec(part, card)
+        files = memory_files.open_files(part.folder, card, first=part.first)
+        return Piece(first=part.first, passages=part.passages, files=files)
 
     def _memory_card(self, name: str) -> MemoryCard:
         self.folder.refresh()
@@ -257,13 +363,13 @@ class Corpus:
             raise errors.CorpusError(
                 f"memory version {name} has been removed since the corpus was opened; open it again"
             )
-        return self.folder.card_at(components.MEMORY, name, self.manifest.of(components.MEMORY)[name])
+        return self.segments[0].card(components.MEMORY, name)
 
-    def _ensure_codec(self, card: MemoryCard) -> None:
+    def _ensure_codec(self, part: Segment, card: MemoryCard) -> None:
         """Bring the files of a version's trained codec here, where they are not."""
         below = f"{components.MEMORY.folder(card.version)}/{codec_parameters.FOLDER}/"
-        listed = self.folder.listed(card.files)
-        self.folder.ensure(*(entry for entry in listed if entry.path.startswith(below)))
+        listed = part.folder.listed(card.files)
+        part.folder.ensure(*(entry for entry in listed if entry.path.startswith(below)))
 
     def check_encoder(self, encoder: MemoryEncoder, version: str | None = None) -> canaries.Difference:
         """Encode the version's canaries again, and compare.
@@ -281,7 +387,8 @@ class Corpus:
         """
         name = self.manifest.version(version)
         card = self._memory_card(name)
-        self.folder.ensure(card.canaries.file)
+        home = self.segments[0].folder
+        home.ensure(card.canaries.file)
         if encoder.fingerprint != card.encoder_fingerprint:
             raise errors.MismatchError(
                 f"memory version {name} was written by encoder {card.encoder_fingerprint[:16]}, "
@@ -289,10 +396,10 @@ class Corpus:
             )
         texts = [
             encoder.template.render(title=row["title"], section=row["section"], text=row["text"])
-            for row in self.passages(list(card.canaries.passage_ids)).to_pylist()
+            for row in self._table.take(list(card.canaries.passage_ids)).to_pylist()
         ]
         again = encoder.encode_texts(texts)
-        kept = canaries.read(self.root, card.canaries, width=card.layout.width)
+        kept = canaries.read(home.root, card.canaries, width=card.layout.width)
         return canaries.require_same(
             kept,
             again.astype(kept.dtype),
@@ -302,27 +409,60 @@ class Corpus:
 
     @property
     def vectors_card(self) -> VectorsCard:
-        """The vectors that searches run on."""
-        for fingerprint, entry in self.manifest.of(components.VECTORS).items():
-            return self.folder.card_at(components.VECTORS, fingerprint, entry)
+        """The vectors that searches run on; of a corpus that was updated, those of the build."""
+        for fingerprint in self.manifest.of(components.VECTORS):
+            return self.segments[0].card(components.VECTORS, fingerprint)
         raise errors.CorpusError(f"the corpus in {self.folder} has no vectors")
 
     @property
     def index_card(self) -> IndexCard:
-        """The index that searches run on."""
+        """The index that searches run on, as it was last trained."""
+        return self._index_cards()[0][1]
+
+    def _index_cards(self) -> list[tuple[Segment, IndexCard]]:
+        """The index that was last trained, and what updates added to it since."""
         fingerprint = self.vectors_card.fingerprint
-        indexes = self.manifest.of(components.INDEX)
-        if fingerprint not in indexes:
-            raise errors.CorpusError(f"the corpus in {self.folder} has no index of its vectors")
-        return self.folder.card_at(components.INDEX, fingerprint, indexes[fingerprint])
+        found: list[tuple[Segment, IndexCard]] = []
+        for part in self.segments:
+            if fingerprint not in part.manifest.of(components.INDEX):
+                raise errors.CorpusError(f"the corpus in {self.folder} has no index of its vectors")
+            card = part.card(components.INDEX, fingerprint)
+            whole = not card.first_passage_id
+            if not whole and card.first_passage_id != part.first:
+                raise errors.DamagedError(
+                    f"the index of generation {part.number} begins at passage {card.first_passage_id}, "
+                    f"wanted {part.first}"
+                )
+            found = [(part, card)] if whole else [*found, (part, card)]
+        return found
 
     def vectors(self) -> VectorArray:
-        """The retriever's vectors, by passage id."""
+        """The retriever's vectors, by passage id; those of passages that updates removed among them.
+
+        Raises:
+            MismatchError: those of an update are by another retriever.
+        """
         with self._lock:
             if self._vectors is None:
                 card = self.vectors_card
-                store = self.folder.store(components.VECTORS.folder(card.fingerprint))
-                self._vectors = VectorArray(store, card.layout)
+                pieces = []
+                for part in self.segments:
+                    own = part.card(components.VECTORS, card.fingerprint)
+                    if (own.layout.dim, own.layout.dtype, own.encoder_fingerprint) != (
+                        card.layout.dim,
+                        card.layout.dtype,
+                        card.encoder_fingerprint,
+                    ) or own.layout.grid.passages != part.passages:
+                        raise errors.MismatchError(
+                            f"vectors of generation {part.number} are others than those of the build"
+                        )
+                    store = part.folder.store(components.VECTORS.folder(card.fingerprint))
+                    pieces.append((part.first, VectorArray(store, own.layout)))
+                if len(pieces) == 1:
+                    self._vectors = pieces[0][1]
+                else:
+                    grid = replace(card.layout.grid, passages=self.ids_given)
+                    self._vectors = JoinedVectors(pieces, replace(card.layout, grid=grid))
             return self._vectors
 
     def search(self, queries: Queries, k: SupportsIndex) -> SearchResult:
@@ -374,18 +514,40 @@ class Corpus:
         with self._lock:
             if self._index is None:
                 # FAISS is for those alone who search.
-                from retrieval.index import Index
+                from retrieval.index import join
 
-                card = self.index_card
-                self.folder.ensure(card.file)
-                self._index = Index.read(
-                    self.root,
-                    card.file,
-                    passages=len(self),
-                    dim=card.dim,
-                    similarity=self.vectors_card.similarity,
-                )
+                pieces = self.index_pieces()
+                # Of a corpus that was never updated an index of other passages is one of damage.
+                self._index = join(pieces, self.tombstones if self.generation else None)
+                if not self.generation and self._index.faiss.ntotal != len(self):
+                    raise errors.DamagedError(
+                        f"the index of {self.folder} holds {self._index.faiss.ntotal} vectors, wanted "
+                        f"{len(self)}"
+                    )
             return self._index
+
+    def index_pieces(self) -> list[Index]:
+        """The index that was last trained, and what updates added to it since, read anew.
+
+        Raises:
+            DamagedError: a file is not as it was written.
+        """
+        from retrieval.index import Index
+
+        similarity = self.vectors_card.similarity
+        pieces = []
+        for part, card in self._index_cards():
+            part.folder.ensure(card.file)
+            pieces.append(
+                Index.read(
+                    part.folder.root,
+                    card.file,
+                    passages=card.passages,
+                    dim=card.dim,
+                    similarity=similarity,
+                )
+            )
+        return pieces
 
     def _encode(self, texts: Sequence[str] | str) -> AnyArray:
         texts = [texts] if isinstance(texts, str) else list(texts)

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from storage import errors
+from storage.joined import JoinedRows
 from storage.passage_table import PassageTable
-from storage.row_array import RowArray
 
 # Ordinals read at once, on the way to a document's end.
 BLOCK: Final = 4096
@@ -36,11 +36,11 @@ class Ordinals(Protocol):
 class StoredOrdinals:
     """Of a corpus of chunks, which keeps them as an array."""
 
-    def __init__(self, array: RowArray) -> None:
+    def __init__(self, array: JoinedRows) -> None:
         self._array = array
 
     def __len__(self) -> int:
-        return self._array.layout.grid.passages
+        return len(self._array)
 
     def take(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         return self._array.take(ids).astype(np.int64)

@@ -1,6 +1,8 @@
 """The FAISS index over a corpus's vectors: exact when small, sized to the corpus otherwise.
 
-Vectors are added in order of passage id, so an index row is a passage id and nothing else decides it.
+Vectors are added in order of passage id, so an index row is a passage id and nothing else decides it. What an
+update adds lies in a file of its own, by the same centroids and codes, and is put behind the rest in memory;
+what it removed is taken out of the lists, or passed over where there are none.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import errno
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +23,7 @@ from retrieval import similarity as similarities
 from storage import errors, files
 from storage.components.vectors import DOT
 from storage.thread_locks import ThreadLock
+from storage.tombstones import Tombstones
 from storage.vector_array import VectorArray
 
 # Up to here every search looks at every vector: 600 MB at 768 dimensions, tens of milliseconds.
@@ -88,28 +91,97 @@ def choose(passages: int, dim: int, *, exact_limit: int = EXACT_LIMIT) -> IndexS
     return IndexShape(kind=kind, lists=lists, probes=probes)
 
 
-def build(vectors: VectorArray, shape: IndexShape, path: Path, *, similarity: str = DOT) -> float:
+def build(
+    vectors: VectorArray,
+    shape: IndexShape,
+    path: Path,
+    *,
+    similarity: str = DOT,
+    tombstones: Tombstones | None = None,
+) -> float:
     """Train, fill and write the index; returns its recall@10 on a sample of the corpus's own vectors.
 
-    `similarity` is that of the vectors' card.
+    `similarity` is that of the vectors' card. Without lists a row is a passage, gone or not; lists hold those
+    that are there.
 
     RAM: the index itself and one batch of vectors; training takes `TRAINING_POINTS` vectors a list.
     """
     count, dim = vectors.layout.shape
+    live = None if tombstones is None else tombstones.live()
     index = faiss.index_factory(dim, shape.kind, similarities.metric(similarity))
     if not index.is_trained:
         # Product codes have 256 centroids of their own to train.
         wanted = max(shape.lists, 256) * TRAINING_POINTS
-        points = np.linspace(0, count - 1, min(count, wanted)).astype(np.int64)
+        there = count if live is None else len(live)
+        points = np.linspace(0, there - 1, min(there, wanted)).astype(np.int64)
+        points = points if live is None else live[points]
         index.train(similarities.prepared(vectors.take(points), similarity))
-    for _, batch in vectors.batches():
-        index.add(similarities.prepared(batch, similarity))
+    if tombstones is not None and shape.lists:
+        count = len(tombstones.live())
+        for ids, batch in _there(vectors.batches(), tombstones):
+            index.add_with_ids(similarities.prepared(batch, similarity), ids)
+    else:
+        for _, batch in vectors.batches():
+            index.add(similarities.prepared(batch, similarity))
     if index.ntotal != count:
         raise errors.CorpusError(f"the index took {index.ntotal} vectors, wanted {count}")
     if shape.probes:
         faiss.extract_index_ivf(index).nprobe = shape.probes
     _write(index, path)
-    return recall(Index(index, similarity), vectors)
+    return recall(Index(index, similarity, tombstones=tombstones), vectors)
+
+
+def extend(trained: Index, vectors: VectorArray, first: int, path: Path) -> None:
+    """Write an index of further vectors, which get ids from `first` on, by the training of another.
+
+    Args:
+        trained: which is emptied.
+        vectors: that are added.
+        first: id of the first of them.
+        path: of the file.
+    """
+    index = trained.faiss
+    index.reset()
+    lists = faiss.try_extract_index_ivf(index) is not None
+    for begin, batch in vectors.batches():
+        prepared = similarities.prepared(batch, trained.similarity)
+        if lists:
+            index.add_with_ids(prepared, np.arange(len(batch), dtype=np.int64) + first + begin)
+        else:
+            index.add(prepared)
+    _write(index, path)
+
+
+def join(pieces: Sequence[Index], tombstones: Tombstones | None) -> Index:
+    """One index of several, in order: the first is whole, others are of what was added since.
+
+    The first is changed, and the others are empty afterwards.
+
+    Raises:
+        DamagedError: they are not of one kind.
+    """
+    whole = pieces[0]
+    index = whole.faiss
+    for piece in pieces[1:]:
+        try:
+            if faiss.try_extract_index_ivf(index) is None:
+                index.merge_from(piece.faiss, 0)
+            else:
+                _FAISS.merge_into(index, piece.faiss, False)
+        except RuntimeError as e:
+            raise errors.DamagedError(f"an index of an update does not go with the one before it: {e}") from e
+    return Index(index, whole.similarity, tombstones=tombstones)
+
+
+def _there(
+    batches: Iterator[tuple[int, npt.NDArray[Any]]], tombstones: Tombstones | None
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]:
+    """Batches of vectors with their ids, without those that are gone."""
+    for first, batch in batches:
+        if tombstones is None or not len(tombstones):
+            yield np.arange(first, first + len(batch), dtype=np.int64), batch
+        elif len(ids := tombstones.live(first, first + len(batch))):
+            yield ids, batch[ids - first]
 
 
 def _write(index: Any, path: Path) -> None:
@@ -122,11 +194,12 @@ def _write(index: Any, path: Path) -> None:
 
 def recall(index: Index, vectors: VectorArray) -> float:
     """Share of the exact `RECALL_AT` nearest passages that the index returns, over evenly spaced queries."""
-    count = vectors.layout.grid.passages
+    gone = index.tombstones
+    count = vectors.layout.grid.passages - (0 if gone is None else len(gone))
     k = min(RECALL_AT, count)
     sample = np.unique(np.linspace(0, count - 1, min(RECALL_QUERIES, count)).astype(np.int64))
-    queries = vectors.take(sample)
-    best, _ = exact_search(vectors.batches(), queries, k, similarity=index.similarity)
+    queries = vectors.take(sample if gone is None else gone.live()[sample])
+    best, _ = exact_search(vectors.batches(), queries, k, similarity=index.similarity, tombstones=gone)
     found, _ = index.search(queries, k)
     # Judged by the passages' exact scores: among equals at the k-th place either one is right.
     scores = [
@@ -145,15 +218,16 @@ def exact_search(
     k: int,
     *,
     similarity: str = DOT,
+    tombstones: Tombstones | None = None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """The k passages most similar to each query [q, dim]: (scores [q, k], ids [q, k]), best first.
 
-    One pass over the vectors, a batch in memory at a time.
+    One pass over the vectors, a batch in memory at a time. Those that are gone are passed over.
     """
     scores = np.zeros((len(queries), 0), np.float32)
     found = np.zeros((len(queries), 0), np.int64)
     asked = similarities.prepared(queries, similarity)
-    for first, batch in batches:
+    for ids, batch in _there(batches, tombstones):
         best, rows = faiss.knn(
             asked,
             similarities.prepared(batch, similarity),
@@ -161,7 +235,7 @@ def exact_search(
             metric=similarities.metric(similarity),
         )
         scores = np.concatenate([scores, similarities.scores(best, similarity)], axis=1)
-        found = np.concatenate([found, rows + first], axis=1)
+        found = np.concatenate([found, ids[rows]], axis=1)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         scores = np.take_along_axis(scores, order, axis=1)
         found = np.take_along_axis(found, order, axis=1)
@@ -192,9 +266,25 @@ def _read(path: Path, size: int) -> Any:
 class Index:
     """A FAISS index whose rows are passage ids, which are ranked by `similarity`."""
 
-    def __init__(self, index: Any, similarity: str = DOT) -> None:
+    def __init__(self, index: Any, similarity: str = DOT, *, tombstones: Tombstones | None = None) -> None:
+        """`tombstones` are taken out of the lists of `index`, or passed over where it has none."""
         self._index = index
         self.similarity = similarity
+        self.tombstones = tombstones if tombstones is not None and len(tombstones) else None
+        self._there: Any = None
+        self._stop = index.ntotal if tombstones is None else tombstones.passages
+        self._live = index.ntotal
+        if self.tombstones is not None:
+            there = _FAISS.IDSelectorBitmap(self.tombstones.bits)
+            self._live = self.tombstones.passages - len(self.tombstones)
+            if faiss.try_extract_index_ivf(index) is None:
+                self._there = there
+            else:
+                # A list without them is searched faster than one in which they are passed over.
+                index.remove_ids(_FAISS.IDSelectorNot(there))
+        held = self._stop if self._there is not None else self._live
+        if index.ntotal != held:
+            raise errors.DamagedError(f"the index holds {index.ntotal} vectors, wanted {held}")
 
     @property
     def faiss(self) -> Any:
@@ -205,7 +295,10 @@ class Index:
     def read(
         cls, root: Path, entry: files.FileEntry, *, passages: int, dim: int, similarity: str = DOT
     ) -> Index:
-        """Read an index file after checking its checksum, and compare it with the cards."""
+        """Read the file of an index, or of what an update added to one, and compare it with its card.
+
+        The checksum is looked at first.
+        """
         if wrong := files.damage(root, entry):
             raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
         index = _read(files.inside(root, entry.path), entry.bytes)
@@ -230,9 +323,9 @@ class Index:
         """
         queries = similarities.prepared(queries, self.similarity)
         scores, rows = self._search(queries, k)
-        if (rows < 0).any() or (rows >= self._index.ntotal).any():
+        if (rows < 0).any() or not self._are_there(rows):
             raise errors.DamagedError(
-                f"the index found fewer than {k} of its {self._index.ntotal} vectors, or others"
+                f"the index found fewer than {k} of its {self._live} vectors, or others"
             )
         return rows, similarities.scores(scores, self.similarity)
 
@@ -249,13 +342,22 @@ class Index:
         if stop > first:
             selector = faiss.IDSelectorNot(faiss.IDSelectorRange(first, stop))
         scores, rows = self._search(queries, k, selector, probes)
-        wanted = min(k, self._index.ntotal - max(0, stop - first))
+        left_out = max(0, stop - first)
+        if self.tombstones is not None and left_out:
+            left_out = len(self.tombstones.live(first, stop))
+        wanted = min(k, self._live - left_out)
         own = (rows >= first) & (rows < stop)
-        if ((rows >= 0).sum(axis=1) != wanted).any() or own.any() or (rows >= self._index.ntotal).any():
+        if ((rows >= 0).sum(axis=1) != wanted).any() or own.any() or not self._are_there(rows[rows >= 0]):
             raise errors.DamagedError(
                 f"the index found others than {wanted} of its vectors outside {first} to {stop - 1}"
             )
         return rows, scores
+
+    def _are_there(self, rows: npt.NDArray[np.int64]) -> bool:
+        """Were all of these given, and are they not gone?"""
+        if (rows >= self._stop).any():
+            return False
+        return self.tombstones is None or bool(self.tombstones.are_there(rows).all())
 
     def _search(
         self,
@@ -275,6 +377,8 @@ class Index:
 
     def _parameters(self, selector: Any, probes: int | None) -> Any:
         """FAISS's parameters of a search; None where nothing is other than the index has it."""
+        if self._there is not None:
+            selector = self._there if selector is None else _FAISS.IDSelectorAnd(selector, self._there)
         if selector is None and probes is None:
             return None
         ivf = faiss.try_extract_index_ivf(self._index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Final
@@ -14,7 +14,8 @@ import numpy.typing as npt
 from retrieval.buffers import Buffers
 from storage import codec_parameters, codecs, errors, files, ids, shard_files
 from storage.components import MemoryCard
-from storage.memory_files import MemoryFiles
+from storage.memory_files import JoinedMemoryFiles, MemoryFiles
+from storage.memory_store import ShardRows
 from storage.ragged import MemoryArray, RaggedMemory
 from storage.thread_locks import ThreadLock
 
@@ -44,17 +45,21 @@ class MemoryReader:
 
     def __init__(
         self,
-        opened: MemoryFiles,
+        opened: MemoryFiles | JoinedMemoryFiles,
         card: MemoryCard,
         *,
         check: str = "once",
+        passages: int | None = None,
+        require_live: Callable[[npt.NDArray[np.int64]], None] | None = None,
         reopen: tuple[Any, ...] | None = None,
     ) -> None:
         """Made by `Corpus.memory`.
 
         Args:
             opened: the version's files.
-            card: what it is.
+            card: what it is; of a corpus that was updated, in the build's segment.
+            passages: ids that were given; None: those that the card speaks of.
+            require_live: raises for passages [n] of which some are gone; None: all are there.
             check: when a passage's bytes are compared with their CRC-32C: "once", the first time
                 that this reader reads them from where they lie; "always"; or "never". What comes from an
                 object store is another copy each time, so there "once" is once for each.
@@ -65,7 +70,8 @@ class MemoryReader:
         self.card = card
         self.version = card.version
         self.fingerprint = card.fingerprint
-        self.passages = card.layout.grid.passages
+        self.passages = card.layout.grid.passages if passages is None else passages
+        self._require_live = require_live
         self.width = card.layout.width
         self.dtype = card.layout.codec.dtype
         self._files = opened
@@ -121,12 +127,13 @@ class MemoryReader:
 
         Raises:
             UnknownPassageError: naming the ids that are not in the corpus.
+            TombstoneError: naming the ids that an update removed.
+            CorpusError: the version was left behind by the update that added some of them.
             DamagedError: stored bytes do not match their checksum; `out` must not be used.
         """
-        wanted = ids.as_ids(passage_ids, self.passages)
+        wanted = self._wanted(passage_ids)
         layout = self.card.layout
-        # Python's own integers: of a few dozen passages, loops over NumPy's take several times as long.
-        shard_of, local_of = (part.tolist() for part in np.divmod(wanted, layout.grid.shard_passages))
+        shard_of, local_of = self._files.places(wanted)
         # Where each passage's rows go in the result is known before anything is read, so every passage is
         # read straight to its place, in whatever order.
         offsets = np.zeros(len(wanted) + 1, np.int64)
@@ -204,12 +211,21 @@ class MemoryReader:
 
     def tokens(self, passage_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Token counts of passages, [k], without reading their memory."""
-        wanted = ids.as_ids(passage_ids, self.passages)
-        shard_of, local_of = (
-            part.tolist() for part in np.divmod(wanted, self.card.layout.grid.shard_passages)
-        )
+        wanted = self._wanted(passage_ids)
+        shard_of, local_of = self._files.places(wanted)
         bounds = [self._bounds(s, j, None) for s, j in zip(shard_of, local_of, strict=True)]
         return np.array([stop - row for row, stop in bounds], np.int64)
+
+    def holds(self, passage_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Of passages [n], of which this version has memory: not of those that an update left without."""
+        return self._files.holds(passage_ids)
+
+    def shard_rows(self, shard: int) -> ShardRows:
+        """Where the passages of a shard lie, for who writes it elsewhere."""
+        rows = self._files.rows(shard)
+        return ShardRows(
+            offsets=np.array(rows.starts, np.uint32), checksums=np.array(rows.checksums, np.uint32)
+        )
 
     def require_encoder(self, fingerprint: str) -> None:
         """Refuse to serve a reader whose memory encoder is not the one that wrote this version."""
@@ -219,6 +235,13 @@ class MemoryReader:
                 f"memory version {self.version} was written by encoder {written_by[:16]}, "
                 f"the reader has encoder {fingerprint[:16]}; re-encode the corpus with it"
             )
+
+    def _wanted(self, passage_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Ids that were asked for, all of which are there."""
+        wanted = ids.as_ids(passage_ids, self.passages)
+        if self._require_live is not None:
+            self._require_live(wanted)
+        return wanted
 
     def _bounds(self, shard: int, local: int, tokens: slice | None) -> tuple[int, int]:
         """First row of a passage's wanted tokens in its shard, and one past their last."""
@@ -353,7 +376,7 @@ class MemoryReader:
                     self._checked_in(shard)[local] = 1
 
     def _checked_in(self, shard: int) -> bytearray:
-        return self._checked.setdefault(shard, bytearray(self.card.layout.grid.shard_passages))
+        return self._checked.setdefault(shard, bytearray(self._files.shard_passages(shard)))
 
 
 class _Pools:

@@ -156,6 +156,12 @@ def content(folder: CorpusFolder, manifest: Manifest) -> str:
         for name, entry in manifest.of(component).items():
             card: Card = folder.card_at(component, name, entry)
             found[f"{component.noun}/{name}"] = card.to_json()
+    # Each update is what its checksums say, of what it added and of what it removed.
+    for generation in manifest.generations:
+        found[f"generation {generation.number}"] = [
+            None if generation.removed is None else generation.removed.to_json(),
+            *(entry.to_json() for row in rows for entry in generation.of(row).values()),
+        ]
     text = json.dumps(found, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +11,10 @@ import numpy.typing as npt
 from retrieval.documents import StoredOrdinals
 from storage import components, errors
 from storage.aliases import AnyArray
-from storage.components import TokensCard
 from storage.components.tokens import LENGTHS, ORDINALS, VALUES
-from storage.folder import CorpusFolder
+from storage.joined import JoinedRows
 from storage.row_array import RowArray
+from storage.segments import Segment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,13 +39,34 @@ class Tokens:
 class TokenReader:
     """Reads tokens and ordinals, every chunk of them checked. Thread-safe."""
 
-    def __init__(self, folder: CorpusFolder, card: TokensCard) -> None:
-        self.card = card
+    def __init__(self, parts: Sequence[Segment]) -> None:
+        """
+        Raises:
+            MismatchError: parts of the corpus are cut by other tokenizers.
+            DamagedError: one is of other passages.
+        """
+        cards = [part.card(components.TOKENS) for part in parts]
+        self.card = cards[0]
         below = components.TOKENS.folder("")
-        arrays = {
-            name: RowArray(folder.store(f"{below}/{name}"), layout)
-            for name, layout in card.layout.arrays.items()
-        }
+        pieces: dict[str, list[tuple[int, RowArray]]] = {name: [] for name in self.card.layout.arrays}
+        for part, card in zip(parts, cards, strict=True):
+            if (card.tokenizer, card.passage_tokens, card.layout.dtype) != (
+                self.card.tokenizer,
+                self.card.passage_tokens,
+                self.card.layout.dtype,
+            ):
+                raise errors.MismatchError(
+                    f"tokens of generation {part.number} are by tokenizer {card.tokenizer[:16]}, "
+                    f"those of the build by {self.card.tokenizer[:16]}"
+                )
+            if card.layout.grid.passages != part.passages:
+                raise errors.DamagedError(
+                    f"tokens are of {card.layout.grid.passages} passages, the corpus has {part.passages}"
+                )
+            for name, layout in card.layout.arrays.items():
+                array = RowArray(part.folder.store(f"{below}/{name}"), layout)
+                pieces[name].append((part.first, array))
+        arrays = {name: JoinedRows(found, parts[-1].stop) for name, found in pieces.items()}
         self._values, self._lengths = arrays[VALUES], arrays[LENGTHS]
         self.ordinals = StoredOrdinals(arrays[ORDINALS])
 

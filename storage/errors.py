@@ -44,6 +44,24 @@ class UnknownPassageError(CorpusError, LookupError):
         self.ids = ids
 
 
+class TombstoneError(CorpusError, LookupError):
+    """Passage ids that an update took out of the corpus; `ids` lists them, `generation` tells which update
+    removed the first of them."""
+
+    def __init__(self, ids: list[int], generation: int, *, dropped: bool) -> None:
+        shown = ", ".join(map(str, ids[:10])) + (", ..." if len(ids) > 10 else "")
+        were = f"passages {shown} were" if len(ids) > 1 else f"passage {shown} was"
+        rest = (
+            "and `memcorpus compact` has dropped the bytes since; search for what has come in the place"
+            if dropped
+            else f"open the corpus with generation={generation - 1} to read what stood there"
+        )
+        first = " (the first of them)" if len(ids) > 1 else ""
+        super().__init__(f"{were} removed by generation {generation} of the corpus{first}; {rest}")
+        self.ids = ids
+        self.generation = generation
+
+
 # What the system says where no file is, or something else in its place: then bytes are lost.
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO})
 _REMEDIES: Final = {

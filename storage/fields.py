@@ -47,6 +47,10 @@ class Fields:
             f"{self._where}: field {name!r} is {_short(self._value[name])}, wanted {wanted}"
         )
 
+    def is_null(self, name: str) -> bool:
+        """Is it null, of those that may be?"""
+        return self._get(name) is None
+
     def integer(self, name: str, *, least: int = 0, most: int = MOST) -> int:
         value = self._get(name)
         if not _is_integer(value) or not least <= value <= most:

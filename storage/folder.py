@@ -6,15 +6,17 @@ each card are read once and kept, until they are replaced.
 
 from __future__ import annotations
 
+import os
+import shutil
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, cast
 
 import tensorstore as ts
 
-from storage import components, errors, file_list, files, locks, manifest, run_statistics
+from storage import components, errors, file_list, files, locks, manifest, run_statistics, work_folder
 from storage.aliases import Json
 from storage.components import AnyComponent, Card, Component, IndexCard, MemoryCard, PassagesCard, VectorsCard
 from storage.components.base import C
@@ -27,21 +29,38 @@ from storage.work_folder import WorkFolder
 class CorpusFolder:
     """A corpus folder on a local disk, finished or not, or still to be made."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, fixed: Manifest | None = None) -> None:
+        """`fixed` is the manifest of a segment, which has no file of its own; see `segment`."""
         self.root = root
-        self.work = WorkFolder(root)
-        self._manifest: Manifest | None = None
+        self.work: WorkFolder = WorkFolder(root)
+        self._fixed = fixed
+        self._manifest: Manifest | None = fixed
         self._stamp: tuple[int, ...] | None = None
         # By what the manifest says of a card's file, so that another card is never taken for it.
         self._cards: dict[tuple[str, FileEntry], Card] = {}
-        _OPEN[root.resolve()] = self
+        if fixed is None:
+            _OPEN[root.resolve()] = self
 
     def __str__(self) -> str:
         return str(self.root)
 
+    @property
+    def place(self) -> str:
+        """Where it is, in full, for people."""
+        return str(self.root.resolve())
+
     def __reduce__(self) -> tuple[object, ...]:
         """Jobs carry it to workers: where it lies travels, what was read of it does not."""
+        if self._fixed is not None:
+            return _segment, (self.root.resolve(), self._fixed)
         return _opened, (self.root.resolve(),)
+
+    def segment(self, name: str, own: Manifest) -> CorpusFolder:
+        """A folder of the corpus that holds some of its passages, as a corpus whose manifest is `own`.
+
+        "" is the corpus folder, of those that the build made.
+        """
+        return CorpusFolder(self.path(name) if name else self.root, fixed=own)
 
     def require_folder(self) -> None:
         """
@@ -56,7 +75,19 @@ class CorpusFolder:
 
     def is_finished(self) -> bool:
         """Is there a corpus? Without a manifest there is none."""
+        if self._fixed is not None:
+            return True
         return self.path(manifest.NAME).exists()
+
+    def foreign(self, ours: Callable[[str], bool]) -> str | None:
+        """Something in the folder, or in `work/`, that no job of ours puts there before its plan; or None.
+
+        Args:
+            ours: of names in `work/`: what a job may have left that was stopped before its plan was written.
+        """
+        held = [path.name for path in self.root.iterdir()] if self.root.exists() else []
+        held = [name for name in held if name != work_folder.NAME]
+        return next(iter([*held, *(name for name in self.work.content() if not ours(name))]), None)
 
     @property
     def manifest(self) -> Manifest:
@@ -73,6 +104,8 @@ class CorpusFolder:
 
     def refresh(self) -> None:
         """Read the manifest again, if it was replaced since."""
+        if self._fixed is not None:
+            return
         path = self.root / manifest.NAME
         try:
             status = path.stat()
@@ -95,6 +128,7 @@ class CorpusFolder:
 
     def write_manifest(self, new: Manifest) -> None:
         """Make a corpus, or a change of it, visible: one rename. The job that does is alone; see `alone`."""
+        assert self._fixed is None, "the corpus's manifest speaks of its segments"
         path = self.root / manifest.NAME
         for left in self.root.glob(f"{manifest.NAME}.*{files.PARTIAL_SUFFIX}"):
             left.unlink()  # by a job that was killed here
@@ -151,6 +185,7 @@ class CorpusFolder:
     def write_card(self, component: Component[C], card: C) -> FileEntry:
         """Write a card into its component's folder. Returns its entry, for the manifest."""
         path = self.path(component.card_path(card.name))
+        path.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(path, card.to_json())
         entry = self.entry(path)
         self._cards[component.noun, entry] = card
@@ -191,8 +226,72 @@ class CorpusFolder:
         return path.relative_to(self.root).as_posix()
 
     def entry(self, path: Path) -> FileEntry:
-        """Measure a file that has just been written."""
+        """Measure a file that has just been written, and answer for it: it is there for everyone."""
         return files.entry_of(self.root, path)
+
+    def placed(self, path: Path, measured: files.Measured) -> FileEntry:
+        """As `entry`, for a shard's file that was measured as it was written; it need not stay in `root`."""
+        return measured.entry(self.root, path)
+
+    def publish(self, paths: Iterable[Path]) -> None:
+        """Have others see files that were just written, before anything answers for them."""
+
+    def bring(self, folder: str) -> None:
+        """Have the small files below a folder, which others may have written, in `root`."""
+
+    def take(self, made: Path, entry: FileEntry) -> bool:
+        """Put a file that was made again in the place of `entry`, if it has that one's bytes."""
+        found = files.measure(made)
+        if (found.bytes, found.crc32) != (entry.bytes, entry.crc32):
+            return False
+        target = self.path(entry.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made.replace(target)
+        files.sync_folder(target.parent)
+        return True
+
+    def look(self) -> None:
+        """All files are about to be looked for: list them once, where that is cheaper."""
+
+    def is_same(self, name: str, entry: FileEntry) -> bool:
+        """Has a stored file the bytes of `entry`, whatever its own name?"""
+        path = self.path(name)
+        if not path.is_file() or path.stat().st_size != entry.bytes:
+            return False
+        return files.measure(path).crc32 == entry.crc32
+
+    def bytes_of(self, name: str) -> int:
+        """Of one stored file, or of all below a folder."""
+        path = self.path(name)
+        if not path.is_dir():
+            return path.stat().st_size
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+    def names(self) -> Iterator[str]:
+        """All files there are now, whoever wrote them, in order."""
+        for path in sorted(self.root.rglob("*")):
+            if path.is_file():
+                yield self.relative(path)
+
+    def below(self, folder: str) -> list[str]:
+        """The folders and files right below one, in order."""
+        return sorted(self.relative(path) for path in (self.root / folder).glob("*"))
+
+    def leftovers(self) -> Iterator[str]:
+        """What writers that were killed left half written."""
+        return (self.relative(path) for path in files.leftovers(self.root))
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder with all that is in it."""
+        path = self.path(name)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)  # the manifest's writing takes away what is left of earlier ones
+
+    def disk(self) -> Path | None:
+        """A folder on the disk that the corpus needs room on; None where the store has room for all."""
+        return self.root
 
     def damage(self, entry: FileEntry, *, full: bool = True) -> str | None:
         """What is wrong with a stored file, in words, or None; see `files.damage`."""
@@ -215,6 +314,21 @@ class CorpusFolder:
         for path in list(files.leftovers(self.root)):
             path.unlink()
 
+    def link(self, source: CorpusFolder, name: str) -> None:
+        """Have a file of another folder here too, under its name: by a link, or copied where none can be."""
+        path, origin = self.path(name), source.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        try:
+            os.link(origin, path)
+        except OSError:
+            with files.aside(path) as partial:
+                shutil.copyfile(origin, partial)
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder below the corpus, with all that is in it."""
+        shutil.rmtree(self.path(name))
+
     def alone(self) -> AbstractContextManager[None]:
         """One writer at a time.
 
@@ -233,16 +347,28 @@ class CorpusFolder:
             DamagedError: they are not as they were written.
         """
         relative = run_statistics.path_of(name)
+        value = self._read_json(relative)
+        return None if value is None else RunStatistics.from_json(value, relative)
+
+    def _read_json(self, relative: str) -> Json | None:
+        """A small file that checks itself, as it is now; None where there is none."""
         try:
-            value = files.read_json(self.path(relative))
+            return files.read_json(self.path(relative))
         except FileNotFoundError:
             return None
-        return RunStatistics.from_json(value, relative)
 
     def run_names(self) -> list[str]:
         """The build's, whether its statistics are there or not, and those of all other runs."""
-        found = {path.stem for path in (self.root / run_statistics.FOLDER).glob("*.json")}
+        names = self.below(run_statistics.FOLDER)
+        found = {Path(name).stem for name in names if name.endswith(".json")}
         return [run_statistics.BUILD, *sorted(found - {run_statistics.BUILD})]
+
+    def run_files(self) -> Iterator[str]:
+        """The files of statistics, below the corpus."""
+        for name in self.run_names():
+            for relative in (run_statistics.path_of(name), run_statistics.units_path_of(name)):
+                if self.path(relative).is_file():
+                    yield relative
 
     def runs(self) -> Iterator[tuple[str, RunStatistics]]:
         """Those of all runs that can be read, the build's first; what is damaged `verify` tells."""
@@ -265,9 +391,16 @@ class CorpusFolder:
                 return found
         return None
 
+    def forget_run(self, name: str) -> None:
+        """Take the statistics of a run away, of what was not kept."""
+        for relative in (run_statistics.path_of(name), run_statistics.units_path_of(name)):
+            self.path(relative).unlink(missing_ok=True)
+
     def write_run(self, name: str, statistics: RunStatistics) -> None:
         """Write a run's statistics; the file of its units lies there already."""
-        files.write_json(self.path(run_statistics.path_of(name)), statistics.to_json())
+        path = self.path(run_statistics.path_of(name))
+        files.write_json(path, statistics.to_json())
+        self.publish([path])
 
     # --- reading, here or from an object store (`remote.RemoteFolder`)
 
@@ -291,3 +424,7 @@ _OPEN: Final[weakref.WeakValueDictionary[Path, CorpusFolder]] = weakref.WeakValu
 
 def _opened(root: Path) -> CorpusFolder:
     return _OPEN.get(root) or CorpusFolder(root)
+
+
+def _segment(root: Path, fixed: Manifest) -> CorpusFolder:
+    return CorpusFolder(root, fixed=fixed)

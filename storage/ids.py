@@ -32,6 +32,21 @@ def passage_key(page_id: str, section: Sequence[str], ordinal: int, *, text: str
     return digest.digest()
 
 
+def content_key(page_id: str, title: str, section: Sequence[str], text: str) -> bytes:
+    """BLAKE2b-128 over page id, title, section path and text: what makes two passages the same for an update.
+
+    The place in the article is left out, so that a paragraph that is put before others leaves them what they
+    are; so is the splitter, whose number does not matter where the text it cut is the same. Several passages
+    of a page may have one key: they are matched as often as they come.
+    """
+    digest = hashlib.blake2b(digest_size=KEY_BYTES)
+    for field in (page_id, title, str(len(section)), *section, text):
+        data = field.encode()
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.digest()
+
+
 def first_ids(rows: Iterable[int]) -> list[int]:
     """Prefix sums: the first passage id of each part, and at the end the number of passages."""
     firsts = [0]

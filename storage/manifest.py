@@ -12,13 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from storage import components, errors
+from storage import components, errors, generations
 from storage.aliases import Json
 from storage.components import AnyComponent
 from storage.fields import Fields
 from storage.files import FileEntry
+from storage.generations import Compaction, Generation
 
+# Of a corpus that was never updated, and of one that was: readers of the first know nothing of tombstones.
 FORMAT: Final = 1
+GENERATIONS_FORMAT: Final = 2
 NAME: Final = "corpus.json"
 # The version that readers open, and the one they opened before the last switch.
 CURRENT: Final = "current"
@@ -35,12 +38,27 @@ class Manifest:
         sources: of the passages.
         cards: by a component's noun, the entries of its cards by name.
         aliases: names of memory versions.
+        generations: the updates since the build, in order. Cards are of the build's own passages; each
+            generation has those of its own.
+        compacted: whether bytes of tombstones were dropped.
     """
 
     settings: Mapping[str, object]
     sources: tuple[Mapping[str, object], ...]
     cards: Mapping[str, Mapping[str, FileEntry]]
     aliases: Mapping[str, str]
+    generations: tuple[Generation, ...] = ()
+    compacted: Compaction | None = None
+
+    @property
+    def format(self) -> int:
+        """The number in the file."""
+        return GENERATIONS_FORMAT if self.generations else FORMAT
+
+    @property
+    def generation(self) -> int:
+        """Of the last update; 0: there was none."""
+        return len(self.generations)
 
     def of(self, component: AnyComponent) -> Mapping[str, FileEntry]:
         """The entries of a component's cards, by name."""
@@ -66,7 +84,7 @@ class Manifest:
 
     def to_json(self) -> Json:
         return {
-            "format": FORMAT,
+            "format": self.format,
             "settings": dict(self.settings),
             "sources": [dict(source) for source in self.sources],
             # A corpus without a component has the bytes of before there was one.
@@ -76,6 +94,8 @@ class Manifest:
                 if self.of(c) or not c.optional
             },
             "aliases": dict(self.aliases),
+            **({"generations": [g.to_json() for g in self.generations]} if self.generations else {}),
+            **({} if self.compacted is None else {"compacted": self.compacted.to_json()}),
         }
 
     @classmethod
@@ -86,13 +106,14 @@ class Manifest:
             CorpusError: another format, a field that is missing or wrong, a component's name that
                 is no plain name.
         """
-        if value.get("format") != FORMAT or isinstance(value["format"], bool):
+        known = (FORMAT, GENERATIONS_FORMAT)
+        if value.get("format") not in known or isinstance(value["format"], bool):
             raise errors.CorpusError(
-                f"{where} has format {value.get('format')!r:.100}, this version reads {FORMAT}; "
-                "use a newer memcorpus"
+                f"{where} has format {value.get('format')!r:.100}, this version reads "
+                f"{' and '.join(map(str, known))}; use a newer memcorpus"
             )
         fields = Fields(value, where)
-        fields.integer("format")
+        updated = fields.integer("format") == GENERATIONS_FORMAT
         found = cls(
             settings=fields.object("settings"),
             sources=fields.each("sources", lambda source: _object(source, f"{where}: a source")),
@@ -101,9 +122,14 @@ class Manifest:
                 for c in components.TABLE
             },
             aliases=fields.texts_by_name("aliases"),
+            generations=generations.read(fields.items("generations"), where) if updated else (),
+            compacted=Compaction.from_json(fields.object("compacted"), f"{where}: compacted")
+            if updated and "compacted" in fields
+            else None,
         )
         for component in components.TABLE:
-            for name in () if component.single else found.of(component):
+            names = [*found.of(component), *(n for g in found.generations for n in g.of(component))]
+            for name in () if component.single else names:
                 # They name folders, which are read, and removed.
                 if not _NAME.fullmatch(name):
                     raise errors.CorpusError(
@@ -123,6 +149,23 @@ class Manifest:
             known = ", ".join([*self.versions, *self.aliases]) or "none"
             raise errors.CorpusError(f"no memory version {wanted!r} in this corpus; known: {known}")
         return version
+
+    def at(self, generation: int) -> Manifest:
+        """As it was after that update; 0: as it was built. Names of versions are those of today.
+
+        Raises:
+            CorpusError: there was none such yet, or its bytes were dropped.
+        """
+        if not 0 <= generation <= self.generation:
+            raise errors.CorpusError(
+                f"generation {generation} is not in this corpus, which has 0 to {self.generation}"
+            )
+        if self.compacted is not None and generation < self.compacted.generation:
+            raise errors.CorpusError(
+                f"generation {generation} can be read no more: `memcorpus compact` dropped what had gone by "
+                f"generation {self.compacted.generation}"
+            )
+        return replace(self, generations=self.generations[:generation])
 
     def switched(self, version: str) -> Manifest:
         """With another current version; the one before stays known as `previous`."""

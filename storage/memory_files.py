@@ -7,11 +7,14 @@ wants them, and nothing else is read.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from storage import (
     components,
@@ -58,8 +61,13 @@ class MemoryFiles:
 
     transfers = False
 
-    def __init__(self, folder: Path, layout: MemoryLayout) -> None:
+    def __init__(self, folder: Path, layout: MemoryLayout, *, first: int = 0) -> None:
         """Open `offsets` and `checksums`, and hold the version's folder against its removal.
+
+        Args:
+            folder: the version's.
+            layout: its shapes.
+            first: the id in the corpus of the first passage, for messages.
 
         Raises:
             CorpusError: the version is being removed.
@@ -67,6 +75,7 @@ class MemoryFiles:
             UnreadableError: a file cannot be opened.
         """
         self.layout = layout
+        self._first = first
         self.folder = folder.resolve()
         self._hold = locks.hold(folder)
         # By name of the array: which file it was when it was opened first.
@@ -80,6 +89,22 @@ class MemoryFiles:
         self._gap = memoryview(bytearray(shard_files.CRC_BYTES))
         for name in (memory_store.OFFSETS, memory_store.CHECKSUMS):
             self._array(name)
+
+    def places(self, wanted: npt.NDArray[np.int64]) -> tuple[list[int], list[int]]:
+        """Of passages [n], the shard of each and its place in it.
+
+        Python's own integers: of a few dozen passages, loops over NumPy's take several times as long.
+        """
+        shards, locals_ = np.divmod(wanted, self.layout.grid.shard_passages)
+        return shards.tolist(), locals_.tolist()
+
+    def holds(self, wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Of passages [n], of which there is memory."""
+        return np.ones(len(wanted), bool)
+
+    def shard_passages(self, shard: int) -> int:
+        """Passages that a shard may hold."""
+        return self.layout.grid.shard_passages
 
     def _array(self, name: str) -> descriptors.OpenFile:
         """`offsets` or `checksums`, open."""
@@ -207,7 +232,7 @@ class MemoryFiles:
             DamagedError: they do not match, and must not be used.
         """
         if files.crc32c(data) != self.rows(shard).checksums[local]:
-            passage = shard * self.layout.grid.shard_passages + local
+            passage = self._first + shard * self.layout.grid.shard_passages + local
             path = zarr_arrays.shard_path(self.folder / memory_store.VALUES, shard, 3)
             raise errors.DamagedError(
                 f"memory of passage {passage} in {path} does not match its checksum; run `memcorpus verify`"
@@ -219,8 +244,10 @@ class RemoteMemoryFiles(MemoryFiles):
 
     transfers = True
 
-    def __init__(self, corpus: remote.RemoteFolder, folder: str, layout: MemoryLayout) -> None:
-        super().__init__(corpus.path(folder), layout)
+    def __init__(
+        self, corpus: remote.RemoteFolder, folder: str, layout: MemoryLayout, *, first: int = 0
+    ) -> None:
+        super().__init__(corpus.path(folder), layout, first=first)
         self._url, self._store = corpus.url, corpus.values
         self._name = folder
 
@@ -246,7 +273,79 @@ class RemoteMemoryFiles(MemoryFiles):
                 row += rows
 
 
-def open_files(corpus: CorpusFolder, card: MemoryCard) -> MemoryFiles:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """The files of a version in one segment: its first id, and how many. `files` is None where the version
+    was left behind, and `why` says so."""
+
+    first: int
+    passages: int
+    files: MemoryFiles | None
+    why: str = ""
+
+
+class JoinedMemoryFiles:
+    """The files of a version in all segments, as those of one: shards are counted through."""
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        """`pieces` ascend, without a gap; the first has files."""
+        self._pieces = tuple(pieces)
+        self._firsts = np.array([piece.first for piece in pieces], np.int64)
+        shards = [0 if piece.files is None else piece.files.layout.grid.shards for piece in pieces]
+        self._shards = np.concatenate([[0], np.cumsum(shards)]).astype(np.int64)
+        # Of each shard, its files and its number there; they are asked for every passage.
+        self._of: list[tuple[MemoryFiles, int]] = [
+            (piece.files, shard)
+            for piece, count in zip(pieces, shards, strict=True)
+            if piece.files is not None
+            for shard in range(count)
+        ]
+        first = pieces[0].files
+        assert first is not None
+        self.layout, self.folder, self.transfers = first.layout, first.folder, first.transfers
+
+    def places(self, wanted: npt.NDArray[np.int64]) -> tuple[list[int], list[int]]:
+        """As `MemoryFiles.places`.
+
+        Raises:
+            CorpusError: the version has no memory of some of them.
+        """
+        segment = np.searchsorted(self._firsts, wanted, side="right") - 1
+        shards = np.empty(len(wanted), np.int64)
+        locals_ = np.empty(len(wanted), np.int64)
+        for number in np.unique(segment).tolist():
+            piece, here = self._pieces[number], segment == number
+            if piece.files is None:
+                raise errors.CorpusError(f"passage {int(wanted[here][0])}: {piece.why}")
+            own, places = np.divmod(wanted[here] - piece.first, piece.files.layout.grid.shard_passages)
+            shards[here], locals_[here] = own + self._shards[number], places
+        return shards.tolist(), locals_.tolist()
+
+    def holds(self, wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        there = np.array([piece.files is not None for piece in self._pieces])
+        held: npt.NDArray[np.bool_] = there[np.searchsorted(self._firsts, wanted, side="right") - 1]
+        return held
+
+    def shard_passages(self, shard: int) -> int:
+        return self._of[shard][0].layout.grid.shard_passages
+
+    def rows(self, shard: int) -> Rows:
+        files_, own = self._of[shard]
+        return files_.rows(own)
+
+    def read(self, shard: int, spans: list[Span], *, nowait: bool) -> None:
+        files_, own = self._of[shard]
+        files_.read(own, spans, nowait=nowait)
+
+    def most_pieces(self, row: int, stop: int) -> int:
+        return 2 * ((stop - row) // self.layout.chunk_rows + 2)
+
+    def check(self, shard: int, local: int, data: memoryview) -> None:
+        files_, own = self._of[shard]
+        files_.check(own, local, data)
+
+
+def open_files(corpus: CorpusFolder, card: MemoryCard, *, first: int = 0) -> MemoryFiles:
     """The files of a version, its `offsets` and `checksums` checked whole.
 
     They are small beside the values: 8 bytes a passage, a twentieth of a second for all of Wikipedia. So they
@@ -260,5 +359,5 @@ def open_files(corpus: CorpusFolder, card: MemoryCard) -> MemoryFiles:
         corpus.require_whole(entry)
     folder = components.MEMORY.folder(card.version)
     if isinstance(corpus, remote.RemoteFolder):
-        return RemoteMemoryFiles(corpus, folder, card.layout)
-    return MemoryFiles(corpus.path(folder), card.layout)
+        return RemoteMemoryFiles(corpus, folder, card.layout, first=first)
+    return MemoryFiles(corpus.path(folder), card.layout, first=first)

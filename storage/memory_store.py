@@ -217,6 +217,7 @@ def write_shard(
     *,
     offsets: npt.NDArray[np.int64],
     buffer: AnyArray,
+    may_be_empty: bool = False,
 ) -> WrittenShard:
     """Write a shard's values.
 
@@ -226,6 +227,7 @@ def write_shard(
         shard: which.
         offsets: int64 [n + 1], rows of each of the shard's n passages in `buffer`, from 0.
         buffer: stored rows [rows, stored_width], as `allocate` gives it.
+        may_be_empty: passages may have no rows: those of which a compaction has dropped them.
     """
     first, stop = layout.grid.bounds(shard)
     lengths = np.diff(offsets)
@@ -235,7 +237,7 @@ def write_shard(
             f"wanted {stop - first} from row 0"
         )
     # A passage without tokens would come back as memory of nothing; every tokenizer ends with </s>.
-    if lengths.min() < 1 or lengths.max() > layout.max_tokens:
+    if lengths.min() < (0 if may_be_empty else 1) or lengths.max() > layout.max_tokens:
         raise errors.CorpusError(
             f"shard {shard} has passages of {lengths.min()} to {lengths.max()} tokens, "
             f"wanted 1 to {layout.max_tokens}"

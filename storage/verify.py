@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from storage import errors, manifest, run_statistics
+from storage import components, errors, manifest, run_statistics, segments
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
+from storage.segments import Home
 
 _BATCH: Final = 1024
 
@@ -60,6 +61,8 @@ def verify_corpus(
         result.damaged.append(str(e))
         return result
     known = {manifest.NAME}
+    if not full:
+        corpus.look()
 
     def check(entry: FileEntry) -> tuple[FileEntry, str | None, errors.UnreadableError | None]:
         try:
@@ -71,8 +74,8 @@ def verify_corpus(
 
     hidden: list[str] = []
     with ThreadPoolExecutor(threads) as pool:
-        for component, name, _ in corpus.all_cards():
-            entries = corpus.files_of(component, name)
+
+        def check_all(entries: Iterator[FileEntry], folder: str, prefix: str = "") -> None:
             try:
                 while batch := list(islice(entries, _BATCH)):
                     for entry, wrong, unreadable in pool.map(check, batch):
@@ -87,33 +90,43 @@ def verify_corpus(
                         if on_file:
                             on_file(entry)
             except (errors.CorpusError, errors.UnreadableError) as e:
-                (result.damaged if isinstance(e, errors.CorpusError) else result.unreadable).append(str(e))
-                hidden.append(f"{component.folder(name)}/")
-    _check_statistics(corpus, result, known)
+                said = str(e)
+                if prefix:  # the segment knows its own names alone
+                    said = f"{prefix}/{said}" if "/" in said.split(" ")[0] else f"{prefix}: {said}"
+                (result.damaged if isinstance(e, errors.CorpusError) else result.unreadable).append(said)
+                hidden.append(f"{folder}/")
+
+        for home in segments.homes(corpus):
+            for component in components.TABLE:
+                for name in home.manifest.of(component):
+                    folder = home.path(component.folder(name))
+                    own = home.folder.files_of(component, name)
+                    check_all(map(home.entry, own), folder, home.prefix)
+            _check_statistics(home, result, known)
+        for generation in corpus.manifest.generations:
+            if (listed := generation.removed_entry) is not None:
+                check_all(iter((listed,)), listed.path)
     # Where a card or a list is damaged, nothing can be said of the files behind it.
     result.strays = [
-        name
-        for path in sorted(corpus.root.rglob("*"))
-        if path.is_file()
-        and (name := corpus.relative(path)) not in known
-        and not name.startswith(tuple(hidden))
+        name for name in corpus.names() if name not in known and not name.startswith(tuple(hidden))
     ]
     return result
 
 
-def _check_statistics(corpus: CorpusFolder, result: Verification, known: set[str]) -> None:
+def _check_statistics(home: Home, result: Verification, known: set[str]) -> None:
     """Times are not under the manifest, being different in every run, but they check themselves."""
+    corpus = home.folder
     for name in corpus.run_names():
         relative = run_statistics.path_of(name)
-        known.add(relative)
+        known.add(home.path(relative))
         try:
             found = corpus.run(name)
             if found is None:
-                result.damaged.append(f"{relative} is missing")
+                result.damaged.append(f"{home.path(relative)} is missing")
                 continue
-            known.add(found.units.path)
+            known.add(home.path(found.units.path))
             result.files += 2
-            result.bytes += corpus.path(relative).stat().st_size + found.units.bytes
+            result.bytes += corpus.bytes_of(relative) + found.units.bytes
             if wrong := corpus.damage(found.units):
                 result.damaged.append(wrong)
         except errors.UnreadableError as e:

@@ -8,10 +8,12 @@ from typing import Any
 from pipeline.accounts import facts
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs import build as build_module
+from pipeline.jobs import compact as compact_module
 from pipeline.jobs import job, versions
 from pipeline.jobs import neighbours as neighbours_module
 from pipeline.jobs import reencode as reencode_module
 from pipeline.jobs import repair as repair_module
+from pipeline.jobs import update as update_module
 from pipeline.jobs.job import Outcome
 from pipeline.jobs.neighbours import NeighboursSettings
 from pipeline.jobs.reencode import ReencodeSettings
@@ -26,6 +28,16 @@ def build(settings: BuildSettings, out: Path, **arguments: Any) -> Outcome:
 
 def reencode(root: Path, settings: ReencodeSettings, **arguments: Any) -> tuple[Outcome, str]:
     return reencode_module.reencode(CorpusFolder(root), settings, **arguments)
+
+
+def update(root: Path, *sources: str, **arguments: Any) -> update_module.Updated:
+    passed = {k: arguments.pop(k) for k in ("engine", "observer", "exact_limit") if k in arguments}
+    settings = update_module.UpdateSettings(sources=sources, **arguments)
+    return update_module.update(CorpusFolder(root), settings, **passed)
+
+
+def compact(root: Path, **arguments: Any) -> compact_module.Compacted:
+    return compact_module.compact(CorpusFolder(root), **arguments)
 
 
 def repair(root: Path, **arguments: Any) -> repair_module.Repaired:

@@ -6,7 +6,7 @@ No array and no part is opened, and lists of a million files are summed up by co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from pipeline.accounts import form, reading, statistics
 from pipeline.components.shards import STAGE as SHARDS
-from storage import codecs, components, file_list, manifest, run_statistics
+from storage import codecs, components, file_list, manifest, run_statistics, segments
 from storage.components import (
     AnyComponent,
     Card,
@@ -30,13 +30,16 @@ from storage.components.base import SHORT
 from storage.fields import Fields
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
+from storage.generations import NEW, VANISHED, Generation
 from storage.run_statistics import RunStatistics
+from storage.segments import Segment
 
 # What a component's files are that hold no data.
 LISTS: Final = "cards and lists"
 # Parts of a corpus beside its components.
 MANIFEST: Final = "manifest"
 TIMES: Final = run_statistics.FOLDER
+GENERATIONS: Final = "generations"
 _PLAIN: Final = "bfloat16"
 
 
@@ -123,6 +126,7 @@ class Facts:
     tokens: TokensCard | None
     tables: tuple[NeighboursCard, ...]
     sizes: tuple[Size, ...]
+    updates: tuple[form.Update, ...]
     runs: Mapping[str, RunStatistics]
 
     @property
@@ -149,12 +153,31 @@ def read(corpus: CorpusFolder) -> Facts:
     found = corpus.manifest
     sizes: list[Size] = []
     cards: dict[str, list[Any]] = {component.noun: [] for component in components.TABLE}
-    for component, name, entry in corpus.all_cards():
-        card = corpus.card(component, name)
-        cards[component.noun].append(card)
-        sizes += _sizes(corpus, component, name, card, entry)
+    every = segments.of(corpus)
+    updates: list[form.Update] = []
+    built = Rates(every[0], [])
+    for part in every:
+        begun = len(sizes)
+        for component in components.TABLE:
+            for name, entry in part.manifest.of(component).items():
+                card = part.card(component, name)
+                sizes += _sizes(part.folder, component, name, card, entry)
+                if not part.number:
+                    cards[component.noun].append(card)
+        if not part.number:
+            built = Rates(part, sizes)
+        else:
+            updates.append(_update(part, found.generations[part.number - 1], sizes[begun:], built))
+    if found.generations:
+        updates += [_update(None, g, [], built) for g in found.generations if not g.added]
+        updates.sort(key=lambda update: update["generation"])
+        gone = [g.removed.bytes for g in found.generations if g.removed is not None]
+        if gone:
+            sizes.append(_size(GENERATIONS, "tombstones", gone))
+        cards = _summed(cards, every, found)
+        sizes = _merged(sizes)
     runs = dict(corpus.runs())
-    sizes.append(_size(MANIFEST, manifest.NAME, [corpus.path(manifest.NAME).stat().st_size]))
+    sizes.append(_size(MANIFEST, manifest.NAME, [corpus.bytes_of(manifest.NAME)]))
     times = [size for run, value in runs.items() for size in _run_bytes(corpus, run, value)]
     if times:
         sizes.append(_size(TIMES, "times of units", times))
@@ -179,8 +202,113 @@ def read(corpus: CorpusFolder) -> Facts:
         tokens=next(iter(cards[components.TOKENS.noun]), None),
         tables=tuple(cards[components.NEIGHBOURS.noun]),
         sizes=tuple(sizes),
+        updates=tuple(updates),
         runs=runs,
     )
+
+
+def _summed(
+    cards: dict[str, list[Any]], every: tuple[Segment, ...], found: manifest.Manifest
+) -> dict[str, list[Any]]:
+    """The build's cards with the counts of all segments: passages that are there, words and tokens of all."""
+    given = segments.ids_given(every)
+    gone = sum(g.counts[VANISHED] for g in found.generations)
+    (passages,) = cards[components.PASSAGES.noun]
+    words = sum(part.card(components.PASSAGES).words for part in every)
+    versions = []
+    for card in cards[components.MEMORY.noun]:
+        own = [
+            part.card(components.MEMORY, card.version)
+            for part in every
+            if card.version in part.manifest.of(components.MEMORY)
+        ]
+        grid = replace(card.layout.grid, passages=sum(other.layout.grid.passages for other in own))
+        counts = own[0].counts
+        for other in own[1:]:
+            counts = counts + other.counts
+        versions.append(replace(card, counts=counts, layout=replace(card.layout, grid=grid)))
+    return {
+        **cards,
+        components.PASSAGES.noun: [replace(passages, passages=given - gone, words=words)],
+        components.MEMORY.noun: versions,
+    }
+
+
+def _merged(sizes: list[Size]) -> list[Size]:
+    """Sizes of the same content in several segments, as one."""
+    found: dict[tuple[str, str, str, str], Size] = {}
+    for size in sizes:
+        key = size.part, size.version, size.codec, size.content
+        other = found.get(key)
+        found[key] = (
+            size
+            if other is None
+            else replace(size, files=size.files + other.files, bytes=size.bytes + other.bytes)
+        )
+    return list(found.values())
+
+
+class Rates:
+    """What a passage took in the build: bytes by part and version, and seconds of workers."""
+
+    def __init__(self, part: Segment, sizes: list[Size]) -> None:
+        self._passages = part.passages
+        self._bytes: dict[tuple[str, str], int] = {}
+        for size in sizes:
+            key = size.part, size.version
+            self._bytes[key] = self._bytes.get(key, 0) + size.bytes
+        self._runs = dict(part.folder.runs())
+
+    def bytes(self, passages: int, versions: Iterable[str]) -> int:
+        """Of so many passages, with these versions."""
+        wanted = set(versions)
+        memory = components.MEMORY.noun
+        total = sum(
+            count
+            for (part, version), count in self._bytes.items()
+            if part != components.NEIGHBOURS.noun and (part != memory or version in wanted)
+        )
+        return total * passages // self._passages
+
+    def seconds(self, passages: int, versions: Iterable[str]) -> float | None:
+        """Likewise; None where it is not known."""
+        names = {run_statistics.BUILD, *versions}
+        spent = [
+            sum(run.worker_seconds.get(SHARDS.name, {}).values())
+            for name, run in self._runs.items()
+            if name in names
+        ]
+        return round(sum(spent) * passages / self._passages, 3) if spent else None
+
+
+def rates(corpus: CorpusFolder) -> Rates:
+    """What a passage took in the build of a corpus."""
+    part = segments.of(corpus)[0]
+    sizes = [
+        size
+        for component in components.TABLE
+        for name, entry in part.manifest.of(component).items()
+        for size in _sizes(part.folder, component, name, part.card(component, name), entry)
+    ]
+    return Rates(part, sizes)
+
+
+def _update(part: Segment | None, generation: Generation, sizes: list[Size], built: Rates) -> form.Update:
+    """An update as JSON."""
+    runs = {} if part is None else dict(part.folder.runs())
+    seconds = sum(sum(run.worker_seconds.get(SHARDS.name, {}).values()) for run in runs.values())
+    held = [] if part is None else list(part.manifest.of(components.MEMORY))
+    return {
+        "generation": generation.number,
+        "first_passage_id": generation.first_passage_id,
+        "counts": dict(generation.counts),
+        "recall_at_10": generation.recall_at_10,
+        "versions": held,
+        "bytes": sum(size.bytes for size in sizes),
+        "worker_seconds": round(seconds, 3),
+        "rebuild_bytes": built.bytes(generation.counts[NEW], held),
+        "rebuild_worker_seconds": built.seconds(generation.counts[NEW], held),
+    }
 
 
 def _run_naming(version: str, runs: Mapping[str, RunStatistics]) -> RunStatistics | None:
@@ -188,7 +316,7 @@ def _run_naming(version: str, runs: Mapping[str, RunStatistics]) -> RunStatistic
 
 
 def _run_bytes(corpus: CorpusFolder, name: str, run: RunStatistics) -> list[int]:
-    return [corpus.path(run_statistics.path_of(name)).stat().st_size, run.units.bytes]
+    return [corpus.bytes_of(run_statistics.path_of(name)), run.units.bytes]
 
 
 def _size(part: str, content: str, sizes: list[int], *, version: str = "", codec: str = "") -> Size:
@@ -207,6 +335,7 @@ def _sizes(
     rest_files, rest_bytes = 1, entry.bytes
     inside = {content.below: [0, 0] for content in card.contents if content.below}
     if card.listed is not None:
+        corpus.ensure(card.listed)
         corpus.require_whole(card.listed)
         rest_files, rest_bytes = rest_files + 1, rest_bytes + card.listed.bytes
         for paths, listed in file_list.batches(corpus.path(card.listed.path), card.listed, ["path", "bytes"]):
@@ -245,7 +374,7 @@ def summary(facts: Facts) -> form.Summary:
     found = facts.corpus.manifest
     result: form.Summary = {
         "corpus": str(facts.corpus),
-        "format": manifest.FORMAT,
+        "format": found.format,
         "passages": facts.passages.passages,
         "words": facts.passages.words,
         "counts": dict(facts.passages.counts),
@@ -285,6 +414,8 @@ def summary(facts: Facts) -> form.Summary:
         result["tokens"] = _tokens(facts, facts.tokens)
     if facts.tables:
         result["neighbours"] = {card.name: table(facts, card.name) for card in facts.tables}
+    if facts.updates:
+        result["updates"] = list(facts.updates)
     run = facts.build
     if run is not None:
         result["worker_seconds"] = run.worker_seconds

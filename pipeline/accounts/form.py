@@ -84,6 +84,25 @@ class Table(TypedDict):
     bytes: int
 
 
+class Update(TypedDict):
+    """An update. `counts` reconcile: old = kept + vanished, new = kept + added (docs/format.md).
+
+    `versions` have memory of what it added; `bytes` are those of its segment, `worker_seconds` were spent
+    in encoding it. `rebuild_bytes` and `rebuild_worker_seconds` are what as many passages as there were after
+    it take at the build's rate; seconds are None where the build's are not known.
+    """
+
+    generation: int
+    first_passage_id: int
+    counts: Mapping[str, int]
+    recall_at_10: float | None
+    versions: list[str]
+    bytes: int
+    worker_seconds: float
+    rebuild_bytes: int
+    rebuild_worker_seconds: float | None
+
+
 class Summary(TypedDict):
     """A corpus in figures.
 
@@ -104,6 +123,7 @@ class Summary(TypedDict):
     memory: Mapping[str, Memory]
     tokens: NotRequired[Tokens]
     neighbours: NotRequired[Mapping[str, Table]]
+    updates: NotRequired[list[Update]]
     aliases: Mapping[str, str]
     bytes: Mapping[str, int]
     warnings: Sequence[str]

@@ -97,4 +97,4 @@ def build(
     if outcome.already:
         print(f"{corpus} was built with these settings already; nothing to do")
     terminal.print_summary(summary, options.stdout())
-    print(f"\n{corpus.root.resolve()}: {summary['passages']:,} passages, {outcome.seconds:,.1f} s")
+    print(f"\n{corpus.place}: {summary['passages']:,} passages, {outcome.seconds:,.1f} s")

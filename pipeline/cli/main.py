@@ -24,6 +24,7 @@ from pipeline.cli import (
     serve,
     streams,
     train,
+    update,
     versions,
 )
 from pipeline.units import cores, failures, library_output
@@ -117,6 +118,8 @@ for command in (
     retro.retro,
     serve.serve,
     versions.reencode,
+    update.update,
+    update.compact,
     versions.versions,
     versions.use,
     versions.diff,

@@ -11,7 +11,8 @@ from pipeline.accounts.statistics import RunFold
 from pipeline.components.base import Commit
 from pipeline.components.shards import STAGE as SHARDS
 from pipeline.units.stages import Stages
-from storage import errors
+from storage import errors, files
+from storage.components import AnyComponent
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
 
@@ -53,6 +54,7 @@ def commit(
         DamagedError: what a shard wrote does not go with the rest.
     """
     corpus = stages.corpus
+    corpus.look()
     fold = RunFold(corpus, run)
     for name, (stage, units) in stages.ran.items():
         for receipt in corpus.work.receipts(name, range(units), stage.counts):
@@ -77,3 +79,33 @@ def commit(
     )
     corpus.remove_leftovers()
     return cards
+
+
+def written(
+    corpus: CorpusFolder, wanted: Sequence[tuple[AnyComponent, str]], run: str
+) -> dict[str, dict[str, FileEntry]] | None:
+    """The cards of components that an earlier run of an unfinished job has committed; None: not all of them.
+
+    For who knows that they are of this job: statistics are written behind all cards.
+    """
+    found: dict[str, dict[str, FileEntry]] = {}
+    for component, name in wanted:
+        path = corpus.path(component.card_path(name))
+        try:
+            component.card.from_json(files.read_json(path), str(path))
+        except (FileNotFoundError, errors.CorpusError):
+            return None
+        found[component.noun] = {name: corpus.entry(path)}
+    try:
+        return found if corpus.run(run) is not None else None
+    except errors.CorpusError:
+        return None
+
+
+def forget_others(corpus: CorpusFolder, folder: str, units: int) -> None:
+    """Receipts of another version's shards must not be taken for those of the version in `folder`."""
+    for receipt in corpus.work.there(SHARDS.name, range(units), SHARDS.counts):
+        if any(entry.path.startswith(f"{folder}/") for entry in receipt.files):
+            return
+        break
+    corpus.work.forget_stage(SHARDS.name)

@@ -11,9 +11,9 @@ from typing import Final
 from encoders import processor
 from pipeline.components.settings import ALL_DEVICES
 from pipeline.units import accelerators, work
-from storage import codecs, components, errors
-from storage.components import AnyComponent
+from storage import codecs, components, errors, segments, work_folder
 from storage.folder import CorpusFolder
+from storage.generations import folder_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,37 +55,72 @@ def require_codec(codec: codecs.Codec, device: str) -> None:
         processor.require_float16()
 
 
+# Pages that may be quarantined whatever their share: small sources have few pages.
+FREE_QUARANTINED: Final = 10
+# In a job's plan, the number of the generation that is added.
+GENERATION: Final = "generation"
 # In a job's plan, the name of a table of neighbours that is written; a memory version's is under "version".
 TABLE: Final = "neighbours"
 
 
-def begun(corpus: CorpusFolder) -> tuple[AnyComponent, str] | None:
-    """What was begun and is not finished, a memory version or a table of neighbours, if anything is.
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """What a job has begun and not finished.
+
+    Attributes:
+        name: of a memory version or a table of neighbours, or the number of a generation.
+        words: what it is.
+        folders: where it lies, below the corpus.
+    """
+
+    name: str
+    words: str
+    folders: tuple[str, ...]
+
+
+def begun(corpus: CorpusFolder) -> Begun | None:
+    """What was begun and is not finished: a memory version, a table of neighbours or a generation.
 
     A job that is killed between the manifest and the end of its clearing up leaves the plan of something
     that is there.
     """
     plan = corpus.work.read_plan() or {}
-    kinds: dict[str, AnyComponent] = {"version": components.MEMORY, TABLE: components.NEIGHBOURS}
-    for key, component in kinds.items():
-        name = plan.get(key)
-        if name is not None and name not in corpus.manifest.of(component):
-            return component, str(name)
+    found = corpus.manifest
+    number = plan.get(GENERATION)
+    if isinstance(number, int) and number > found.generation:
+        return Begun(
+            name=str(number),
+            words=f"update {number}",
+            folders=(folder_of(number),),
+        )
+    version = plan.get("version")
+    if version is not None:
+        every = segments.of(corpus)
+        lacking = [part for part in every if version not in part.manifest.of(components.MEMORY)]
+        if lacking:
+            folder = components.MEMORY.folder(str(version))
+            return Begun(
+                name=str(version),
+                words=f"version {version}",
+                folders=tuple(part.path(folder) for part in lacking),
+            )
+    table = plan.get(TABLE)
+    if table is not None and table not in found.of(components.NEIGHBOURS):
+        folder = components.NEIGHBOURS.folder(str(table))
+        return Begun(name=str(table), words=f"table {table} of neighbours", folders=(folder,))
     return None
 
 
 def unfinished(corpus: CorpusFolder) -> str | None:
     """The name of what was begun and is not finished; see `begun`."""
     found = begun(corpus)
-    return None if found is None else found[1]
+    return None if found is None else found.name
 
 
 def told(corpus: CorpusFolder) -> str:
     """What is unfinished, in words."""
     found = begun(corpus)
-    if found is None:
-        return "nothing"
-    return f"version {found[1]}" if found[0] == components.MEMORY else f"table {found[1]} of neighbours"
+    return "nothing" if found is None else found.words
 
 
 def require_none_begun(corpus: CorpusFolder) -> None:
@@ -98,8 +133,36 @@ def require_none_begun(corpus: CorpusFolder) -> None:
         raise errors.CorpusError(
             f"{told(corpus)} is unfinished in {corpus}; finish it, or drop it by `memcorpus gc --unfinished`"
         )
+    clear_finished(corpus)
+
+
+def clear_finished(corpus: CorpusFolder) -> None:
+    """Take away what a job left that was killed after its commit: in every segment, and its plan last."""
+    if begun(corpus) is None:
+        clear(corpus)
+
+
+def clear(corpus: CorpusFolder) -> None:
+    """As `clear_finished`, for the job itself, which knows that it is done."""
+    for path in works(corpus):
+        corpus.remove_folder(path)
     if corpus.work.has_plan() or corpus.work.is_empty():
         corpus.work.remove()
+
+
+def works(corpus: CorpusFolder) -> list[str]:
+    """Where jobs have worked in generations, below the corpus."""
+    found = []
+    for generation in corpus.manifest.generations:
+        path = f"{generation.folder}/{work_folder.NAME}"
+        if corpus.path(path).is_dir():
+            found.append(path)
+    return found
+
+
+def allowed_quarantined(share: float, pages: int) -> int:
+    """Pages that may be unreadable before a job gives up."""
+    return max(FREE_QUARANTINED, int(share * pages)) if share else 0
 
 
 def location(model: str) -> str:

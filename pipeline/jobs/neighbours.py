@@ -91,6 +91,12 @@ def make(
     own = of is None or (not _is_remote(database) and of.root.resolve() == database.root.resolve())
     corpus = database if own or of is None else of
     stages = Stages(corpus, engine or engines.chosen(), observer)
+    for folder in (database, corpus):
+        if folder.manifest.generations:
+            raise errors.CorpusError(
+                f"the corpus in {folder} was updated: tables of neighbours are of corpora as they were "
+                "built; make the table before an update, or build the corpus anew"
+            )
     searched = Corpus(database)
     queries = searched if own else Corpus(corpus)
     plan = neighbours.plan(
@@ -128,8 +134,8 @@ def make(
             entries = {**corpus.manifest.of(row), **cards[row.noun]}
             corpus.write_manifest(corpus.manifest.with_cards(row, entries))
             corpus.work.remove()
-        elif job.begun(corpus) is None and (corpus.work.has_plan() or corpus.work.is_empty()):
-            corpus.work.remove()  # what a job left that was killed while it cleared up
+        else:
+            job.clear_finished(corpus)  # what a job left that was killed while it cleared up
     return job.Outcome(corpus=corpus, already=already, seconds=time.monotonic() - started), plan.name
 
 
@@ -150,7 +156,7 @@ def _begin(corpus: CorpusFolder, plan: NeighboursPlan) -> bool:
     found = corpus.work.read_plan()
     if found is not None:
         if job.begun(corpus) is None:
-            corpus.work.remove()  # what a job left that was killed after its commit
+            job.clear_finished(corpus)  # what a job left that was killed after its commit
         else:
             different = fingerprint.differences(found, identity)
             if not different:
@@ -161,7 +167,7 @@ def _begin(corpus: CorpusFolder, plan: NeighboursPlan) -> bool:
             )
     size = neighbours_component.foretold_bytes(plan.layout)
     need = costs.CorpusBytes(passages=0, vectors=0, index=0, memory=0, neighbours=size)
-    from_source.require_room(need, corpus.root)
+    from_source.require_room(need, corpus.disk())
     corpus.work.write_plan(identity)
     return False
 
@@ -227,9 +233,9 @@ def check(
             rows += stop - first
             for receipt in corpus.work.receipts(STAGE.name, [shard], STAGE.counts):
                 for entry in receipt.files:
-                    stored = corpus.path(entry.path.replace(_AGAIN, folder, 1))
-                    if not stored.is_file() or stored.read_bytes() != corpus.path(entry.path).read_bytes():
-                        different.append(corpus.relative(stored))
+                    stored = entry.path.replace(_AGAIN, folder, 1)
+                    if not corpus.is_same(stored, entry):
+                        different.append(stored)
         corpus.work.remove()
     return Checked(table=card.name, shards=len(shards), rows=rows, different=tuple(different))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -21,11 +21,24 @@ from pipeline.jobs import commit, job
 from pipeline.units import engines, progress
 from pipeline.units.engines import Engine
 from pipeline.units.stages import Stages
-from storage import codecs, components, costs, errors, manifest, memory_store
+from storage import (
+    codec_parameters,
+    codecs,
+    components,
+    costs,
+    errors,
+    manifest,
+    memory_store,
+    segments,
+)
 from storage.aliases import Json
 from storage.components import memory as memory_component
+from storage.components.memory import version_name
 from storage.fields import Fields
+from storage.files import FileEntry
 from storage.folder import CorpusFolder
+from storage.manifest import Manifest
+from storage.segments import Segment
 from storage.writer.plan import WRITER
 
 # A name that cannot be taken for a path, an option, or a version (16 hexadecimal digits).
@@ -88,12 +101,16 @@ class _Opened:
     Attributes:
         identity: the plan of the job, which a rerun must agree with.
         where: what statistics keep of where it came from.
+        corpus: that gets the version.
+        shard_passages: as it was asked for.
     """
 
     plan: MemoryPlan
     shards: encode.EncodeShards | recode.RecodeShards
     identity: Json
     where: dict[str, str]
+    corpus: CorpusFolder
+    shard_passages: int | None
 
 
 def check_alias(name: str) -> None:
@@ -139,27 +156,17 @@ def reencode(
         # What another job may have done before this one got the lock.
         corpus.refresh()
         _check_name(corpus, settings.name, version)
-        if already := version in corpus.manifest.versions:
+        lacking = [part for part in segments.of(corpus) if _lacks(part, opened)]
+        if already := not lacking:
             plan = corpus.work.read_plan()
             ours = plan is not None and not fingerprint.differences(plan, opened.identity)
             if ours or corpus.work.is_empty():
-                corpus.work.remove()
+                job.clear_finished(corpus)
             new = corpus.manifest
         else:
-            resumed = _begin(corpus, opened)
-            memory_version.make(stages, opened.plan, opened.shards)
-            with commit.clearing(corpus):
-                cards = commit.commit(
-                    stages,
-                    (CommitMemory(corpus, opened.plan),),
-                    run=version,
-                    version=version,
-                    resumed=resumed,
-                    **opened.where,
-                )
-            memory = components.MEMORY
-            entries = {**corpus.manifest.of(memory), **cards[memory.noun]}
-            new = corpus.manifest.with_cards(memory, entries)
+            resumed = _begin(corpus, opened, lacking)
+            made = {part.number: _make(stages, part, opened, resumed=resumed) for part in lacking}
+            new = _with_version(corpus.manifest, made)
         if settings.name is not None:
             new = replace(new, aliases={**new.aliases, settings.name: version})
         if use:
@@ -167,8 +174,76 @@ def reencode(
         if new != corpus.manifest:
             corpus.write_manifest(new)
         if not already:
-            corpus.work.remove()
+            job.clear(corpus)
     return job.Outcome(corpus=corpus, already=already, seconds=time.monotonic() - started), version
+
+
+def _lacks(part: Segment, opened: _Opened) -> bool:
+    """Is the version to be written there? Not where what it is recoded from was left behind."""
+    there = part.manifest.of(components.MEMORY)
+    origin = opened.plan.origin
+    can_be = origin is None or version_name(origin) in there
+    return opened.plan.version not in there and can_be
+
+
+def _make(stages: Stages, part: Segment, opened: _Opened, *, resumed: bool) -> dict[str, FileEntry]:
+    """Write the version's memory of a segment. Returns the entry of its card, by the version's name."""
+    corpus, version = part.folder, opened.plan.version
+    if resumed:
+        there = commit.written(corpus, [(components.MEMORY, version)], version)
+        if there is not None:
+            return there[components.MEMORY.noun]
+    plan, shards = opened.plan, opened.shards
+    if part.number or corpus is not shards.corpus:
+        layout = memory_store.MemoryLayout.sized(
+            passages=part.passages,
+            width=plan.layout.width,
+            max_tokens=plan.layout.max_tokens,
+            codec=plan.layout.codec,
+            shard_passages=opened.shard_passages,
+        )
+        cut = {}
+        if plan.origin is not None:
+            counts = part.card(components.MEMORY, version_name(plan.origin)).counts.to_json()
+            cut = {name: count for name, count in counts.items() if name in plan.cut}
+        plan = replace(plan, layout=layout, cut=cut)
+        if isinstance(shards, encode.EncodeShards):
+            parts = part.card(components.PASSAGES).parts
+            shards = replace(shards, corpus=corpus, parts=parts, memory=layout)
+        else:
+            shards = replace(shards, corpus=corpus, memory=layout)
+    if part.number and plan.layout.codec.trained:
+        # Those of the build's segment, which comes first: rows of all segments are read by the same.
+        home = next(iter(segments.homes(opened.corpus))).folder
+        codec = plan.layout.codec
+        parameters = codec_parameters.load(home.path(plan.folder), codec, plan.layout.width)
+        plan = replace(plan, parameters=parameters)
+    own = Stages(corpus, stages.engine, stages.observer)
+    memory_version.make(own, plan, shards)
+    with commit.clearing(corpus):
+        cards = commit.commit(
+            own,
+            (CommitMemory(corpus, plan),),
+            run=version,
+            version=version,
+            resumed=resumed,
+            **opened.where,
+        )
+    return cards[components.MEMORY.noun]
+
+
+def _with_version(found: Manifest, made: Mapping[int, Mapping[str, FileEntry]]) -> Manifest:
+    """A manifest with a version's cards, by the generation that they are of."""
+    memory = components.MEMORY
+    if 0 in made:
+        found = found.with_cards(memory, {**found.of(memory), **made[0]})
+    generations = tuple(
+        replace(g, cards={**g.cards, memory.noun: {**g.of(memory), **made[g.number]}})
+        if g.number in made
+        else g
+        for g in found.generations
+    )
+    return replace(found, generations=generations)
 
 
 def _check_name(corpus: CorpusFolder, name: str | None, version: str) -> None:
@@ -181,13 +256,13 @@ def _check_name(corpus: CorpusFolder, name: str | None, version: str) -> None:
         )
 
 
-def _begin(corpus: CorpusFolder, opened: _Opened) -> bool:
+def _begin(corpus: CorpusFolder, opened: _Opened, lacking: Sequence[Segment]) -> bool:
     """Lay down the plan; True where an interrupted run of the same is gone on with."""
     planned = corpus.work.read_plan()
     if planned is not None:
         different = fingerprint.differences(planned, opened.identity)
         if job.unfinished(corpus) is None:
-            corpus.work.remove()  # what a job left that was killed after its commit
+            job.clear_finished(corpus)  # what a job left that was killed after its commit
         elif not different:
             return True
         else:
@@ -197,11 +272,20 @@ def _begin(corpus: CorpusFolder, opened: _Opened) -> bool:
                 "`memcorpus gc --unfinished`"
             )
     # From the tokens of the version that is current; another tokenizer may give some more or fewer.
-    current = corpus.memory(corpus.manifest.version(None))
-    memory = round(memory_component.foretold_bytes(opened.plan.layout, current.counts.tokens))
+    version = corpus.manifest.version(None)
+    tokens = sum(
+        part.card(components.MEMORY, version).counts.tokens
+        for part in lacking
+        if version in part.manifest.of(components.MEMORY)
+    )
+    memory = round(memory_component.foretold_bytes(opened.plan.layout, tokens))
     need = costs.CorpusBytes(passages=0, vectors=0, index=0, memory=memory)
-    from_source.require_room(need, corpus.root)
+    from_source.require_room(need, corpus.disk())
     corpus.work.write_plan(opened.identity)
+    # What is left there of an earlier life of the version must not be taken for what this run has made.
+    for part in lacking:
+        if part.folder.path(opened.plan.folder).exists():
+            part.folder.remove_folder(opened.plan.folder)
     return False
 
 
@@ -223,7 +307,8 @@ def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
     else:
         codec = codecs.by_name(settings.codec or Fields(built, "the build's settings").text("codec"))
     job.require_codec(codec, settings.device or ALL_DEVICES)
-    layout = _layout(corpus, width, memory.max_tokens, codec, settings.shard_passages)
+    home = segments.of(corpus)[0]
+    layout = _layout(home, width, memory.max_tokens, codec, settings.shard_passages)
     # The codes that its reader learned to read.
     parameters = own[1] if own is not None and own[0] == codec and codec.trained else None
     plan = MemoryPlan.of(encoder=encoder, memory=memory.to_json(), layout=layout, parameters=parameters)
@@ -237,8 +322,8 @@ def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
     return _Opened(
         plan=plan,
         shards=encode.EncodeShards(
-            corpus=corpus,
-            parts=corpus.passages.parts,
+            corpus=home.folder,
+            parts=home.card(components.PASSAGES).parts,
             encoder=model,
             memory_folder=plan.folder,
             memory=layout,
@@ -251,6 +336,8 @@ def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
             "codec": codec.to_json(),
         },
         where={"memory_encoder": job.location(settings.memory_encoder)},
+        corpus=corpus,
+        shard_passages=settings.shard_passages,
     )
 
 
@@ -263,13 +350,14 @@ def _wanted_by(model: str, built: MemorySpec) -> MemorySpec:
 
 def _recode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
     origin = corpus.manifest.version(settings.origin)
-    card = corpus.memory(origin)
+    home = segments.of(corpus)[0]
+    card = home.card(components.MEMORY, origin)
     if settings.codec is None:
         raise errors.CorpusError("recoding needs the --codec to recode to")
     codec = codecs.by_name(settings.codec)
     if codec == card.layout.codec:
         raise errors.CorpusError(f"version {origin} has codec {codec.name} already")
-    layout = _layout(corpus, card.layout.width, card.layout.max_tokens, codec, settings.shard_passages)
+    layout = _layout(home, card.layout.width, card.layout.max_tokens, codec, settings.shard_passages)
     plan = MemoryPlan.of(
         encoder=fingerprint.Fingerprint(card.encoder_fingerprint, dict(card.encoder)),
         memory=card.settings,
@@ -284,7 +372,7 @@ def _recode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
     return _Opened(
         plan=plan,
         shards=recode.RecodeShards(
-            corpus=corpus,
+            corpus=home.folder,
             origin=origin,
             memory_folder=plan.folder,
             memory=layout,
@@ -297,14 +385,16 @@ def _recode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
             "codec": codec.to_json(),
         },
         where={"origin": origin},
+        corpus=corpus,
+        shard_passages=settings.shard_passages,
     )
 
 
 def _layout(
-    corpus: CorpusFolder, width: int, max_tokens: int, codec: codecs.Codec, shard_passages: int | None
+    home: Segment, width: int, max_tokens: int, codec: codecs.Codec, shard_passages: int | None
 ) -> memory_store.MemoryLayout:
     return memory_store.MemoryLayout.sized(
-        passages=corpus.passages.passages,
+        passages=home.passages,
         width=width,
         max_tokens=max_tokens,
         codec=codec,

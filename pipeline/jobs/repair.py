@@ -8,7 +8,7 @@ and the version is to be encoded again as a whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pipeline.components import index, neighbours, tokens, vectors
@@ -18,10 +18,11 @@ from pipeline.jobs import job
 from pipeline.units import engines, failures, progress
 from pipeline.units.engines import Engine
 from pipeline.units.stages import Stages
-from storage import components
+from storage import components, segments
 from storage.components import Component
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
+from storage.segments import Home
 from storage.verify import verify_corpus
 
 # How each component makes its files again: the names of the damaged ones of one folder. In this order: the
@@ -74,27 +75,48 @@ def repair(
             return Repaired(left=found.unreadable)
         corpus.work.write_plan({_PLAN: True})
         models = {"memory_encoder": memory_encoder, "retriever": retriever, "tokenizer": tokenizer}
-        remaking = Remaking(
-            corpus=corpus,
-            stages=stages,
-            wanted={entry.path: entry for entry in found.entries},
-            models={what: name for what, name in models.items() if name is not None},
-        )
-        _remake(remaking, found.entries)
-        for path in list(remaking.wanted):
-            remaking.give_up(path, "cannot be made again from the rest; restore it from a copy")
+        given = {what: name for what, name in models.items() if name is not None}
         known = {entry.path for entry in found.entries}
-        left = [*remaking.left, *(line for line in found.damaged if line.split(" ")[0] not in known)]
+        repaired: list[str] = []
+        left: list[str] = []
+        # In order: an index is made from those before it. What lies in no generation is the build's.
+        homes = list(segments.homes(corpus))
+        others = tuple(home.path("") for home in homes if home.prefix)
+        for home in homes:
+            prefix = home.path("")
+            own = [
+                entry
+                for entry in found.entries
+                if entry.path.startswith(prefix) and (prefix or not entry.path.startswith(others))
+            ]
+            if not own:
+                continue
+            entries = [replace(entry, path=entry.path.removeprefix(prefix)) for entry in own]
+            home.folder.work.make()
+            remaking = Remaking(
+                corpus=home.folder,
+                stages=Stages(home.folder, stages.engine, stages.observer),
+                wanted={entry.path: entry for entry in entries},
+                models=given,
+            )
+            _remake(remaking, entries, home, corpus)
+            for path in list(remaking.wanted):
+                remaking.give_up(path, "cannot be made again from the rest; restore it from a copy")
+            repaired += map(home.path, remaking.repaired)
+            left += map(home.path, remaking.left)
+            if home.prefix:
+                home.folder.work.remove()
+        left += [line for line in found.damaged if line.split(" ")[0] not in known]
         left += found.unreadable
         corpus.work.remove()
-        return Repaired(repaired=remaking.repaired, left=left)
+        return Repaired(repaired=repaired, left=left)
 
 
-def _remake(remaking: Remaking, damaged: Iterable[FileEntry]) -> None:
+def _remake(remaking: Remaking, damaged: Iterable[FileEntry], home: Home, whole: CorpusFolder) -> None:
     corpus = remaking.corpus
     paths = [entry.path for entry in damaged]
     for component, remake in _REMAKE:
-        names: Mapping[str, FileEntry] = corpus.manifest.of(component)
+        names: Mapping[str, FileEntry] = home.manifest.of(component)
         # Versions before those that were recoded from them.
         for name in sorted(names, key=lambda name: memory.recodings(corpus, name)):
             prefix = f"{component.folder(name)}/"
@@ -103,7 +125,10 @@ def _remake(remaking: Remaking, damaged: Iterable[FileEntry]) -> None:
                 continue
             # One kind of damage that cannot be repaired must not keep others from being.
             try:
-                remake(remaking, name, own)
+                if component is components.INDEX and home.number:
+                    index.remake_extended(remaking, name, own, whole, home.number)
+                else:
+                    remake(remaking, name, own)
             except Exception as e:
                 if failures.kind(e) == failures.BUG:
                     raise

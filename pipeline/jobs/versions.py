@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -14,10 +15,22 @@ from pipeline.components.memory import encode
 from pipeline.components.memory.version import model_of
 from pipeline.jobs import job, reencode
 from retrieval.corpus import Corpus
-from storage import canaries, components, errors, files, locks, manifest, work_folder
+from storage import (
+    canaries,
+    components,
+    errors,
+    generations,
+    locks,
+    manifest,
+    run_statistics,
+    segments,
+    work_folder,
+)
 from storage.aliases import Json
 from storage.components.memory import version_name
 from storage.folder import CorpusFolder
+from storage.manifest import Manifest
+from storage.segments import Home
 
 if TYPE_CHECKING:
     from encoders.memory_encoder import MemoryEncoder
@@ -33,8 +46,10 @@ def load_encoder(corpus: CorpusFolder, name: str | None, version: str | None) ->
         name: folder or hub name; None is where it was when the version was written.
         version: which; None is the current one.
     """
-    card = corpus.memory(corpus.manifest.version(version))
-    return encode.load_encoder(model_of(card, name or built_with(corpus, "memory_encoder", card.version)))
+    home = segments.of(corpus)[0]
+    card = home.card(components.MEMORY, corpus.manifest.version(version))
+    found = name or built_with(home.folder, "memory_encoder", card.version)
+    return encode.load_encoder(model_of(card, found))
 
 
 def use(corpus: CorpusFolder, version: str | None, *, alias: str = manifest.CURRENT) -> str:
@@ -94,7 +109,10 @@ def diff(folder: CorpusFolder, first: str, second: str, *, sample: int = SAMPLE)
             f"versions {one.version} and {two.version} have {one.width} and {two.width} dimensions: "
             "memory of different models cannot be compared"
         )
-    ids = np.unique(np.linspace(0, len(corpus) - 1, min(sample, len(corpus))).astype(np.int64))
+    ids = corpus.passage_ids
+    for reader in (one, two):  # of what one of them was left behind by nothing can be said
+        ids = ids[reader.holds(ids)]
+    ids = ids[np.unique(np.linspace(0, len(ids) - 1, min(sample, len(ids))).astype(np.int64))]
     same = one.tokens(ids) == two.tokens(ids)
     result: Json = {
         "first": one.version,
@@ -134,33 +152,85 @@ def garbage(corpus: CorpusFolder, *, unfinished: bool = False) -> list[Garbage]:
     found = corpus.manifest
     named = set(found.aliases.values())
     under_way = job.begun(corpus)
-    begun = None if under_way is None else under_way[0].folder(under_way[1])
-    if begun is not None and not unfinished:
-        # What is being recoded is read until that is finished.
-        origin = (corpus.work.read_plan() or {}).get("origin")
+    begun = () if under_way is None else under_way.folders
+    if begun and not unfinished:
+        # What is being recoded is read until that is finished, and what is brought forward until that is.
+        plan = corpus.work.read_plan() or {}
+        origin = plan.get("origin")
         named |= set() if origin is None else {version_name(str(origin))}
-    unnamed = [name for name in found.versions if name not in named]
-    result = [_garbage(corpus, "version", memory.folder(name)) for name in unnamed]
-    for component in components.TABLE:
-        if component.single:
-            continue
-        kept = {component.folder(name) for name in found.of(component)}
-        for path in sorted((corpus.root / component.noun).glob("*")):
-            name = corpus.relative(path)
-            if name not in kept and name != begun:
-                result.append(_garbage(corpus, "stray", name))
-    taken = tuple(f"{name}/" for name in (*(item.path for item in result), begun, work_folder.NAME))
-    leftovers = (corpus.relative(path) for path in files.leftovers(corpus.root))
-    result += [_garbage(corpus, "stray", name) for name in leftovers if not name.startswith(taken)]
-    if begun is None and (corpus.work.has_plan() or corpus.work.is_empty()):
+        brought = plan.get("versions")
+        named |= set(map(str, brought)) if isinstance(brought, list) else set()
+    homes = list(segments.homes(corpus))
+    result = [
+        _garbage(corpus, "version", home.path(memory.folder(name)))
+        for name in found.versions
+        if name not in named
+        for home in homes
+        if name in home.manifest.of(memory)
+    ]
+    for home in homes:
+        for component in components.TABLE:
+            if component.single:
+                continue
+            kept = {component.folder(name) for name in home.manifest.of(component)}
+            result += [
+                _garbage(corpus, "stray", home.path(name))
+                for name in home.folder.below(component.noun)
+                if name not in kept and home.path(name) not in begun
+            ]
+    result += [_garbage(corpus, "stray", name) for name in _replaced(corpus, homes) if name not in begun]
+    result += [_garbage(corpus, "stray", name) for name in ([] if begun else job.works(corpus))]
+    taken = tuple(f"{name}/" for name in (*(item.path for item in result), *begun, work_folder.NAME))
+    leftovers = (name for name in corpus.leftovers() if not name.startswith(taken))
+    result += [_garbage(corpus, "stray", name) for name in leftovers]
+    if not begun and (corpus.work.has_plan() or corpus.work.is_empty()):
         result.append(_garbage(corpus, "stray", work_folder.NAME))
-    if unfinished and begun is not None:
+    if unfinished and begun:
         result += [
             _garbage(corpus, "unfinished", name)
-            for name in (begun, work_folder.NAME)
-            if corpus.path(name).exists()
+            for name in (*begun, *job.works(corpus), work_folder.NAME)
+            if name == work_folder.NAME or name in corpus.below(name.rpartition("/")[0])
         ]
     return result
+
+
+def _replaced(corpus: CorpusFolder, homes: list[Home]) -> Iterator[str]:
+    """Folders of generations that the manifest does not speak of, and what a compaction has moved away."""
+    spoken = {g.folder for g in corpus.manifest.generations} | {home.prefix for home in homes}
+    for path in sorted(corpus.path(generations.FOLDER).glob("*")):
+        if (name := corpus.relative(path)) not in spoken:
+            yield name
+    if homes[0].prefix:
+        for component in components.TABLE:
+            if corpus.path(component.noun).exists():
+                yield component.noun
+        if corpus.path(run_statistics.FOLDER).exists():
+            yield run_statistics.FOLDER
+
+
+def remove_replaced(corpus: CorpusFolder) -> int:
+    """Remove what a compaction has moved away, as `collect` does. Returns the bytes that readers hold."""
+    held = 0
+    for name in list(_replaced(corpus, list(segments.homes(corpus)))):
+        item = _garbage(corpus, "stray", name)
+        with contextlib.ExitStack() as stack:
+            try:
+                for path in _holders(corpus, name):
+                    stack.enter_context(locks.alone(path, "held"))
+            except errors.CorpusError:
+                held += item.bytes
+                continue
+            _remove(corpus, item)
+    return held
+
+
+def _holders(corpus: CorpusFolder, name: str) -> list[Path]:
+    """Folders that a reader holds who may read what lies in one."""
+    path = corpus.path(name)
+    inside = [path, path / components.PASSAGES.noun, *sorted((path / components.MEMORY.noun).glob("*"))]
+    if path.parent == corpus.root:  # what a compaction has moved
+        inside += [corpus.path(components.PASSAGES.noun), *sorted(path.glob("*"))]
+    return [folder for folder in dict.fromkeys(inside) if folder.is_dir()]
 
 
 def collect(corpus: CorpusFolder, *, unfinished: bool = False) -> list[Garbage]:
@@ -172,40 +242,58 @@ def collect(corpus: CorpusFolder, *, unfinished: bool = False) -> list[Garbage]:
     with corpus.alone(), contextlib.ExitStack() as stack:
         corpus.refresh()
         going: list[Garbage] = []
+        held: set[str] = set()
+        locked: set[Path] = set()
         for item in garbage(corpus, unfinished=unfinished):
-            path = corpus.path(item.path)
             try:
-                if path.is_dir():
-                    stack.enter_context(locks.alone(path, "held"))
+                for path in _holders(corpus, item.path):
+                    if path not in locked:
+                        stack.enter_context(locks.alone(path, "held"))
+                        locked.add(path)
             except errors.CorpusError:
+                held.add(item.path)
                 continue
             going.append(item)
-        gone = {item.path for item in going if item.kind == "version"}
+        # A version goes from all generations or from none.
+        kept = {PurePosixPath(name).name for name in held}
+        going = [i for i in going if i.kind != "version" or PurePosixPath(i.path).name not in kept]
+        gone = {PurePosixPath(item.path).name for item in going if item.kind == "version"}
         if gone:
-            memory, found = components.MEMORY, corpus.manifest
-            left = {name: e for name, e in found.of(memory).items() if memory.folder(name) not in gone}
-            corpus.write_manifest(found.with_cards(memory, left))
-        for item in going:
+            corpus.write_manifest(_without(corpus.manifest, gone))
+        # Of an unfinished job the plan goes last, by which what it left is known.
+        for item in sorted(going, key=lambda item: item.path == work_folder.NAME):
             _remove(corpus, item)
         return going
 
 
-def _garbage(corpus: CorpusFolder, kind: str, name: str) -> Garbage:
-    path = corpus.path(name)
-    size = (
-        sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-        if path.is_dir()
-        else path.stat().st_size
+def _without(found: Manifest, gone: set[str]) -> Manifest:
+    """A manifest without some versions."""
+    memory = components.MEMORY
+    left = {name: e for name, e in found.of(memory).items() if name not in gone}
+    return replace(
+        found.with_cards(memory, left),
+        generations=tuple(
+            replace(
+                g,
+                cards={
+                    **g.cards,
+                    memory.noun: {name: e for name, e in g.of(memory).items() if name not in gone},
+                },
+            )
+            if g.added
+            else g
+            for g in found.generations
+        ),
     )
-    return Garbage(kind=kind, path=name, bytes=size, held=path.is_dir() and locks.is_held(path))
+
+
+def _garbage(corpus: CorpusFolder, kind: str, name: str) -> Garbage:
+    held = any(map(locks.is_held, _holders(corpus, name)))
+    return Garbage(kind=kind, path=name, bytes=corpus.bytes_of(name), held=held)
 
 
 def _remove(corpus: CorpusFolder, item: Garbage) -> None:
     if item.path == work_folder.NAME:
         corpus.work.remove()
         return
-    path = corpus.path(item.path)
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)  # the manifest's writing takes away what is left of earlier ones
+    corpus.remove(item.path)

@@ -27,7 +27,7 @@ class Stages:
         self.seconds: dict[str, float] = {}
         # In the order they ran: whose receipts lie in `work/`, and how many.
         self.ran: dict[str, tuple[Stage[Any], int]] = {}
-        self._observer = observer or progress.Silent()
+        self.observer = observer or progress.Silent()
 
     def run(
         self,
@@ -59,16 +59,16 @@ class Stages:
         started = time.monotonic()
         wanted = range(units) if only is None else only
         self.corpus.work.open_stage(stage.name)
-        self._observer.stage_started(stage, total)
+        self.observer.stage_started(stage, total)
         tracker = progress.Tracker(self.corpus.work, stage, wanted)
         if local:
             overlap.run_units(job, wanted)
         else:
-            self._deal(job, wanted, lambda: self._observer.stage_polled(stage, tracker.snapshot()))
+            self._deal(job, wanted, lambda: self.observer.stage_polled(stage, tracker.snapshot()))
         counts, snapshot = tracker.finish()
         self.seconds[stage.name] = round(time.monotonic() - started, 3)
         self.ran[stage.name] = stage, units
-        self._observer.stage_finished(stage, snapshot)
+        self.observer.stage_finished(stage, snapshot)
         return cast(C, counts)
 
     def _deal(self, job: AnyJob, units: Sequence[int], on_poll: Callable[[], None]) -> None:
@@ -84,7 +84,7 @@ class Stages:
                 f"without a receipt, the first of them {missing[0]}"
             )
             if time_dealt < DEALT:
-                self._observer.stage_noted(stage, f"{lost}; they are dealt out again")
+                self.observer.stage_noted(stage, f"{lost}; they are dealt out again")
         raise failures.Failed(
             f"{stage.title}: {lost}, after {DEALT} times; look into the logs of its workers (out of memory, "
             "or killed?); what is done is kept: run the same command again"

@@ -10,3 +10,4 @@ from storage.codecs.floats import FLOAT32 as FLOAT32
 from storage.codecs.registry import NAMES as NAMES
 from storage.codecs.registry import by_name as by_name
 from storage.codecs.registry import from_json as from_json
+from storage.codecs.registry import untrained as untrained

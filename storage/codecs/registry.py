@@ -45,6 +45,11 @@ def by_name(name: str) -> Codec:
     )
 
 
+def untrained() -> tuple[Codec, ...]:
+    """Those without parameters, which any memory can be coded with."""
+    return tuple(codec for codec in _FIXED.values() if not codec.trained)
+
+
 def from_json(value: object) -> Codec:
     """Parse {name, configuration} as a card holds it; anything but what `to_json` gives is refused."""
     if not isinstance(value, dict) or set(value) != {"name", "configuration"}:

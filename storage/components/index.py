@@ -20,6 +20,9 @@ class IndexCard:
 
     `recall_at_10` is the share of the exact ten nearest passages that the index returns, over a
     sample of `recall_queries` of the corpus's own vectors.
+
+    The index of an update holds `passages` rows from `first_passage_id` on: those that it added, to be put
+    behind the rows of the index before it, or from 0 all that there are, where it was trained again.
     """
 
     fingerprint: str
@@ -30,6 +33,7 @@ class IndexCard:
     recall_at_10: float
     recall_queries: int
     file: FileEntry
+    first_passage_id: int | None = None
 
     def to_json(self) -> Json:
         return {
@@ -41,6 +45,7 @@ class IndexCard:
             "recall_at_10": self.recall_at_10,
             "recall_queries": self.recall_queries,
             "file": self.file.to_json(),
+            **({} if self.first_passage_id is None else {"first_passage_id": self.first_passage_id}),
         }
 
     @classmethod
@@ -56,6 +61,7 @@ class IndexCard:
             recall_at_10=fields.number("recall_at_10", most=1),
             recall_queries=fields.integer("recall_queries"),
             file=FileEntry.from_json(fields.object("file")),
+            first_passage_id=fields.integer("first_passage_id") if "first_passage_id" in fields else None,
         )
 
     @property

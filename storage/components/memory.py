@@ -50,6 +50,21 @@ class MemoryCounts:
         names = [name for name in cls.__slots__ if name != _OPTIONAL or name in fields]
         return cls(**{name: fields.integer(name) for name in names})
 
+    def __add__(self, other: MemoryCounts) -> MemoryCounts:
+        """Of both together."""
+        unknown = None
+        if self.tokens_unknown is not None and other.tokens_unknown is not None:
+            unknown = self.tokens_unknown + other.tokens_unknown
+        return MemoryCounts(
+            tokens=self.tokens + other.tokens,
+            memory_bytes=self.memory_bytes + other.memory_bytes,
+            passages_cut=self.passages_cut + other.passages_cut,
+            tokens_cut=self.tokens_cut + other.tokens_cut,
+            tokens_min=min(self.tokens_min, other.tokens_min),
+            tokens_max=max(self.tokens_max, other.tokens_max),
+            tokens_unknown=unknown,
+        )
+
     @property
     def read(self) -> ReadCounts | None:
         """What the encoder was given; None where not all of it was counted."""

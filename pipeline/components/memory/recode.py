@@ -46,7 +46,7 @@ class RecodeShards:
 
     @functools.cached_property
     def _coder(self) -> codecs.Coder:
-        return encode.open_coder(self.corpus.path(self.memory_folder), self.memory)
+        return encode.open_coder(self.corpus, self.memory_folder, self.memory)
 
     @functools.cached_property
     def _notes(self) -> tuple[Mapping[str, str], ...]:
@@ -78,8 +78,10 @@ class RecodeShards:
                 unit,
                 offsets=computed.offsets,
                 buffer=computed.buffer,
+                may_be_empty=True,  # where a compaction has dropped them
             )
-            if ids := canaries.within(self.memory.grid.passages, first, stop):
+            # Of an origin that was compacted, some have gone.
+            if ids := [i for i in self._reader.card.canaries.passage_ids if first <= i < stop]:
                 entries.append(encode.keep_canaries(self.corpus, unit, self._canaries(ids)))
         return Receipt(
             unit=unit,
@@ -101,6 +103,7 @@ class RecodeShards:
     def _canaries(self, ids: list[int]) -> list[np.ndarray]:
         """The origin's own, as its encoder gave them."""
         card = self._reader.card.canaries
+        self.corpus.ensure(card.file)
         values = canaries.read(self.corpus.root, card, width=self.memory.width)
         ends = np.cumsum(card.tokens)
         places = [card.passage_ids.index(i) for i in ids]

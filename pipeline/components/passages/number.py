@@ -50,9 +50,10 @@ def part_path(corpus: CorpusFolder, unit: int) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class NumberPassages:
-    """Copies parts, giving their rows passage ids."""
+    """Copies parts, giving their rows passage ids. Those of an update's go on from `offset`."""
 
     corpus: CorpusFolder
+    offset: int = 0
     stage: Stage[NumberedCounts] = STAGE
 
     @functools.cached_property
@@ -61,11 +62,12 @@ class NumberPassages:
 
     def run(self, unit: int, meter: Meter) -> Receipt[NumberedCounts]:
         part = self._parts[unit]
-        source = read.unnumbered_path(self.corpus.work, part["split"])
+        work = self.corpus.work
+        source = work.here(read.unnumbered_path(work, part["split"]))
         target = part_path(self.corpus, unit)
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with meter.time("numbering"):
-            rows = passage_table.number_part(source, target, part["first_passage_id"])
+            rows = passage_table.number_part(source, target, self.offset + part["first_passage_id"])
         if rows != part["rows"]:
             raise errors.DamagedError(f"{source} has {rows} passages, its receipt says {part['rows']}")
         meter.count("numbered", rows)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.text import apparatus, words
-from pipeline.text.articles import EMPTY, Article, Dropped, Page, Section
+from pipeline.text.articles import DELETED, EMPTY, Article, Dropped, Page, Section
 from pipeline.text.sources import json_lines, plain
 from pipeline.text.sources.base import Source, Split, SplitProgress
 
@@ -27,11 +27,18 @@ def open_files(files: tuple[Path, ...]) -> Source:
 
 def read(split: Split, progress: SplitProgress) -> Iterator[Page]:
     """The articles whose lines start in the split; see `json_lines.read_json`."""
-    return json_lines.read_json(split, progress, id_key="id", title_key="title", page_of=_page)
+    return json_lines.read_json(split, progress, id_key="id", title_key="title", page_of=page)
 
 
-def _page(record: dict[str, Any]) -> Page:
+def page(record: dict[str, Any]) -> Page:
+    """The page of a record.
+
+    Raises:
+        BadRecordError: it is none.
+    """
     page_id = json_lines.identifier(record, "id")
+    if record.get("op") == "delete":  # of a list of changes; see `changed`
+        return Dropped(reason=DELETED)
     title = plain.title(json_lines.string(record, "title"))
     language = plain.language_of(record.get("url"))
     if record.get("sections") is not None:

@@ -1,0 +1,510 @@
+"""Updates: what is unchanged stays, what is new is as a build makes it, what has gone says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.jobs.reencode import ReencodeSettings
+from retrieval import open_corpus
+from storage import components, errors, files
+from storage.folder import CorpusFolder
+from tests import editions, jobs, small_models
+from tests.editions import Truth
+from tests.golden.make import FOLDER, expectations
+
+
+def content(root: Path, below: str = "") -> dict[str, bytes]:
+    return {
+        p.relative_to(root).as_posix(): p.read_bytes()
+        for p in sorted((root / below).rglob("*"))
+        if p.is_file() and "statistics" not in p.parts
+    }
+
+
+def stamps(root: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(p.relative_to(root)): (p.stat().st_ino, p.stat().st_mtime_ns)
+        for p in root.rglob("*")
+        if p.is_file()
+    }
+
+
+def said(rows: Any) -> list[editions.Said]:
+    return [(r["page_id"], r["title"], tuple(r["section"]), r["text"]) for r in rows.to_pylist()]
+
+
+def test_an_update_keeps_what_is_unchanged_and_adds_what_is_new(
+    live: Path, live_settings: Any, first_edition: editions.Edition, tmp_path: Path
+) -> None:
+    truth = Truth()
+    truth.take(editions.passages(first_edition))
+    second = editions.edited(first_edition, 7)
+    source = editions.write(second, tmp_path / "second.jsonl")
+    before = stamps(live)
+    old = open_corpus(live)
+    old_rows = said(old.passages(range(len(old))))
+    assert old_rows == truth.said
+
+    done = jobs.update(live, source)
+    counts = truth.take(editions.passages(second))
+    assert 0 < counts["added"] < counts["kept"]
+    assert counts["vanished"] > 0
+    assert {name: done.counts[name] for name in counts} == counts
+    assert (done.generation, done.already) == (1, False)
+    # Not one file of the build is touched, but for the manifest.
+    after = stamps(live)
+    assert {k: v for k, v in after.items() if k in before and k != "corpus.json"} == {
+        k: v for k, v in before.items() if k != "corpus.json"
+    }
+    corpus = open_corpus(live)
+    assert corpus.passage_ids.tolist() == truth.live
+    assert (len(corpus), corpus.ids_given) == (len(truth.live), len(truth.said))
+    assert said(corpus.passages(truth.live)) == [truth.said[i] for i in truth.live]
+    assert corpus.passages(truth.live)["passage_id"].to_pylist() == truth.live
+
+    # The segment is a corpus of the new passages, byte for byte.
+    added = range(counts["old"], len(truth.said))
+    pages = {f"{i}": truth.said[i] for i in added}
+    lines = {k: editions.Page(s[1], [(s[2], s[3])]) for k, s in pages.items()}
+    alone = editions.write(lines, tmp_path / "alone.jsonl")
+    direct = jobs.build(dataclasses.replace(live_settings, sources=(alone,)), tmp_path / "alone").corpus.root
+    for below in ("vectors", "memory"):
+        assert content(live / "generations/0001", below) == {
+            f"{name}": data for name, data in content(direct, below).items()
+        }
+    # And within rounding of a fresh build of the new dump.
+    fresh = open_corpus(
+        jobs.build(dataclasses.replace(live_settings, sources=(source,)), tmp_path / "fresh").corpus.root
+    )
+    theirs = said(fresh.passages(range(len(fresh))))
+    order = [theirs.index(truth.said[i]) for i in truth.live]
+    ours = corpus.memory().fetch(truth.live)
+    for mine, other in zip(ours, fresh.memory().fetch(order), strict=True):
+        np.testing.assert_allclose(np.asarray(mine, np.float32), np.asarray(other, np.float32), atol=0.02)
+    np.testing.assert_allclose(
+        corpus.vectors().take(np.array(truth.live)), fresh.vectors().take(np.array(order)), atol=1e-5
+    )
+
+    # Search finds what is there, as brute force does.
+    queries = np.random.default_rng(0).normal(size=(5, corpus.vectors_card.layout.dim)).astype("f4")
+    found = corpus.search(queries, 7)
+    rows = corpus.vectors().take(np.array(truth.live))
+    best = np.argsort(-(queries @ rows.T), axis=1, kind="stable")[:, :7]
+    np.testing.assert_allclose(
+        found.scores, np.take_along_axis(queries @ rows.T, best, axis=1), rtol=1e-5, atol=1e-6
+    )
+    assert found.passage_ids.tolist() == [[truth.live[i] for i in row] for row in best]
+    assert set(corpus.search(queries, len(corpus)).passage_ids[0].tolist()) == set(truth.live)
+    with pytest.raises(errors.CorpusError):
+        corpus.search(queries, len(corpus) + 1)
+
+    # What has gone says so, by whatever it is asked for.
+    gone = truth.there.index(False)
+    for ask in (corpus.passages, corpus.memory().fetch, corpus.memory().tokens):
+        with pytest.raises(errors.TombstoneError, match="removed by generation 1") as e:
+            ask([truth.live[0], gone])
+        assert e.value.ids == [gone]
+    with pytest.raises(errors.UnknownPassageError):
+        corpus.passages([len(truth.said)])
+    # Readers of before stay with what they opened, and an earlier generation can be opened again.
+    assert said(old.passages([gone])) == [truth.said[gone]]
+    again = open_corpus(live, generation=0)
+    assert said(again.passages([gone])) == [truth.said[gone]]
+    assert again.memory().fetch([gone]).values.tobytes() == old.memory().fetch([gone]).values.tobytes()
+    assert again.search(queries, 3).passage_ids.tolist() == old.search(queries, 3).passage_ids.tolist()
+
+    verified = jobs.verify(live, full=True)
+    assert verified.ok
+    assert verified.strays == []
+    assert not (live / "work").exists()
+    # The same source again is nothing new.
+    whole = content(live)
+    assert jobs.update(live, source).already
+    assert content(live) == whole
+
+
+def edit(root: Path, edition: editions.Edition, seed: int, tmp_path: Path, **given: Any) -> editions.Edition:
+    """The next edition of a corpus, which is brought up to it."""
+    following = editions.edited(edition, seed)
+    jobs.update(root, editions.write(following, tmp_path / f"edition-{seed}.jsonl"), **given)
+    return following
+
+
+def test_versions_are_brought_forward_by_their_own_encoders_and_codecs(
+    live: Path, first_edition: editions.Edition, tmp_path: Path
+) -> None:
+    small_models.make_t5_folder(tmp_path / "other", layers=6, seed=11)
+    encode = ReencodeSettings(memory_encoder=str(tmp_path / "other"), codec="pq4x4", name="second")
+    jobs.reencode(live, encode)
+    jobs.reencode(live, ReencodeSettings(origin="current", codec="turbo4", name="small"))
+    found = jobs.manifest(live)
+    names = {alias: found.version(alias) for alias in ("current", "second", "small")}
+    second = edit(live, first_edition, 3, tmp_path)
+    corpus = open_corpus(live)
+    assert list(corpus.segments[1].manifest.of(components.MEMORY)) == list(names.values())
+    new = [i for i in corpus.passage_ids.tolist() if i >= corpus.segments[1].first]
+    # Recoded rows are those of the coder on the origin's, in what was added as in what was there.
+    small, origin = corpus.memory("small"), corpus.memory("current")
+    for ids in ([0, 3], new):
+        expected = small.coder.encode(np.asarray(origin.fetch(ids).values))
+        np.testing.assert_array_equal(np.asarray(small.fetch(ids, decode=False).values), expected)
+    # The other encoder's rows are what it gives, within its codec's bound, by the codebooks of the build.
+    encoder = jobs.load_encoder(live, None, "second")
+    coded = corpus.memory("second")
+    texts = [
+        encoder.template.render(title=r["title"], section=r["section"], text=r["text"])
+        for r in corpus.passages(new).to_pylist()
+    ]
+    direct = encoder.encode_texts(texts)
+    stored = np.asarray(coded.fetch(new).values, np.float32)
+    off = np.linalg.norm(stored - direct, axis=1)
+    assert (off <= coded.coder.error_bound(direct) * 1.01).all()
+    digests = [part.card(components.MEMORY, names["second"]).codec_parameters for part in corpus.segments]
+    assert digests[0] == digests[1] != {}
+
+    # Only the current one: the others say what they lack, and a re-encoding completes them.
+    edit(live, second, 4, tmp_path, versions="current")
+    corpus = open_corpus(live)
+    last = corpus.segments[-1]
+    assert list(last.manifest.of(components.MEMORY)) == [names["current"]]
+    live_ids = corpus.passage_ids
+    behind = live_ids[live_ids >= last.first]
+    assert len(corpus.memory("current").fetch(behind)) == len(behind)
+    with pytest.raises(errors.CorpusError, match="left behind by update 2"):
+        corpus.memory("second").fetch(behind)
+    assert corpus.memory("second").holds(live_ids).sum() == len(live_ids) - len(behind)
+    assert jobs.diff(live, "second", "second")["relative_error"] == 0
+    assert not jobs.reencode(live, encode)[0].already
+    jobs.reencode(live, ReencodeSettings(origin="current", codec="turbo4"))
+    corpus = open_corpus(live)
+    small, origin = corpus.memory("small"), corpus.memory("current")
+    np.testing.assert_array_equal(
+        np.asarray(small.fetch(behind, decode=False).values),
+        small.coder.encode(np.asarray(origin.fetch(behind).values)),
+    )
+    assert len(corpus.memory("second").fetch(behind)) == len(behind)
+    assert jobs.reencode(live, encode)[0].already
+    # A new version has all segments at once.
+    jobs.reencode(live, ReencodeSettings(origin="second", codec="float32", name="wide"))
+    corpus = open_corpus(live)
+    wide, coded = corpus.memory("wide"), corpus.memory("second")
+    ids = corpus.passage_ids
+    assert wide.fetch(ids).values.tobytes() == np.asarray(coded.fetch(ids).values, np.float32).tobytes()
+    verified = jobs.verify(live, full=True)
+    assert (verified.ok, verified.strays) == (True, [])
+
+    # What no name points at goes from all generations at once, if nobody reads it.
+    del corpus, small, origin, wide, coded
+    gc.collect()
+    jobs.use(live, "small")
+    for alias in ("previous", "second", "wide"):
+        jobs.forget(live, alias)
+    gone = {item.path for item in jobs.collect(live)}
+    assert len(gone) == 3 * 3 - 0
+    assert not any(
+        path.parent.name == "memory" and path.name != names["small"] for path in live.rglob("*/memory/*")
+    )
+    assert jobs.verify(live, full=True).ok
+    # The origin of what is left is gone: it is encoded for it, and leaves nothing behind.
+    third = editions.edited(second, 5)
+    jobs.update(live, editions.write(third, tmp_path / "third.jsonl"))
+    corpus = open_corpus(live)
+    assert [p.name for p in (live / "generations/0003/memory").iterdir()] == [names["small"]]
+    new = corpus.passage_ids[corpus.passage_ids >= corpus.segments[-1].first]
+    encoder = jobs.load_encoder(live, None, None)
+    texts = [
+        encoder.template.render(title=r["title"], section=r["section"], text=r["text"])
+        for r in corpus.passages(new).to_pylist()
+    ]
+    direct = encoder.encode_texts(texts)
+    small = corpus.memory()
+    off = np.linalg.norm(np.asarray(small.fetch(new).values, np.float32) - direct, axis=1)
+    assert (off <= small.coder.error_bound(direct) * 1.01 + 0.01 * np.linalg.norm(direct, axis=1)).all()
+    verified = jobs.verify(live, full=True)
+    assert (verified.ok, verified.strays) == (True, [])
+
+
+def test_changes_by_page(live: Path, first_edition: editions.Edition, tmp_path: Path) -> None:
+    truth = Truth()
+    truth.take(editions.passages(first_edition))
+    edition = dict(first_edition)
+    more = (("New",), "One more sentence is here.")
+    edition["3"] = editions.Page("Title 3", [*edition["3"].sections, more])
+    edition["new"] = editions.Page("Quite new", [((), "A page of its own.")])
+    del edition["5"], edition["7"]
+    rows = [
+        {"op": "delete", "id": 5},
+        {
+            "op": "upsert",
+            "id": "3",
+            "title": "Title 3",
+            "sections": [{"path": list(p), "text": t} for p, t in edition["3"].sections],
+        },
+        {"op": "delete", "id": "7"},
+        {"op": "delete", "id": "never there"},
+        {"op": "upsert", "id": "new", "title": "Quite new", "text": "A page of its own."},
+    ]
+    path = tmp_path / "changes.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = jobs.update(live, f"jsonl:{path}")
+    counts = truth.take(editions.passages(edition))
+    assert counts["added"] == 2
+    assert {name: done.counts[name] for name in counts} == counts
+    assert done.counts["changes: deleted pages"] == 3
+    corpus = open_corpus(live)
+    assert corpus.passage_ids.tolist() == truth.live
+    assert said(corpus.passages(truth.live)) == [truth.said[i] for i in truth.live]
+    # Taken out and nothing else: a generation without passages.
+    path.write_text('{"op": "delete", "id": "new"}\n')
+    done = jobs.update(live, f"jsonl:{path}")
+    assert (done.counts["added"], done.counts["vanished"], done.generation) == (0, 1, 2)
+    del edition["new"]
+    truth.take(editions.passages(edition))
+    assert open_corpus(live).passage_ids.tolist() == truth.live
+    before = content(live)
+    for wrong, match in (
+        ('{"op": "delete", "id": "9"}\n{"id": "1", "title": "a", "text": "b"}', '"op" is None'),
+        ('{"op": "remove", "id": "9"}', "'remove', wanted"),
+        ('{"op": "upsert", "id": "9", "title": "x", "text": " "}', "has no text"),
+        ('{"op": "upsert", "id": "9", "title": "x"}', "'text' is missing"),
+        ('{"op": "delete", "id": "9"}\n{"op": "delete", "id": 9}', "named twice"),
+        ('{"id": "1", "title": "a", "text": "One page alone."}', "is it a whole dump"),
+    ):
+        path.write_text(wrong + "\n")
+        with pytest.raises(errors.CorpusError, match=match):
+            jobs.update(live, f"jsonl:{path}")
+        assert content(live) == before
+    names = "".join(f'{{"op": "delete", "id": "{key}"}}\n' for key in edition)
+    path.write_text(names)
+    with pytest.raises(errors.CorpusError, match="would leave no passage"):
+        jobs.update(live, f"jsonl:{path}")
+    assert content(live) == before
+    verified = jobs.verify(live, full=True)
+    assert (verified.ok, verified.strays) == (True, [])
+
+
+def test_an_interrupted_update_goes_on_and_other_jobs_keep_off(
+    live: Path, first_edition: editions.Edition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs.reencode(live, ReencodeSettings(origin="current", codec="turbo4", name="small"))
+    second = editions.edited(first_edition, 9)
+    source = editions.write(second, tmp_path / "second.jsonl")
+    straight = Path(shutil.copytree(live, tmp_path / "straight"))
+    jobs.update(straight, source)
+    wanted = content(straight)
+    before = content(live)
+
+    class Stop(BaseException):
+        pass
+
+    real = files.finish_partial
+    stop_at, finished = 3, False
+    while not finished:
+        count = iter(range(10**6))
+
+        def stopping(partial: Path, path: Path, count: Any = count, stop_at: int = stop_at) -> None:
+            if next(count) == stop_at:
+                raise Stop
+            real(partial, path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "finish_partial", stopping)
+            try:
+                jobs.update(live, source)
+                finished = True
+            except (Stop, RuntimeError):
+                pass
+        if not finished and jobs.manifest(live).generation == 0:
+            # Nobody sees anything of it.
+            there = content(live)
+            assert {k: there[k] for k in before} == before
+            verified = jobs.verify(live, full=False)
+            assert verified.ok
+            assert all(name.startswith(("generations/", "work/")) for name in verified.strays)
+            if jobs.unfinished(live) is not None:
+                with pytest.raises(errors.CorpusError, match="update 1 is unfinished"):
+                    jobs.reencode(live, ReencodeSettings(origin="current", codec="float32"))
+                with pytest.raises(errors.MismatchError, match="is unfinished"):
+                    jobs.update(
+                        live,
+                        editions.write(first_edition, tmp_path / "other.jsonl") + "",
+                        max_vanished=0.9,
+                        versions="current",
+                    )
+                assert jobs.collect(live) == []
+        stop_at += 11
+    assert content(live) == wanted
+    assert open_corpus(live).generation == 1
+
+
+def test_an_unfinished_update_can_be_dropped(
+    live: Path, first_edition: editions.Edition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = content(live)
+    source = editions.write(editions.edited(first_edition, 9), tmp_path / "second.jsonl")
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.components.index.faiss_index.extend", stop)
+        with pytest.raises(KeyboardInterrupt):
+            jobs.update(live, source)
+    assert jobs.unfinished(live) == "1"
+    assert {item.kind for item in jobs.garbage(live, unfinished=True)} == {"unfinished"}
+    jobs.collect(live, unfinished=True)
+    assert content(live) == before
+    # And while another holds the corpus, none begins.
+    with CorpusFolder(live).alone(), pytest.raises(errors.CorpusError, match="another job is at work"):
+        jobs.update(live, source)
+    assert content(live) == before
+
+
+def test_every_damaged_file_of_a_generation_is_found_and_made_again(
+    live: Path, first_edition: editions.Edition, tmp_path: Path
+) -> None:
+    edit(live, edit(live, first_edition, 2, tmp_path), 3, tmp_path)
+    whole = content(live)
+    remade = []
+    for name, data in whole.items():
+        if not name.startswith("generations/") or not data:
+            continue
+        damaged = bytearray(data)
+        damaged[len(data) // 2] ^= 4
+        (live / name).write_bytes(damaged)
+        found = jobs.verify(live, full=True)
+        assert not found.ok, name
+        assert any(name in line for line in found.damaged), (name, found.damaged)
+        if "/c/" in name or name.endswith(("zarr.json", ".faiss")):
+            remade.append(name)
+        else:
+            (live / name).write_bytes(data)
+    assert len([name for name in remade if name.startswith("generations/0002/")]) > 5
+    outcome = jobs.repair(live)
+    assert outcome.left == []
+    assert sorted(outcome.repaired) == sorted(remade)
+    assert content(live) == whole
+    assert jobs.verify(live, full=True).strays == []
+
+
+def test_the_golden_corpus_is_brought_up_to_date(tmp_path: Path) -> None:
+    """It was written by a release that knew nothing of generations, and that kept every section."""
+    root = Path(shutil.copytree(FOLDER / "format-1", tmp_path / "corpus"))
+    small_models.make_t5_folder(tmp_path / "t5", layers=3, seed=1)
+    small_models.make_gtr_folder(tmp_path / "gtr", seed=2)
+    config = json.loads((tmp_path / "gtr/config.json").read_text())
+    (tmp_path / "gtr/config.json").write_text(
+        json.dumps({**config, "num_decoder_layers": 1})
+    )  # as it was then
+    old = open_corpus(root)
+    before = stamps(root)
+    rows = old.passages(range(len(old))).to_pylist()
+    edition: editions.Edition = {}
+    for row in rows:
+        page = edition.setdefault(row["page_id"], editions.Page(row["title"], []))
+        page.sections.append((tuple(row["section"]), row["text"]))
+    last = list(edition)[-1]
+    edition[last].sections.append((("New",), "A paragraph that was not there."))
+    source = editions.write(edition, tmp_path / "second.jsonl")
+    models = {"retriever": str(tmp_path / "gtr"), "memory_encoder": str(tmp_path / "t5")}
+    done = jobs.update(root, source, **models)
+    assert (done.counts["added"], done.counts["vanished"], done.generation) == (1, 0, 1)
+    assert len(done.brought) == 4
+    assert {k: v for k, v in stamps(root).items() if k in before and k != "corpus.json"} == {
+        k: v for k, v in before.items() if k != "corpus.json"
+    }
+    corpus = open_corpus(root)
+    assert corpus.passages([len(rows)])["text"].to_pylist() == ["A paragraph that was not there."]
+    for version in corpus.manifest.versions:
+        reader = corpus.memory(version)
+        assert len(reader.fetch(corpus.passage_ids)) == len(rows) + 1
+        exact = np.asarray(corpus.memory().fetch([len(rows)]).values, np.float32)
+        coded = np.asarray(reader.fetch([len(rows)]).values, np.float32)
+        off = np.linalg.norm(coded - exact, axis=1)
+        assert (off <= reader.coder.error_bound(exact) * 1.01).all()
+    assert jobs.verify(root, full=True).ok
+    expected = json.loads((FOLDER / "format-1.json").read_text())
+    found = expectations(open_corpus(root, generation=0))
+    assert found["text"] == expected["text"]
+    assert found["nearest"] == expected["nearest"]
+
+
+def test_a_compaction_drops_what_has_gone_and_changes_no_answer(
+    live: Path, first_edition: editions.Edition, tmp_path: Path
+) -> None:
+    jobs.reencode(live, ReencodeSettings(origin="current", codec="pq4x4", name="small"))
+    second = edit(live, first_edition, 2, tmp_path)
+    third = edit(live, second, 3, tmp_path)
+    before = open_corpus(live)
+    ids = before.passage_ids
+    queries = np.random.default_rng(1).normal(size=(4, before.vectors_card.layout.dim)).astype("f4")
+
+    def answers(corpus: Any) -> list[Any]:
+        found = corpus.search(queries, 9)
+        return [
+            said(corpus.passages(ids)),
+            corpus.passage_ids.tolist(),
+            found.passage_ids.tobytes() + found.scores.tobytes(),
+            *(corpus.memory(v).fetch(ids, decode=False).values.tobytes() for v in ("current", "small")),
+        ]
+
+    wanted = answers(before)
+    told = jobs.compact(live, dry_run=True)
+    assert open_corpus(live, generation=0).ids_given < before.ids_given
+    gone = np.setdiff1d(np.arange(before.ids_given), ids)
+    assert told.passages == len(gone)
+    values = list(live.rglob("values/c/*/0/0"))
+    size = sum(p.stat().st_size for p in values)
+    done = jobs.compact(live)
+    assert (done.memory_bytes, done.text_bytes) == (told.memory_bytes, told.text_bytes)
+    # The reader of before goes on, and what it holds stays.
+    assert done.held > 0
+    assert answers(before) == wanted
+    after = open_corpus(live)
+    assert answers(after) == wanted
+    del before
+    gc.collect()
+    jobs.collect(live)
+    left = sum(p.stat().st_size for p in live.rglob("values/c/*/0/0"))
+    assert size - left == told.memory_bytes > 0
+    for ask in (after.passages, after.memory().fetch):
+        with pytest.raises(errors.TombstoneError, match="`memcorpus compact` has dropped the bytes"):
+            ask(gone[:1])
+    for generation in (0, 1):
+        with pytest.raises(errors.CorpusError, match="can be read no more"):
+            open_corpus(live, generation=generation)
+    # No word of what has gone is left in any part.
+    texts = {row for part in live.rglob("part-*.parquet") for row in pq.read_table(part)["text"].to_pylist()}
+    assert texts - {""} == {row[3] for row in wanted[0]}
+    verified = jobs.verify(live, full=True)
+    assert (verified.ok, verified.strays) == (True, [])
+    encoder = jobs.load_encoder(live, None, None)
+    assert after.check_encoder(encoder).relative_error < 1e-4
+    # Again there is nothing to drop, and life goes on.
+    assert jobs.compact(live).passages == 0
+    fourth = edit(live, third, 4, tmp_path)
+    assert sorted(said(open_corpus(live).passages(open_corpus(live).passage_ids))) == sorted(
+        editions.passages(fourth)
+    )
+    del after, ask
+    gc.collect()
+    done = jobs.compact(live)
+    assert (done.passages > 0, done.held) == (True, 0)
+    jobs.reencode(live, ReencodeSettings(origin="small", codec="float32", name="wide"))
+    wide = open_corpus(live).memory("wide").fetch(open_corpus(live).passage_ids)
+    small = open_corpus(live).memory("small").fetch(open_corpus(live).passage_ids)
+    assert wide.values.tobytes() == np.asarray(small.values, np.float32).tobytes()
+    verified = jobs.verify(live, full=True)
+    assert (verified.ok, verified.strays) == (True, [])
+    assert sorted(said(open_corpus(live).passages(open_corpus(live).passage_ids))) == sorted(
+        editions.passages(fourth)
+    )
