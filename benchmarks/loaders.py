@@ -3,8 +3,8 @@
     python -m benchmarks.loaders FOLDER [--samples 2000] [--workers 0 2]
 
 FOLDER gets the same random states [32 to 160 tokens, 2048] in bfloat16 three times. Batches of 16, drawn at
-random, are padded; torch has one thread, as in its workers. The cache is warm; medians of three passes. Without
-workers seconds are of CPU time.
+random, are padded; torch has one thread, as in its workers. The cache is warm; medians of three passes.
+Without workers seconds are of CPU time.
 """
 
 from __future__ import annotations
