@@ -92,6 +92,7 @@ def compact(
                 cards[part.number] = _write(
                     corpus, part, lists[part.number], found, engine or engines.chosen(), observer
                 )
+        drop.release()
         before = corpus.bytes_on_disk()
         corpus.write_manifest(_with(found, cards))
         job.clear(corpus)
