@@ -495,7 +495,7 @@ def test_a_compaction_drops_what_has_gone_and_changes_no_answer(
     assert sorted(said(open_corpus(live).passages(open_corpus(live).passage_ids))) == sorted(
         editions.passages(fourth)
     )
-    del after
+    del after, ask
     gc.collect()
     done = jobs.compact(live)
     assert (done.passages > 0, done.held) == (True, 0)

@@ -7,6 +7,7 @@ go as soon as nobody reads them.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
@@ -93,6 +94,7 @@ def compact(
                     corpus, part, lists[part.number], found, engine or engines.chosen(), observer
                 )
         drop.release()
+        gc.collect()  # readers of this very process, which hold what they have read
         before = corpus.bytes_on_disk()
         corpus.write_manifest(_with(found, cards))
         job.clear(corpus)
