@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from encoders import fingerprint, model_folder
+from encoders import fingerprint, model_folder, transformers_output
 from encoders.model_folder import ModelFolderError
 from encoders.transformers_output import silenced
 
@@ -101,6 +101,7 @@ def _load(folder: Path) -> Any:
     try:
         if path.is_file():
             return Tokenizer.from_file(str(path))
+        transformers_output.load()
         from transformers import AutoTokenizer
 
         with silenced():

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from encoders import batching, errors, model_folder, weights
+from encoders import batching, compiling, errors, model_folder, weights
 from encoders.aliases import Json
 from encoders.model_folder import ModelFolderError
 from encoders.retriever_folder import TRANSFORMER_CONFIG, RetrieverFolder, pooling_modes, works_on
@@ -92,6 +92,7 @@ class Tower:
             )
         from encoders import inference, sharding
 
+        compiling.use_kept()
         modules = folder.modules
         first = folder.place(modules[0])
         config = weights.read_config(first)
@@ -131,7 +132,10 @@ class Tower:
         for batch in plan:
             ids, lengths = tokens.padded(batch.passages, rows=batch.rows, length=batch.length)
             read = tokens.read_of(batch.passages) if count else None
-            vectors = np.asarray(self._run(ids, lengths, self._steps))
+            with compiling.counted() as programs:
+                vectors = np.asarray(self._run(ids, lengths, self._steps))
+            if programs.compiled:
+                compiling.keep_new()
             yield batch.passages, vectors[: len(batch.passages), : self.dim], read
 
 

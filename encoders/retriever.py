@@ -98,6 +98,7 @@ class Retriever:
         chosen = backend or default_backend(folder)
         if chosen not in BACKENDS:
             raise errors.EncoderError(f"backend is {backend!r}, wanted one of {', '.join(BACKENDS)}")
+        require_installed(folder, chosen)
         tower: _Tower
         if chosen == JAX:
             tower = gtr.Tower(folder, devices=device)
@@ -157,6 +158,21 @@ class Retriever:
             if on_read is not None and read is not None:
                 on_read(read)
         return vectors
+
+
+def require_installed(folder: RetrieverFolder, backend: str) -> None:
+    """Refuse a backend that is not installed, before anything is written.
+
+    Raises:
+        EncoderError: naming what to install.
+    """
+    if backend == SENTENCE_TRANSFORMERS and not (find_spec("sentence_transformers") and find_spec("torch")):
+        reason = gtr.unfit(folder) if find_spec("jax") else "jax is not installed"
+        why = f"; jax does not run it: {reason}" if reason else ", or take the backend jax"
+        raise errors.EncoderError(
+            f"retriever {folder.path} is to be run by sentence-transformers, which is not installed: "
+            f"pip install 'memcorpus[text]'{why}"
+        )
 
 
 def default_backend(folder: RetrieverFolder) -> str:

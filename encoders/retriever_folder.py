@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from encoders import errors, fingerprint, model_folder
+from encoders import errors, fingerprint, model_folder, transformers_output
 from encoders.aliases import Json
 from encoders.fingerprint import Fingerprint
 from encoders.model_folder import ModelFolderError
@@ -355,6 +355,7 @@ def _require_plain(place: Path, config: Json) -> None:
 
 
 def _is_known(model_type: object) -> bool:
+    transformers_output.load()
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     return model_type in CONFIG_MAPPING_NAMES

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from encoders import transformers_output
 from encoders.model_folder import ModelFolderError
 from encoders.retriever_folder import DOCUMENT, TRANSFORMER_CONFIG, RetrieverFolder
 from encoders.tokenizing import Tokens, unknown_id
@@ -34,6 +35,7 @@ def read(folder: RetrieverFolder, texts: Sequence[str], *, role: str = DOCUMENT)
     Raises:
         ModelFolderError: the tokenizer cannot be read.
     """
+    transformers_output.load()
     from transformers import AutoTokenizer
 
     settings = folder.modules[0]["config"][TRANSFORMER_CONFIG]

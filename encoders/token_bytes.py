@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from encoders import model_folder
+from encoders import model_folder, transformers_output
 from encoders.model_folder import ModelFolderError
 from encoders.transformers_output import silenced
 
@@ -47,6 +47,7 @@ def read(folder: Path) -> TokenBytes:
             as ▁, bytes as <0x0A>) and byte-level BPE's.
     """
     model_folder.find_tokenizer_files(folder)
+    transformers_output.load()
     from transformers import AutoTokenizer
 
     with silenced():

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from encoders import model_folder
+from encoders import model_folder, transformers_output
 from encoders.model_folder import ModelFolderError
 from encoders.transformers_output import silenced
 
@@ -140,6 +140,7 @@ class Tokenizer:
         model_folder.find_tokenizer_files(folder)
         if not (folder / "tokenizer.json").is_file():
             _require_sentencepiece(folder)
+        transformers_output.load()
         from transformers import AutoTokenizer
 
         self.max_tokens = max_tokens

@@ -116,15 +116,18 @@ def open(
     *,
     retriever: str | None = None,
     cache: Path | None = None,
+    token: str | None = None,
     generation: int | None = None,
 ) -> Corpus:
     """Open a finished corpus, to search it and to fetch passages and memory by id.
 
     Args:
-        url: a folder, as a path or a file:// URL; or s3://, gs://, http:// or https://.
+        url: a folder, as a path or a file:// URL; or s3://, gs://, http:// or https://; or the address of a
+            service, http://host:port.
         retriever: name or folder of the retriever for text queries; None: the one that the corpus was built
             with, where the build found it.
         cache: where the small files of a remote corpus are kept; None: `~/.cache/memcorpus`.
+        token: of a service that asks for one; None: the environment's MEMCORPUS_TOKEN.
         generation: as it was after that update, 0 as it was built; None: as it is now.
 
     Raises:
@@ -134,7 +137,7 @@ def open(
     """
     with packages.importing(packages.READING):
         from retrieval import corpus
-    return corpus.open_corpus(url, retriever=retriever, cache=cache, generation=generation)
+    return corpus.open_corpus(url, retriever=retriever, cache=cache, token=token, generation=generation)
 
 
 def open_reader(

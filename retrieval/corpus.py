@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,6 @@ import pyarrow as pa
 from retrieval import documents, neighbours
 from retrieval import queries as asked
 from retrieval.documents import Documents, Ordinals, TableOrdinals
-from retrieval.index import Index, join
 from retrieval.memory import MemoryReader
 from retrieval.neighbours import NeighbourReader
 from retrieval.tokens import TokenReader, Tokens
@@ -29,6 +29,7 @@ from storage import (
     memory_files,
     remote,
     segments,
+    stored_folder,
     texts,
 )
 from storage.aliases import AnyArray
@@ -48,8 +49,10 @@ if TYPE_CHECKING:
 
     from encoders.memory_encoder import MemoryEncoder
     from encoders.retriever import Retriever
+    from retrieval.index import Index
 
 
+_WEB = ("http", "https")
 # Texts or vectors; a column of another library's is either.
 Queries = Sequence[str] | str | npt.ArrayLike
 
@@ -68,15 +71,8 @@ class SearchResult:
     scores: npt.NDArray[np.float32]
 
 
-def local_folder(url: str | Path) -> CorpusFolder:
-    """The local folder that a path or a file:// URL names, for what writes or checks a corpus.
-
-    Raises:
-        CorpusError: it names an object store.
-    """
-    if remote.is_remote(url):
-        raise errors.CorpusError(f"corpus {url}: only local corpora can be written, checked and reported on")
-    return remote.open_folder(url)
+# What a command writes to, checks or reports on, as `open_corpus` is for what reads.
+local_folder = stored_folder.open_for_writing
 
 
 def open_corpus(
@@ -84,26 +80,42 @@ def open_corpus(
     *,
     retriever: str | None = None,
     cache: Path | None = None,
+    token: str | None = None,
     generation: int | None = None,
 ) -> Corpus:
     """Open a finished corpus. It stays as it was opened, whatever is written beside it later.
+
+    An http:// or https:// address is asked what it is, at `v1/corpus` below it: a service (`memcorpus
+    serve`) says so, and is opened as a `ServedCorpus`. Whatever else answers is a web server with the files.
 
     Args:
         url: a folder, as a path or a file:// URL; or s3://, gs://, http:// or https://.
         retriever: name or folder of the retriever for text queries; default is the one that the
             corpus was built with, where the build found it.
         cache: where the small files of a remote corpus are kept; see `remote.open_folder`.
+        token: of a service that asks for one; None: the environment's MEMCORPUS_TOKEN.
         generation: as it was after that update, 0 as it was built; None: as it is now.
 
     Raises:
+        UnreadableError: nothing answers at the address.
         CorpusError: no corpus there, an unfinished one, one of another format, or no such generation.
         DamagedError: the manifest does not match its checksum.
     """
+    if isinstance(url, str) and url.partition("://")[0] in _WEB:
+        from retrieval.served_corpus import open_service
+
+        if (served := open_service(url, token=token, retriever=retriever)) is not None:
+            if generation is not None:
+                raise errors.CorpusError(
+                    f"{url} is a service, which serves the corpus as it is now, wanted generation "
+                    f"{generation}; open the corpus's own folder for that"
+                )
+            return served
     return Corpus(remote.open_folder(url, cache), retriever=retriever, generation=generation)
 
 
 def _reopened(folder: CorpusFolder, version: str, check: str, generation: int) -> MemoryReader:
-    """A reader that came from another process."""
+    """A reader that came from another process, of the generation that it was opened in."""
     return Corpus(folder, generation=generation).memory(version, check=check)
 
 
@@ -499,6 +511,9 @@ class Corpus:
         """
         with self._lock:
             if self._index is None:
+                # FAISS is for those alone who search.
+                from retrieval.index import join
+
                 pieces = self.index_pieces()
                 # Of a corpus that was never updated an index of other passages is one of damage.
                 self._index = join(pieces, self.tombstones if self.generation else None)
@@ -515,6 +530,8 @@ class Corpus:
         Raises:
             DamagedError: a file is not as it was written.
         """
+        from retrieval.index import Index
+
         similarity = self.vectors_card.similarity
         pieces = []
         cards = self._index_cards()
@@ -541,16 +558,18 @@ class Corpus:
         """The retriever for text queries, checked against the corpus's fingerprint."""
         with self._lock:
             if self._retriever is None:
-                # A framework is loaded here, for those alone who search by text: PyTorch, or jax where that
-                # is all there is. Their vectors agree to rounding.
+                # A framework is loaded here, for those alone who search by text: jax where it is installed
+                # and can run the retriever; PyTorch else, or where the program has loaded that alone, as
+                # two share an accelerator badly. Their vectors agree to rounding.
                 from encoders import fingerprint
-                from encoders.retriever import JAX, SENTENCE_TRANSFORMERS, Retriever
+                from encoders.retriever import SENTENCE_TRANSFORMERS, Retriever
 
                 name = self._retriever_name or self._built_with()
                 card = self.vectors_card
                 try:
-                    torch_installed = importlib.util.find_spec("sentence_transformers") is not None
-                    backend = SENTENCE_TRANSFORMERS if torch_installed else JAX
+                    torch_used = "torch" in sys.modules and "jax" not in sys.modules
+                    known = torch_used and importlib.util.find_spec("sentence_transformers") is not None
+                    backend = SENTENCE_TRANSFORMERS if known else None
                     loaded = Retriever.load(name, backend=backend)
                 except ModuleNotFoundError as e:
                     raise errors.CorpusError(

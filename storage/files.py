@@ -230,13 +230,17 @@ def write_atomic(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write JSON that ends with the CRC-32C of its own bytes (taken with eight zeros in its place)."""
+def json_bytes(value: dict[str, Any]) -> bytes:
+    """JSON that ends with the CRC-32C of its own bytes (taken with eight zeros in its place)."""
     if "crc32c" in value:
         raise ValueError("key 'crc32c' is reserved for the file's own checksum")
     body = json.dumps({**value, "crc32c": "00000000"}, indent=1, ensure_ascii=False).encode() + b"\n"
-    checked = body[: -len(_NO_CHECK)] + _NO_CHECK.replace(b"00000000", b"%08x" % crc32c(body))
-    write_atomic(path, checked)
+    return body[: -len(_NO_CHECK)] + _NO_CHECK.replace(b"00000000", b"%08x" % crc32c(body))
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write JSON that checks itself; see `json_bytes`."""
+    write_atomic(path, json_bytes(value))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -260,6 +264,11 @@ def read_json(path: Path) -> dict[str, Any]:
         raise
     except OSError as e:
         raise errors.from_os(path, e) from e
+    return parse_json(data, path)
+
+
+def parse_json(data: bytes, path: object) -> dict[str, Any]:
+    """The bytes that `write_json` wrote, read as `read_json` does; `path` names them in errors."""
     found = _CHECK.search(data)
     if found is None:
         raise errors.DamagedError(f"{path} does not end with its checksum; it is damaged or not ours")

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, cast
 
 import tensorstore as ts
 
-from storage import components, errors, file_list, files, locks, manifest, run_statistics
+from storage import components, errors, file_list, files, locks, manifest, run_statistics, work_folder
 from storage.aliases import Json
 from storage.components import AnyComponent, Card, Component, IndexCard, MemoryCard, PassagesCard, VectorsCard
 from storage.components.base import C
@@ -30,9 +30,9 @@ class CorpusFolder:
     """A corpus folder on a local disk, finished or not, or still to be made."""
 
     def __init__(self, root: Path, *, fixed: Manifest | None = None) -> None:
-        """`fixed` is the manifest of a segment, which has no file of its own; see `below`."""
+        """`fixed` is the manifest of a segment, which has no file of its own; see `segment`."""
         self.root = root
-        self.work = WorkFolder(root)
+        self.work: WorkFolder = WorkFolder(root)
         self._fixed = fixed
         self._manifest: Manifest | None = fixed
         self._stamp: tuple[int, ...] | None = None
@@ -44,13 +44,18 @@ class CorpusFolder:
     def __str__(self) -> str:
         return str(self.root)
 
+    @property
+    def place(self) -> str:
+        """Where it is, in full, for people."""
+        return str(self.root.resolve())
+
     def __reduce__(self) -> tuple[object, ...]:
         """Jobs carry it to workers: where it lies travels, what was read of it does not."""
         if self._fixed is not None:
             return _segment, (self.root.resolve(), self._fixed)
         return _opened, (self.root.resolve(),)
 
-    def below(self, name: str, own: Manifest) -> CorpusFolder:
+    def segment(self, name: str, own: Manifest) -> CorpusFolder:
         """A folder of the corpus that holds some of its passages, as a corpus whose manifest is `own`.
 
         "" is the corpus folder, of those that the build made.
@@ -73,6 +78,16 @@ class CorpusFolder:
         if self._fixed is not None:
             return True
         return self.path(manifest.NAME).exists()
+
+    def foreign(self, ours: Callable[[str], bool]) -> str | None:
+        """Something in the folder, or in `work/`, that no job of ours puts there before its plan; or None.
+
+        Args:
+            ours: of names in `work/`: what a job may have left that was stopped before its plan was written.
+        """
+        held = [path.name for path in self.root.iterdir()] if self.root.exists() else []
+        held = [name for name in held if name != work_folder.NAME]
+        return next(iter([*held, *(name for name in self.work.content() if not ours(name))]), None)
 
     @property
     def manifest(self) -> Manifest:
@@ -170,6 +185,7 @@ class CorpusFolder:
     def write_card(self, component: Component[C], card: C) -> FileEntry:
         """Write a card into its component's folder. Returns its entry, for the manifest."""
         path = self.path(component.card_path(card.name))
+        path.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(path, card.to_json())
         entry = self.entry(path)
         self._cards[component.noun, entry] = card
@@ -210,8 +226,72 @@ class CorpusFolder:
         return path.relative_to(self.root).as_posix()
 
     def entry(self, path: Path) -> FileEntry:
-        """Measure a file that has just been written."""
+        """Measure a file that has just been written, and answer for it: it is there for everyone."""
         return files.entry_of(self.root, path)
+
+    def placed(self, path: Path, measured: files.Measured) -> FileEntry:
+        """As `entry`, for a shard's file that was measured as it was written; it need not stay in `root`."""
+        return measured.entry(self.root, path)
+
+    def publish(self, paths: Iterable[Path]) -> None:
+        """Have others see files that were just written, before anything answers for them."""
+
+    def bring(self, folder: str) -> None:
+        """Have the small files below a folder, which others may have written, in `root`."""
+
+    def take(self, made: Path, entry: FileEntry) -> bool:
+        """Put a file that was made again in the place of `entry`, if it has that one's bytes."""
+        found = files.measure(made)
+        if (found.bytes, found.crc32) != (entry.bytes, entry.crc32):
+            return False
+        target = self.path(entry.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made.replace(target)
+        files.sync_folder(target.parent)
+        return True
+
+    def look(self) -> None:
+        """All files are about to be looked for: list them once, where that is cheaper."""
+
+    def is_same(self, name: str, entry: FileEntry) -> bool:
+        """Has a stored file the bytes of `entry`, whatever its own name?"""
+        path = self.path(name)
+        if not path.is_file() or path.stat().st_size != entry.bytes:
+            return False
+        return files.measure(path).crc32 == entry.crc32
+
+    def bytes_of(self, name: str) -> int:
+        """Of one stored file, or of all below a folder."""
+        path = self.path(name)
+        if not path.is_dir():
+            return path.stat().st_size
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+    def names(self) -> Iterator[str]:
+        """All files there are now, whoever wrote them, in order."""
+        for path in sorted(self.root.rglob("*")):
+            if path.is_file():
+                yield self.relative(path)
+
+    def below(self, folder: str) -> list[str]:
+        """The folders and files right below one, in order."""
+        return sorted(self.relative(path) for path in (self.root / folder).glob("*"))
+
+    def leftovers(self) -> Iterator[str]:
+        """What writers that were killed left half written."""
+        return (self.relative(path) for path in files.leftovers(self.root))
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder with all that is in it."""
+        path = self.path(name)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)  # the manifest's writing takes away what is left of earlier ones
+
+    def disk(self) -> Path | None:
+        """A folder on the disk that the corpus needs room on; None where the store has room for all."""
+        return self.root
 
     def damage(self, entry: FileEntry, *, full: bool = True) -> str | None:
         """What is wrong with a stored file, in words, or None; see `files.damage`."""
@@ -267,15 +347,20 @@ class CorpusFolder:
             DamagedError: they are not as they were written.
         """
         relative = run_statistics.path_of(name)
+        value = self._read_json(relative)
+        return None if value is None else RunStatistics.from_json(value, relative)
+
+    def _read_json(self, relative: str) -> Json | None:
+        """A small file that checks itself, as it is now; None where there is none."""
         try:
-            value = files.read_json(self.path(relative))
+            return files.read_json(self.path(relative))
         except FileNotFoundError:
             return None
-        return RunStatistics.from_json(value, relative)
 
     def run_names(self) -> list[str]:
         """The build's, whether its statistics are there or not, and those of all other runs."""
-        found = {path.stem for path in (self.root / run_statistics.FOLDER).glob("*.json")}
+        names = self.below(run_statistics.FOLDER)
+        found = {Path(name).stem for name in names if name.endswith(".json")}
         return [run_statistics.BUILD, *sorted(found - {run_statistics.BUILD})]
 
     def run_files(self) -> Iterator[str]:
@@ -313,7 +398,9 @@ class CorpusFolder:
 
     def write_run(self, name: str, statistics: RunStatistics) -> None:
         """Write a run's statistics; the file of its units lies there already."""
-        files.write_json(self.path(run_statistics.path_of(name)), statistics.to_json())
+        path = self.path(run_statistics.path_of(name))
+        files.write_json(path, statistics.to_json())
+        self.publish([path])
 
     # --- reading, here or from an object store (`remote.RemoteFolder`)
 

@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from storage import descriptors, errors, fields, files, ids
@@ -225,9 +224,15 @@ class PassageTable:
 
         Reads the column of all passages, a row group at a time: a few seconds for 36 million.
 
+        Args:
+            keys: of the pages.
+            are_there: which of some ids an update did not remove; None: all are there.
+
         Raises:
             DamagedError, UnreadableError: as `take`.
         """
+        import pyarrow.compute as pc  # 50 ms, which no other reading needs
+
         wanted = pa.array(dict.fromkeys(keys), pa.string())
         found = np.full(len(wanted), -1, np.int64)
         for number in range(len(self.parts) if len(wanted) else 0):

@@ -105,19 +105,19 @@ class Receipt(Generic[C]):
     events: Mapping[str, int] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        files.write_json(
-            path,
-            {
-                "unit": self.unit,
-                "files": [entry.to_json() for entry in self.files],
-                "counts": self.counts.to_json(),
-                "seconds": {k: round(v, 6) for k, v in self.seconds.items()},
-                "waited": {k: round(v, 6) for k, v in self.waited.items()},
-                "events": dict(self.events),
-                "worker": self.worker,
-                "notes": [dict(note) for note in self.notes],
-            },
-        )
+        files.write_json(path, self.to_json())
+
+    def to_json(self) -> Json:
+        return {
+            "unit": self.unit,
+            "files": [entry.to_json() for entry in self.files],
+            "counts": self.counts.to_json(),
+            "seconds": {k: round(v, 6) for k, v in self.seconds.items()},
+            "waited": {k: round(v, 6) for k, v in self.waited.items()},
+            "events": dict(self.events),
+            "worker": self.worker,
+            "notes": [dict(note) for note in self.notes],
+        }
 
 
 def read(path: Path, counts: type[C]) -> Receipt[C]:
@@ -128,8 +128,16 @@ def read(path: Path, counts: type[C]) -> Receipt[C]:
         CorpusError: it is of another stage, or misshapen.
         DamagedError: it is not as it was written.
     """
-    where = f"receipt {path}"
-    fields = Fields(files.read_json(path), where)
+    return from_json(files.read_json(path), counts, f"receipt {path}")
+
+
+def from_json(value: Json, counts: type[C], where: str) -> Receipt[C]:
+    """A receipt, read strictly; `where` names it in errors.
+
+    Raises:
+        CorpusError: it is of another stage, or misshapen.
+    """
+    fields = Fields(value, where)
     return Receipt(
         unit=fields.integer("unit"),
         files=fields.each("files", files.FileEntry.from_json),

@@ -1,13 +1,15 @@
 """A corpus in an object store, with a local cache of its small files.
 
 It is read as the same files. Manifest, cards, parts and index are copied into the cache when they are
-first needed, and checked like those of a local one; memory and vectors are read by byte ranges.
+first needed, and checked like those of a local one; memory and vectors are read by byte ranges. What writes
+such a corpus is `stored_folder`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -18,11 +20,10 @@ from storage import errors, files, manifest, s3_credentials, tensorstore_use
 from storage.aliases import Json
 from storage.folder import CorpusFolder
 from storage.manifest import Manifest
+from storage.object_store import S3_ENDPOINT as S3_ENDPOINT
 
 # TensorStore's drivers, by the scheme of a URL.
 SCHEMES: Final = ("s3", "gs", "http", "https")
-# An S3 server other than Amazon's: the variable that Amazon's own tools read.
-S3_ENDPOINT: Final = "AWS_ENDPOINT_URL"
 _BLOCK_BYTES: Final = 64 << 20
 
 
@@ -35,9 +36,7 @@ class RemoteFolder(CorpusFolder):
             CorpusError: the URL cannot be opened.
         """
         self.url = url.rstrip("/")
-        name = hashlib.sha256(self.url.encode()).hexdigest()[:16]
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        super().__init__(cache or home / "memcorpus" / name, fixed=fixed)
+        super().__init__(cache or cache_of(self.url), fixed=fixed)
         self.root.mkdir(parents=True, exist_ok=True)
         self._spec = _spec(self.url)
         tensorstore_use.begin(self.url)
@@ -49,10 +48,14 @@ class RemoteFolder(CorpusFolder):
     def __str__(self) -> str:
         return self.url
 
+    @property
+    def place(self) -> str:
+        return self.url
+
     def __reduce__(self) -> tuple[object, ...]:
         return _opened, (self.url, self.root, self._fixed)
 
-    def below(self, name: str, own: Manifest) -> RemoteFolder:
+    def segment(self, name: str, own: Manifest) -> RemoteFolder:
         if not name:
             return RemoteFolder(self.url, self.root, fixed=own)
         return RemoteFolder(f"{self.url}/{name}", self.path(name), fixed=own)
@@ -70,24 +73,29 @@ class RemoteFolder(CorpusFolder):
 
     def ensure(self, *entries: files.FileEntry) -> None:
         for entry in entries:
-            if self.damage(entry) is None:
+            if files.damage(self.root, entry) is None:
                 continue
             path = self.path(entry.path)
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = files.partial_path(path)
             try:
                 with partial.open("xb") as file:
-                    for first in range(0, max(entry.bytes, 1), _BLOCK_BYTES):
-                        data = self._read(entry.path, slice(first, min(first + _BLOCK_BYTES, entry.bytes)))
-                        if data is None:
-                            raise errors.DamagedError(f"{self.url}/{entry.path} is missing")
+                    for data in self._blocks(entry):
                         file.write(data)
                 files.finish_partial(partial, path)
             finally:
                 partial.unlink(missing_ok=True)
-            if wrong := self.damage(entry):
+            if wrong := files.damage(self.root, entry):
                 path.unlink()
                 raise errors.DamagedError(f"{self.url}: {wrong}")
+
+    def _blocks(self, entry: files.FileEntry) -> Iterator[bytes]:
+        """A file as it is stored there, a piece at a time."""
+        for first in range(0, max(entry.bytes, 1), _BLOCK_BYTES):
+            data = self._read(entry.path, slice(first, min(first + _BLOCK_BYTES, entry.bytes)))
+            if data is None:
+                raise errors.DamagedError(f"{self.url}/{entry.path} is missing")
+            yield data
 
     def store(self, folder: str) -> Json:
         return {**self._spec, "path": f"{self._spec['path']}{folder}/"}
@@ -102,6 +110,13 @@ class RemoteFolder(CorpusFolder):
 
 def _opened(url: str, cache: Path, fixed: Manifest | None) -> RemoteFolder:
     return RemoteFolder(url, cache, fixed=fixed)
+
+
+def cache_of(url: str) -> Path:
+    """Where copies of a corpus's small files are kept, if nobody says where."""
+    name = hashlib.sha256(url.encode()).hexdigest()[:16]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "memcorpus" / name
 
 
 def read(store: ts.KvStore, name: str, part: slice | None, url: str) -> bytes | None:

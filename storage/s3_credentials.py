@@ -11,8 +11,9 @@ from __future__ import annotations
 import configparser
 import os
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from storage import errors
 from storage.aliases import Json
 
 KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
@@ -68,12 +69,7 @@ def _heading(profile: str) -> str:
 
 def _section(path: Path | None, heading: str) -> set[str]:
     """Names that are set in a section of an INI file; none where it cannot be read as one."""
-    parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
-    try:
-        parser.read(path or ())
-    except (configparser.Error, OSError, UnicodeDecodeError):
-        return set()
-    return set(parser[heading]) if parser.has_section(heading) else set()
+    return set(_values(path, heading))
 
 
 def _may_be_instance() -> bool:
@@ -87,3 +83,47 @@ def _may_be_instance() -> bool:
         except OSError:
             return True
     return False
+
+
+def for_writing() -> dict[str, Any]:
+    """The same keys as obstore takes them: arguments of its `S3Store`.
+
+    Raises:
+        CorpusError: they come from a profile's role, process or sign-on, and boto3, which follows those, is
+            not installed.
+    """
+    found = chosen()
+    kind = found["type"]
+    if kind == "anonymous":
+        return {"skip_signature": True}
+    profile = str(found.get("profile", "default"))
+    if kind == "profile":
+        values = _values(_file("AWS_SHARED_CREDENTIALS_FILE", "credentials"), profile)
+        values |= _values(_file("AWS_CONFIG_FILE", "config"), _heading(profile))
+        if "aws_access_key_id" in values and "role_arn" not in values:
+            names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "region")
+            return {name.removeprefix("aws_"): values[name] for name in names if values.get(name)}
+    if kind == "profile" or (kind == "default" and not os.environ.get(_WEB_IDENTITY)):
+        try:
+            import boto3
+            from obstore.auth.boto3 import Boto3CredentialProvider
+        except ImportError as e:
+            raise errors.CorpusError(
+                f"AWS profile {profile!r} signs on by a role or a process, which takes boto3; pip install "
+                "boto3, or export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            ) from e
+        return {"credential_provider": Boto3CredentialProvider(boto3.Session(profile_name=profile))}
+    # The environment, a task, an instance, a token: the library looks there itself.
+    return {}
+
+
+def _values(path: Path | None, heading: str) -> dict[str, str]:
+    """What is set in a section of an INI file; nothing where it cannot be read as one."""
+    parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
+    try:
+        parser.read(path or ())
+    except (configparser.Error, OSError, UnicodeDecodeError):
+        return {}
+    if not parser.has_section(heading):
+        return {}
+    return {name: value or "" for name, value in parser[heading].items()}

@@ -83,7 +83,7 @@ def homes(corpus: CorpusFolder, found: Manifest | None = None) -> Iterator[Home]
     base = replace(found, generations=(), compacted=None)
     prefix = "" if found.compacted is None else found.compacted.folder
     # Once there are others, what the build made is not the whole.
-    folder = corpus.below(prefix, base) if found.generations else corpus
+    folder = corpus.segment(prefix, base) if found.generations else corpus
     yield Home(number=0, prefix=prefix, folder=folder, manifest=base)
     for generation in found.generations:
         if not generation.added:
@@ -95,7 +95,7 @@ def homes(corpus: CorpusFolder, found: Manifest | None = None) -> Iterator[Home]
             aliases={k: v for k, v in found.aliases.items() if v in generation.of(components.MEMORY)},
         )
         prefix = generation.folder
-        yield Home(number=generation.number, prefix=prefix, folder=corpus.below(prefix, own), manifest=own)
+        yield Home(number=generation.number, prefix=prefix, folder=corpus.segment(prefix, own), manifest=own)
 
 
 def of(corpus: CorpusFolder, found: Manifest | None = None) -> tuple[Segment, ...]:

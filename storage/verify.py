@@ -61,6 +61,8 @@ def verify_corpus(
         result.damaged.append(str(e))
         return result
     known = {manifest.NAME}
+    if not full:
+        corpus.look()
 
     def check(entry: FileEntry) -> tuple[FileEntry, str | None, errors.UnreadableError | None]:
         try:
@@ -106,11 +108,7 @@ def verify_corpus(
                 check_all(iter((listed,)), listed.path)
     # Where a card or a list is damaged, nothing can be said of the files behind it.
     result.strays = [
-        name
-        for path in sorted(corpus.root.rglob("*"))
-        if path.is_file()
-        and (name := corpus.relative(path)) not in known
-        and not name.startswith(tuple(hidden))
+        name for name in corpus.names() if name not in known and not name.startswith(tuple(hidden))
     ]
     return result
 
@@ -128,7 +126,7 @@ def _check_statistics(home: Home, result: Verification, known: set[str]) -> None
                 continue
             known.add(home.path(found.units.path))
             result.files += 2
-            result.bytes += corpus.path(relative).stat().st_size + found.units.bytes
+            result.bytes += corpus.bytes_of(relative) + found.units.bytes
             if wrong := corpus.damage(found.units):
                 result.damaged.append(wrong)
         except errors.UnreadableError as e:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from storage import errors, files, receipts
 from storage.aliases import Json
@@ -19,8 +19,8 @@ from storage.receipts import C, Receipt
 NAME: Final = "work"
 PLAN: Final = "plan.json"
 PROGRESS: Final = "progress"
-_RECEIPT: Final = ".json"
-_ERROR: Final = ".error"
+RECEIPT: Final = ".json"
+ERROR: Final = ".error"
 
 
 class WorkFolder:
@@ -29,6 +29,9 @@ class WorkFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.path = root / NAME
+
+    def __str__(self) -> str:
+        return str(self.path)
 
     def make(self) -> None:
         """Make the folder, and the corpus folder, where they are not."""
@@ -63,12 +66,17 @@ class WorkFolder:
         self.make()
         files.write_json(self.path / name, value)
 
+    def content(self) -> Iterator[str]:
+        """Names of what lies in it, whoever put it there."""
+        if self.path.is_dir():
+            yield from (path.name for path in self.path.iterdir())
+
     # --- units
 
     def open_stage(self, stage: str) -> None:
         """Make the folder of a stage's receipts, and forget what went wrong the last time."""
         (self.path / stage).mkdir(parents=True, exist_ok=True)
-        for path in list(self._scan(stage, _ERROR)):
+        for path in list(self._scan(stage, ERROR)):
             path.unlink(missing_ok=True)
 
     def forget_stage(self, stage: str) -> None:
@@ -79,10 +87,14 @@ class WorkFolder:
         return (self.path / stage).is_dir()
 
     def side_file(self, stage: str, unit: int, suffix: str) -> Path:
-        """What a unit leaves beside its receipt."""
+        """What a unit leaves beside its receipt: where it writes it. `here` is for whoever reads it."""
         return self.path / stage / f"{unit:06d}{suffix}"
 
-    def side_files(self, stage: str, suffix: str) -> list[tuple[int, Path]]:
+    def here(self, path: Path) -> Path:
+        """A file that some unit left, on this machine. On a local disk it is."""
+        return path
+
+    def side_files(self, stage: str, suffix: str) -> Iterable[tuple[int, Path]]:
         """Of all units that left one: (unit, path), in order."""
         return sorted((int(path.name.removesuffix(suffix)), path) for path in self._scan(stage, suffix))
 
@@ -95,14 +107,35 @@ class WorkFolder:
             return
 
     def receipt_path(self, stage: str, unit: int) -> Path:
-        return self.side_file(stage, unit, _RECEIPT)
+        return self.side_file(stage, unit, RECEIPT)
 
-    def error_path(self, stage: str, unit: int) -> Path:
-        return self.side_file(stage, unit, _ERROR)
+    def has_receipt(self, stage: str, unit: int) -> bool:
+        return self.receipt_path(stage, unit).exists()
 
-    def errors(self, stage: str) -> list[tuple[int, Path]]:
-        """Where units left what went wrong: (unit, path), in order."""
-        return self.side_files(stage, _ERROR)
+    def write_receipt(self, stage: str, receipt: Receipt[Any]) -> None:
+        """All that a unit leaves is there: say so."""
+        receipt.write(self.receipt_path(stage, receipt.unit))
+
+    def remove_receipt(self, stage: str, unit: int) -> None:
+        """The unit is to be done again."""
+        path = self.receipt_path(stage, unit)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+
+    def leave_error(self, stage: str, unit: int, text: str) -> None:
+        """Say what went wrong with a unit."""
+        self.side_file(stage, unit, ERROR).write_text(text)
+
+    def remove_error(self, stage: str, unit: int) -> None:
+        self.side_file(stage, unit, ERROR).unlink(missing_ok=True)
+
+    def errors(self, stage: str) -> Iterator[tuple[int, str]]:
+        """What went wrong with units: (unit, text), in order."""
+        for unit, path in self.side_files(stage, ERROR):
+            try:
+                yield unit, path.read_text()
+            except (OSError, ValueError):
+                continue
 
     def read_if_whole(self, stage: str, unit: int, counts: type[C]) -> Receipt[C] | None:
         """The receipt of a unit that is done, its files checked byte by byte; None if it must be redone.
@@ -111,20 +144,32 @@ class WorkFolder:
             UnreadableError: nobody can say, and what is there may be whole.
         """
         try:
-            receipt = receipts.read(self.receipt_path(stage, unit), counts)
+            receipt = self.read_receipt(stage, unit, counts)
         except (FileNotFoundError, errors.CorpusError):
             return None
-        if any(files.damage(self.root, entry) for entry in receipt.files):
+        if any(self.damage(entry) for entry in receipt.files):
             return None
         return receipt
 
+    def read_receipt(self, stage: str, unit: int, counts: type[C]) -> Receipt[C]:
+        """
+        Raises:
+            FileNotFoundError: there is none.
+            CorpusError: it is of another stage, or misshapen, or (a DamagedError) not as it was written.
+        """
+        return receipts.read(self.receipt_path(stage, unit), counts)
+
+    def damage(self, entry: files.FileEntry) -> str | None:
+        """What is wrong with a stored file, in words; every byte is read."""
+        return files.damage(self.root, entry)
+
     def there(self, stage: str, units: Sequence[int], counts: type[C]) -> Iterator[Receipt[C]]:
         """The receipts that are there, in order; those of units that must be redone are left out."""
-        if next(self._scan(stage, _RECEIPT), None) is None:
+        if next(self._scan(stage, RECEIPT), None) is None:
             return
         for unit in units:
             try:
-                yield receipts.read(self.receipt_path(stage, unit), counts)
+                yield self.read_receipt(stage, unit, counts)
             except (FileNotFoundError, errors.CorpusError):
                 continue
 
@@ -139,16 +184,48 @@ class WorkFolder:
             CorpusError: one is missing: some runner or worker lost it, and the stage is not done.
         """
         for unit in units:
-            path = self.receipt_path(stage, unit)
             try:
-                receipt = receipts.read(path, counts)
+                receipt = self.read_receipt(stage, unit, counts)
             except FileNotFoundError:
                 raise errors.CorpusError(
                     f"{stage} {unit} of {len(units)} left no receipt; run the same command again"
                 ) from None
             if receipt.unit != unit:
+                path = self.receipt_path(stage, unit)
                 raise errors.CorpusError(f"receipt {path} speaks of unit {receipt.unit}")
             yield receipt
+
+    # --- how far workers are; no harm if it is lost: nothing but the progress line reads it
+
+    def show(self, name: str, text: str) -> None:
+        """Let whoever watches the job see what a worker has to say, in a file of its own."""
+        path = self.path / PROGRESS / name
+        partial = files.partial_path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_text(text)  # no fsync
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def is_shown(self, name: str) -> bool:
+        """Has nobody cleared what a worker showed?"""
+        return (self.path / PROGRESS / name).exists()
+
+    def shown(self, stage: str) -> Iterator[str]:
+        """What the workers of a stage show now."""
+        for path in (self.path / PROGRESS).glob(f"{stage}-*.json"):
+            try:
+                text = path.read_text()
+            except (OSError, ValueError):
+                continue  # just being replaced
+            yield text
+
+    def clear_shown(self, stage: str) -> None:
+        """Forget what workers of an earlier run showed."""
+        for path in (self.path / PROGRESS).glob(f"{stage}-*.json"):
+            path.unlink(missing_ok=True)
 
     # --- the end
 

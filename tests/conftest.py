@@ -75,6 +75,17 @@ def corpus(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def coded(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built corpus with a version in each of `CODECS`, under the name `as-CODEC`; for reading."""
+    from tests.second_version import CODECS, add_version
+
+    root = Path(shutil.copytree(corpus, tmp_path_factory.mktemp("coded") / "corpus"))
+    for codec in CODECS:
+        add_version(root, codec, alias=f"as-{codec}")
+    return root
+
+
+@pytest.fixture(scope="session")
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A vocabulary of its own: not the memory encoder's, nor the retriever's."""
     from tests import small_models

@@ -60,7 +60,7 @@ def serving(corpus: Path | str, **given: Any) -> Iterator[Served]:
         yield Served(url=running.url_of(listening), service=service, http=http)
     finally:
         http.clear()
-        server.should_exit = server.force_exit = True
+        server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
 

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from pipeline.units import launcher, worker
+from storage import processes
 
 ROOT = Path(__file__).parents[1]
 TRIES = 12
@@ -114,7 +115,7 @@ def test_a_process_is_known_by_its_start_too() -> None:
     pid, _, started = me.partition(":")
     assert not launcher.lives(f"{pid}:{int(started) - 1}"), "the id was given out again"
     child = subprocess.Popen(["sleep", "60"])
-    name = f"{child.pid}:{launcher._started(child.pid)}"
+    name = f"{child.pid}:{processes._started(child.pid)}"
     assert launcher.lives(name)
     child.kill()
     deadline = time.monotonic() + 10

@@ -239,5 +239,5 @@ def test_what_cannot_be_opened_says_why(bucket: Any, tmp_path: Path, monkeypatch
     from retrieval.corpus import local_folder
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(errors.CorpusError, match="only local corpora"):
-        local_folder(f"s3://{BUCKET}/wiki")
+    with pytest.raises(errors.CorpusError, match="can be read alone"):
+        local_folder("https://example.org/wiki")

@@ -22,23 +22,10 @@ from retrieval import open_corpus, wire
 from storage import errors
 from tests import jobs
 from tests.commands import Command, refused
-from tests.second_version import add_version
+from tests.second_version import CODECS, add_version
 from tests.serving_http import Served, serving
 
-# Every codec that a recoding of bfloat16 can give.
-CODECS = ("int8", "turbo4", "turbo2", "pq8x8", "float16", "float32")
 IDS = [5, 130, 6, 7, 5, 379, 0]
-
-
-@pytest.fixture(scope="module")
-def coded(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A corpus with a version of every codec, each under the codec's name."""
-    import shutil
-
-    root = Path(shutil.copytree(corpus, tmp_path_factory.mktemp("coded") / "corpus"))
-    for codec in CODECS:
-        add_version(root, codec, alias=f"as-{codec}")
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from examples.miniwiki.export import write_dump
-from examples.miniwiki.readers import GLIMMER_NAME, LIVE, MAX_TOKENS, PASSAGE_WORDS
-from examples.miniwiki.retriever import GTR_NAME
+from examples.miniwiki.shipped import GLIMMER_NAME, GTR_NAME, LIVE, MAX_TOKENS, PASSAGE_WORDS
 from retrieval import open_corpus
 
 # Trained by `python -m examples.miniwiki models`; what they are is told by the card in each folder.

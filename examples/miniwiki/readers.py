@@ -36,6 +36,10 @@ from encoders.t5_config import T5Config
 from examples.miniwiki.export import write_dump
 from examples.miniwiki.pages import drafts
 from examples.miniwiki.retriever import passages_of, train_tokenizer
+from examples.miniwiki.shipped import GLIMMER_NAME as GLIMMER_NAME
+from examples.miniwiki.shipped import LIVE as LIVE
+from examples.miniwiki.shipped import MAX_TOKENS as MAX_TOKENS
+from examples.miniwiki.shipped import PASSAGE_WORDS as PASSAGE_WORDS
 from examples.miniwiki.tasks import TASKS, write_tasks
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs import build
@@ -47,12 +51,12 @@ from storage.folder import CorpusFolder
 
 Values = npt.NDArray[np.floating[Any]]
 
-T5_NAME, GLIMMER_NAME = "t5-tiny", "glimmer-tiny"
+T5_NAME = "t5-tiny"
 # In the work folder: the T5 that has read one passage as FiD, and no more.
 WHOLE_NAME = "t5-whole"
 # Sizes that two cores can train in minutes.
-PASSAGE_WORDS, MAX_TOKENS, QUESTION_TOKENS, ANSWER_TOKENS = 48, 96, 24, 12
-LIVE, RERANK = "1/2", "1/2"
+QUESTION_TOKENS, ANSWER_TOKENS = 24, 12
+RERANK = "1/2"
 # k and m. In training the reader reads all k: with the m best of a score that is yet to learn it would be
 # asked for answers that nothing tells, and unlearn to copy.
 RETRIEVED, SELECTED = 4, 2

@@ -30,6 +30,7 @@ from transformers import T5Config, T5EncoderModel, T5Tokenizer
 from examples.miniwiki.markup import Draft
 from examples.miniwiki.pages import drafts
 from examples.miniwiki.questions import Question, questions
+from examples.miniwiki.shipped import GTR_NAME as GTR_NAME
 from examples.miniwiki.tables import split_of
 
 try:  # sentence-transformers 6 moved its modules
@@ -38,7 +39,6 @@ except ImportError:
     from sentence_transformers.models import Dense, Normalize, Pooling, Transformer
 
 PASSAGE_WORDS = 200
-GTR_NAME = "gtr-tiny"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -177,7 +177,7 @@ def read(corpus: CorpusFolder) -> Facts:
         cards = _summed(cards, every, found)
         sizes = _merged(sizes)
     runs = dict(corpus.runs())
-    sizes.append(_size(MANIFEST, manifest.NAME, [corpus.path(manifest.NAME).stat().st_size]))
+    sizes.append(_size(MANIFEST, manifest.NAME, [corpus.bytes_of(manifest.NAME)]))
     times = [size for run, value in runs.items() for size in _run_bytes(corpus, run, value)]
     if times:
         sizes.append(_size(TIMES, "times of units", times))
@@ -316,7 +316,7 @@ def _run_naming(version: str, runs: Mapping[str, RunStatistics]) -> RunStatistic
 
 
 def _run_bytes(corpus: CorpusFolder, name: str, run: RunStatistics) -> list[int]:
-    return [corpus.path(run_statistics.path_of(name)).stat().st_size, run.units.bytes]
+    return [corpus.bytes_of(run_statistics.path_of(name)), run.units.bytes]
 
 
 def _size(part: str, content: str, sizes: list[int], *, version: str = "", codec: str = "") -> Size:
@@ -335,6 +335,7 @@ def _sizes(
     rest_files, rest_bytes = 1, entry.bytes
     inside = {content.below: [0, 0] for content in card.contents if content.below}
     if card.listed is not None:
+        corpus.ensure(card.listed)
         corpus.require_whole(card.listed)
         rest_files, rest_bytes = rest_files + 1, rest_bytes + card.listed.bytes
         for paths, listed in file_list.batches(corpus.path(card.listed.path), card.listed, ["path", "bytes"]):

@@ -87,6 +87,7 @@ def build(
     settings = BuildSettings.load(config, {k: v for k, v in given.items() if v not in (None, ())})
     corpus = local_folder(out)
     chosen = engines.chosen(engine, beam_options)
+    options.warn_of_unused()
     with terminal.observer() as observer:
         outcome = build_module.build(settings, corpus, engine=chosen, observer=observer)
     summary = facts.summary(facts.read(corpus))
@@ -96,4 +97,4 @@ def build(
     if outcome.already:
         print(f"{corpus} was built with these settings already; nothing to do")
     terminal.print_summary(summary, options.stdout())
-    print(f"\n{corpus.root.resolve()}: {summary['passages']:,} passages, {outcome.seconds:,.1f} s")
+    print(f"\n{corpus.place}: {summary['passages']:,} passages, {outcome.seconds:,.1f} s")

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.progress import (
@@ -21,13 +21,15 @@ from rich.progress import (
 from rich.table import Column, Table
 
 from pipeline.accounts import form, reading, statistics
-from pipeline.accounts.show import tables, words
+from pipeline.accounts.show import words
 from pipeline.components import shards
 from pipeline.components.base import AnyStage
-from pipeline.components.passages import number, read
-from pipeline.readers.kilt import Scores
+from pipeline.components.passages import counts as passages
 from pipeline.units.progress import Observer, Snapshot
 from storage.folder import CorpusFolder
+
+if TYPE_CHECKING:
+    from pipeline.readers.kilt import Scores
 
 # Seconds between two lines of a log.
 LOG_SECONDS: Final = 30.0
@@ -45,7 +47,7 @@ def rates(stage: AnyStage, snapshot: Snapshot, seconds: float) -> str:
     def rate(name: str) -> float:
         return (counts.get(name, 0) - before.get(name, 0)) / max(seconds, 1e-9)
 
-    if stage == read.STAGE:
+    if stage == passages.READ:
         return (
             f"{rate('pages'):,.0f} pages/s, {words.size(rate('source_bytes'))}/s, "
             f"{counts.get('pages', 0):,} pages, {counts.get('passages', 0):,} passages"
@@ -56,7 +58,7 @@ def rates(stage: AnyStage, snapshot: Snapshot, seconds: float) -> str:
             f"{words.size(counts.get('memory_bytes', 0))}, {counts.get('passages', 0):,} passages, "
             f"{counts.get('tokens', 0):,} tokens"
         )
-    done = counts.get("numbered" if stage == number.STAGE else "passages", 0)
+    done = counts.get("numbered" if stage == passages.NUMBER else "passages", 0)
     return f"{done:,} passages"
 
 
@@ -197,7 +199,7 @@ def print_summary(summary: form.Summary, out: Console) -> None:
     counts = summary["counts"]
     pages = {"pages read": f"{counts['pages']:,}", "= kept": f"{counts['kept']:,}"}
     for name, count in counts.items():
-        if name.startswith(read.DROPPED):
+        if name.startswith(passages.DROPPED):
             pages[f"+ {name}"] = f"{count:,}"
     pages["+ quarantined"] = f"{counts['quarantined']:,}"
     pages["passages"] = f"{summary['passages']:,}"
@@ -283,6 +285,8 @@ def print_summary(summary: form.Summary, out: Console) -> None:
     )
     for line in remarks:
         out.print(line)
+    from pipeline.accounts.show import tables
+
     tables.print_warnings(summary["warnings"], out)
 
 

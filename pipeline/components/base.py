@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from encoders import batching
 from encoders.memory_spec import BATCHING
+from pipeline.components import stored_models as stored_models
 from pipeline.components.shards import ShardCounts
 from pipeline.units.stage import Stage
-from storage import errors, files, work_folder
+from storage import errors, work_folder
 from storage.components import AnyComponent
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
@@ -91,18 +92,13 @@ class Remaking:
         entry = self.wanted.get(path)
         if entry is None:
             return
-        found = files.measure(made)
-        if (found.bytes, found.crc32) != (entry.bytes, entry.crc32):
+        if not self.corpus.take(made, entry):
             self.give_up(
                 path,
                 "made again it is another file; a library, driver or the kind of machine has changed since "
                 "it was written: repair it where it was written, or re-encode the corpus",
             )
             return
-        target = self.corpus.path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        made.replace(target)
-        files.sync_folder(target.parent)
         del self.wanted[path]
         self.repaired.append(path)
 

@@ -262,7 +262,7 @@ class SearchNeighbours:
                 path, measured = row_array.write_shard(
                     self.corpus.path(f"{self.folder}/{name}"), layout.arrays[name], unit, rows
                 )
-                entries.append(measured.entry(self.corpus.root, path))
+                entries.append(self.corpus.placed(path, measured))
         meter.count("searched", stop - first)
         return Receipt(
             unit=unit,

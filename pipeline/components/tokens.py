@@ -126,6 +126,7 @@ def create(corpus: CorpusFolder, layout: TokensLayout, folder: str) -> list[str]
     for name, array in layout.arrays.items():
         path = row_array.create(corpus.path(f"{folder}/{name}"), array, {})
         made.append(corpus.relative(path))
+    corpus.publish(map(corpus.path, made))
     return made
 
 
@@ -154,7 +155,7 @@ class StoreTokens:
         for part in self._parts:
             begin, end = part["first_passage_id"], part["first_passage_id"] + part["rows"]
             if begin < stop and first < end:
-                path = cut.tokens_path(self.corpus.work, part["split"])
+                path = self.corpus.work.here(cut.tokens_path(self.corpus.work, part["split"]))
                 yield _rows_of(path, part["rows"], max(first, begin) - begin, min(stop, end) - begin)
 
 
@@ -191,7 +192,7 @@ def write(
             path, measured = row_array.write_shard(
                 corpus.path(f"{folder}/{name}"), layout.arrays[name], unit, values
             )
-            entries.append(measured.entry(corpus.root, path))
+            entries.append(corpus.placed(path, measured))
     some = rows.values[np.arange(layout.passage_tokens) < rows.lengths[:, None]]
     tokenizer = cut.load_tokenizer(plan.cut)
     if some.max() >= plan.vocabulary:
@@ -286,7 +287,7 @@ class CutTokens:
 
     def run(self, unit: int, meter: Meter) -> Receipt[TokenCounts]:
         first, stop = self.plan.layout.grid.bounds(unit)
-        table = passage_table.PassageTable(self.corpus.root, self.parts)
+        table = passage_table.PassageTable(self.corpus.root, self.parts, ensure=self.corpus.ensure)
         tokenizer = cut.load_tokenizer(self.plan.cut)
         wanted = self.plan.layout.passage_tokens
         with meter.time("reading"):

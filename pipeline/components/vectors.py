@@ -91,7 +91,7 @@ class EmbedShards:
 
     @functools.cached_property
     def _table(self) -> passage_table.PassageTable:
-        return passage_table.PassageTable(self.corpus.root, self.parts)
+        return passage_table.PassageTable(self.corpus.root, self.parts, ensure=self.corpus.ensure)
 
     def run(self, unit: int, meter: Meter) -> Receipt[EmbeddedCounts]:
         first, stop = self.layout.grid.bounds(unit)
@@ -131,7 +131,7 @@ class EmbedShards:
         with meter.time("writing"):
             folder = self.corpus.path(self.folder)
             path, measured = vector_array.write_shard(folder, self.layout, unit, vectors)
-        return measured.entry(self.corpus.root, path)
+        return self.corpus.placed(path, measured)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from encoders import memory_spec
 from pipeline.accounts.plan import from_source
@@ -34,6 +33,7 @@ from storage import (
     manifest,
     memory_store,
     run_statistics,
+    stored_file,
     vector_array,
 )
 from storage.folder import CorpusFolder
@@ -126,7 +126,7 @@ class _Build:
         job.require_codec(codecs.by_name(self._settings.codec), self._settings.device)
         splits = self._splits(resumed=resumed)
         need = from_source.corpus_bytes(splits, self._settings, self._opened.own)
-        from_source.require_room(need, self._corpus.root, already=self._corpus.bytes_on_disk())
+        from_source.require_room(need, self._corpus.disk(), already=self._corpus.bytes_on_disk())
         self._work.make()
         with self._corpus.alone():
             # Another build may have been here between the look at the folder and the lock.
@@ -146,11 +146,9 @@ class _Build:
         """True where an interrupted run of the same build is to be gone on with."""
         plan = self._work.read_plan()
         if plan is None:
-            held = [path for path in _content(self._corpus.root) if path != self._work.path]
-            held += [path for path in _content(self._work.path) if not _is_ours(path)]
-            if held:
+            if held := self._corpus.foreign(_is_ours):
                 raise errors.CorpusError(
-                    f"output folder {self._corpus} holds something else ({held[0].name}, ...), "
+                    f"output folder {self._corpus} holds something else ({held}, ...), "
                     "wanted one that is new, empty, or a corpus; nothing was changed"
                 )
             return False
@@ -204,7 +202,7 @@ class _Build:
             folder=plan.vectors.folder,
             layout=plan.vectors.layout,
         )
-        vector_array.create(corpus.path(plan.vectors.folder), plan.vectors.layout)
+        corpus.publish([vector_array.create(corpus.path(plan.vectors.folder), plan.vectors.layout)])
         memory_version.make(
             stages,
             plan.memory,
@@ -303,7 +301,7 @@ class _Build:
             retriever=job.location(settings.retriever),
             memory_encoder=job.location(settings.memory_encoder),
             tokenizer=None if settings.tokenizer is None else job.location(settings.tokenizer),
-            sources=tuple(str(Path(path).resolve()) for path in self._opened.paths),
+            sources=tuple(str(stored_file.at(path).resolve()) for path in self._opened.paths),
             resumed=resumed,
             planned_bytes=need.to_json(),
         )
@@ -319,10 +317,6 @@ class _Build:
         self._work.remove()
 
 
-def _content(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.exists() else []
-
-
-def _is_ours(path: Path) -> bool:
+def _is_ours(name: str) -> bool:
     """What a build that was stopped before its plan was written may have left in `work/`."""
-    return path.name == read.SPLITS or path.name.endswith(files.PARTIAL_SUFFIX)
+    return name == read.SPLITS or name.endswith(files.PARTIAL_SUFFIX)

@@ -54,6 +54,7 @@ def commit(
         DamagedError: what a shard wrote does not go with the rest.
     """
     corpus = stages.corpus
+    corpus.look()
     fold = RunFold(corpus, run)
     for name, (stage, units) in stages.ran.items():
         for receipt in corpus.work.receipts(name, range(units), stage.counts):

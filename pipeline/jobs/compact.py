@@ -155,7 +155,7 @@ def _write(
     if corpus.path(prefix).exists():  # by one that was killed
         corpus.remove_folder(prefix)
     own = replace(part.manifest, sources=())
-    target = corpus.below(prefix, own)
+    target = corpus.segment(prefix, own)
     cards: Cards = {noun: dict(entries) for noun, entries in part.manifest.cards.items()}
     # Tables of neighbours are of the corpus as it was built, which can be opened no more.
     cards[components.NEIGHBOURS.noun] = {}

@@ -167,7 +167,7 @@ def _begin(corpus: CorpusFolder, plan: NeighboursPlan) -> bool:
             )
     size = neighbours_component.foretold_bytes(plan.layout)
     need = costs.CorpusBytes(passages=0, vectors=0, index=0, memory=0, neighbours=size)
-    from_source.require_room(need, corpus.root)
+    from_source.require_room(need, corpus.disk())
     corpus.work.write_plan(identity)
     return False
 
@@ -233,9 +233,9 @@ def check(
             rows += stop - first
             for receipt in corpus.work.receipts(STAGE.name, [shard], STAGE.counts):
                 for entry in receipt.files:
-                    stored = corpus.path(entry.path.replace(_AGAIN, folder, 1))
-                    if not stored.is_file() or stored.read_bytes() != corpus.path(entry.path).read_bytes():
-                        different.append(corpus.relative(stored))
+                    stored = entry.path.replace(_AGAIN, folder, 1)
+                    if not corpus.is_same(stored, entry):
+                        different.append(stored)
         corpus.work.remove()
     return Checked(table=card.name, shards=len(shards), rows=rows, different=tuple(different))
 

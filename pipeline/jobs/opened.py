@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from encoders import fingerprint, memory_spec, model_folder, retriever_folder, weights
 from encoders.memory_encoder import memory_fingerprint
-from encoders.retriever import default_backend
+from encoders.retriever import default_backend, require_installed
 from pipeline.components import tokens, vectors
 from pipeline.components.memory import encode
 from pipeline.components.memory import version as memory_version
@@ -17,7 +17,7 @@ from pipeline.components.tokens import OpenedTokenizer
 from pipeline.jobs import job
 from pipeline.text import chunks, passages, sources
 from pipeline.text.wikitext.own_templates import OwnTemplates
-from storage import codec_parameters, codecs, errors
+from storage import codec_parameters, codecs, errors, stored_file
 from storage.aliases import Json
 
 
@@ -57,7 +57,8 @@ class Opened:
     def require_unchanged(self) -> None:
         """Refuse to put sources' digests beside passages of other bytes."""
         for path, stamp in zip(self.paths, self.stamps, strict=True):
-            if not Path(path).is_file() or _stamp(Path(path)) != stamp:
+            file = stored_file.at(path)
+            if not file.is_file() or _stamp(file) != stamp:
                 raise errors.MismatchError(
                     f"source {path} was changed while it was read; build from a copy that stays as it is, "
                     "in another folder"
@@ -82,6 +83,7 @@ def open_inputs(settings: BuildSettings) -> Opened:
     retriever = found.fingerprint
     # Named in the plan, so that an interrupted build goes on with the same.
     backend = settings.retriever_backend or default_backend(found)
+    require_installed(found, backend)
     tokenizer = tokens.open_tokenizer(settings)
     # Only where passages are cut by one: a corpus of words has the plan of before there were tokenizers.
     given: Json = {} if tokenizer is None else {"tokenizer": tokenizer.fingerprint.description}

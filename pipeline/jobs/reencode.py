@@ -280,7 +280,7 @@ def _begin(corpus: CorpusFolder, opened: _Opened, lacking: Sequence[Segment]) ->
     )
     memory = round(memory_component.foretold_bytes(opened.plan.layout, tokens))
     need = costs.CorpusBytes(passages=0, vectors=0, index=0, memory=memory)
-    from_source.require_room(need, corpus.root)
+    from_source.require_room(need, corpus.disk())
     corpus.work.write_plan(opened.identity)
     # What is left there of an earlier life of the version must not be taken for what this run has made.
     for part in lacking:

@@ -275,7 +275,7 @@ class _Update:
             return Updated(corpus=self._corpus, generation=self._found.generation, already=True, seconds=0)
         self._begin()
         segment = self._segment({})
-        dump = segment.below(_DUMP, self._own({}))
+        dump = segment.segment(_DUMP, self._own({}))
         counts, reading, firsts = self._compare(dump)
         if not counts.vanished and not counts.added:
             self._clear()
@@ -368,7 +368,7 @@ class _Update:
         )
 
     def _segment(self, cards: Mapping[str, Mapping[str, FileEntry]]) -> CorpusFolder:
-        folder = self._corpus.below(self._prefix, self._own(cards))
+        folder = self._corpus.segment(self._prefix, self._own(cards))
         folder.root.mkdir(parents=True, exist_ok=True)
         return folder
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -20,7 +19,6 @@ from storage import (
     canaries,
     components,
     errors,
-    files,
     generations,
     locks,
     manifest,
@@ -175,22 +173,23 @@ def garbage(corpus: CorpusFolder, *, unfinished: bool = False) -> list[Garbage]:
             if component.single:
                 continue
             kept = {component.folder(name) for name in home.manifest.of(component)}
-            for path in sorted(home.folder.path(component.noun).glob("*")):
-                name = home.folder.relative(path)
-                if name not in kept and home.path(name) not in begun:
-                    result.append(_garbage(corpus, "stray", home.path(name)))
+            result += [
+                _garbage(corpus, "stray", home.path(name))
+                for name in home.folder.below(component.noun)
+                if name not in kept and home.path(name) not in begun
+            ]
     result += [_garbage(corpus, "stray", name) for name in _replaced(corpus, homes) if name not in begun]
     result += [_garbage(corpus, "stray", name) for name in ([] if begun else job.works(corpus))]
     taken = tuple(f"{name}/" for name in (*(item.path for item in result), *begun, work_folder.NAME))
-    leftovers = (corpus.relative(path) for path in files.leftovers(corpus.root))
-    result += [_garbage(corpus, "stray", name) for name in leftovers if not name.startswith(taken)]
+    leftovers = (name for name in corpus.leftovers() if not name.startswith(taken))
+    result += [_garbage(corpus, "stray", name) for name in leftovers]
     if not begun and (corpus.work.has_plan() or corpus.work.is_empty()):
         result.append(_garbage(corpus, "stray", work_folder.NAME))
     if unfinished and begun:
         result += [
             _garbage(corpus, "unfinished", name)
             for name in (*begun, *job.works(corpus), work_folder.NAME)
-            if corpus.path(name).exists()
+            if name == work_folder.NAME or name in corpus.below(name.rpartition("/")[0])
         ]
     return result
 
@@ -289,21 +288,12 @@ def _without(found: Manifest, gone: set[str]) -> Manifest:
 
 
 def _garbage(corpus: CorpusFolder, kind: str, name: str) -> Garbage:
-    path = corpus.path(name)
-    size = (
-        sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-        if path.is_dir()
-        else path.stat().st_size
-    )
-    return Garbage(kind=kind, path=name, bytes=size, held=any(map(locks.is_held, _holders(corpus, name))))
+    held = any(map(locks.is_held, _holders(corpus, name)))
+    return Garbage(kind=kind, path=name, bytes=corpus.bytes_of(name), held=held)
 
 
 def _remove(corpus: CorpusFolder, item: Garbage) -> None:
     if item.path == work_folder.NAME:
         corpus.work.remove()
         return
-    path = corpus.path(item.path)
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)  # the manifest's writing takes away what is left of earlier ones
+    corpus.remove(item.path)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from encoders import compiling
 from encoders.reader import answering
 from encoders.reader import folder as reader_folder
 from encoders.reader.folder import ReaderFolder
@@ -86,6 +87,7 @@ class QuestionAnswerer:
             self.selected = min(self.selected, self.retrieved)
         self._corpus = corpus
         memory = corpus.memory(version) if self.source == STORE else None
+        compiling.use_kept()
         self._collate = Collator(corpus, settings, opened.path, memory=memory)
         coder = codec_of(opened)
         self.warning = None if memory is None else unlike(coder, memory)
@@ -125,9 +127,13 @@ class QuestionAnswerer:
                 if passage_ids is None
                 else passage_ids[start : start + self.batch]
             )
-            yield from read_batch(
-                self._reader, self._collate, asked, ids, selected=self.selected, rows=self.batch
-            )
+            with compiling.counted() as count:
+                found = read_batch(
+                    self._reader, self._collate, asked, ids, selected=self.selected, rows=self.batch
+                )
+            if count.compiled:
+                compiling.keep_new()
+            yield from found
 
 
 def codec_of(opened: ReaderFolder) -> codecs.Coder | None:

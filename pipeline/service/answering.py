@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from retrieval import wire
@@ -55,11 +56,18 @@ def memory_headers(card: MemoryCard) -> dict[str, str]:
     }
 
 
-def most_memory_bytes(reader: MemoryReader, lengths: Sequence[int], *, decode: bool) -> int:
-    """Bytes of the values of passages of these many tokens."""
+def memory_bytes(reader: MemoryReader, tokens: int, *, decode: bool) -> int:
+    """Bytes of the values of so many tokens."""
     layout = reader.card.layout
-    row = layout.width * layout.codec.dtype.itemsize if decode else layout.row_bytes
-    return int(np.sum(lengths, dtype=np.int64)) * row
+    return tokens * (layout.width * layout.codec.dtype.itemsize if decode else layout.row_bytes)
+
+
+def lengths(reader: MemoryReader, ids: npt.NDArray[np.int64], tokens: slice | None) -> npt.NDArray[np.int64]:
+    """Tokens of each passage that are asked for."""
+    found = reader.tokens(ids)
+    if tokens is None:
+        return found
+    return np.array([len(range(*tokens.indices(n))) for n in found.tolist()], np.int64)
 
 
 def memory_parts(memory: RaggedMemory, card: MemoryCard) -> list[memoryview]:

@@ -16,7 +16,7 @@ from pipeline.service import problems
 from pipeline.service.settings import Limits
 from retrieval import queries as asked
 from retrieval import wire
-from storage import ids, texts
+from storage import ids, passage_table, texts
 
 # JSON of more is read on another thread, so that others are answered meanwhile.
 _SMALL: Final = 1 << 16
@@ -128,6 +128,20 @@ def passage_ids(given: Mapping[str, Any], passages: int, limits: Limits) -> npt.
         raise problems.refused("ids are not all whole numbers")
     with problems.of_request():
         return ids.as_ids(found, passages)
+
+
+def columns(given: Mapping[str, Any]) -> list[str]:
+    """The field `columns`: names of the passage table's; all by default."""
+    found = taken(given, "columns", "a list")
+    known = passage_table.SCHEMA.names
+    if found is None:
+        return list(known)
+    for name in found:
+        if name not in known:
+            raise problems.refused(f"column {json.dumps(name)[:40]}, known are {', '.join(known)}")
+    if not found or len(set(found)) != len(found):
+        raise problems.refused("columns is empty or names one twice")
+    return list(found)
 
 
 def _whole(k: int, passages: int, limits: Limits) -> int:

@@ -7,6 +7,7 @@ from typing import Final
 
 from pipeline.service.settings import ServiceSettings
 from retrieval import wire
+from storage import passage_table
 from storage.aliases import Json
 
 _STATE: Final = {
@@ -27,6 +28,12 @@ def openapi(settings: ServiceSettings) -> Json:
     ids = {"type": "array", "items": {"type": "integer", "minimum": 0}, "maxItems": limits.ids}
     version = {"type": ["string", "null"], "maxLength": 200, "description": "A name or an alias."}
     text = {"type": "string", "maxLength": limits.text_bytes // 4}
+    columns = {
+        "type": "array",
+        "items": {"type": "string", "enum": list(passage_table.SCHEMA.names)},
+        "minItems": 1,
+        "uniqueItems": True,
+    }
     k = {"type": "integer", "minimum": 1, "maximum": limits.k, "default": 10}
     queries = {
         "oneOf": [
@@ -62,9 +69,9 @@ def openapi(settings: ServiceSettings) -> Json:
             "post": _operation(
                 "Passages by id: text, title, section, page id",
                 parameters=[_STATE],
-                body=_closed(["ids"], ids=ids),
+                body=_closed(["ids"], ids=ids, columns=columns),
                 answers={
-                    wire.JSON: _object(state=_TEXT, passages=_array(_object(passage_id=_WHOLE, text=_TEXT))),
+                    wire.JSON: _object(state=_TEXT, passages=_array(_object())),
                     wire.ARROW: None,
                 },
             )
@@ -111,6 +118,17 @@ def openapi(settings: ServiceSettings) -> Json:
                 body=_closed(["ids"], ids=ids),
                 answers={
                     wire.JSON: _object(state=_TEXT, vectors=_array(_array(_NUMBER))),
+                    wire.SAFETENSORS: None,
+                },
+            )
+        },
+        "/v1/tokens": {
+            "post": _operation(
+                "Tokens of chunks by id, of a corpus of chunks",
+                parameters=[_STATE],
+                body=_closed(["ids"], ids=ids),
+                answers={
+                    wire.JSON: _object(state=_TEXT, tokens=_array(_array(_WHOLE))),
                     wire.SAFETENSORS: None,
                 },
             )

@@ -214,8 +214,7 @@ def _figures(state: State) -> Json:
 
 def _neighbours(state: State, passage: int) -> list[Json]:
     """The passages nearest to one by its own vector; none where there is no index."""
-    description = state.description()
-    if description["index"] is None:
+    if not state.has_index:
         return []
     corpus = state.corpus
     query = np.asarray(corpus.vectors().take(np.array([passage], np.int64)), np.float32)

@@ -7,6 +7,7 @@ So a client that keeps a connection is told before it is closed, and nothing tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import resource
 import signal
@@ -133,11 +134,30 @@ class Server(uvicorn.Server):
         asyncio.get_running_loop().call_later(self._drain_seconds, setattr, self, "should_exit", True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Who has connected and was not looked at yet is taken in before the socket is closed.
+        loop = asyncio.get_running_loop()
+        came: list[socket.socket] = []
+        # The kernel would reset who has connected and was not looked at yet. So hardly any are let wait, and
+        # those are taken in, before the address is given up in the same breath.
         for one in sockets or []:
             one.listen(0)
-        await asyncio.sleep(0.02)
+            with contextlib.suppress(OSError):
+                while True:
+                    came.append(one.accept()[0])
+        for server in self.servers:
+            server.close()
+        for one in came:
+            one.setblocking(False)
+            await loop.connect_accepted_socket(self._connection, one)
+        if came:
+            # Their requests are on their way, or will be: they are given the time that a round trip takes.
+            await asyncio.sleep(0.1)
         await super().shutdown(sockets)
+
+    def _connection(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
 
 def serve(service: Service, settings: ServiceSettings, sockets: list[socket.socket]) -> None:
@@ -190,5 +210,6 @@ def bound(host: str, port: int) -> socket.socket:
         made.close()
         raise
     made.listen(_BACKLOG)
+    made.setblocking(False)
     made.set_inheritable(True)
     return made

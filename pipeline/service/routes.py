@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 
 from encoders.errors import EncoderError
-from pipeline.service import answering, asking, description, guards, page, problems
+from pipeline.service import answering, asking, description, guards, page, problems, sending
 from pipeline.service.batching import Batcher
 from pipeline.service.looking import Looker
 from pipeline.service.metrics import CONTENT_TYPE, Metrics
@@ -26,7 +26,7 @@ from pipeline.service.states import State, States
 from retrieval import wire
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
-from storage import errors
+from storage import components, errors
 from storage.aliases import AnyArray
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class Service:
         self.states = States(open_corpus, settings)
         state = self.states.take(None)
         state.memory(state.version(None))
-        if state.description()["index"] is not None:
+        if state.has_index:
             state.corpus.open_index()
         self.reads_texts = self._has_retriever(state.corpus)
         self.metrics = Metrics()
@@ -94,6 +94,7 @@ class Service:
             ("/v1/memory/lengths", self.lengths, ["POST"]),
             ("/v1/memory/{version}/parameters", self.parameters, ["GET"]),
             ("/v1/vectors", self.vectors, ["POST"]),
+            ("/v1/tokens", self.tokens, ["POST"]),
             ("/v1/corpus", self.corpus, ["GET"]),
             ("/v1/figures", self.figures, ["GET"]),
             ("/v1/look/{passage_id}", self.look, ["GET"]),
@@ -152,7 +153,7 @@ class Service:
     async def search(self, request: Request) -> Response:
         """`GET` and `POST /v1/search`."""
         state = self._state(request)
-        if state.description()["index"] is None:
+        if not state.has_index:
             raise problems.refused("this corpus has no index to search in", 404)
         asked = await asking.searching(
             request,
@@ -181,10 +182,11 @@ class Service:
     async def passages(self, request: Request) -> Response:
         """`POST /v1/passages`."""
         state = self._state(request)
-        given = await asking.fields(request, self.settings.limits, ("ids",))
+        given = await asking.fields(request, self.settings.limits, ("ids", "columns"))
         ids = asking.passage_ids(given, len(state.corpus), self.settings.limits)
+        columns = asking.columns(given)
         kind = asking.accepted(request, wire.JSON, wire.ARROW)
-        table = await self._read("passages", lambda: state.corpus.passages(ids))
+        table = (await self._read("passages", lambda: state.corpus.passages(ids))).select(columns)
         if kind == wire.ARROW:
             return self._parts([answering.table_as_arrow(table)], kind, state)
         return _json({"state": state.name, "passages": answering.passages_as_json(table)}, state)
@@ -199,10 +201,10 @@ class Service:
         ids = asking.passage_ids(given, reader.passages, limits)
         tokens = asking.memory_tokens(given)
         decode: bool = asking.taken(given, "decode", "true or false", True)
-        lengths = await self._read("lengths", lambda: reader.tokens(ids))
-        if tokens is not None:
-            lengths = np.array([len(range(*tokens.indices(n))) for n in lengths.tolist()], np.int64)
-        size = answering.most_memory_bytes(reader, lengths.tolist(), decode=decode)
+        size = answering.memory_bytes(reader, len(ids) * reader.card.layout.max_tokens, decode=decode)
+        if size > limits.answer_bytes:  # maybe they are shorter than that
+            lengths = await self._read("lengths", lambda: answering.lengths(reader, ids, tokens))
+            size = answering.memory_bytes(reader, int(lengths.sum()), decode=decode)
         if size > limits.answer_bytes:
             raise problems.over_limit("answer_bytes", size, limits.answer_bytes, "bytes of memory")
         return _Memory(self, state, reader, ids, tokens, decode=decode, kind=kind, size=size)
@@ -231,7 +233,7 @@ class Service:
     async def vectors(self, request: Request) -> Response:
         """`POST /v1/vectors`."""
         state = self._state(request)
-        if state.description()["vectors"] is None:
+        if not state.has_vectors:
             raise problems.refused("this corpus has no vectors", 404)
         given = await asking.fields(request, self.settings.limits, ("ids",))
         ids = asking.passage_ids(given, len(state.corpus), self.settings.limits)
@@ -240,6 +242,22 @@ class Service:
         if kind == wire.SAFETENSORS:
             return self._parts(wire.pack({"vectors": found}), kind, state)
         return _json({"state": state.name, "vectors": found.astype(np.float64).tolist()}, state)
+
+    async def tokens(self, request: Request) -> Response:
+        """`POST /v1/tokens`."""
+        state = self._state(request)
+        with problems.of_request():
+            if not state.corpus.manifest.of(components.TOKENS):
+                raise errors.CorpusError("this corpus has no tokens: its passages are cut by words")
+        given = await asking.fields(request, self.settings.limits, ("ids",))
+        ids = asking.passage_ids(given, len(state.corpus), self.settings.limits)
+        kind = asking.accepted(request, wire.JSON, wire.SAFETENSORS)
+        found = await self._read("tokens", lambda: state.corpus.tokens(ids))
+        if kind == wire.SAFETENSORS:
+            arrays: dict[str, AnyArray] = {"values": found.values, "lengths": found.lengths}
+            return self._parts(wire.pack(arrays), kind, state)
+        rows = [row[:n] for row, n in zip(found.values.tolist(), found.lengths.tolist(), strict=True)]
+        return _json({"state": state.name, "tokens": rows}, state)
 
     async def corpus(self, request: Request) -> Response:
         """`GET /v1/corpus`."""
@@ -306,6 +324,8 @@ class Service:
         """
         with problems.of_request():
             name = state.version(asked)
+        if (known := state.opened(name)) is not None:
+            return known
         try:
             return await self._read("open", lambda: state.memory(name))
         except errors.DamagedError:
@@ -348,17 +368,20 @@ class _Memory(Response):
         service, card = self._service, self._reader.card
         twice = 2 if self._kind == wire.ARROW else 1  # there it is written once more, as Arrow has it
         async with service.budget.hold(twice * self._size):
-            parts = await service._read("fetch", self._fetched)
-            answer = service._parts(parts, self._kind, self._state, answering.memory_headers(card))
+            parts, digest = await service._read("fetch", self._fetched)
+            headers = {**answering.memory_headers(card), sending.DIGEST: digest}
+            answer = service._parts(parts, self._kind, self._state, headers)
             del parts
             await answer(scope, receive, send)
 
-    def _fetched(self) -> list[memoryview]:
+    def _fetched(self) -> tuple[list[memoryview], str]:
         card = self._reader.card
         memory = self._reader.fetch(self._ids, tokens=self._tokens, decode=self._decode)
         if self._kind == wire.ARROW:
-            return [answering.memory_as_arrow(memory, card)]
-        return answering.memory_parts(memory, card)
+            parts = [answering.memory_as_arrow(memory, card)]
+        else:
+            parts = answering.memory_parts(memory, card)
+        return parts, sending.digest(parts)
 
 
 def _named(path: str, endpoint: Endpoint) -> Endpoint:

@@ -99,6 +99,7 @@ class _Workers:
                 status = self._look()
             for process, _ in self._running:
                 process.terminate()
+            self._listening.close()  # the workers have it, and give it up when they have drained
             for process, _ in self._running:
                 process.join()
         return status

@@ -21,11 +21,19 @@ from retrieval import wire
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
 from storage import components, errors
+from storage.components import AnyComponent
 from storage.manifest import CURRENT, Manifest
 
 # States beside the newest that are kept for clients who opened them, and for how long after they last asked.
 KEPT: Final = 1
 KEPT_SECONDS: Final = 600.0
+# Components whose cards are told to clients; none of them names a place outside the corpus.
+_TOLD: Final[tuple[AnyComponent, ...]] = (
+    components.MEMORY,
+    components.VECTORS,
+    components.INDEX,
+    components.TOKENS,
+)
 
 
 def name_of(manifest: Manifest) -> str:
@@ -68,6 +76,14 @@ class State:
         """
         return self.corpus.manifest.version(asked if asked is not None else self._settings.version)
 
+    @property
+    def has_vectors(self) -> bool:
+        return bool(self.corpus.manifest.of(components.VECTORS))
+
+    @property
+    def has_index(self) -> bool:
+        return self.has_vectors and bool(self.corpus.manifest.of(components.INDEX))
+
     def memory(self, version: str) -> MemoryReader:
         """A reader of a version by its own name, opened when it is first asked for."""
         with self._lock:
@@ -75,6 +91,13 @@ class State:
                 self._readers[version] = self.corpus.memory(version)
             self._asked[version] = time.monotonic()
             return self._readers[version]
+
+    def opened(self, version: str) -> MemoryReader | None:
+        """The reader of a version, if it is open; nothing is waited for."""
+        found = self._readers.get(version)
+        if found is not None:
+            self._asked[version] = time.monotonic()
+        return found
 
     def let_go(self, limit: float) -> None:
         """Close versions that nobody asked for since then: `gc` removes none that is open."""
@@ -89,8 +112,6 @@ class State:
             aliases = dict(manifest.aliases)
             if self._settings.version is not None:
                 aliases[CURRENT] = manifest.version(self._settings.version)
-            has_vectors = bool(manifest.of(components.VECTORS))
-            has_index = has_vectors and bool(manifest.of(components.INDEX))
             self._description = {
                 "service": wire.SERVICE,
                 "protocol": wire.PROTOCOL,
@@ -98,14 +119,13 @@ class State:
                 "passages": len(corpus),
                 "counts": corpus.counts,
                 "aliases": aliases,
-                "memory": {
-                    name: corpus.folder.card_at(components.MEMORY, name, entry).to_json()
-                    for name, entry in manifest.of(components.MEMORY).items()
+                "cards": {
+                    component.noun: {
+                        name: corpus.folder.card_at(component, name, entry).to_json()
+                        for name, entry in manifest.of(component).items()
+                    }
+                    for component in _TOLD
                 },
-                "vectors": corpus.vectors_card.to_json() if has_vectors else None,
-                "index": corpus.index_card.to_json() if has_index else None,
-                "tokens": corpus.tokens_card.to_json() if manifest.of(components.TOKENS) else None,
-                "neighbours": list(manifest.of(components.NEIGHBOURS)),
                 "answers": self._settings.reader is not None,
                 "limits": self._settings.limits.to_json(),
             }
@@ -160,7 +180,7 @@ class States:
             new = State(self._open(), self._settings, before=self._newest)
             new.version(None)
             new.description()
-            if new.name != self._newest.name and new.corpus.manifest.of(components.INDEX):
+            if new.name != self._newest.name and new.has_index:
                 new.corpus.open_index()
         except (errors.CorpusError, OSError) as e:
             problems.LOG.error("the corpus has changed and cannot be opened, the old one is served on: %s", e)

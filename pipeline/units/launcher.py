@@ -10,28 +10,14 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 from typing import Final
+
+from storage.processes import lives as lives
+from storage.processes import named as named
 
 # "id:start", for the workers to read.
 VARIABLE: Final = "MEMCORPUS_LAUNCHER"
 POLL_SECONDS: Final = 0.5
-# Fields of /proc/ID/stat behind the command's name, which is in parentheses and may hold any byte.
-_STATE: Final = 0
-_START: Final = 19
-# Killed, and not yet waited for by whoever started it.
-_DEAD: Final = (b"Z", b"X")
-
-
-def named() -> str:
-    """This process, as `lives` knows it."""
-    return f"{os.getpid()}:{_started(os.getpid())}"
-
-
-def lives(name: str) -> bool:
-    """Is the process that `named` spoke of alive?"""
-    pid, _, started = name.partition(":")
-    return _started(int(pid)) == int(started)
 
 
 def end_with(name: str) -> None:
@@ -39,12 +25,3 @@ def end_with(name: str) -> None:
     while lives(name):
         time.sleep(POLL_SECONDS)
     os._exit(1)
-
-
-def _started(pid: int) -> int:
-    """Clock ticks between the start of the machine and that of a process; -1 where it does not live."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return -1
-    return -1 if fields[_STATE] in _DEAD else int(fields[_START])

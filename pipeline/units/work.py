@@ -11,13 +11,11 @@ import json
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from pipeline.units import failures
 from pipeline.units.meter import Meter, board, worker_name
 from pipeline.units.stage import Stage
-from storage import work_folder
 from storage.folder import CorpusFolder
 from storage.receipts import Receipt
 from storage.work_folder import WorkFolder
@@ -67,9 +65,8 @@ class Attempt:
     """A unit that is at work, in one phase or in several, one after the other."""
 
     def __init__(self, job: Job, unit: int) -> None:
-        work, stage = job.corpus.work, job.stage.name
-        self._receipt, self._error = work.receipt_path(stage, unit), work.error_path(stage, unit)
-        self._board = board(work.file(work_folder.PROGRESS), stage, worker_name())
+        self._work, self._stage, self._unit = job.corpus.work, job.stage.name, unit
+        self._board = board(self._work, self._stage, worker_name())
         self.meter = self._board.begin()
 
     @contextmanager
@@ -79,15 +76,15 @@ class Attempt:
         try:
             yield
         except Exception as e:
-            _leave_error(self._error, e)
+            _leave_error(self._work, self._stage, self._unit, e)
             self._board.end(self.meter, None)
             raise
 
     def finish(self, receipt: Receipt[Any]) -> None:
         """All is written: say so."""
-        receipt.write(self._receipt)
+        self._work.write_receipt(self._stage, receipt)
         self._board.end(self.meter, receipt.counts.to_json())
-        self._error.unlink(missing_ok=True)
+        self._work.remove_error(self._stage, self._unit)
 
 
 def begin(job: Job, unit: int) -> Attempt | None:
@@ -100,9 +97,7 @@ def begin(job: Job, unit: int) -> Attempt | None:
     try:
         if work.read_if_whole(stage.name, unit, stage.counts) is not None:
             return None
-        path = work.receipt_path(stage.name, unit)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
+        work.remove_receipt(stage.name, unit)
         return Attempt(job, unit)
     except Exception as e:
         leave_error(job, unit, e)
@@ -119,12 +114,12 @@ def run_unit(job: WholeJob, unit: int) -> None:
 
 def leave_error(job: Job, unit: int, error: Exception) -> None:
     """As `Attempt.phase` does, for what does not happen inside a unit's own thread."""
-    _leave_error(job.corpus.work.error_path(job.stage.name, unit), error)
+    _leave_error(job.corpus.work, job.stage.name, unit, error)
 
 
-def _leave_error(path: Path, error: Exception) -> None:
+def _leave_error(work: WorkFolder, stage: str, unit: int, error: Exception) -> None:
     try:
-        path.write_text(json.dumps(failures.to_json(error)))
+        work.leave_error(stage, unit, json.dumps(failures.to_json(error)))
     except OSError:
         # The disk is full, say: then the runner's own words must do.
         return
@@ -132,10 +127,10 @@ def _leave_error(path: Path, error: Exception) -> None:
 
 def first_error(work: WorkFolder, stage: str) -> Exception | None:
     """The error of the stage's first unit that left one, as it would have been raised here."""
-    for unit, path in work.errors(stage):
+    for unit, text in work.errors(stage):
         try:
-            left = json.loads(path.read_text())
-        except (OSError, ValueError):
+            left = json.loads(text)
+        except ValueError:
             continue
         return failures.from_json(left, f"{stage} {unit}")
     return None

@@ -199,17 +199,20 @@ def free_bytes(folder: Path) -> tuple[Path, int]:
     return existing, shutil.disk_usage(existing).free
 
 
-def require_room(need: costs.CorpusBytes, folder: Path, *, already: int = 0) -> None:
+def require_room(need: costs.CorpusBytes, folder: Path | None, *, already: int = 0) -> None:
     """Refuse a build that the disk cannot hold.
 
     Args:
         need: what the whole build takes.
-        folder: where it is to lie; its nearest existing parent names the disk.
+        folder: where it is to lie; its nearest existing parent names the disk. None: an object store, which
+            has room.
         already: bytes of it that an interrupted build has written.
 
     Raises:
         CorpusError: with the bytes needed and free.
     """
+    if folder is None:
+        return
     existing, free = free_bytes(folder)
     missing = need.peak - already
     if missing > free:

@@ -73,9 +73,11 @@ def canaries_file(work: WorkFolder, unit: int) -> Path:
     return work.side_file(STAGE.name, unit, _CANARIES)
 
 
-def open_coder(folder: Path, layout: memory_store.MemoryLayout) -> codecs.Coder:
+def open_coder(corpus: CorpusFolder, folder: str, layout: memory_store.MemoryLayout) -> codecs.Coder:
     """The coder of a version that is being written, with the parameters that lie in its folder."""
-    parameters = codec_parameters.load(folder, layout.codec, layout.width)
+    if layout.codec.trained:
+        corpus.bring(f"{folder}/{codec_parameters.FOLDER}")
+    parameters = codec_parameters.load(corpus.path(folder), layout.codec, layout.width)
     return layout.codec.bind(layout.width, parameters)
 
 
@@ -111,7 +113,7 @@ def write_memory(
         corpus.path(folder), layout, unit, offsets=offsets, buffer=buffer, may_be_empty=may_be_empty
     )
     return [
-        written.measured.entry(corpus.root, written.path),
+        corpus.placed(written.path, written.measured),
         keep(corpus, rows_file(corpus.work, unit), written.rows.to_bytes()),
     ]
 
@@ -172,7 +174,7 @@ class EncodeShards:
     @functools.cached_property
     def _table(self) -> passage_table.PassageTable:
         """Opened once by each worker's copy of the job."""
-        return passage_table.PassageTable(self.corpus.root, self.parts)
+        return passage_table.PassageTable(self.corpus.root, self.parts, ensure=self.corpus.ensure)
 
     @functools.cached_property
     def _loaded(self) -> MemoryEncoder:
@@ -184,11 +186,12 @@ class EncodeShards:
         encoder = load_encoder(self.encoder)
         work_folder = self.corpus.work
         for unit, path in work_folder.side_files(STAGE.name, _CANARIES):
-            if not work_folder.receipt_path(STAGE.name, unit).exists():
+            if not work_folder.has_receipt(STAGE.name, unit):
                 continue
             first, stop = self.memory.grid.bounds(unit)
             dtype = self.memory.codec.dtype
-            kept = canaries.from_stored(files.read_bytes(path), width=self.memory.width, dtype=dtype.name)
+            data = files.read_bytes(work_folder.here(path))
+            kept = canaries.from_stored(data, width=self.memory.width, dtype=dtype.name)
             again = encode_passages(
                 encoder, self._table, canaries.within(self.memory.grid.passages, first, stop)
             )
@@ -203,7 +206,7 @@ class EncodeShards:
 
     @functools.cached_property
     def _coder(self) -> codecs.Coder:
-        return open_coder(self.corpus.path(self.memory_folder), self.memory)
+        return open_coder(self.corpus, self.memory_folder, self.memory)
 
     @functools.cached_property
     def _notes(self) -> tuple[Mapping[str, str], ...]:

@@ -46,7 +46,7 @@ class RecodeShards:
 
     @functools.cached_property
     def _coder(self) -> codecs.Coder:
-        return encode.open_coder(self.corpus.path(self.memory_folder), self.memory)
+        return encode.open_coder(self.corpus, self.memory_folder, self.memory)
 
     @functools.cached_property
     def _notes(self) -> tuple[Mapping[str, str], ...]:
@@ -103,6 +103,7 @@ class RecodeShards:
     def _canaries(self, ids: list[int]) -> list[np.ndarray]:
         """The origin's own, as its encoder gave them."""
         card = self._reader.card.canaries
+        self.corpus.ensure(card.file)
         values = canaries.read(self.corpus.root, card, width=self.memory.width)
         ends = np.cumsum(card.tokens)
         places = [card.passage_ids.index(i) for i in ids]

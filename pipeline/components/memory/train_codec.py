@@ -162,5 +162,5 @@ class TrainCodec:
     def _memory(self) -> Memory:
         if isinstance(self.job, RecodeShards):
             return _Stored(Corpus(self.corpus).memory(self.job.origin))
-        table = passage_table.PassageTable(self.corpus.root, self.job.parts)
+        table = passage_table.PassageTable(self.corpus.root, self.job.parts, ensure=self.corpus.ensure)
         return _Encoded(load_encoder(self.job.encoder), table)

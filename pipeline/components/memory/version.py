@@ -131,9 +131,11 @@ def make(stages: Stages, plan: MemoryPlan, job: EncodeShards | RecodeShards) -> 
 
     Metadata and parameters exist before any worker writes data.
     """
-    memory_store.create(stages.corpus.path(plan.folder), plan.layout)
+    corpus = stages.corpus
+    folder = corpus.path(plan.folder)
+    corpus.publish(memory_store.create(folder, plan.layout))
     if plan.parameters is not None:
-        codec_parameters.write(stages.corpus.path(plan.folder), plan.layout.codec, plan.parameters)
+        corpus.publish(codec_parameters.write(folder, plan.layout.codec, plan.parameters))
     elif plan.layout.codec.trained:
         tokens = plan.layout.codec.sample_tokens(plan.layout.width)
         stages.run(train_codec.STAGE, train_codec.TrainCodec(job=job), 1, total=tokens)
@@ -150,6 +152,8 @@ class CommitMemory:
         self._corpus, self._plan = corpus, plan
         self._folder = corpus.path(plan.folder)
         layout = plan.layout
+        if layout.codec.trained:
+            corpus.bring(f"{plan.folder}/{codec_parameters.FOLDER}")
         # Loaded here alone: a codebook may have half a gigabyte.
         parameters = codec_parameters.load(self._folder, layout.codec, layout.width)
         self._parameters = codec_parameters.digests(parameters)
@@ -232,7 +236,9 @@ class CommitMemory:
             kept = corpus.memory(version_name(plan.origin)).canaries
             ids, dtype = list(kept.passage_ids), kept.dtype
         shards = sorted({i // layout.grid.shard_passages for i in ids})
-        data = b"".join(files.read_bytes(encode.canaries_file(corpus.work, shard)) for shard in shards)
+        data = b"".join(
+            files.read_bytes(corpus.work.here(encode.canaries_file(corpus.work, shard))) for shard in shards
+        )
         values = canaries.from_stored(data, width=layout.width, dtype=dtype)
         opened = memory_files.MemoryFiles(self._folder, layout)
         tokens = [opened.tokens(i) for i in ids]
@@ -251,7 +257,7 @@ def _rows(corpus: CorpusFolder, layout: memory_store.MemoryLayout) -> Iterator[m
     """What the shards left of `offsets` and `checksums`, in order."""
     for shard in layout.grid:
         yield memory_store.ShardRows.from_bytes(
-            files.read_bytes(encode.rows_file(corpus.work, shard)), layout
+            files.read_bytes(corpus.work.here(encode.rows_file(corpus.work, shard))), layout
         )
 
 
@@ -302,7 +308,10 @@ def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
     if card.codec_parameters:
         trained = codec_parameters.FOLDER
         source = corpus.path(f"{folder}/{trained}")
-        shutil.copytree(source, corpus.path(f"{staged}/{trained}"), dirs_exist_ok=True)
+        corpus.bring(f"{folder}/{trained}")
+        copied = corpus.path(f"{staged}/{trained}")
+        shutil.copytree(source, copied, dirs_exist_ok=True)
+        corpus.publish(path for path in copied.rglob("*") if path.is_file())
     job = _job(remaking, card, staged)
     wanted = list(layout.grid) if whole else sorted(shards)
     remaking.run(STAGE, job, wanted, layout.grid.shards)

@@ -43,6 +43,7 @@ class CommitPassages:
                     "the corpus is not committed"
                 )
         quarantine = corpus.path(f"{self.component.noun}/{passages_component.QUARANTINE}")
+        quarantine.parent.mkdir(parents=True, exist_ok=True)
         notes = (json.dumps(note) + "\n" for receipt in self._splits() for note in receipt.notes)
         files.write_atomic(quarantine, "".join(notes).encode())
         card = PassagesCard(

@@ -10,25 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pipeline.components.passages import read
+from pipeline.components.passages import counts, read
+from pipeline.components.passages.counts import NumberedCounts as NumberedCounts
 from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
 from storage import components, errors, ids, passage_table
 from storage.folder import CorpusFolder
-from storage.receipts import Counts, Receipt
+from storage.receipts import Receipt
 from storage.work_folder import WorkFolder
 
 PARTS: Final = "parts.json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class NumberedCounts(Counts):
-    """Passages that have their ids."""
-
-    numbered: int = 0
-
-
-STAGE: Final = Stage(name="parts", title="number passages", counts=NumberedCounts, measure="numbered")
+STAGE: Final = counts.NUMBER
 
 
 def write_parts(work: WorkFolder, splits: Iterable[Receipt[read.ReadCounts]]) -> int:
@@ -68,9 +62,10 @@ class NumberPassages:
 
     def run(self, unit: int, meter: Meter) -> Receipt[NumberedCounts]:
         part = self._parts[unit]
-        source = read.unnumbered_path(self.corpus.work, part["split"])
+        work = self.corpus.work
+        source = work.here(read.unnumbered_path(work, part["split"]))
         target = part_path(self.corpus, unit)
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with meter.time("numbering"):
             rows = passage_table.number_part(source, target, self.offset + part["first_passage_id"])
         if rows != part["rows"]:

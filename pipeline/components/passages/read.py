@@ -3,59 +3,30 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 import pyarrow as pa
 
-from pipeline.components.passages import cut
+from pipeline.components.passages import counts, cut
+from pipeline.components.passages.counts import DROPPED as DROPPED
+from pipeline.components.passages.counts import ReadCounts as ReadCounts
 from pipeline.components.passages.cut import PassageRow, TokenCut
 from pipeline.text import articles, passages, sources
 from pipeline.text.wikitext import own_templates
 from pipeline.text.wikitext.own_templates import OwnTemplates
 from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
-from storage import passage_table, receipts
+from storage import passage_table
 from storage.folder import CorpusFolder
-from storage.receipts import Counts, Receipt
+from storage.receipts import Receipt
 from storage.work_folder import WorkFolder
 
 SPLITS: Final = "splits.json"
 _PART: Final = ".parquet"
-# One name in every count, so that reports and reconciliation need not guess.
-DROPPED: Final = "dropped: "
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadCounts(Counts):
-    """Pages by outcome; words of the articles kept, and words of their passages. docs/format.md has each."""
-
-    # Corpora that were built before sections were left out have no count of them.
-    optional: ClassVar[frozenset[str]] = frozenset(("left_out_sections", "left_out_words"))
-
-    pages: int = 0
-    kept: int = 0
-    dropped: Mapping[str, int] = receipts.named(DROPPED)
-    quarantined: int = 0
-    passages: int = 0
-    words: int = 0
-    article_words: int = 0
-    left_out_sections: int = 0
-    left_out_words: int = 0
-    text_bytes: int = 0
-    source_bytes: int = 0
-    xml_bytes: int = 0
-
-    def reconcile(self) -> None:
-        """Pages read = kept + dropped + quarantined, words = in passages + left out, or something is lost."""
-        pages = self.kept + sum(self.dropped.values()) + self.quarantined
-        if self.pages != pages or self.article_words != self.words + self.left_out_words:
-            raise AssertionError(f"counts do not reconcile: {self}")
-
-
-STAGE: Final = Stage(name="splits", title="read passages", counts=ReadCounts, measure="source_bytes")
+STAGE: Final = counts.READ
 _NONE: Final = ReadCounts(dropped=dict.fromkeys(articles.DROP_REASONS, 0)).to_json()
 
 
@@ -114,12 +85,12 @@ class ReadPassages:
                 written.append(beside)
         # The time spent in the generator was spent inside the writer's.
         meter.seconds["writing"] -= meter.seconds["reading"] + meter.seconds["splitting"]
-        counts = ReadCounts.from_json(dict(meter.counts))
-        counts.reconcile()
+        read = ReadCounts.from_json(dict(meter.counts))
+        read.reconcile()
         return Receipt(
             unit=unit,
             files=tuple(map(self.corpus.entry, written)),
-            counts=counts,
+            counts=read,
             seconds=dict(meter.seconds),
             worker=worker_name(),
             notes=tuple(quarantine),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from encoders import model_folder
+from encoders import model_folder, transformers_output
 from encoders.model_folder import ModelFolderError
 from encoders.transformers_output import silenced
 
@@ -25,6 +25,7 @@ class Words:
 
     def __init__(self, folder: Path) -> None:
         model_folder.find_tokenizer_files(folder)
+        transformers_output.load()
         from transformers import AutoTokenizer
 
         with silenced():

@@ -1,0 +1,335 @@
+"""A corpus that a service holds: the interface of one in a folder, with neither index nor retriever here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from retrieval import queries as asked
+from retrieval import service_client, wire
+from retrieval.corpus import Corpus, Queries, SearchResult
+from retrieval.documents import Ordinals, TableOrdinals
+from retrieval.index import Index
+from retrieval.memory import MemoryReader
+from retrieval.neighbours import NeighbourReader
+from retrieval.served_memory import ServedMemory
+from retrieval.service_client import Body, ServiceClient
+from retrieval.tokens import Tokens
+from storage import components, errors, ids, passage_table
+from storage.aliases import AnyArray, Json
+from storage.components import Component
+from storage.components.base import C
+from storage.fields import Fields
+from storage.files import FileEntry
+from storage.folder import CorpusFolder
+from storage.manifest import Manifest
+from storage.passage_table import PassageTable
+from storage.thread_locks import ThreadLock
+from storage.vector_array import VectorArray, VectorLayout
+
+if TYPE_CHECKING:
+    from typing import SupportsIndex
+
+_COMPONENTS: Final = (components.MEMORY, components.VECTORS, components.INDEX, components.TOKENS)
+
+
+class ServedFolder(CorpusFolder):
+    """What a service tells of its corpus's folder: its cards. What else is asked of it is refused."""
+
+    def __init__(self, client: ServiceClient, description: Json) -> None:
+        """
+        Raises:
+            CorpusError: the description is misshapen.
+        """
+        self.client = client
+        fields = Fields(description, f"service {client}")
+        self._told: dict[tuple[str, str], Any] = {}
+        cards: dict[str, dict[str, FileEntry]] = {component.noun: {} for component in components.TABLE}
+        told = fields.nested("cards")
+        for component in _COMPONENTS:
+            for name, card in told.object(component.noun).items():
+                self._told[component.noun, name] = component.card.from_json(card, f"{client}: {name[:40]}")
+                entry = FileEntry(path=f"{component.noun}/{name}", bytes=0, crc32=0)
+                cards[component.noun][name] = entry
+        self._manifest = Manifest(
+            settings={}, sources=(), cards=cards, aliases=fields.texts_by_name("aliases")
+        )
+
+    def __str__(self) -> str:
+        return self.client.url
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise errors.CorpusError(
+            f"{self.client} is a service: this needs the corpus's folder itself; open that"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a served corpus travels as its address; pickle the corpus itself")
+
+    def refresh(self) -> None:
+        """Nothing to do: a served corpus stays as it was opened."""
+
+    def card_at(self, component: Component[C], name: str, entry: FileEntry) -> C:
+        found = self._told.get((component.noun, name))
+        if not isinstance(found, component.card):
+            raise errors.CorpusError(f"service {self.client} has no {component.noun} {name[:100]!r}")
+        return found
+
+
+class ServedTable(PassageTable):
+    """The passage table out of a service."""
+
+    def __init__(self, client: ServiceClient, passages: int, state: str, limits: dict[str, int]) -> None:
+        self._client, self._passages = client, passages
+        self._state, self._limits = state, limits
+
+    def __len__(self) -> int:
+        return self._passages
+
+    def take(self, wanted: npt.ArrayLike, *, columns: Sequence[str] | None = None) -> pa.Table:
+        rows = ids.as_ids(wanted, len(self))
+        schema = passage_table.SCHEMA
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns])
+
+        def read(body: Body) -> pa.Table:
+            data = body.whole(self._limits["answer_bytes"])
+            try:
+                found = pa.ipc.open_stream(data).read_all()
+            except pa.ArrowException:
+                found = None
+            if found is None or not found.schema.equals(schema):
+                raise errors.DamagedError(f"service {self._client} answered with no passages")
+            return found
+
+        tables = []
+        for first in range(0, len(rows), self._limits["ids"]):
+            part = rows[first : first + self._limits["ids"]].tolist()
+            given: Json = {"ids": part} if columns is None else {"ids": part, "columns": list(columns)}
+            found = self._client.post(
+                "/v1/passages", given, read, accept=wire.ARROW, memcorpus_state=self._state
+            )
+            if found.num_rows != len(part):
+                raise errors.DamagedError(f"service {self._client} answered with other passages")
+            tables.append(found)
+        return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
+
+
+class ServedVectors(VectorArray):
+    """The retriever's vectors out of a service."""
+
+    def __init__(
+        self, client: ServiceClient, layout: VectorLayout, state: str, limits: dict[str, int]
+    ) -> None:
+        self.layout = layout
+        self._client, self._state, self._limits = client, state, limits
+
+    def read(self, first: int, stop: int) -> AnyArray:
+        return self.take(np.arange(first, stop, dtype=np.int64))
+
+    def take(self, ids: npt.NDArray[np.int64]) -> AnyArray:
+        out = np.empty((len(ids), self.layout.dim), np.dtype(self.layout.dtype))
+        step = max(1, min(self._limits["ids"], self._limits["answer_bytes"] // self.layout.row_bytes))
+        for first in range(0, len(ids), step):
+            part = out[first : first + step]
+
+            def read(body: Body, part: AnyArray = part) -> None:
+                found = wire.unpack(body.whole(part.nbytes + wire.MAX_HEADER_BYTES)).get("vectors")
+                if found is None or (found.dtype, found.shape) != (part.dtype, part.shape):
+                    raise errors.DamagedError(f"service {self._client} answered with other vectors")
+                part[:] = found
+
+            self._client.post(
+                "/v1/vectors",
+                {"ids": np.asarray(ids[first : first + step]).tolist()},
+                read,
+                accept=wire.SAFETENSORS,
+                memcorpus_state=self._state,
+            )
+        return out
+
+
+class ServedCorpus(Corpus):
+    """A corpus that a service holds. Thread-safe, and free to be used in processes that are forked.
+
+    It stays as it was opened: memory versions by their names, passages and index by the service's state.
+    Where the service has let go of these, an error says so.
+    """
+
+    def __init__(self, client: ServiceClient, description: Json, *, retriever: str | None = None) -> None:
+        """Made by `open_corpus`.
+
+        Args:
+            client: of the service.
+            description: what `service_client.describe` gave.
+            retriever: that reads texts here; None: the service's own.
+
+        Raises:
+            CorpusError: the description is misshapen.
+        """
+        fields = Fields(description, f"service {client}")
+        self.client = client
+        self.folder = ServedFolder(client, description)
+        self.manifest = self.folder.manifest
+        self.state = fields.text("state")
+        limits = fields.nested("limits")
+        self._limits = {
+            name: limits.integer(name, least=1) for name in ("k", "queries", "ids", "answer_bytes")
+        }
+        self._counts = {name: int(count) for name, count in fields.object("counts").items()}
+        self._table = ServedTable(client, fields.integer("passages"), self.state, self._limits)
+        self._retriever_name = retriever
+        self._lock = ThreadLock()
+        self._retriever = None
+        self._index = None
+        self._vectors = None
+        self._tokens = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Workers of a data loader open it again; what has changed since is refused there."""
+        return _again, (self.client, self.state, self._retriever_name)
+
+    @property
+    def root(self) -> Path:
+        """
+        Raises:
+            CorpusError: always; the folder is the service's.
+        """
+        return self.folder.root
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The reconciled counts of the build; docs/format.md lists them."""
+        return dict(self._counts)
+
+    @property
+    def ordinals(self) -> Ordinals:
+        """The place of each passage in its document."""
+        return TableOrdinals(self._table)
+
+    def memory(self, version: str | None = None, *, check: str = "once") -> MemoryReader:
+        """As `Corpus.memory`."""
+        card = self._memory_card(self.manifest.version(version))
+        if card.layout.grid.passages != len(self):
+            raise errors.MismatchError(
+                f"memory version {card.version} holds {card.layout.grid.passages} passages, "
+                f"the corpus {len(self)}"
+            )
+        return ServedMemory(self.client, card, state=self.state, limits=self._limits, check=check)
+
+    def vectors(self) -> VectorArray:
+        """The retriever's vectors, by passage id."""
+        return ServedVectors(self.client, self.vectors_card.layout, self.state, self._limits)
+
+    def tokens(self, passage_ids: npt.ArrayLike) -> Tokens:
+        """As `Corpus.tokens`."""
+        wanted = ids.as_ids(passage_ids, len(self))
+        card = self.tokens_card
+        values = np.zeros((len(wanted), card.passage_tokens), card.layout.dtype)
+        lengths = np.zeros(len(wanted), np.int64)
+        for first in range(0, len(wanted), self._limits["ids"]):
+            part = slice(first, first + self._limits["ids"])
+
+            def read(body: Body, part: slice = part) -> None:
+                found = wire.unpack(body.whole(self._limits["answer_bytes"]))
+                for name, target in (("values", values[part]), ("lengths", lengths[part])):
+                    one = found.get(name)
+                    if one is None or (one.dtype, one.shape) != (target.dtype, target.shape):
+                        raise errors.DamagedError(f"service {self.client} answered with other tokens")
+                    target[:] = one
+
+            self.client.post(
+                "/v1/tokens",
+                {"ids": wanted[part].tolist()},
+                read,
+                accept=wire.SAFETENSORS,
+                memcorpus_state=self.state,
+            )
+        return Tokens(values=values, lengths=lengths)
+
+    def neighbours(self, name: str | None = None) -> NeighbourReader:
+        """
+        Raises:
+            CorpusError: always; tables of neighbours are not served.
+        """
+        raise errors.CorpusError(
+            f"{self.client} is a service, which gives no tables of neighbours; open the folder"
+        )
+
+    def open_index(self) -> Index:
+        """
+        Raises:
+            CorpusError: always; the index is the service's.
+        """
+        raise errors.CorpusError(
+            f"{self.client} is a service, and keeps its index; search, or open the folder"
+        )
+
+    def search(self, queries: Queries, k: SupportsIndex) -> SearchResult:
+        """As `Corpus.search`; texts are read by the service, unless a retriever was named here.
+
+        Raises:
+            UnreadableError: the service cannot be reached.
+        """
+        wanted = asked.count(k, len(self))
+        read = asked.read(queries, dim := self.vectors_card.layout.dim)
+        if isinstance(read, list) and self._retriever_name is not None:
+            read = np.asarray(asked.read(self._encode(read), dim), np.float32)
+        step = self._limits["queries"]
+        parts = [self._searched(read[first : first + step], wanted) for first in range(0, len(read), step)]
+        if not parts:
+            return SearchResult(
+                passage_ids=np.zeros((0, wanted), np.int64), scores=np.zeros((0, wanted), np.float32)
+            )
+        return SearchResult(
+            passage_ids=np.concatenate([part.passage_ids for part in parts]),
+            scores=np.concatenate([part.scores for part in parts]),
+        )
+
+    def _searched(self, queries: list[str] | npt.NDArray[np.float32], k: int) -> SearchResult:
+        shape = (len(queries), k)
+
+        def read(body: Body) -> SearchResult:
+            found = wire.unpack(body.whole(len(queries) * k * 12 + wire.MAX_HEADER_BYTES))
+            passage_ids, scores = found.get("passage_ids"), found.get("scores")
+            if (
+                passage_ids is None
+                or scores is None
+                or (passage_ids.dtype, passage_ids.shape) != (np.dtype(np.int64), shape)
+                or (scores.dtype, scores.shape) != (np.dtype(np.float32), shape)
+            ):
+                raise errors.DamagedError(f"service {self.client} answered with no search result")
+            return SearchResult(passage_ids=np.array(passage_ids), scores=np.array(scores))
+
+        headers = {"accept": wire.SAFETENSORS, "memcorpus_state": self.state}
+        if isinstance(queries, list):
+            given = {"queries": queries, "k": k, "passages": False}
+            return self.client.post("/v1/search", given, read, **headers)
+        data = b"".join(wire.pack({"queries": queries}))
+        return self.client.post(f"/v1/search?k={k}", data, read, content_type=wire.SAFETENSORS, **headers)
+
+
+def open_service(url: str, *, token: str | None = None, retriever: str | None = None) -> ServedCorpus | None:
+    """The corpus that a service at an address holds; None where something else answers there.
+
+    Raises:
+        CorpusError: the service wants a token, speaks a later protocol, or describes no corpus.
+        UnreadableError: nothing answers.
+    """
+    client = ServiceClient(url, token)
+    description = service_client.describe(client)
+    return None if description is None else ServedCorpus(client, description, retriever=retriever)
+
+
+def _again(client: ServiceClient, state: str, retriever: str | None) -> ServedCorpus:
+    description = service_client.describe(client)
+    if description is None or description.get("state") != state:
+        raise errors.CorpusError(f"the corpus served at {client} has changed; open it again")
+    return ServedCorpus(client, description, retriever=retriever)

@@ -1,0 +1,236 @@
+"""Corpora written into an object store: the same content as on a disk, by the same jobs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.jobs import build as build_module
+from retrieval import open_corpus
+from storage import errors, files, manifest, object_lock
+from storage.object_store import ObjectStore
+from storage.stored_folder import StoredFolder, open_for_writing
+from tests import jobs, object_store
+from tests.object_store import BUCKET, without_times
+
+Run = Callable[..., tuple[int, str, str]]
+NAME = "built/wiki"
+URL = f"s3://{BUCKET}/{NAME}"
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with object_store.serving() as client, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield client
+
+
+@pytest.fixture(scope="module")
+def built(bucket: Any, settings: Any) -> Any:
+    """The settings of the `corpus` that lies on the disk, built into the bucket."""
+    return build_module.build(settings, open_for_writing(URL))
+
+
+def stored(bucket: Any, name: str = NAME) -> dict[str, bytes]:
+    return without_times(object_store.content(bucket, f"{name}/"))
+
+
+@pytest.fixture
+def copied(bucket: Any, built: Any) -> Iterator[str]:
+    """A copy of the bucket's corpus that the test may change: its name."""
+    name = "copied/wiki"
+    for key in object_store.content(bucket, f"{NAME}/"):
+        bucket.copy_object(Bucket=BUCKET, Key=f"{name}/{key}", CopySource=f"{BUCKET}/{NAME}/{key}")
+    yield name
+    ObjectStore(f"s3://{BUCKET}/{name}").delete_below("")
+
+
+def test_what_is_built_there_is_what_is_built_here(bucket: Any, built: Any, corpus: Path) -> None:
+    assert not built.already
+    here = without_times(object_store.files(corpus))
+    assert len(here) > 20
+    assert stored(bucket) == here
+    # Nothing is left of the job, but for its lock, which is free, and nothing in the scratch folder.
+    lock = json.loads(object_store.content(bucket, f"{NAME}/")[object_lock.NAME])
+    assert lock["free"]
+    assert object_store.files(built.corpus.root) == {}
+
+
+def test_a_finished_one_is_left_as_it_is(bucket: Any, built: Any, settings: Any) -> None:
+    before = object_store.content(bucket, f"{NAME}/")
+    assert build_module.build(settings, open_for_writing(URL)).already
+    assert object_store.content(bucket, f"{NAME}/") == before
+
+
+def test_commands_tell_of_it_what_they_tell_of_a_folder(built: Any, corpus: Path, command: Run) -> None:
+    def told(*arguments: str, of: str | Path) -> Any:
+        status, out, err = command(arguments[0], of, *arguments[1:])
+        assert (status, err) == (0, "")
+        return json.loads(out)
+
+    for arguments in (("verify", "--json"), ("verify", "--full", "--json")):
+        there, here = told(*arguments, of=URL), told(*arguments, of=corpus)
+        assert there["ok"]
+        assert (there["files"], there["strays"]) == (here["files"], [])
+    there, here = (told("versions", "--json", of=of) for of in (URL, corpus))
+    assert {**there, "seconds": 0} == {**here, "seconds": 0}
+    there, here = told("info", "--json", of=URL), told("info", "--json", of=corpus)
+    assert there["passages"] == here["passages"]
+    there, here = told("report", "--json", of=URL), told("report", "--json", of=corpus)
+    assert there["bytes_by_part"]["memory"] == here["bytes_by_part"]["memory"]
+
+
+def test_versions_there_are_versions_here(bucket: Any, copied: str, corpus_copy: Path, command: Run) -> None:
+    """Recoded, used, compared, and collected: after each step the same content; readers follow `current`."""
+    url = f"s3://{BUCKET}/{copied}"
+    reader = open_corpus(url)
+    first = reader.memory().card.version
+
+    def same() -> None:
+        assert stored(bucket, copied) == without_times(object_store.files(corpus_copy))
+
+    for arguments in (
+        ("reencode", "--from", "current", "--codec", "int8", "--as", "small"),
+        ("use", "small"),
+        ("use", "--back"),
+        ("use", "small"),
+        ("use", "first", "--alias", "first"),
+        ("reencode", "--from", "small", "--codec", "turbo4", "--use"),
+    ):
+        outcomes = []
+        for where in (url, corpus_copy):
+            arguments_ = tuple(first if a == "first" and i == 1 else a for i, a in enumerate(arguments))
+            status, out, err = command(arguments_[0], where, *arguments_[1:])
+            assert status == 0, err
+            outcomes.append(out)
+        same()
+    assert (
+        command("diff", url, first, "small", "--json")[1]
+        == command("diff", corpus_copy, first, "small", "--json")[1]
+    )
+    follower = open_corpus(url)
+    small = follower.memory()
+    assert small.card.layout.codec.name == "turbo4"
+    here = open_corpus(corpus_copy).memory()
+    np.testing.assert_array_equal(small.fetch([3, 70]).values, here.fetch([3, 70]).values)
+    for where in (url, corpus_copy):
+        status, out, err = command("use", where, "--forget", "--alias", "first")
+        assert status == 0, err
+    listed = [command("gc", where)[1] for where in (url, corpus_copy)]
+    assert first in listed[0]
+    for where in (url, corpus_copy):
+        status, out, err = command("gc", where, "--yes")
+        assert status == 0, err
+        assert first in out
+    same()
+    assert not [name for name in stored(bucket, copied) if first in name]
+
+
+def test_damage_there_is_found_and_repaired(bucket: Any, copied: str, command: Run) -> None:
+    url = f"s3://{BUCKET}/{copied}"
+    whole = stored(bucket, copied)
+    version = open_corpus(url).memory().card.version
+    vectors = next(name for name in whole if name.startswith("vectors/") and name.endswith("/c/1/0"))
+    index = next(name for name in whole if name.endswith("index.faiss"))
+    memory = f"memory/{version}"
+    names = (
+        f"{memory}/values/c/0/0/0",
+        f"{memory}/offsets/c/0/0",
+        f"{memory}/values/zarr.json",
+        vectors,
+        index,
+    )
+    for name in names:
+        data = bytearray(whole[name])
+        data[len(data) // 2] ^= 1
+        bucket.put_object(Bucket=BUCKET, Key=f"{copied}/{name}", Body=bytes(data))
+    bucket.delete_object(Bucket=BUCKET, Key=f"{copied}/{memory}/values/c/1/0/0")
+    status, out, err = command("verify", url, "--full")
+    assert status == 1, err
+    assert out.count("damaged: ") == 6
+    status, out, err = command("verify", url)
+    assert status == 1
+    assert out.count("damaged: ") == 1
+    status, out, err = command("repair", url)
+    assert (status, out.count("repaired: ")) == (0, 6), (out, err)
+    assert stored(bucket, copied) == whole
+
+
+def test_a_bucket_that_holds_something_else_is_left_alone(bucket: Any, command: Run, settings: Any) -> None:
+    bucket.put_object(Bucket=BUCKET, Key="other/wiki/notes.txt", Body=b"mine")
+    with pytest.raises(errors.CorpusError, match=r"holds something else \(notes\.txt"):
+        build_module.build(settings, open_for_writing(f"s3://{BUCKET}/other/wiki"))
+    assert object_store.content(bucket, "other/") == {"wiki/notes.txt": b"mine"}
+    with pytest.raises(
+        errors.CorpusError, match="s3://no-such-bucket/wiki cannot be used: there is no such bucket"
+    ):
+        build_module.build(settings, open_for_writing("s3://no-such-bucket/wiki"))
+
+
+def test_a_second_job_is_refused_in_a_line(bucket: Any, copied: str, command: Run) -> None:
+    url = f"s3://{BUCKET}/{copied}"
+    with StoredFolder(url).alone():
+        before = object_store.content(bucket, f"{copied}/")
+        for arguments in (("use", url, "--back"), ("gc", url, "--yes"), ("repair", url)):
+            status, _, err = command(*arguments)
+            assert status == 2
+            assert "another job is at work in s3://" in err
+            assert err.count("\n") == 1
+        assert object_store.content(bucket, f"{copied}/") == before
+
+
+def test_a_manifest_of_another_job_is_never_replaced(bucket: Any, copied: str) -> None:
+    """Of one that took the lock over while this one slept."""
+    url = f"s3://{BUCKET}/{copied}"
+    folder = StoredFolder(url)
+    with folder.alone():
+        folder.refresh()
+        found = folder.manifest
+        theirs, ours = (
+            replace(found, aliases={**found.aliases, name: found.version(None)})
+            for name in ("theirs", "ours")
+        )
+        ObjectStore(url).put(manifest.NAME, files.json_bytes(theirs.to_json()))
+        with pytest.raises(errors.CorpusError, match="changed by another job"):
+            folder.write_manifest(ours)
+    assert "theirs" in StoredFolder(url).manifest.aliases
+
+
+def test_what_an_interrupted_build_left_is_checked_byte_by_byte(
+    bucket: Any, built: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before its commit, then some of it damaged: the rerun does again what is damaged."""
+    name = "resumed/wiki"
+    url = f"s3://{BUCKET}/{name}"
+
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build_module._Build, "_commit", dies)
+        with pytest.raises(KeyboardInterrupt):
+            build_module.build(settings, open_for_writing(url))
+    left = object_store.content(bucket, f"{name}/")
+    assert "corpus.json" not in left
+    with pytest.raises(errors.CorpusError, match="not finished"):
+        StoredFolder(url).manifest  # noqa: B018
+    damaged = next(key for key in left if "/values/c/1/" in key)
+    data = bytearray(left[damaged])
+    data[5] ^= 1
+    bucket.put_object(Bucket=BUCKET, Key=f"{name}/{damaged}", Body=bytes(data))
+    build_module.build(settings, open_for_writing(url))
+    assert stored(bucket, name) == stored(bucket)
+
+
+def test_a_local_job_does_not_know_of_all_this(corpus: Path, tmp_path: Path) -> None:
+    """No lock file, no scratch folder: a folder on a disk has what it always had."""
+    copy = Path(shutil.copytree(corpus, tmp_path / "copy"))
+    with jobs.CorpusFolder(copy).alone():
+        assert not (copy / object_lock.NAME).exists()
