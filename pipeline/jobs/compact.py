@@ -76,6 +76,7 @@ def compact(
         CorpusError: another job is at work or unfinished.
     """
     job.check_names()
+    job.require_local(corpus, "a compaction")
     with corpus.alone():
         corpus.refresh()
         job.require_none_begun(corpus)
