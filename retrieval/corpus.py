@@ -538,7 +538,9 @@ class Corpus:
 
         similarity = self.vectors_card.similarity
         pieces = []
-        for part, card in self._index_cards():
+        cards = self._index_cards()
+        whole = cards[0][1].file.bytes
+        for part, card in cards:
             part.folder.ensure(card.file)
             pieces.append(
                 Index.read(
@@ -547,6 +549,7 @@ class Corpus:
                     passages=card.passages,
                     dim=card.dim,
                     similarity=similarity,
+                    within=whole,
                 )
             )
         return pieces
