@@ -123,12 +123,19 @@ class Corpus:
     """A finished corpus, open for reading. Thread-safe; parts are opened when first used."""
 
     def __init__(
-        self, folder: CorpusFolder, *, retriever: str | None = None, generation: int | None = None
+        self,
+        folder: CorpusFolder,
+        *,
+        retriever: str | None = None,
+        generation: int | None = None,
+        found: Manifest | None = None,
     ) -> None:
+        """`found` is the manifest to read it by; None: the one that is there now."""
         self.folder = folder
-        folder.refresh()
+        if found is None:
+            folder.refresh()
+            found = folder.manifest
         # Of the moment of opening: versions, aliases and passages stay as they were then.
-        found = folder.manifest
         self.manifest: Manifest = found if generation is None else found.at(generation)
         self.segments = segments.of(folder, self.manifest)
         # Against a compaction that would take the files away; a local corpus's alone.
@@ -150,12 +157,12 @@ class Corpus:
         self._tokens: TokenReader | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
-        """To another process travels where it lies; there it is opened anew, as it is then."""
-        return Corpus._again, (self.folder, self._retriever_name)
+        """To another process travels where it lies, and as what it was opened here: all read the same."""
+        return Corpus._again, (self.folder, self._retriever_name, self.manifest)
 
     @classmethod
-    def _again(cls, folder: CorpusFolder, retriever: str | None) -> Corpus:
-        return cls(folder, retriever=retriever)
+    def _again(cls, folder: CorpusFolder, retriever: str | None, found: Manifest) -> Corpus:
+        return cls(folder, retriever=retriever, found=found)
 
     @property
     def root(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,10 @@ def test_an_update_keeps_what_is_unchanged_and_adds_what_is_new(
         corpus.passages([len(truth.said)])
     # Readers of before stay with what they opened, and an earlier generation can be opened again.
     assert said(old.passages([gone])) == [truth.said[gone]]
+    # A reader of before goes to another process as what it is, its memory too.
+    sent = pickle.loads(pickle.dumps(old))
+    assert (sent.generation, len(sent), sent.ids_given) == (0, len(old), len(old))
+    assert pickle.loads(pickle.dumps(old.memory())).passages == len(old)
     again = open_corpus(live, generation=0)
     assert said(again.passages([gone])) == [truth.said[gone]]
     assert again.memory().fetch([gone]).values.tobytes() == old.memory().fetch([gone]).values.tobytes()
