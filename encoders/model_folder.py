@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -54,6 +54,10 @@ _DTYPES: Mapping[str, AnyDtype] = {
     "BF16": np.dtype(ml_dtypes.bfloat16),
 }
 _MAX_HEADER_BYTES = 100_000_000  # the safetensors library's own limit
+
+
+# By scheme of a URL, what copies such a folder: (URL, patterns) to a folder here. Filled in by whoever can.
+PLACES: dict[str, Callable[[str, Sequence[str]], Path]] = {}
 
 
 class ModelFolderError(errors.EncoderError):
@@ -109,6 +113,9 @@ def resolve(name_or_folder: str | Path, *, patterns: Sequence[str] = ENCODER_PAT
     Raises:
         ModelFolderError: neither a folder nor a model that could be downloaded.
     """
+    scheme, separator, _ = str(name_or_folder).partition("://")
+    if separator and scheme in PLACES:
+        return PLACES[scheme](str(name_or_folder), patterns)
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
         return folder

@@ -52,10 +52,13 @@ _lost = False
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listed:
-    """An object as a listing has it: its name below the prefix, its size."""
+    """An object as a listing has it: its name below the prefix, its size, when it was put, and what tells
+    that state of it from another."""
 
     name: str
     bytes: int
+    changed_ns: int = 0
+    e_tag: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +81,7 @@ class Traffic:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
+        self._told: Counter[str] = Counter()
 
     def add(self, **counts: int) -> None:
         with self._lock:
@@ -87,6 +91,13 @@ class Traffic:
         """gets, puts, lists, deletes, copies, retries; bytes_got, bytes_put. Each part is a put."""
         with self._lock:
             return dict(self._counts)
+
+    def since_told(self) -> dict[str, int]:
+        """What has come since this was asked last, each name with "store " before it."""
+        with self._lock:
+            new = self._counts - self._told
+            self._told = self._counts.copy()
+        return {f"store {name.replace('_', ' ')}": count for name, count in new.items()}
 
 
 TRAFFIC: Final = Traffic()
@@ -141,15 +152,20 @@ class ObjectStore:
         TRAFFIC.add(gets=1, bytes_got=len(found.data))
         return found
 
-    def size(self, name: str) -> int | None:
-        """Bytes of an object; None where there is none."""
+    def head(self, name: str) -> Listed | None:
+        """What a listing would say of an object; None where there is none."""
         try:
             found = self._tried(f"{self.url}/{name}", lambda: self._library.head(self._store, name))
         except FileNotFoundError:
             return None
         finally:
             TRAFFIC.add(gets=1)
-        return int(found["size"])
+        return _listed(found, name)
+
+    def size(self, name: str) -> int | None:
+        """Bytes of an object; None where there is none."""
+        found = self.head(name)
+        return None if found is None else found.bytes
 
     def blocks(self, name: str, size: int) -> Iterator[bytes]:
         """An object of a known size, a block at a time.
@@ -157,22 +173,29 @@ class ObjectStore:
         Raises:
             DamagedError: it is gone, or ends before.
         """
-        what = f"{self.url}/{name}"
         for start in range(0, size, BLOCK_BYTES):
-            length = min(BLOCK_BYTES, size - start)
+            yield self.range(name, start, min(BLOCK_BYTES, size - start))
 
-            def read(start: int = start, length: int = length) -> bytes:
-                data = bytes(self._library.get_range(self._store, name, start=start, length=length))
-                if len(data) != length:
-                    raise _Short(f"{what} gave {len(data):,} bytes of {length:,}")
-                return data
+    def range(self, name: str, start: int, length: int) -> bytes:
+        """Some bytes of an object, 1 or more.
 
-            try:
-                data = self._tried(what, read)
-            except FileNotFoundError as e:
-                raise errors.DamagedError(f"{what} is missing") from e
-            TRAFFIC.add(gets=1, bytes_got=length)
-            yield data
+        Raises:
+            DamagedError: it is gone, or ends before.
+        """
+        what = f"{self.url}/{name}"
+
+        def read() -> bytes:
+            data = bytes(self._library.get_range(self._store, name, start=start, length=length))
+            if len(data) != length:
+                raise _Short(f"{what} gave {len(data):,} bytes of {length:,}")
+            return data
+
+        try:
+            data = self._tried(what, read)
+        except FileNotFoundError as e:
+            raise errors.DamagedError(f"{what} is missing") from e
+        TRAFFIC.add(gets=1, bytes_got=length)
+        return data
 
     def damage(self, entry: FileEntry, *, full: bool = True) -> str | None:
         """As `files.damage`, of what is stored there; with `full` every byte is read."""
@@ -221,7 +244,7 @@ class ObjectStore:
             if batch is None:
                 return
             for found in batch:
-                yield Listed(name=found["path"], bytes=found["size"])
+                yield _listed(found, found["path"])
 
     def listed(self, prefix: str = "") -> Iterator[Listed]:
         """All objects whose names begin so, `prefix` being "" or ending with a slash, in order.
@@ -409,6 +432,16 @@ class ObjectStore:
             f"{what} cannot be read or written ({told}); look after the network, the bucket and the keys, "
             "and run the same command again: what is done is kept"
         )
+
+
+def _listed(found: Mapping[str, Any], name: str) -> Listed:
+    changed = found["last_modified"]
+    return Listed(
+        name=name,
+        bytes=int(found["size"]),
+        changed_ns=int(changed.timestamp() * 1_000_000) * 1000,
+        e_tag=str(found["e_tag"] or ""),
+    )
 
 
 class _Short(Exception):

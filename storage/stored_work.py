@@ -5,22 +5,27 @@ Whether units are done is seen by one listing of a stage. Receipts are read as a
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from storage import errors, files, receipts
 from storage.aliases import Json
 from storage.errors import CorpusError
-from storage.object_store import ObjectStore
+from storage.object_store import TRAFFIC, ObjectStore
 from storage.receipts import C, Receipt
-from storage.work_folder import ERROR, NAME, PLAN, RECEIPT, WorkFolder
+from storage.work_folder import ERROR, NAME, PLAN, PROGRESS, RECEIPT, WorkFolder
 
 # Receipts that are asked for before their turn.
 AHEAD: Final = 32
+# Between two times that a worker shows how far it is, and that a launcher looks.
+SHOW_SECONDS: Final = 5.0
 # Ends the name of the folder of what went wrong, which is looked through each time a stage begins.
 _ERRORS: Final = "-errors"
 
@@ -31,6 +36,9 @@ class StoredWork(WorkFolder):
     def __init__(self, root: Path, objects: ObjectStore) -> None:
         super().__init__(root)
         self._objects = objects
+        # When each worker showed something last; which stage was looked at, when, and what was seen.
+        self._showed: dict[str, float] = {}
+        self._seen: tuple[str, float, list[str]] = "", 0.0, []
 
     def has_plan(self) -> bool:
         return self._objects.size(f"{NAME}/{PLAN}") is not None
@@ -95,7 +103,9 @@ class StoredWork(WorkFolder):
 
     def write_receipt(self, stage: str, receipt: Receipt[Any]) -> None:
         name = self._name(self.receipt_path(stage, receipt.unit))
-        self._objects.put(name, files.json_bytes(receipt.to_json()))
+        # Of the process, since its last receipt: units overlap. Added up, they are what its units took.
+        told = replace(receipt, events={**receipt.events, **TRAFFIC.since_told()})
+        self._objects.put(name, files.json_bytes(told.to_json()))
 
     def remove_receipt(self, stage: str, unit: int) -> None:
         (self.path / stage).mkdir(parents=True, exist_ok=True)
@@ -172,6 +182,45 @@ class StoredWork(WorkFolder):
             finally:
                 for future in asked:
                     future.cancel()
+
+    # --- how far workers are
+
+    def __str__(self) -> str:
+        return f"{self._objects.url}/{NAME}"
+
+    def show(self, name: str, text: str) -> None:
+        """Seldom: an object that is put again and again gets slow, and a look takes a request a worker."""
+        now = time.monotonic()
+        if now - self._showed.get(name, -SHOW_SECONDS) < SHOW_SECONDS:
+            return
+        self._showed[name] = now
+        with contextlib.suppress(OSError, CorpusError):
+            self._objects.put(f"{NAME}/{PROGRESS}/{name}", text.encode())
+
+    def is_shown(self, name: str) -> bool:
+        return self._objects.size(f"{NAME}/{PROGRESS}/{name}") is not None
+
+    def shown(self, stage: str) -> Iterator[str]:
+        now = time.monotonic()
+        seen, since, texts = self._seen
+        if seen != stage or now - since >= SHOW_SECONDS:
+            texts = []
+            with contextlib.suppress(OSError, CorpusError):
+                for name in self._showing(stage):
+                    if (found := self._objects.get(name)) is not None:
+                        texts.append(found.data.decode(errors="replace"))
+            self._seen = stage, time.monotonic(), texts
+        return iter(texts)
+
+    def clear_shown(self, stage: str) -> None:
+        self._seen = "", 0.0, []
+        self._objects.delete(self._showing(stage))
+
+    def _showing(self, stage: str) -> Iterator[str]:
+        prefix = f"{NAME}/{PROGRESS}/"
+        for found in self._objects.listed(prefix):
+            if found.name.startswith(f"{prefix}{stage}-"):
+                yield found.name
 
     # --- the end
 

@@ -30,6 +30,9 @@ class WorkFolder:
         self.root = root
         self.path = root / NAME
 
+    def __str__(self) -> str:
+        return str(self.path)
+
     def make(self) -> None:
         """Make the folder, and the corpus folder, where they are not."""
         self.path.mkdir(parents=True, exist_ok=True)
@@ -191,6 +194,38 @@ class WorkFolder:
                 path = self.receipt_path(stage, unit)
                 raise errors.CorpusError(f"receipt {path} speaks of unit {receipt.unit}")
             yield receipt
+
+    # --- how far workers are; no harm if it is lost: nothing but the progress line reads it
+
+    def show(self, name: str, text: str) -> None:
+        """Let whoever watches the job see what a worker has to say, in a file of its own."""
+        path = self.path / PROGRESS / name
+        partial = files.partial_path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_text(text)  # no fsync
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def is_shown(self, name: str) -> bool:
+        """Has nobody cleared what a worker showed?"""
+        return (self.path / PROGRESS / name).exists()
+
+    def shown(self, stage: str) -> Iterator[str]:
+        """What the workers of a stage show now."""
+        for path in (self.path / PROGRESS).glob(f"{stage}-*.json"):
+            try:
+                text = path.read_text()
+            except (OSError, ValueError):
+                continue  # just being replaced
+            yield text
+
+    def clear_shown(self, stage: str) -> None:
+        """Forget what workers of an earlier run showed."""
+        for path in (self.path / PROGRESS).glob(f"{stage}-*.json"):
+            path.unlink(missing_ok=True)
 
     # --- the end
 

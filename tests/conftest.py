@@ -12,6 +12,7 @@ import pytest
 
 from encoders.memory_spec import MemorySpec
 from examples.miniwiki.export import DumpTruth, write_dump
+from tests import editions
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -98,6 +99,39 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def corpus_copy(corpus: Path, tmp_path: Path) -> Path:
     """A built corpus that the test may damage."""
     return Path(shutil.copytree(corpus, tmp_path / "corpus"))
+
+
+@pytest.fixture(scope="session")
+def first_edition() -> editions.Edition:
+    return editions.first(1, 60)
+
+
+@pytest.fixture(scope="session")
+def live_settings(models: Path, first_edition: editions.Edition, tmp_path_factory: Any) -> Any:
+    from pipeline.components.settings import BuildSettings
+
+    source = editions.write(first_edition, tmp_path_factory.mktemp("editions") / "first.jsonl")
+    return BuildSettings(
+        sources=(source,),
+        retriever=str(models / "gtr"),
+        memory_encoder=str(models / "t5"),
+        memory=MemorySpec(compute_dtype="float32"),
+        shard_passages=64,
+        split_bytes=4000,
+    )
+
+
+@pytest.fixture(scope="session")
+def _live(live_settings: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests import jobs
+
+    return jobs.build(live_settings, tmp_path_factory.mktemp("live") / "corpus").corpus.root
+
+
+@pytest.fixture
+def live(_live: Path, tmp_path: Path) -> Path:
+    """A corpus of the first edition."""
+    return Path(shutil.copytree(_live, tmp_path / "corpus"))
 
 
 @pytest.fixture

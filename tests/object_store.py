@@ -36,7 +36,7 @@ def serving(corpus: Path | None = None) -> Iterator[Any]:
 
 
 @contextmanager
-def real_server(folder: Path) -> Iterator[Any]:
+def real_server(folder: Path, host: str = "127.0.0.1") -> Iterator[Any]:
     """As `serving`, by versitygw, a real server: its program is on PATH or named by MEMCORPUS_S3_SERVER."""
     program = os.environ.get("MEMCORPUS_S3_SERVER") or shutil.which("versitygw")
     if program is None:
@@ -44,19 +44,19 @@ def real_server(folder: Path) -> Iterator[Any]:
             "versitygw is not on PATH: `go install github.com/versity/versitygw/cmd/versitygw@v1.8.0`"
         )
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.bind((host, 0))
         port = free.getsockname()[1]
     keys = {"ROOT_ACCESS_KEY": "test", "ROOT_SECRET_KEY": "testtest"}
-    command = [program, "--port", f"127.0.0.1:{port}", "--quiet", "posix", str(folder)]
+    command = [program, "--port", f"{host}:{port}", "--quiet", "posix", str(folder)]
     with pytest.MonkeyPatch.context() as patch, open(os.devnull, "w") as nowhere:
         server = subprocess.Popen(command, env={**os.environ, **keys}, stdout=nowhere, stderr=nowhere)
         try:
             for _ in range(100):
                 with socket.socket() as asked:
-                    if asked.connect_ex(("127.0.0.1", port)) == 0:
+                    if asked.connect_ex((host, port)) == 0:
                         break
                 time.sleep(0.1)
-            yield _filled(f"http://127.0.0.1:{port}", "testtest", patch)
+            yield _filled(f"http://{host}:{port}", "testtest", patch)
         finally:
             server.kill()
             server.wait()

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from encoders.memory_spec import MemorySpec
 from pipeline.jobs.reencode import ReencodeSettings
 from retrieval import open_corpus
 from storage import components, errors, files
@@ -21,37 +20,6 @@ from storage.folder import CorpusFolder
 from tests import editions, jobs, small_models
 from tests.editions import Truth
 from tests.golden.make import FOLDER, expectations
-
-
-@pytest.fixture(scope="session")
-def first_edition() -> editions.Edition:
-    return editions.first(1, 60)
-
-
-@pytest.fixture(scope="session")
-def live_settings(models: Path, first_edition: editions.Edition, tmp_path_factory: Any) -> Any:
-    from pipeline.components.settings import BuildSettings
-
-    source = editions.write(first_edition, tmp_path_factory.mktemp("editions") / "first.jsonl")
-    return BuildSettings(
-        sources=(source,),
-        retriever=str(models / "gtr"),
-        memory_encoder=str(models / "t5"),
-        memory=MemorySpec(compute_dtype="float32"),
-        shard_passages=64,
-        split_bytes=4000,
-    )
-
-
-@pytest.fixture(scope="session")
-def _live(live_settings: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return jobs.build(live_settings, tmp_path_factory.mktemp("live") / "corpus").corpus.root
-
-
-@pytest.fixture
-def live(_live: Path, tmp_path: Path) -> Path:
-    """A corpus of the first edition."""
-    return Path(shutil.copytree(_live, tmp_path / "corpus"))
 
 
 def content(root: Path, below: str = "") -> dict[str, bytes]:
@@ -523,7 +491,6 @@ def test_a_compaction_drops_what_has_gone_and_changes_no_answer(
     assert after.check_encoder(encoder).relative_error < 1e-4
     # Again there is nothing to drop, and life goes on.
     assert jobs.compact(live).passages == 0
-    jobs.reencode(live, ReencodeSettings(origin="small", codec="float32", name="wide"))
     fourth = edit(live, third, 4, tmp_path)
     assert sorted(said(open_corpus(live).passages(open_corpus(live).passage_ids))) == sorted(
         editions.passages(fourth)
@@ -532,6 +499,10 @@ def test_a_compaction_drops_what_has_gone_and_changes_no_answer(
     gc.collect()
     done = jobs.compact(live)
     assert (done.passages > 0, done.held) == (True, 0)
+    jobs.reencode(live, ReencodeSettings(origin="small", codec="float32", name="wide"))
+    wide = open_corpus(live).memory("wide").fetch(open_corpus(live).passage_ids)
+    small = open_corpus(live).memory("small").fetch(open_corpus(live).passage_ids)
+    assert wide.values.tobytes() == np.asarray(small.values, np.float32).tobytes()
     verified = jobs.verify(live, full=True)
     assert (verified.ok, verified.strays) == (True, [])
     assert sorted(said(open_corpus(live).passages(open_corpus(live).passage_ids))) == sorted(

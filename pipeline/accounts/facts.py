@@ -6,7 +6,7 @@ No array and no part is opened, and lists of a million files are summed up by co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ from storage.components.base import SHORT
 from storage.fields import Fields
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
-from storage.generations import VANISHED, Generation
+from storage.generations import NEW, VANISHED, Generation
 from storage.run_statistics import RunStatistics
 from storage.segments import Segment
 
@@ -155,6 +155,7 @@ def read(corpus: CorpusFolder) -> Facts:
     cards: dict[str, list[Any]] = {component.noun: [] for component in components.TABLE}
     every = segments.of(corpus)
     updates: list[form.Update] = []
+    built = Rates(every[0], [])
     for part in every:
         begun = len(sizes)
         for component in components.TABLE:
@@ -163,10 +164,12 @@ def read(corpus: CorpusFolder) -> Facts:
                 sizes += _sizes(part.folder, component, name, card, entry)
                 if not part.number:
                     cards[component.noun].append(card)
-        if part.number:
-            updates.append(_update(part, found.generations[part.number - 1], sizes[begun:]))
+        if not part.number:
+            built = Rates(part, sizes)
+        else:
+            updates.append(_update(part, found.generations[part.number - 1], sizes[begun:], built))
     if found.generations:
-        updates += [_update(None, g, []) for g in found.generations if not g.added]
+        updates += [_update(None, g, [], built) for g in found.generations if not g.added]
         updates.sort(key=lambda update: update["generation"])
         gone = [g.removed.bytes for g in found.generations if g.removed is not None]
         if gone:
@@ -245,7 +248,52 @@ def _merged(sizes: list[Size]) -> list[Size]:
     return list(found.values())
 
 
-def _update(part: Segment | None, generation: Generation, sizes: list[Size]) -> form.Update:
+class Rates:
+    """What a passage took in the build: bytes by part and version, and seconds of workers."""
+
+    def __init__(self, part: Segment, sizes: list[Size]) -> None:
+        self._passages = part.passages
+        self._bytes: dict[tuple[str, str], int] = {}
+        for size in sizes:
+            key = size.part, size.version
+            self._bytes[key] = self._bytes.get(key, 0) + size.bytes
+        self._runs = dict(part.folder.runs())
+
+    def bytes(self, passages: int, versions: Iterable[str]) -> int:
+        """Of so many passages, with these versions."""
+        wanted = set(versions)
+        memory = components.MEMORY.noun
+        total = sum(
+            count
+            for (part, version), count in self._bytes.items()
+            if part != components.NEIGHBOURS.noun and (part != memory or version in wanted)
+        )
+        return total * passages // self._passages
+
+    def seconds(self, passages: int, versions: Iterable[str]) -> float | None:
+        """Likewise; None where it is not known."""
+        names = {run_statistics.BUILD, *versions}
+        spent = [
+            sum(run.worker_seconds.get(SHARDS.name, {}).values())
+            for name, run in self._runs.items()
+            if name in names
+        ]
+        return round(sum(spent) * passages / self._passages, 3) if spent else None
+
+
+def rates(corpus: CorpusFolder) -> Rates:
+    """What a passage took in the build of a corpus."""
+    part = segments.of(corpus)[0]
+    sizes = [
+        size
+        for component in components.TABLE
+        for name, entry in part.manifest.of(component).items()
+        for size in _sizes(part.folder, component, name, part.card(component, name), entry)
+    ]
+    return Rates(part, sizes)
+
+
+def _update(part: Segment | None, generation: Generation, sizes: list[Size], built: Rates) -> form.Update:
     """An update as JSON."""
     runs = {} if part is None else dict(part.folder.runs())
     seconds = sum(sum(run.worker_seconds.get(SHARDS.name, {}).values()) for run in runs.values())
@@ -258,6 +306,8 @@ def _update(part: Segment | None, generation: Generation, sizes: list[Size]) -> 
         "versions": held,
         "bytes": sum(size.bytes for size in sizes),
         "worker_seconds": round(seconds, 3),
+        "rebuild_bytes": built.bytes(generation.counts[NEW], held),
+        "rebuild_worker_seconds": built.seconds(generation.counts[NEW], held),
     }
 
 

@@ -88,7 +88,8 @@ class Update(TypedDict):
     """An update. `counts` reconcile: old = kept + vanished, new = kept + added (docs/format.md).
 
     `versions` have memory of what it added; `bytes` are those of its segment, `worker_seconds` were spent
-    in encoding it.
+    in encoding it. `rebuild_bytes` and `rebuild_worker_seconds` are what as many passages as there were after
+    it take at the build's rate; seconds are None where the build's are not known.
     """
 
     generation: int
@@ -98,6 +99,8 @@ class Update(TypedDict):
     versions: list[str]
     bytes: int
     worker_seconds: float
+    rebuild_bytes: int
+    rebuild_worker_seconds: float | None
 
 
 class Summary(TypedDict):

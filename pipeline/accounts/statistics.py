@@ -83,7 +83,7 @@ class RunFold:
         self._worker_units[receipt.worker] += 1
         self._worker_seconds[receipt.worker][stage] += sum(receipt.seconds.values())
         if isinstance(receipt.counts, ShardCounts):
-            self._add_shard(receipt.counts, encoded=bool(receipt.events))
+            self._add_shard(receipt.counts, encoded=shards.COMPILED in receipt.events)
 
     def _add_shard(self, counts: ShardCounts, *, encoded: bool) -> None:
         self._lengths.update(counts.lengths)
@@ -205,3 +205,5 @@ def remarks(bottleneck: str | None, computed: Mapping[str, int], events: Mapping
         yield f"programs: {compiled:,} compiled, {loaded:,} taken from those kept"
     if halved := events.get(shards.HALVED):
         yield f"out of memory on the device, and batches halved: {halved:,} times"
+    if retries := events.get("store retries"):
+        yield f"requests to the object store that failed and were made again: {retries:,}"

@@ -87,6 +87,7 @@ def build(
     settings = BuildSettings.load(config, {k: v for k, v in given.items() if v not in (None, ())})
     corpus = local_folder(out)
     chosen = engines.chosen(engine, beam_options)
+    options.warn_of_unused()
     with terminal.observer() as observer:
         outcome = build_module.build(settings, corpus, engine=chosen, observer=observer)
     summary = facts.summary(facts.read(corpus))

@@ -81,6 +81,7 @@ UTILISATION = click.option(
 @UTILISATION
 @click.option("--storage", default="local-disk", show_default=True, help="Storage class it is written to.")
 @click.option("--out", type=click.Path(path_type=Path), help="Corpus folder; its disk must have the room.")
+@click.option("--update", metavar="CORPUS", help="What an update of this corpus to the source would take.")
 @click.option(
     "--calibrate/--no-calibrate",
     default=None,
@@ -92,7 +93,7 @@ UTILISATION = click.option(
 @PRICES
 @options.config
 @options.JSON
-def plan(as_json: bool, **given: Any) -> None:
+def plan(as_json: bool, update: str | None, **given: Any) -> None:
     """Say what a corpus would take, before anything is built.
 
     \b
@@ -104,6 +105,9 @@ def plan(as_json: bool, **given: Any) -> None:
       memcorpus plan --passages 36e6 --tokens-per-passage 265 --size xxl --codec all \\
           --device h100 --workers 64 --storage s3-standard
     """
+    if update is not None:
+        _plan_update(update, as_json, given)
+        return
     from pipeline.accounts.plan import asking
     from pipeline.accounts.show import tables
 
@@ -113,6 +117,34 @@ def plan(as_json: bool, **given: Any) -> None:
         print(json.dumps(result))
         return
     tables.print_plan(result, _wide())
+
+
+def _plan_update(corpus: str, as_json: bool, given: dict[str, Any]) -> None:
+    """All but the source is as the corpus was built."""
+    from pipeline.accounts.show import words
+    from pipeline.jobs import foretell
+    from pipeline.jobs.update import UpdateSettings
+    from retrieval.corpus import local_folder
+
+    taken = {
+        name: given[name] for name in ("sources", "memory_encoder", "retriever", "tokenizer", "templates")
+    }
+    settings = UpdateSettings(**{name: value for name, value in taken.items() if value is not None})
+    found = foretell.foretell(local_folder(corpus), settings, share=given["sample"])
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(f"update {found['generation']} of {corpus}, from {found['sampled_pages']:,} pages of the source")
+    print(f"  passages: about {found['added']:,} of {found['passages']:,} are new ({found['share']:.1%}),")
+    print(f"            {found['kept']:,} are kept, {found['vanished']:,} vanish")
+    print(f"  bytes: {words.size(found['bytes'])}; a full build {words.size(found['rebuild_bytes'])}")
+    if found["worker_seconds"] is not None:
+        full = found["rebuild_worker_seconds"]
+        print(f"  workers' seconds: {found['worker_seconds']:,.0f}; a full build {full:,.0f}")
+    for version in found["versions"]:
+        print(f"  memory version {version} is brought forward")
+    for version, why in found["left"].items():
+        print(f"  memory version {version} is left behind: {why}")
 
 
 def _wide() -> Console:

@@ -14,6 +14,7 @@ from pipeline.cli import (
     build,
     check,
     costs,
+    doctor,
     evaluate,
     importing,
     neighbours,
@@ -126,5 +127,6 @@ for command in (
     neighbours.neighbours,
     check.verify,
     check.repair,
+    doctor.doctor,
 ):
     cli.add_command(command)

@@ -61,6 +61,14 @@ def engine(command: Callable[..., object]) -> Callable[..., object]:
     return command
 
 
+def warn_of_unused() -> None:
+    """Say on stderr if an accelerator is there that jax cannot use: a build would take days for hours."""
+    from pipeline.units import accelerators
+
+    if line := accelerators.unused():
+        print(f"memcorpus: {line}", file=sys.stderr)
+
+
 KEEP_SECTIONS: Final = click.option(
     "--keep-sections",
     is_flag=True,

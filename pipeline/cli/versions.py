@@ -58,6 +58,8 @@ def reencode(
     folder = local_folder(corpus)
     settings = module.ReencodeSettings(memory=options.taken_memory(given), **given)
     chosen = engines.chosen(engine, beam_options)
+    if settings.memory_encoder is not None:
+        options.warn_of_unused()
     with terminal.observer() as observer:
         outcome, version = module.reencode(folder, settings, use=switch, engine=chosen, observer=observer)
     known = facts.read(folder)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from encoders import batching
 from encoders.memory_spec import BATCHING
+from pipeline.components import stored_models as stored_models
 from pipeline.components.shards import ShardCounts
 from pipeline.units.stage import Stage
 from storage import errors, work_folder

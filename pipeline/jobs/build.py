@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from encoders import memory_spec
 from pipeline.accounts.plan import from_source
@@ -34,6 +33,7 @@ from storage import (
     manifest,
     memory_store,
     run_statistics,
+    stored_file,
     vector_array,
 )
 from storage.folder import CorpusFolder
@@ -301,7 +301,7 @@ class _Build:
             retriever=job.location(settings.retriever),
             memory_encoder=job.location(settings.memory_encoder),
             tokenizer=None if settings.tokenizer is None else job.location(settings.tokenizer),
-            sources=tuple(str(Path(path).resolve()) for path in self._opened.paths),
+            sources=tuple(str(stored_file.at(path).resolve()) for path in self._opened.paths),
             resumed=resumed,
             planned_bytes=need.to_json(),
         )

@@ -17,7 +17,7 @@ from pipeline.components.tokens import OpenedTokenizer
 from pipeline.jobs import job
 from pipeline.text import chunks, passages, sources
 from pipeline.text.wikitext.own_templates import OwnTemplates
-from storage import codec_parameters, codecs, errors
+from storage import codec_parameters, codecs, errors, stored_file
 from storage.aliases import Json
 
 
@@ -57,7 +57,8 @@ class Opened:
     def require_unchanged(self) -> None:
         """Refuse to put sources' digests beside passages of other bytes."""
         for path, stamp in zip(self.paths, self.stamps, strict=True):
-            if not Path(path).is_file() or _stamp(Path(path)) != stamp:
+            file = stored_file.at(path)
+            if not file.is_file() or _stamp(file) != stamp:
                 raise errors.MismatchError(
                     f"source {path} was changed while it was read; build from a copy that stays as it is, "
                     "in another folder"

@@ -1,18 +1,27 @@
-"""Deals a machine's GPUs out to the worker processes of the local runner."""
+"""A machine's accelerators: dealt out to the worker processes of the local runner, or there and unused."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 # How many workers there are on this machine, for each of them to read.
 WORKERS: Final = "MEMCORPUS_WORKERS"
 _VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 _MEMORY: Final = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+_PLATFORMS: Final = "JAX_PLATFORMS"
+# Where the system shows them, by what jax needs for them: its plugins, and the extra that brings one.
+DEVICES: Final = Path("/dev")
+_KINDS: Final = (
+    ("NVIDIA GPU", "nvidia[0-9]*", ("jax_cuda12_plugin", "jax_cuda13_plugin"), "cuda"),
+    ("TPU", "accel[0-9]*", ("libtpu",), "tpu"),
+)
 # Of a GPU's memory, what jax takes when it starts; torch, if it runs the retriever, needs some too.
 _SHARE: Final = 0.75
 
@@ -56,3 +65,28 @@ def share(worker: int) -> None:
         os.environ[_VISIBLE] = ",".join(own)
         if sharing > 1:
             os.environ.setdefault(_MEMORY, f"{_SHARE / sharing:.3f}")
+
+
+def present() -> dict[str, int]:
+    """How many accelerators of each kind this machine has, whatever can use them.
+
+    Kinds are "NVIDIA GPU" and "TPU"; those of which there is none are left out.
+    """
+    found = {kind: len(list(DEVICES.glob(pattern))) for kind, pattern, _, _ in _KINDS}
+    return {kind: count for kind, count in found.items() if count}
+
+
+def unused() -> str | None:
+    """A line on an accelerator that is there and that the installed jax cannot use; None where all is well,
+    or where somebody has told jax to compute elsewhere. Loads nothing.
+    """
+    there = present()
+    if os.environ.get(_PLATFORMS) or os.environ.get(_VISIBLE, "all") in ("", "-1"):
+        return None
+    for kind, _, plugins, extra in _KINDS:
+        if kind in there and not any(importlib.util.find_spec(plugin) for plugin in plugins):
+            return (
+                f"this machine has {there[kind]} {kind}{'s' if there[kind] > 1 else ''}, and the jax that is "
+                f"installed computes on the CPU alone: pip install 'memcorpus[{extra}]'"
+            )
+    return None

@@ -6,7 +6,6 @@ at. So whoever watches reads as many files as there are workers, however many un
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import socket
@@ -16,10 +15,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
-from storage import files, work_folder
 from storage.work_folder import WorkFolder
 
 # Seconds between two writings of a worker's progress file.
@@ -61,8 +58,8 @@ class Meter:
 class ProgressBoard:
     """A worker process's part in a stage, as its file shows it. Thread-safe: phases of units overlap."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, work: WorkFolder, name: str) -> None:
+        self._work, self._name = work, name
         self._lock = threading.Lock()
         self._clear()
 
@@ -76,7 +73,7 @@ class ProgressBoard:
         """The meter of a unit that begins."""
         with self._lock:
             # Removed by a launcher that began the stage anew, in this process or in another.
-            if self._written is not None and not self._path.exists():
+            if self._written is not None and not self._work.is_shown(self._name):
                 self._clear()
             meter = Meter(self)
             self._at_work.append(meter)
@@ -102,21 +99,19 @@ class ProgressBoard:
         at_work: Counter[str] = Counter()
         for meter in self._at_work:
             at_work.update(dict(meter.counts))
-        # No fsync, and no harm if it is lost: nothing but the progress line reads it.
-        partial = files.partial_path(self._path)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_text(json.dumps({"units": self._units, "done": self._done, "at_work": at_work}))
-            partial.replace(self._path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        text = json.dumps({"units": self._units, "done": self._done, "at_work": at_work})
+        self._work.show(self._name, text)
 
 
-@functools.cache
-def board(folder: Path, stage: str, worker: str) -> ProgressBoard:
-    """The board of a worker process for a stage of the corpus whose progress folder this is."""
-    return ProgressBoard(folder / f"{stage}-{worker}.json")
+_BOARDS: Final[dict[tuple[str, str], ProgressBoard]] = {}
+_BOARDS_LOCK: Final = threading.Lock()
+
+
+def board(work: WorkFolder, stage: str, worker: str) -> ProgressBoard:
+    """The board of a worker process for a stage of the corpus whose folder this is; there is one."""
+    name = f"{stage}-{worker}.json"
+    with _BOARDS_LOCK:
+        return _BOARDS.setdefault((str(work), name), ProgressBoard(work, name))
 
 
 @dataclass(kw_only=True)
@@ -130,11 +125,11 @@ class Progress:
 def read_progress(work: WorkFolder, stage: str) -> Progress:
     """As the workers' files show it now."""
     found = Progress()
-    for path in work.file(work_folder.PROGRESS).glob(f"{stage}-*.json"):
+    for text in work.shown(stage):
         try:
-            shown = json.loads(path.read_text())
-        except (OSError, ValueError):
-            continue  # just being replaced
+            shown = json.loads(text)
+        except ValueError:
+            continue
         found.units += shown["units"]
         found.counts.update(shown["done"])
         found.counts.update(shown["at_work"])
@@ -143,5 +138,4 @@ def read_progress(work: WorkFolder, stage: str) -> Progress:
 
 def clear_progress(work: WorkFolder, stage: str) -> None:
     """Forget what workers of an earlier run showed."""
-    for path in work.file(work_folder.PROGRESS).glob(f"{stage}-*.json"):
-        path.unlink(missing_ok=True)
+    work.clear_shown(stage)

@@ -16,7 +16,6 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from pipeline.units import failures
 from pipeline.units.meter import Meter, board, worker_name
 from pipeline.units.stage import Stage
-from storage import work_folder
 from storage.folder import CorpusFolder
 from storage.receipts import Receipt
 from storage.work_folder import WorkFolder
@@ -67,7 +66,7 @@ class Attempt:
 
     def __init__(self, job: Job, unit: int) -> None:
         self._work, self._stage, self._unit = job.corpus.work, job.stage.name, unit
-        self._board = board(self._work.file(work_folder.PROGRESS), self._stage, worker_name())
+        self._board = board(self._work, self._stage, worker_name())
         self.meter = self._board.begin()
 
     @contextmanager

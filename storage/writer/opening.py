@@ -116,6 +116,11 @@ def _open(
             _require_own(corpus, source)
         return _writer(corpus, plan, lock, published=False)
     if corpus.is_finished():
+        if corpus.manifest.generations:
+            raise errors.CorpusError(
+                f"{corpus} was updated: a writer's version is of the passages as they were built; write it "
+                "before an update, or into a corpus that was built anew"
+            )
         _require_own(corpus, source)
         plan = asked.plan(corpus.passages.passages, str(corpus), new=False)
         if plan.version in corpus.manifest.versions:

@@ -14,6 +14,7 @@ from encoders.memory_spec import MemorySpec
 from encoders.t5_config import PUBLISHED_SIZES, T5Config
 from pipeline.accounts import facts, flops, prices, reading
 from pipeline.accounts import statistics as spent
+from pipeline.accounts.form import Update
 from pipeline.accounts.plan import estimate, inputs
 from pipeline.accounts.report import form, serving
 from pipeline.components.shards import STAGE as SHARDS
@@ -93,6 +94,7 @@ def corpus_report(corpus: CorpusFolder, options: Options) -> form.Report:
         "storage_classes": [_storage(row, total, current) for row in options.prices.storage.values()],
         "keeping": _keeping(known, storage),
         "history": _history(versions),
+        "updates": [_updated(update, builder) for update in known.updates],
         "serving": served,
         "codecs": coded,
         "warnings": facts.warnings(known),
@@ -101,6 +103,28 @@ def corpus_report(corpus: CorpusFolder, options: Options) -> form.Report:
             [row for row in dict.fromkeys((device, builder)) if row],
             options.prices.storage.values(),
         ),
+    }
+
+
+def _updated(update: Update, builder: prices.Device | None) -> form.Updated:
+    """What an update saved: in dollars, where the device that encodes is named."""
+    seconds = update["rebuild_worker_seconds"]
+    saved = None if seconds is None else round(max(0.0, seconds - update["worker_seconds"]), 3)
+    dollars = None
+    if saved is not None and builder is not None:
+        dollars = saved / 3600 * builder.price_per_hour
+    counts = update["counts"]
+    return {
+        "generation": update["generation"],
+        "kept": counts["kept"],
+        "vanished": counts["vanished"],
+        "added": counts["added"],
+        "recall_at_10": update["recall_at_10"],
+        "bytes": update["bytes"],
+        "saved_bytes": max(0, update["rebuild_bytes"] - update["bytes"]),
+        "worker_seconds": update["worker_seconds"],
+        "saved_worker_seconds": saved,
+        "saved_dollars": dollars,
     }
 
 

@@ -213,6 +213,21 @@ class Codec(TypedDict):
     month: float
 
 
+class Updated(TypedDict):
+    """An update, and what it saved against building the corpus anew; None where it is not known."""
+
+    generation: int
+    kept: int
+    vanished: int
+    added: int
+    recall_at_10: float | None
+    bytes: int
+    saved_bytes: int
+    worker_seconds: float
+    saved_worker_seconds: float | None
+    saved_dollars: float | None
+
+
 class Report(TypedDict):
     """All of it. `serving` is None and `codecs` empty where a corpus has no memory."""
 
@@ -234,6 +249,7 @@ class Report(TypedDict):
     storage_classes: list[StorageClass]
     keeping: Keeping
     history: list[Past]
+    updates: list[Updated]
     serving: CorpusServing | None
     codecs: list[Codec]
     warnings: list[str]

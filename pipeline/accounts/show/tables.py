@@ -11,7 +11,7 @@ from rich.table import Table
 from pipeline.accounts import prices as price_list
 from pipeline.accounts import reading, statistics
 from pipeline.accounts.plan.form import Plan, Way
-from pipeline.accounts.report.form import Report, Serving, Time, Vectors, Version
+from pipeline.accounts.report.form import Report, Serving, Time, Updated, Vectors, Version
 from pipeline.accounts.show import words
 
 # Keys that are shown column by column.
@@ -407,6 +407,30 @@ def print_keeping(report: Report, out: Console) -> None:
             ],
         ),
     )
+    if report["updates"]:
+        print_updates(report["updates"], out)
+
+
+def print_updates(updates: Sequence[Updated], out: Console) -> None:
+    """Updates, each with what it saved against a build of all that was there after it."""
+    rows = []
+    for row in updates:
+        seconds, dollars = row["saved_worker_seconds"], row["saved_dollars"]
+        rows.append(
+            [
+                str(row["generation"]),
+                f"{row['kept']:,}",
+                f"{row['vanished']:,}",
+                f"{row['added']:,}",
+                words.size(row["bytes"]),
+                words.size(row["saved_bytes"]),
+                f"{row['worker_seconds']:,.1f}",
+                words.NOTHING if seconds is None else f"{seconds:,.1f}",
+                words.NOTHING if dollars is None else f"{dollars:,.2f}",
+            ]
+        )
+    columns = ["", "kept", "vanished", "added", "bytes", "saved", "seconds", "saved", "$ saved"]
+    print_(out, table("Updates", columns, rows, note="saved against a build, at its rate"))
 
 
 def print_warnings(lines: Sequence[str], out: Console) -> None:

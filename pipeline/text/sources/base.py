@@ -20,7 +20,7 @@ from typing import Protocol, cast
 from pipeline.text.articles import Article, Page
 from pipeline.text.wikitext import own_templates
 from pipeline.text.wikitext.own_templates import OwnTemplates
-from storage import errors
+from storage import errors, stored_file
 
 _MODULES = {
     "mediawiki": "pipeline.text.sources.mediawiki",
@@ -271,19 +271,27 @@ def refuse_copies(files: Iterable[tuple[Path, str]]) -> None:
 
 
 def _find(name: str, path: str, patterns: tuple[str, ...]) -> tuple[Path, ...]:
-    root = Path(path).expanduser().absolute()
+    stored = stored_file.is_stored(path)
+    root = stored_file.StoredFile.of(path) if stored else Path(path).expanduser().absolute()
     if root.is_file():
         return (root,)
+    found: set[Path]
     if root.is_dir():
-        found = {file for pattern in patterns for file in root.glob(pattern) if file.is_file()}
+        if isinstance(root, stored_file.StoredFile):
+            found = set(root.found(patterns))
+        else:
+            found = {file for pattern in patterns for file in root.glob(pattern) if file.is_file()}
         if not found:
             raise SourceError(
                 f"source {name}:{path} is a folder without {' or '.join(patterns)}; "
                 "give the files themselves, or a glob"
             )
     else:
-        found = {Path(file) for file in glob.glob(str(root), recursive=True)}
-        found = {file for file in found if file.is_file()}
+        if isinstance(root, stored_file.StoredFile):
+            found = set(root.fitting())
+        else:
+            globbed = (Path(file) for file in glob.glob(str(root), recursive=True))
+            found = {file for file in globbed if file.is_file()}
         if not found:
             raise SourceError(f"source {name}:{path}: no such file; check the path (a glob must match files)")
     return tuple(sorted(found, key=lambda file: (file.name, str(file))))

@@ -14,6 +14,7 @@ from pathlib import Path
 from pipeline.text.articles import EMPTY, Article, Dropped, Page, Quarantined, Section
 from pipeline.text.sources import base, kinds, lines, plain, tsv_rows
 from pipeline.text.sources.base import Source, SourceError, Split, SplitProgress
+from storage import stored_file
 
 FORMAT = "dpr"
 PATTERNS = ("*.tsv", "*.tsv.gz", "*.tsv.bz2")
@@ -75,7 +76,7 @@ def read(split: Split, progress: SplitProgress) -> Iterator[Page]:
             (a title that was cut cannot be told from a short one).
     """
     header = split.start == 0
-    to_end = split.stop >= Path(split.path).stat().st_size
+    to_end = split.stop >= stored_file.at(split.path).stat().st_size
     for row in tsv_rows.rows_of(lines.read_lines(split, progress), len(HEADER), to_end=to_end):
         _require_whole(split, row)
         if _is_blank(row):

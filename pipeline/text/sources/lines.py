@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.text.sources import base, kinds
 from pipeline.text.sources.base import Split, SplitProgress
 from pipeline.text.sources.blocks import open_blocks
+from storage import stored_file
 
 # Longer than any article as JSON. A longer line is skipped without being held in memory.
 MAX_LINE_BYTES = 64 << 20
@@ -60,7 +61,7 @@ def read_lines(split: Split, progress: SplitProgress, max_line_bytes: int = MAX_
     """
     # One byte earlier: a newline there means that a line starts at the first byte.
     begin = max(0, split.start - 1)
-    blocks = open_blocks(Path(split.path), begin, split.stop)
+    blocks = open_blocks(stored_file.at(split.path), begin, split.stop)
     rest = bytearray()
     start = begin  # of the line that `rest` is the beginning of
     skipping = split.start > 0  # the line that the previous split owns

@@ -20,6 +20,7 @@ from pipeline.text.sources.base import Skimmed, Source, SourceError, Split, Spli
 from pipeline.text.sources.blocks import Blocks, Transcoded, open_blocks
 from pipeline.text.wikitext import Namespaces, own_templates
 from pipeline.text.wikitext.own_templates import OwnTemplates
+from storage import stored_file
 
 FORMAT = "mediawiki"
 PATTERNS = ("*.xml", "*.xml.bz2", "*.xml.gz", "*.xml-p*.bz2", "*.xml-p*.gz", "*.xml-p*[0-9]")
@@ -222,7 +223,7 @@ def read(split: Split, progress: SplitProgress, own: OwnTemplates = own_template
 
 def skim(split: Split, progress: SplitProgress, own: OwnTemplates = own_templates.NONE) -> Iterator[Skimmed]:
     """The same pages by their bytes of XML, cut out but not converted, which is what takes the time."""
-    dump = Path(split.path)
+    dump = stored_file.at(split.path)
     head = read_head(dump)
     blocks = open_blocks(dump, split.start, split.stop)
     if head.encoding not in ("utf-8", "ascii"):

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.text.articles import EMPTY, Article, Dropped, Page, Quarantined
 from pipeline.text.sources import base, kinds, plain
 from pipeline.text.sources.base import Source, SourceError, Split, SplitProgress, reading
-from storage import errors
+from storage import errors, stored_file
 
 FORMAT = "wikipedia"
 PATTERNS = ("*.parquet",)
@@ -83,7 +83,8 @@ def _open(file: Path) -> pq.ParquetFile:
         raise SourceError(f"{file}: {kinds.describe(head)}, not Parquet")
     try:
         with reading(file):
-            return pq.ParquetFile(file)
+            stored = stored_file.is_stored(file)
+            return pq.ParquetFile(file.open("rb") if stored else file)
     except errors.UnreadableError:
         raise
     except (pa.ArrowException, OSError) as error:
@@ -128,7 +129,7 @@ def read(split: Split, progress: SplitProgress) -> Iterator[Page]:
     Raises:
         SourceError: the file is damaged.
     """
-    file = Path(split.path)
+    file = stored_file.at(split.path)
     with _open(file) as parquet:
         groups = list(range(split.start, split.stop))
         total = sum(parquet.metadata.row_group(group).num_rows for group in groups)

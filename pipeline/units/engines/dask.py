@@ -211,8 +211,8 @@ def run_group(job: AnyJob, units: tuple[int, ...], asked: Mapping[str, str]) -> 
             )
     if not job.corpus.work.has_plan():
         raise failures.Failed(
-            f"worker {socket.gethostname()} does not see the plan of {job.corpus.root.absolute()}; the "
-            "folder must be one that all workers share, under the same path"
+            f"worker {socket.gethostname()} does not see the plan of {job.corpus.place}; the "
+            "folder must be one that all workers share, under the same path, or a bucket"
         )
     overlap.run_units(job, units)
 
