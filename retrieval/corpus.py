@@ -141,6 +141,8 @@ class Corpus:
             raise errors.DamagedError(f"the parts of {folder} do not add up to its passages")
         self.tombstones = segments.removed(folder, self.manifest, self.ids_given)
         self._retriever_name = retriever
+        # Are so few texts searched for that a framework would take longest to load? Of a command, say.
+        self.few_queries = False
         self._lock = ThreadLock()
         self._retriever: Retriever | None = None
         self._index: Index | None = None
@@ -536,7 +538,9 @@ class Corpus:
 
         similarity = self.vectors_card.similarity
         pieces = []
-        for part, card in self._index_cards():
+        cards = self._index_cards()
+        whole = cards[0][1].file.bytes
+        for part, card in cards:
             part.folder.ensure(card.file)
             pieces.append(
                 Index.read(
@@ -545,6 +549,7 @@ class Corpus:
                     passages=card.passages,
                     dim=card.dim,
                     similarity=similarity,
+                    within=whole,
                 )
             )
         return pieces
@@ -569,7 +574,9 @@ class Corpus:
                     torch_used = "torch" in sys.modules and "jax" not in sys.modules
                     known = torch_used and importlib.util.find_spec("sentence_transformers") is not None
                     backend = SENTENCE_TRANSFORMERS if known else None
-                    loaded = Retriever.load(name, backend=backend)
+                    loaded = (
+                        Retriever.for_few(name) if self.few_queries else Retriever.load(name, backend=backend)
+                    )
                 except ModuleNotFoundError as e:
                     raise errors.CorpusError(
                         f"a query given as text needs the retriever, and {e.name} is not installed; "

@@ -293,15 +293,23 @@ class Index:
 
     @classmethod
     def read(
-        cls, root: Path, entry: files.FileEntry, *, passages: int, dim: int, similarity: str = DOT
+        cls,
+        root: Path,
+        entry: files.FileEntry,
+        *,
+        passages: int,
+        dim: int,
+        similarity: str = DOT,
+        within: int = 0,
     ) -> Index:
         """Read the file of an index, or of what an update added to one, and compare it with its card.
 
-        The checksum is looked at first.
+        The checksum is looked at first. `within` are bytes that FAISS may allocate for it beyond those of the
+        file: what an update added has the tables of the whole, and few rows.
         """
         if wrong := files.damage(root, entry):
             raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
-        index = _read(files.inside(root, entry.path), entry.bytes)
+        index = _read(files.inside(root, entry.path), max(entry.bytes, within))
         if (index.ntotal, index.d) != (passages, dim):
             raise errors.DamagedError(
                 f"{entry.path} holds {index.ntotal} vectors of {index.d}, its card says {passages} of {dim}"

@@ -183,6 +183,7 @@ class ExtendIndex:
             passages=added,
             dim=card.dim,
             similarity=after.vectors_card.similarity,
+            within=card.file.bytes,
         )
         joined = faiss_index.join([*before.index_pieces(), own], after.tombstones)
         return faiss_index.recall(joined, after.vectors()), (entry,)

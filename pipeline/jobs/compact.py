@@ -7,6 +7,7 @@ go as soon as nobody reads them.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
@@ -75,6 +76,7 @@ def compact(
         CorpusError: another job is at work or unfinished.
     """
     job.check_names()
+    job.require_local(corpus, "a compaction")
     with corpus.alone():
         corpus.refresh()
         job.require_none_begun(corpus)
@@ -92,6 +94,8 @@ def compact(
                 cards[part.number] = _write(
                     corpus, part, lists[part.number], found, engine or engines.chosen(), observer
                 )
+        drop.release()
+        gc.collect()  # readers of this very process, which hold what they have read
         before = corpus.bytes_on_disk()
         corpus.write_manifest(_with(found, cards))
         job.clear(corpus)

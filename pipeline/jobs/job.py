@@ -150,14 +150,25 @@ def clear(corpus: CorpusFolder) -> None:
         corpus.work.remove()
 
 
+def require_local(corpus: CorpusFolder, what: str) -> None:
+    """Refuse an object store, for what is written on a local disk alone.
+
+    Raises:
+        CorpusError: the corpus is in one.
+    """
+    if corpus.values is not None:
+        raise errors.CorpusError(
+            f"corpus {corpus}: {what} is done on a local disk; copy the corpus there, and back again"
+        )
+
+
 def works(corpus: CorpusFolder) -> list[str]:
-    """Where jobs have worked in generations, below the corpus."""
-    found = []
-    for generation in corpus.manifest.generations:
-        path = f"{generation.folder}/{work_folder.NAME}"
-        if corpus.path(path).is_dir():
-            found.append(path)
-    return found
+    """Where jobs have worked beside the corpus's own work folder, below the corpus."""
+    folders = [generation.folder for generation in corpus.manifest.generations]
+    if corpus.manifest.compacted is not None:
+        folders.append(corpus.manifest.compacted.folder)
+    paths = [f"{folder}/{work_folder.NAME}" for folder in folders if folder]
+    return [path for path in paths if corpus.path(path).is_dir()]
 
 
 def allowed_quarantined(share: float, pages: int) -> int:

@@ -152,6 +152,8 @@ def reencode(
     opened = _open(corpus, settings)
     version = opened.plan.version
     _check_name(corpus, settings.name, version)
+    if corpus.manifest.generations:
+        job.require_local(corpus, "re-encoding what was updated")
     with corpus.alone():
         # What another job may have done before this one got the lock.
         corpus.refresh()

@@ -140,6 +140,7 @@ def update(
     """
     started = time.monotonic()
     job.check_names()
+    job.require_local(corpus, "an update")
     corpus.refresh()
     running = _Update(corpus, settings, engine or engines.chosen(), observer, exact_limit)
     with corpus.alone():

@@ -5,7 +5,6 @@ Ids stay: a passage that has gone has no rows any more. A shard that loses nothi
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +39,22 @@ class DroppedCounts(Counts):
 STAGE: Final = Stage(name="drop", title="drop what has gone", counts=DroppedCounts, measure="passages")
 
 
+# Readers of what is written anew, by folder and version; not the jobs', whose copies live who knows how long.
+_OPEN: Final[dict[tuple[str, str], MemoryReader]] = {}
+
+
+def _reader(source: CorpusFolder, version: str) -> MemoryReader:
+    key = str(source.root), version
+    if key not in _OPEN:
+        _OPEN[key] = Corpus(source).memory(version)
+    return _OPEN[key]
+
+
+def release() -> None:
+    """Read no more of what was written anew, so that it may go."""
+    _OPEN.clear()
+
+
 @dataclass(frozen=True, kw_only=True)
 class DropShards:
     """Writes the shards of a version again, without what has gone.
@@ -57,12 +72,8 @@ class DropShards:
     gone: npt.NDArray[np.int64]
     stage: Stage[DroppedCounts] = STAGE
 
-    @functools.cached_property
-    def _reader(self) -> MemoryReader:
-        return Corpus(self.source).memory(self.version)
-
     def run(self, unit: int, meter: Meter) -> Receipt[DroppedCounts]:
-        reader = self._reader
+        reader = _reader(self.source, self.version)
         layout = reader.card.layout
         folder = components.MEMORY.folder(self.version)
         first, stop = layout.grid.bounds(unit)

@@ -1,8 +1,8 @@
 """Which passages of an update are there already, which have gone, and which are new.
 
 Two passages are the same where their keys are; several with one key are matched as often as they come, the
-first with the first. Keys are compared in ranges of their values, each sorted in memory and forgotten: about
-80 bytes for each of `RANGE_KEYS`, and a byte for each passage. Of 36 million on either side that is 0.4 GB.
+first with the first. Keys are compared in parts by their values: each is read from the files, sorted in
+memory and forgotten. So no array is as long as the corpus but four of a byte a passage.
 """
 
 from __future__ import annotations
@@ -50,40 +50,16 @@ class CompareCounts(Counts):
 STAGE: Final = Stage(name="compare", title="compare passages", counts=CompareCounts, measure="old")
 
 
-def matched(old: Keys, new: Keys, ranges: int = 1) -> tuple[Mask, Mask]:
+def matched(old: Keys, new: Keys) -> tuple[Mask, Mask]:
     """Which of the old keys have a partner among the new, and the reverse. Bool [old], bool [new].
 
     Of a key that comes a times here and b times there the first min(a, b) of each have one.
-
-    Args:
-        old, new: keys.
-        ranges: in so many parts, by value; it decides nothing but the memory that it takes.
     """
-    found = np.zeros(len(old), bool), np.zeros(len(new), bool)
-    width = -(-(1 << 16) // ranges)
-    for number in range(ranges):
-        sides = []
-        for side in (old, new):
-            places = np.arange(len(side))
-            if ranges > 1:
-                # The first 16 bits, of a digest: values are spread evenly.
-                top = (np.asarray(side["high"]) >> np.uint64(48)).astype(np.int64)
-                places = np.flatnonzero((top >= number * width) & (top < (number + 1) * width))
-            sides.append(places)
-        for mask, places in zip(found, _matched(old, new, sides[0], sides[1]), strict=True):
-            mask[places] = True
-    return found
-
-
-def _matched(
-    old: Keys, new: Keys, old_places: npt.NDArray[np.int64], new_places: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Places of those that have a partner."""
     highs, lows, ranks = [], [], []
-    for side, places in ((old, old_places), (new, new_places)):
-        high = side["high"][places].astype(np.uint64)
-        low = side["low"][places].astype(np.uint64)
-        order = np.lexsort((places, low, high))
+    for side in (old, new):
+        high = side["high"].astype(np.uint64)
+        low = side["low"].astype(np.uint64)
+        order = np.lexsort((low, high))  # stable: equal ones stay in order
         begins = np.ones(len(order), bool)
         begins[1:] = (np.diff(high[order]) != 0) | (np.diff(low[order]) != 0)
         starts = np.flatnonzero(begins)
@@ -97,9 +73,54 @@ def _matched(
     same = (high[order][1:] == high[order][:-1]) & (low[order][1:] == low[order][:-1])
     same &= rank[order][1:] == rank[order][:-1]
     # (key, rank) comes once on each side, so equal ones are partners.
-    both = np.concatenate([order[:-1][same], order[1:][same]])
-    here = both < len(old_places)
-    return old_places[both[here]], new_places[both[~here] - len(old_places)]
+    found = np.zeros(len(order), bool)
+    found[order[:-1][same]] = found[order[1:][same]] = True
+    return found[: len(old)], found[len(old) :]
+
+
+def matched_files(
+    old: Sequence[Path], new: Sequence[Path], looked_at: Mask, *, range_keys: int = RANGE_KEYS
+) -> tuple[Mask, Mask]:
+    """As `matched`, of keys in files; of the old ones those that are looked at, in parts by their values.
+
+    Args:
+        old, new: files of keys, one after the other.
+        looked_at: bool [old].
+        range_keys: how many keys a part has, about; it decides nothing but the memory that it takes.
+    """
+    count = sum(path.stat().st_size for path in new) // ids.KEY_BYTES
+    same, there = np.zeros(len(looked_at), bool), np.zeros(count, bool)
+    ranges = 1 + (len(looked_at) + count) // range_keys
+    # Of digests the first 16 bits are spread evenly.
+    width = -(-(1 << 16) // ranges)
+    for first in range(0, 1 << 16, width):
+        one, one_at = _within_range(old, first, first + width, looked_at)
+        two, two_at = _within_range(new, first, first + width, None)
+        for mask, places, found in zip((same, there), (one_at, two_at), matched(one, two), strict=True):
+            mask[places[found]] = True
+    return same, there
+
+
+def _within_range(
+    paths: Sequence[Path], first: int, stop: int, looked_at: Mask | None
+) -> tuple[Keys, npt.NDArray[np.int64]]:
+    """The keys in files whose first 16 bits are from `first` to `stop`, and their places."""
+    found, places = [np.zeros(0, _KEY)], [np.zeros(0, np.int64)]
+    at = 0
+    for path in paths:
+        here = np.frombuffer(files.read_bytes(path), _KEY)
+        top = (here["high"] >> np.uint64(48)).astype(np.int64)
+        wanted = (top >= first) & (top < stop)
+        if looked_at is not None:
+            wanted &= looked_at[at : at + len(here)]
+        found.append(here[wanted])
+        places.append(at + np.flatnonzero(wanted))
+        at += len(here)
+    if looked_at is not None and at != len(looked_at):
+        raise errors.DamagedError(
+            f"{at:,} passages have a key, {len(looked_at):,} are in the corpus; run the same again"
+        )
+    return np.concatenate(found), np.concatenate(places)
 
 
 def within(pages: Keys, chosen: Keys) -> Mask:
@@ -121,17 +142,6 @@ def within(pages: Keys, chosen: Keys) -> Mask:
         place[rest] += 1
         place[rest[~same]] = len(high)
     return found
-
-
-def joined(paths: Sequence[Path]) -> Keys:
-    """The keys in files, one after the other."""
-    sizes = [path.stat().st_size // ids.KEY_BYTES for path in paths]
-    result = np.empty(sum(sizes), _KEY)
-    at = 0
-    for path, size in zip(paths, sizes, strict=True):
-        result[at : at + size] = np.frombuffer(files.read_bytes(path), _KEY)
-        at += size
-    return result
 
 
 def key_array(found: Sequence[bytes]) -> Keys:
@@ -161,26 +171,22 @@ class ComparePassages:
 
     def run(self, unit: int, meter: Meter) -> Receipt[CompareCounts]:
         work = self.corpus.work
+        gone = self.tombstones
+        old = [keys.keys_path(work, keys.OLD, number) for number in range(self.old_units)]
+        new = [keys.keys_path(work, keys.NEW, number) for number in range(self.new_units)]
         with meter.time("reading"):
-            gone = ~self.tombstones.are_there(np.arange(self.tombstones.passages))
-            looked_at = ~gone
-            if self.only is not None or self.never:
-                pages = joined([keys.pages_path(work, keys.OLD, n) for n in range(self.old_units)])
+            looked_at = np.unpackbits(gone.bits, count=gone.passages, bitorder="little").view(bool)
+            at = 0
+            for number in range(self.old_units if self.only is not None or self.never else 0):
+                pages = np.frombuffer(files.read_bytes(keys.pages_path(work, keys.OLD, number)), _KEY)
+                here = looked_at[at : at + len(pages)]
                 if self.only is not None:
-                    looked_at &= within(pages, np.frombuffer(self.only, _KEY))
-                looked_at &= ~within(pages, np.frombuffer(self.never, _KEY))
-                del pages
-            old = joined([keys.keys_path(work, keys.OLD, n) for n in range(self.old_units)])
-            if len(old) != len(gone):
-                raise errors.DamagedError(
-                    f"{len(old):,} passages have a key, {len(gone):,} are in the corpus; run the same again"
-                )
-            new = joined([keys.keys_path(work, keys.NEW, n) for n in range(self.new_units)])
+                    here &= within(pages, np.frombuffer(self.only, _KEY))
+                here &= ~within(pages, np.frombuffer(self.never, _KEY))
+                at += len(pages)
         with meter.time("comparing"):
-            places = np.flatnonzero(looked_at)
-            ranges = 1 + (len(places) + len(new)) // RANGE_KEYS
-            same, there = matched(old[places] if len(places) < len(old) else old, new, ranges)
-            removed = places[~same]
+            same, there = matched_files(old, new, looked_at)
+            removed = np.flatnonzero(looked_at & ~same)
         written = []
         for path, data in (
             (added_path(work), np.packbits(~there).tobytes()),
@@ -189,7 +195,7 @@ class ComparePassages:
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write_atomic(path, data)
             written.append(self.corpus.entry(path))
-        before = int(np.count_nonzero(~gone))
+        before = gone.passages - len(gone)
         added = int(np.count_nonzero(~there))
         meter.count("old", before)
         return Receipt(
@@ -201,7 +207,7 @@ class ComparePassages:
                 vanished=len(removed),
                 new=before - len(removed) + added,
                 added=added,
-                unread=before - len(places),
+                unread=before - int(np.count_nonzero(looked_at)),
             ),
             seconds=dict(meter.seconds),
             worker=worker_name(),
