@@ -102,6 +102,12 @@ class Tensor:
                 yield chunk
 
 
+def is_placed(name_or_folder: str | Path) -> bool:
+    """Does it name a folder of `PLACES`?"""
+    scheme, separator, _ = str(name_or_folder).partition("://")
+    return bool(separator) and scheme in PLACES
+
+
 def resolve(name_or_folder: str | Path, *, patterns: Sequence[str] = ENCODER_PATTERNS) -> Path:
     """The folder of a model: the folder itself, or the hub's files for a hub name.
 
@@ -113,9 +119,9 @@ def resolve(name_or_folder: str | Path, *, patterns: Sequence[str] = ENCODER_PAT
     Raises:
         ModelFolderError: neither a folder nor a model that could be downloaded.
     """
-    scheme, separator, _ = str(name_or_folder).partition("://")
-    if separator and scheme in PLACES:
-        return PLACES[scheme](str(name_or_folder), patterns)
+    if is_placed(name_or_folder):
+        url = str(name_or_folder)
+        return PLACES[url.partition("://")[0]](url, patterns)
     folder = Path(name_or_folder).expanduser()
     if folder.is_dir():
         return folder

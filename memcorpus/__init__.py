@@ -285,7 +285,8 @@ def build(
     """Build a corpus, or go on with one that was interrupted, and open it.
 
     Args:
-        out: the corpus folder; new, empty, or that of an earlier run of the same build.
+        out: the corpus folder, or where it is to lie in s3:// or gs://; new, empty, or that of an earlier run
+            of the same build.
         config: a TOML file of settings; those that are given here win.
         engine: what deals the work out: "beam", this machine or what `beam_options` say; or
             "dask:SCHEDULER".
@@ -313,7 +314,7 @@ def build(
         chosen = engines.chosen(engine, beam_options)
     given = {name: str(value) if name == "live_proportion" else value for name, value in settings.items()}
     loaded = BuildSettings.load(None if config is None else Path(config), given)
-    jobs.build(loaded, corpus.local_folder(out), engine=chosen, observer=observer)
+    jobs.build(loaded, corpus.writable_folder(out), engine=chosen, observer=observer)
     return open(out, retriever=loaded.retriever)
 
 

@@ -72,7 +72,18 @@ class SearchResult:
 
 
 # What a command writes to, checks or reports on, as `open_corpus` is for what reads.
-local_folder = stored_folder.open_for_writing
+writable_folder = stored_folder.open_for_writing
+
+
+def local_folder(url: str | Path) -> CorpusFolder:
+    """The local folder that a path or a file:// URL names, for what cannot be done in an object store.
+
+    Raises:
+        CorpusError: it names an object store.
+    """
+    if remote.is_remote(url):
+        raise errors.CorpusError(f"corpus {url}: this can be done to local corpora alone")
+    return remote.open_folder(url)
 
 
 def open_corpus(

@@ -411,6 +411,10 @@ class CorpusFolder:
         """TensorStore's name for a folder of the corpus."""
         return {"driver": "file", "path": f"{self.path(folder).resolve()}/"}
 
+    def scanned(self, folder: str) -> Json:
+        """As `store`, for whoever reads all of it, and more than once."""
+        return self.store(folder)
+
     @property
     def values(self) -> ts.KvStore | None:
         """Where memory is read from by byte ranges; None for the files in `root`."""

@@ -72,7 +72,7 @@ class ObjectLock:
         """Give it back. The object stays: another might have it in the moment before it is deleted."""
         self._ended.set()
         self._thread.join()
-        with self._turn, contextlib.suppress(TakenError, OSError):
+        with self._turn, contextlib.suppress(TakenError, OSError, errors.CorpusError):
             if not self._lost:
                 self._store.put_if(NAME, _content(free=True), self._found.state)
 

@@ -67,6 +67,7 @@ class Found:
     state of it in a conditional put."""
 
     data: bytes
+    bytes: int
     writer: str | None
     state: Mapping[str, str | None]
 
@@ -135,15 +136,18 @@ class ObjectStore:
 
     # --- reading
 
-    def get(self, name: str) -> Found | None:
-        """A small object whole; None where there is none."""
+    def get(self, name: str, *, most: int | None = None) -> Found | None:
+        """An object whole; None where there is none. One of more than `most` bytes comes without them."""
 
         def read() -> Found:
             result = self._library.get(self._store, name)
-            data = bytes(result.bytes())
+            size = int(result.meta["size"])
+            data = b"" if most is not None and size > most else bytes(result.bytes())
+            if data and len(data) != size:
+                raise _Short(f"{name} gave {len(data):,} bytes of {size:,}")
             state = {"e_tag": result.meta["e_tag"], "version": result.meta["version"]}
             writer = {str(k).lower(): v for k, v in result.attributes.items()}.get(WRITER)
-            return Found(data=data, writer=writer, state=state)
+            return Found(data=data, bytes=size, writer=writer, state=state)
 
         try:
             found = self._tried(f"{self.url}/{name}", read)
@@ -215,16 +219,28 @@ class ObjectStore:
             value = zlib.crc32(block, value)
         return value
 
-    def get_file(self, name: str, path: Path) -> bool:
-        """Copy an object to a file, which appears whole; False where there is none."""
-        size = self.size(name)
-        if size is None:
-            return False
+    def get_file(self, name: str, path: Path, size: int | None = None) -> bool:
+        """Copy an object to a file, which appears whole; False where there is none.
+
+        Args:
+            name: of the object.
+            path: of the file; folders above it are made.
+            size: of the object, where it is known: large ones are got in blocks.
+        """
+        if size is None or size <= BLOCK_BYTES:
+            found = self.get(name, most=BLOCK_BYTES)
+            if found is None:
+                return False
+            blocks: Iterable[bytes] = (found.data,)
+            if len(found.data) != found.bytes:
+                blocks = self.blocks(name, found.bytes)
+        else:
+            blocks = self.blocks(name, size)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = files.partial_path(path)
         try:
             with partial.open("xb") as file:
-                for block in self.blocks(name, size):
+                for block in blocks:
                     file.write(block)
             partial.replace(path)  # a copy: no fsync, what is damaged is copied again
         finally:
@@ -332,7 +348,7 @@ class ObjectStore:
                 )
                 TRAFFIC.add(puts=1, bytes_put=len(data))
                 new = {"e_tag": result["e_tag"], "version": result["version"]}
-                return Found(data=data, writer=writer, state=new)
+                return Found(data=data, bytes=len(data), writer=writer, state=new)
             except (
                 exceptions.AlreadyExistsError,
                 exceptions.PreconditionError,

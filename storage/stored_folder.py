@@ -14,8 +14,10 @@ import weakref
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -26,18 +28,21 @@ from storage.files import FileEntry
 from storage.folder import CorpusFolder
 from storage.manifest import Manifest
 from storage.object_lock import ObjectLock
-from storage.object_store import SCHEMES, ObjectStore, TakenError
+from storage.object_store import SCHEMES, Listed, ObjectStore, TakenError
 from storage.remote import RemoteFolder
 from storage.stored_work import StoredWork
 
 # Behind the name of a reader's cache: what is written has a folder of its own.
 _SCRATCH: Final = "-scratch"
+# Objects that are copied at a time, and names that are held meanwhile.
+_BROUGHT: Final = 8
+_BATCH: Final = 1024
 
 
 class StoredFolder(RemoteFolder):
     """A corpus in a bucket, finished or not, or still to be made; `root` is the scratch folder."""
 
-    def __init__(self, url: str, scratch: Path | None = None) -> None:
+    def __init__(self, url: str, scratch: Path | None = None, *, fixed: Manifest | None = None) -> None:
         """
         Raises:
             CorpusError: the URL cannot be opened, or obstore is not installed.
@@ -45,15 +50,23 @@ class StoredFolder(RemoteFolder):
         url = url.rstrip("/")
         self._given = scratch
         self.objects = ObjectStore(url)
-        super().__init__(url, scratch or _scratch_of(url))
+        super().__init__(url, scratch or _scratch_of(url), fixed=fixed)
         self.work = StoredWork(self.root, self.objects)
         self._lock: ObjectLock | None = None
         self._sizes: _Sizes | None = None
-        _OPEN[url, scratch] = self
+        if fixed is None:
+            _OPEN[url, scratch] = self
 
     def __reduce__(self) -> tuple[object, ...]:
         """A worker elsewhere has its own scratch folder, unless one was named."""
+        if self._fixed is not None:
+            return _segment, (self.url, self._fixed)
         return _opened, (self.url, self._given)
+
+    def segment(self, name: str, own: Manifest) -> StoredFolder:
+        if not name:
+            return StoredFolder(self.url, self.root, fixed=own)
+        return StoredFolder(f"{self.url}/{name}", self.path(name), fixed=own)
 
     # --- the folder and its manifest
 
@@ -61,7 +74,7 @@ class StoredFolder(RemoteFolder):
         """There are no folders in a bucket; that it can be read is seen when it is."""
 
     def is_finished(self) -> bool:
-        return self.objects.size(manifest.NAME) is not None
+        return self._fixed is not None or self.objects.size(manifest.NAME) is not None
 
     def foreign(self, ours: Callable[[str], bool]) -> str | None:
         below = f"{work_folder.NAME}/"
@@ -73,6 +86,8 @@ class StoredFolder(RemoteFolder):
         return None
 
     def refresh(self) -> None:
+        if self._fixed is not None:
+            return
         found = self.objects.get(manifest.NAME)
         if found is None:
             raise self._no_corpus()
@@ -92,6 +107,7 @@ class StoredFolder(RemoteFolder):
         Raises:
             CorpusError: another job has the lock, or has written the manifest.
         """
+        assert self._fixed is None, "the corpus's manifest speaks of its segments"
         known = self._manifest
         if self._lock is None:
             raise RuntimeError("a manifest is written by the job that is alone; see `alone`")
@@ -115,6 +131,7 @@ class StoredFolder(RemoteFolder):
     def alone(self) -> Iterator[None]:
         """See `CorpusFolder.alone`; the lock is an object, see `object_lock`."""
         with object_lock.held(self.objects) as lock:
+            self._refuse_generations()
             self._clear()  # what was read before the lock, which may have changed since
             self._lock = lock
             try:
@@ -122,6 +139,15 @@ class StoredFolder(RemoteFolder):
             finally:
                 self._lock = None
                 self._clear()
+
+    def _refuse_generations(self) -> None:
+        found = self.objects.get(manifest.NAME)
+        where = f"{self.url}/{manifest.NAME}"
+        if found is not None and Manifest.from_json(files.parse_json(found.data, where), where).generations:
+            raise errors.CorpusError(
+                f"{self.url} has generations of an update, and such a corpus is changed on a disk alone: "
+                "change a copy there, and put that into the bucket"
+            )
 
     def _clear(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
@@ -145,8 +171,18 @@ class StoredFolder(RemoteFolder):
             self.objects.put_file(self.relative(path), path)
 
     def bring(self, folder: str) -> None:
-        for found in self.objects.listed(f"{folder}/"):
-            self.objects.get_file(found.name, self.path(found.name))
+        def get(found: Listed) -> None:
+            self.objects.get_file(found.name, self.path(found.name), found.bytes)
+
+        listed = self.objects.listed(f"{folder}/")
+        with ThreadPoolExecutor(_BROUGHT) as pool:
+            while batch := list(islice(listed, _BATCH)):
+                list(pool.map(get, batch))
+
+    def scanned(self, folder: str) -> Json:
+        """Its files are copied here: read there, an array takes a request or two for each chunk."""
+        self.bring(folder)
+        return {"driver": "file", "path": f"{self.path(folder).resolve()}/"}
 
     def take(self, made: Path, entry: FileEntry) -> bool:
         if made.is_file():
@@ -196,6 +232,9 @@ class StoredFolder(RemoteFolder):
 
     def remove(self, name: str) -> None:
         self.objects.delete([name])
+        self.objects.delete_below(f"{name}/")
+
+    def remove_folder(self, name: str) -> None:
         self.objects.delete_below(f"{name}/")
 
     def disk(self) -> Path | None:
@@ -262,6 +301,10 @@ _OPENING: Final = threading.Lock()
 def _opened(url: str, scratch: Path | None) -> StoredFolder:
     with _OPENING:
         return _OPEN.get((url, scratch)) or StoredFolder(url, scratch)
+
+
+def _segment(url: str, fixed: Manifest) -> StoredFolder:
+    return StoredFolder(url, fixed=fixed)
 
 
 def open_for_writing(url: str | Path) -> CorpusFolder:

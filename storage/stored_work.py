@@ -9,11 +9,11 @@ import contextlib
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from storage import errors, files, receipts
 from storage.aliases import Json
@@ -21,6 +21,8 @@ from storage.errors import CorpusError
 from storage.object_store import TRAFFIC, ObjectStore
 from storage.receipts import C, Receipt
 from storage.work_folder import ERROR, NAME, PLAN, PROGRESS, RECEIPT, WorkFolder
+
+T = TypeVar("T")
 
 # Receipts that are asked for before their turn.
 AHEAD: Final = 32
@@ -87,6 +89,16 @@ class StoredWork(WorkFolder):
             raise errors.DamagedError(f"{self._objects.url}/{self._name(path)} is missing")
         return path
 
+    def left(self, stage: str, units: Iterable[int], suffix: str) -> Iterator[bytes]:
+        def read(unit: int) -> bytes:
+            name = self._name(self.side_file(stage, unit, suffix))
+            found = self._objects.get(name)
+            if found is None:
+                raise errors.DamagedError(f"{self._objects.url}/{name} is missing")
+            return found.data
+
+        return _ahead(iter(units), read)
+
     def side_files(self, stage: str, suffix: str) -> Iterator[tuple[int, Path]]:
         """As they are listed, which is in order."""
         return ((unit, self.side_file(stage, unit, suffix)) for unit in self._units(stage, suffix))
@@ -137,7 +149,7 @@ class StoredWork(WorkFolder):
     def there(self, stage: str, units: Sequence[int], counts: type[C]) -> Iterator[Receipt[C]]:
         found = _marked(self._units(stage, RECEIPT))
         wanted = (unit for unit in units if unit < len(found) and found[unit])
-        for receipt in self._ahead(stage, wanted, counts):
+        for receipt in self._receipts(stage, wanted, counts):
             if isinstance(receipt, Receipt):
                 yield receipt
 
@@ -146,7 +158,7 @@ class StoredWork(WorkFolder):
         return (unit for unit in units if unit >= len(found) or not found[unit])
 
     def receipts(self, stage: str, units: Sequence[int], counts: type[C]) -> Iterator[Receipt[C]]:
-        for unit, receipt in zip(units, self._ahead(stage, iter(units), counts), strict=True):
+        for unit, receipt in zip(units, self._receipts(stage, iter(units), counts), strict=True):
             if isinstance(receipt, FileNotFoundError):
                 raise errors.CorpusError(
                     f"{stage} {unit} of {len(units)} left no receipt; run the same command again"
@@ -159,10 +171,10 @@ class StoredWork(WorkFolder):
                 )
             yield receipt
 
-    def _ahead(
+    def _receipts(
         self, stage: str, units: Iterator[int], counts: type[C]
     ) -> Iterator[Receipt[C] | FileNotFoundError | CorpusError]:
-        """Receipts, or why there is none, in order; some are asked for before their turn."""
+        """Receipts, or why there is none, in order."""
 
         def read(unit: int) -> Receipt[C] | FileNotFoundError | CorpusError:
             try:
@@ -170,18 +182,7 @@ class StoredWork(WorkFolder):
             except (FileNotFoundError, errors.CorpusError) as e:
                 return e
 
-        with ThreadPoolExecutor(AHEAD // 2) as pool:
-            asked: deque[Future[Receipt[C] | FileNotFoundError | CorpusError]] = deque()
-            try:
-                for unit in units:
-                    asked.append(pool.submit(read, unit))
-                    if len(asked) == AHEAD:
-                        yield asked.popleft().result()
-                while asked:
-                    yield asked.popleft().result()
-            finally:
-                for future in asked:
-                    future.cancel()
+        return _ahead(units, read)
 
     # --- how far workers are
 
@@ -233,6 +234,22 @@ class StoredWork(WorkFolder):
         self._objects.delete(found.name for found in self._objects.listed(f"{NAME}/") if found.name != plan)
         self._objects.delete([plan])
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _ahead(items: Iterator[int], read: Callable[[int], T]) -> Iterator[T]:
+    """What is read of each, in order; some are asked for before their turn."""
+    with ThreadPoolExecutor(AHEAD // 2) as pool:
+        asked: deque[Future[T]] = deque()
+        try:
+            for item in items:
+                asked.append(pool.submit(read, item))
+                if len(asked) == AHEAD:
+                    yield asked.popleft().result()
+            while asked:
+                yield asked.popleft().result()
+        finally:
+            for future in asked:
+                future.cancel()
 
 
 def _marked(units: Iterator[int]) -> bytearray:

@@ -94,6 +94,15 @@ class WorkFolder:
         """A file that some unit left, on this machine. On a local disk it is."""
         return path
 
+    def left(self, stage: str, units: Iterable[int], suffix: str) -> Iterator[bytes]:
+        """What each of some units left under a suffix, in order.
+
+        Raises:
+            DamagedError: one is missing.
+            UnreadableError: one cannot be read.
+        """
+        return (files.read_bytes(self.side_file(stage, unit, suffix)) for unit in units)
+
     def side_files(self, stage: str, suffix: str) -> Iterable[tuple[int, Path]]:
         """Of all units that left one: (unit, path), in order."""
         return sorted((int(path.name.removesuffix(suffix)), path) for path in self._scan(stage, suffix))

@@ -189,7 +189,7 @@ def test_bad_questions(command: Command, corpus: Path, tmp_path: Path) -> None:
     refused(command, ["get", corpus, "0", "999999"], "unknown passage id 999999")
     refused(command, ["get", corpus, "0", "--memory", "--version", "v9"], "'v9'", "current")
     refused(command, ["info", tmp_path], "holds no corpus")
-    refused(command, ["info", "s3://bucket/corpus"], "only local corpora")
+    refused(command, ["info", "https://host/corpus"], "can be read alone")
     refused(command, ["info", "ftp://host/corpus"], "known are local paths")
     refused(command, ["search", corpus, "x", "-k", "0"], "k is 0")
     refused(command, ["verify", tmp_path / "none"], "holds no corpus")

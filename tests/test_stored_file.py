@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from encoders import fingerprint, model_folder, retriever_folder
+from encoders.reader import folder as reader_folder
 from examples.miniwiki.export import DumpTruth
 from pipeline.components import stored_models
 from pipeline.text import sources
@@ -147,6 +148,12 @@ def test_models_there_have_the_same_fingerprint(
     again = model_folder.resolve(f"{URL}/models/t5")
     assert again != first
     assert json.loads((again / "config.json").read_text())["changed"]
+    # A reader's folder is known as one there too: its memory has settings of its own.
+    assert not reader_folder.is_reader(f"{URL}/models/t5")
+    client.put_object(Bucket=BUCKET, Key=f"in/models/t5/{reader_folder.SETTINGS}", Body=b"{}")
+    assert reader_folder.is_reader(f"{URL}/models/t5")
+    client.delete_object(Bucket=BUCKET, Key=f"in/models/t5/{reader_folder.SETTINGS}")
+    again = model_folder.resolve(f"{URL}/models/t5")
     assert stored_models.copied(f"{URL}/models/t5", ("config.json",)) == again
     with pytest.raises(model_folder.ModelFolderError, match="holds no model"):
         model_folder.resolve(f"{URL}/models/none")

@@ -136,6 +136,7 @@ def test_versions_there_are_versions_here(bucket: Any, copied: str, corpus_copy:
     assert not [name for name in stored(bucket, copied) if first in name]
 
 
+@pytest.mark.slow
 def test_neighbours_there_are_neighbours_here(
     bucket: Any, copied: str, corpus_copy: Path, command: Run
 ) -> None:

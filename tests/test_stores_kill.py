@@ -106,7 +106,7 @@ def test_kills_at_random_moments(
         workers = ("--", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
         more = workers if number % 4 == 3 else ()
         process = start(even_source, models, f"s3://{BUCKET}/{out}", *more)
-        time.sleep(rng.uniform(0.3, 1.1) * seconds)
+        time.sleep(rng.uniform(0.3, 0.9) * seconds)
         if process.poll() is None:
             killed += 1
             children = psutil.Process(process.pid).children(recursive=True)

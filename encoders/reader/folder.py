@@ -156,7 +156,10 @@ class ReaderFolder:
 
 def is_reader(name_or_folder: str | Path) -> bool:
     """Whether a folder holds a reader, and not a plain T5."""
-    return (Path(name_or_folder).expanduser() / SETTINGS).is_file()
+    folder = Path(name_or_folder).expanduser()
+    if model_folder.is_placed(name_or_folder):
+        folder = model_folder.resolve(name_or_folder, patterns=(SETTINGS,))
+    return (folder / SETTINGS).is_file()
 
 
 def open_reader(name_or_folder: str | Path) -> ReaderFolder:

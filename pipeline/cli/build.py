@@ -19,9 +19,9 @@ from pipeline.cli import options
     metavar="FORMAT:PATH",
     help="What to read; again for more. FORMAT is mediawiki (XML dumps, plain or bz2), kilt (KILT knowledge "
     "source), dpr (psgs_w100.tsv), wikipedia (Hugging Face Parquet) or jsonl (id, title, text). PATH is a "
-    "file, a folder or a glob.",
+    "file, a folder or a glob, here or in s3://bucket.",
 )
-@click.option("--out", required=True, help="The corpus folder to write.")
+@click.option("--out", required=True, help="The corpus to write: a folder, or s3://bucket/path.")
 @click.option("--retriever", help="A SentenceTransformer, such as a GTR: a folder or a hub name.")
 @click.option("--memory-encoder", help="T5.1.1 with safetensors weights: a folder or a hub name.")
 @options.memory()
@@ -74,7 +74,7 @@ def build(
     \b
     More processes on this machine:
       memcorpus build ... -- --direct_running_mode=multi_processing --direct_num_workers=4
-    Many machines, that share the folder:
+    Many machines, that share the folder or the bucket:
       memcorpus build ... --engine dask:tcp://scheduler:8786
     """
     from pipeline.accounts import facts
@@ -82,10 +82,10 @@ def build(
     from pipeline.components.settings import BuildSettings
     from pipeline.jobs import build as build_module
     from pipeline.units import engines
-    from retrieval.corpus import local_folder
+    from retrieval.corpus import writable_folder
 
     settings = BuildSettings.load(config, {k: v for k, v in given.items() if v not in (None, ())})
-    corpus = local_folder(out)
+    corpus = writable_folder(out)
     chosen = engines.chosen(engine, beam_options)
     options.warn_of_unused()
     with terminal.observer() as observer:

@@ -26,12 +26,12 @@ def verify(corpus: str, full: bool, encoder: str | None, version: str | None, as
     from dataclasses import asdict
 
     from pipeline.cli import terminal
-    from retrieval.corpus import local_folder
+    from retrieval.corpus import writable_folder
     from storage.verify import verify_corpus
 
     if version is not None and encoder is None:
         raise click.UsageError("--version is of what --encoder checks; add --encoder")
-    folder = local_folder(corpus)
+    folder = writable_folder(corpus)
     start = time.perf_counter()
     with terminal.BytesBar(full and sys.stderr.isatty(), folder) as bar:
         result = verify_corpus(folder, full=full, on_file=lambda entry: bar.advance(entry.bytes))
@@ -96,10 +96,10 @@ def repair(
     from pipeline.cli import terminal
     from pipeline.jobs import repair as module
     from pipeline.units import engines
-    from retrieval.corpus import local_folder
+    from retrieval.corpus import writable_folder
 
     outcome = module.repair(
-        local_folder(corpus),
+        writable_folder(corpus),
         memory_encoder=memory_encoder,
         retriever=retriever,
         tokenizer=tokenizer,

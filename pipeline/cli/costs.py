@@ -187,7 +187,7 @@ def report(
     from pipeline.accounts import prices
     from pipeline.accounts.report import corpus_report
     from pipeline.accounts.show import tables
-    from retrieval.corpus import local_folder
+    from retrieval.corpus import writable_folder
 
     if html is not None:
         options.require_output(html)
@@ -196,7 +196,7 @@ def report(
         live_proportion=None if live_proportion is None else parse_live_proportion(live_proportion),
         **given,
     )
-    result = corpus_report.corpus_report(local_folder(corpus), chosen)
+    result = corpus_report.corpus_report(writable_folder(corpus), chosen)
     if html is not None:
         from pipeline.accounts.show import page
         from storage import files

@@ -63,7 +63,7 @@ def neighbours(
     from pipeline.cli import terminal
     from pipeline.jobs import neighbours as module
     from pipeline.units import engines
-    from retrieval.corpus import local_folder
+    from retrieval.corpus import writable_folder
     from storage import remote
 
     making = {
@@ -77,7 +77,7 @@ def neighbours(
             raise click.UsageError("--table is of --check and --forget; a new table is named by --as")
     elif given:
         raise click.UsageError(f"{given[0]} makes a table; leave it out with --check and --forget")
-    holder = local_folder(corpus if of is None else of)
+    holder = writable_folder(corpus if of is None else of)
     if forget:
         print(f"table {module.forget(holder, _one(table))} is gone; `memcorpus gc` frees its bytes")
         return

@@ -24,9 +24,9 @@ def info(corpus: str, as_json: bool) -> None:
     """Show what a corpus is made of: counts, versions, bytes, and the seconds of its build."""
     from pipeline.accounts import facts
     from pipeline.cli import terminal
-    from retrieval.corpus import local_folder
+    from retrieval.corpus import writable_folder
 
-    summary = facts.summary(facts.read(local_folder(corpus)))
+    summary = facts.summary(facts.read(writable_folder(corpus)))
     if as_json:
         print(json.dumps(summary))
         return

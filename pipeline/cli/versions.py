@@ -53,9 +53,9 @@ def reencode(
     from pipeline.cli import terminal
     from pipeline.jobs import reencode as module
     from pipeline.units import engines
-    from retrieval.corpus import local_folder
+    from retrieval.corpus import writable_folder
 
-    folder = local_folder(corpus)
+    folder = writable_folder(corpus)
     settings = module.ReencodeSettings(memory=options.taken_memory(given), **given)
     chosen = engines.chosen(engine, beam_options)
     if settings.memory_encoder is not None:
@@ -82,9 +82,9 @@ def versions(corpus: str, as_json: bool) -> None:
     """List the memory versions of a corpus."""
     from pipeline.accounts import facts
     from pipeline.cli import terminal
-    from retrieval.corpus import local_folder
+    from retrieval.corpus import writable_folder
 
-    found = facts.versions(facts.read(local_folder(corpus)))
+    found = facts.versions(facts.read(writable_folder(corpus)))
     if not as_json:
         terminal.print_versions(found, options.stdout())
         return
@@ -104,11 +104,11 @@ def use(corpus: str, version: str | None, back: bool, alias: str, forget: bool) 
     Readers that are open stay with the version they opened.
     """
     from pipeline.jobs import versions as module
-    from retrieval.corpus import local_folder
+    from retrieval.corpus import writable_folder
 
     if sum((version is not None, back, forget)) != 1:
         raise click.UsageError("give a VERSION, or --back, or --forget")
-    folder = local_folder(corpus)
+    folder = writable_folder(corpus)
     if forget:
         module.forget(folder, alias)
         print(f"{alias} is no name of a version any more")
@@ -125,9 +125,9 @@ def use(corpus: str, version: str | None, back: bool, alias: str, forget: bool) 
 def diff(corpus: str, first: str, second: str, sample: int, as_json: bool) -> None:
     """Measure how far version SECOND is from version FIRST."""
     from pipeline.jobs import versions as module
-    from retrieval.corpus import local_folder
+    from retrieval.corpus import writable_folder
 
-    found = module.diff(local_folder(corpus), first, second, sample=sample)
+    found = module.diff(writable_folder(corpus), first, second, sample=sample)
     if as_json:
         print(json.dumps(found))
         return
@@ -152,9 +152,9 @@ def gc(corpus: str, yes: bool, unfinished: bool, as_json: bool) -> None:
     What a reader on this machine has open stays, and so does what an alias names.
     """
     from pipeline.jobs import versions as module
-    from retrieval.corpus import local_folder
+    from retrieval.corpus import writable_folder
 
-    folder = local_folder(corpus)
+    folder = writable_folder(corpus)
     items = (module.collect if yes else module.garbage)(folder, unfinished=unfinished)
     if as_json:
         print(json.dumps({"removed": yes, "items": [asdict(item) for item in items]}))

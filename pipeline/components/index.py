@@ -211,7 +211,7 @@ def commit_extended(corpus: CorpusFolder, fingerprint: str) -> FileEntry | None:
 
 def open_vectors(corpus: CorpusFolder, fingerprint: str, layout: VectorLayout) -> VectorArray:
     """The vectors of a fingerprint, whether they are committed or not."""
-    return VectorArray(corpus.store(components.VECTORS.folder(fingerprint)), layout)
+    return VectorArray(corpus.scanned(components.VECTORS.folder(fingerprint)), layout)
 
 
 class CommitIndex:

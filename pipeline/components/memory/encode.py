@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -66,6 +66,11 @@ def load_encoder(model: MemoryModel) -> MemoryEncoder:
 def rows_file(work: WorkFolder, unit: int) -> Path:
     """Where a shard's rows of `offsets` and `checksums` wait to be joined."""
     return work.side_file(STAGE.name, unit, _ROWS)
+
+
+def rows_left(work: WorkFolder, units: Iterable[int]) -> Iterator[bytes]:
+    """Those of some shards, in order."""
+    return work.left(STAGE.name, units, _ROWS)
 
 
 def canaries_file(work: WorkFolder, unit: int) -> Path:

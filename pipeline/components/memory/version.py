@@ -255,10 +255,8 @@ class CommitMemory:
 
 def _rows(corpus: CorpusFolder, layout: memory_store.MemoryLayout) -> Iterator[memory_store.ShardRows]:
     """What the shards left of `offsets` and `checksums`, in order."""
-    for shard in layout.grid:
-        yield memory_store.ShardRows.from_bytes(
-            files.read_bytes(corpus.work.here(encode.rows_file(corpus.work, shard))), layout
-        )
+    for data in encode.rows_left(corpus.work, layout.grid):
+        yield memory_store.ShardRows.from_bytes(data, layout)
 
 
 def _quality(corpus: CorpusFolder, card: MemoryCard) -> canaries.Difference:
