@@ -19,7 +19,6 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -215,6 +214,8 @@ def kept_folder() -> Path | None:
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     root = Path(given) if given else Path(cache).expanduser() / "memcorpus" / "compiled"
     kind = hashlib.sha256(_cpu().encode()).hexdigest()[:12]
+    from importlib import metadata  # a fiftieth of a second, of programs alone
+
     return root / f"jax-{metadata.version('jax')}-{metadata.version('jaxlib')}-{kind}"
 
 

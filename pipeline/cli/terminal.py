@@ -9,15 +9,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.table import Column, Table
 
 from pipeline.accounts import form, reading, statistics
@@ -29,6 +20,8 @@ from pipeline.units.progress import Observer, Snapshot
 from storage.folder import CorpusFolder
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from pipeline.readers.kilt import Scores
 
 # Seconds between two lines of a log.
@@ -103,17 +96,19 @@ class LiveBars:
     """An observer for terminals: a bar for each stage, with rates and the time left."""
 
     def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}", table_column=Column(min_width=15, no_wrap=True)),
-            BarColumn(bar_width=10),
-            TextColumn("{task.percentage:>3.0f}%", table_column=Column(min_width=4, no_wrap=True)),
-            TimeRemainingColumn(
+        from rich import progress  # for those alone who wait for something
+
+        self._progress = progress.Progress(
+            progress.TextColumn("{task.description}", table_column=Column(min_width=15, no_wrap=True)),
+            progress.BarColumn(bar_width=10),
+            progress.TextColumn("{task.percentage:>3.0f}%", table_column=Column(min_width=4, no_wrap=True)),
+            progress.TimeRemainingColumn(
                 compact=True,
                 elapsed_when_finished=True,
                 table_column=Column(min_width=5, no_wrap=True),
             ),
             # What an 80-column terminal has no room for is cut here.
-            TextColumn("{task.fields[rates]}", table_column=Column(no_wrap=True)),
+            progress.TextColumn("{task.fields[rates]}", table_column=Column(no_wrap=True)),
             console=console(),
         )
         self._task: TaskID | None = None
@@ -162,11 +157,13 @@ class BytesBar:
     """A bar of bytes checked, where somebody looks on."""
 
     def __init__(self, shown: bool, corpus: CorpusFolder) -> None:
-        self._progress = Progress(
-            TextColumn("checking"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
+        from rich import progress  # for those alone who wait for something
+
+        self._progress = progress.Progress(
+            progress.TextColumn("checking"),
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
             console=console(),
             transient=True,
             disable=not shown,
