@@ -9,7 +9,7 @@ WORKERS ?= 2
 # Extra arguments for pytest, such as ARGS="-k store -x".
 ARGS ?=
 
-.PHONY: demo test test-slow test-faults test-processors lint bench wheel constraints clean
+.PHONY: demo test test-slow test-faults test-processors lint bench docs wheel constraints clean
 
 $(VENV)/build.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -61,6 +61,15 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python -m benchmarks.encoder --retriever --shapes 304 608 1216 2432
 	$(BIN)/python -m benchmarks.codecs
 
+$(VENV)/docs.stamp: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt -e '.[docs]'
+	touch $@
+
+# The site of docs/ and the docstrings, in site/; it loads nothing of another host. A warning is an error.
+docs: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 wheel: $(VENV)/dev.stamp
 	$(BIN)/python -m build --no-isolation --wheel
 
@@ -69,4 +78,4 @@ constraints: $(VENV)/dev.stamp
 	mv $(VENV)/new constraints.txt
 
 clean:
-	rm -rf $(DEMO) dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(DEMO) dist build site .pytest_cache .mypy_cache .ruff_cache

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Tokens of a batch on each device. Accelerators want many to be busy (not measured here).
 ACCELERATOR_TOKENS: Final = 16_384
 # Below torch's own, so that what it divides by is the same.
-_LEAST_NORM: Final = 1e-12
+LEAST_NORM: Final = 1e-12
 _TASK: Final = "feature-extraction"
 # Settings of a Transformer that say what the library takes from an encoder anyway.
 _PLAIN: Final = {
@@ -109,8 +109,8 @@ class Tower:
             layers=config.layers,
             mesh=sharding.mesh_for(config, config.layers, "float32", devices=sharding.named(devices)),
         )
-        steps = [_step(folder.place(module), module) for module in modules[2:]]
-        given = next((len(step["weight"]) for step in reversed(steps) if step), config.d_model)
+        steps = [step(folder.place(module), module) for module in modules[2:]]
+        given = next((len(found["weight"]) for found in reversed(steps) if found), config.d_model)
         self.dim = min(given, folder.truncate_dim or given)
         self._prompts = folder.prompts
         self._steps = encoder.everywhere(steps)
@@ -139,7 +139,7 @@ class Tower:
             yield batch.passages, vectors[: len(batch.passages), : self.dim], read
 
 
-def _step(place: Path, module: Json) -> dict[str, npt.NDArray[np.float32]]:
+def step(place: Path, module: Json) -> dict[str, npt.NDArray[np.float32]]:
     """What a Dense multiplies by and adds; nothing for Normalize."""
     if module["class"] == "Normalize":
         return {}
@@ -160,9 +160,9 @@ def _vectors(h: jax.Array, real: jax.Array, steps: Sequence[Mapping[str, jax.Arr
 
     mask = real[:, :, None].astype(h.dtype)
     v = jnp.sum(h * mask, axis=1) / jnp.sum(mask, axis=1)
-    for step in steps:
-        if step:
-            v = jnp.matmul(v, step["weight"].T, precision=lax.Precision.HIGHEST) + step.get("bias", 0.0)
+    for found in steps:
+        if found:
+            v = jnp.matmul(v, found["weight"].T, precision=lax.Precision.HIGHEST) + found.get("bias", 0.0)
         else:
-            v = v / jnp.maximum(jnp.linalg.norm(v, axis=1, keepdims=True), _LEAST_NORM)
+            v = v / jnp.maximum(jnp.linalg.norm(v, axis=1, keepdims=True), LEAST_NORM)
     return v

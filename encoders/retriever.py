@@ -28,6 +28,8 @@ VECTOR_DTYPES = ("float32", "float16")
 
 JAX: Final = "jax"
 SENTENCE_TRANSFORMERS: Final = "sentence-transformers"
+# Of `Retriever.for_few` alone: no build is made by it.
+NUMPY: Final = "numpy"
 BACKENDS: Final = (JAX, SENTENCE_TRANSFORMERS)
 
 
@@ -109,6 +111,22 @@ class Retriever:
                 f"{folder.path} gives vectors of {tower.dim} dimensions, its settings say {folder.dim}"
             )
         return cls(tower=tower, folder=folder, backend=chosen)
+
+    @classmethod
+    def for_few(cls, name_or_folder: str | Path) -> Retriever:
+        """Loads what encodes a question or two soonest: NumPy's form of a model that jax would run, on this
+        machine's processor; where there is none, as `load`.
+
+        Raises:
+            As `load`.
+        """
+        folder = open_folder(name_or_folder)
+        if gtr.unfit(folder) is not None:
+            return cls.load(name_or_folder)
+        _ = folder.fingerprint
+        from encoders import plain_gtr
+
+        return cls(tower=plain_gtr.Tower(folder), folder=folder, backend=NUMPY)
 
     def encode(
         self,

@@ -141,6 +141,8 @@ class Corpus:
             raise errors.DamagedError(f"the parts of {folder} do not add up to its passages")
         self.tombstones = segments.removed(folder, self.manifest, self.ids_given)
         self._retriever_name = retriever
+        # Are so few texts searched for that a framework would take longest to load? Of a command, say.
+        self.few_queries = False
         self._lock = ThreadLock()
         self._retriever: Retriever | None = None
         self._index: Index | None = None
@@ -497,6 +499,8 @@ class Corpus:
                 raise errors.CorpusError(
                     f"{self.folder} and {other.folder} differ in their {component.noun}; open each by itself"
                 )
+        if (self.generation, self.ids_given, len(self)) != (other.generation, other.ids_given, len(other)):
+            raise errors.CorpusError(f"{self.folder} and {other.folder} are of other generations")
         with other._lock:
             shared = other._index, other._retriever, other._vectors, other._tokens
         with self._lock:
@@ -570,7 +574,9 @@ class Corpus:
                     torch_used = "torch" in sys.modules and "jax" not in sys.modules
                     known = torch_used and importlib.util.find_spec("sentence_transformers") is not None
                     backend = SENTENCE_TRANSFORMERS if known else None
-                    loaded = Retriever.load(name, backend=backend)
+                    loaded = (
+                        Retriever.for_few(name) if self.few_queries else Retriever.load(name, backend=backend)
+                    )
                 except ModuleNotFoundError as e:
                     raise errors.CorpusError(
                         f"a query given as text needs the retriever, and {e.name} is not installed; "

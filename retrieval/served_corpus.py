@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ from storage.folder import CorpusFolder
 from storage.manifest import Manifest
 from storage.passage_table import PassageTable
 from storage.thread_locks import ThreadLock
+from storage.tombstones import Tombstones
 from storage.vector_array import VectorArray, VectorLayout
 
 if TYPE_CHECKING:
@@ -81,6 +83,22 @@ class ServedFolder(CorpusFolder):
         if not isinstance(found, component.card):
             raise errors.CorpusError(f"service {self.client} has no {component.noun} {name[:100]!r}")
         return found
+
+
+class ServedSegment:
+    """All of a served corpus's passages as one segment: where its cards are."""
+
+    number = first = 0
+
+    def __init__(self, folder: ServedFolder, passages: int) -> None:
+        self.folder, self.manifest = folder, folder.manifest
+        self.passages = self.stop = passages
+
+    def card(self, component: Component[C], name: str = "") -> C:
+        entries = self.manifest.of(component)
+        if name not in entries:
+            raise errors.CorpusError(f"service {self.folder} has no {component.noun} {name[:100]!r}")
+        return self.folder.card_at(component, name, entries[name])
 
 
 class ServedTable(PassageTable):
@@ -184,7 +202,15 @@ class ServedCorpus(Corpus):
             name: limits.integer(name, least=1) for name in ("k", "queries", "ids", "answer_bytes")
         }
         self._counts = {name: int(count) for name, count in fields.object("counts").items()}
-        self._table = ServedTable(client, fields.integer("passages"), self.state, self._limits)
+        self._generation = fields.integer("generation")
+        given = fields.integer("ids_given")
+        self.tombstones = (
+            _removed(client, self.state, given) if fields.integer("removed") else Tombstones(given, [])
+        )
+        if len(self) != fields.integer("passages"):
+            raise errors.DamagedError(f"service {client} told of other passages than it has removed")
+        self.segments = cast(Any, (ServedSegment(self.folder, given),))
+        self._table = ServedTable(client, given, self.state, self._limits)
         self._retriever_name = retriever
         self._lock = ThreadLock()
         self._retriever = None
@@ -210,27 +236,54 @@ class ServedCorpus(Corpus):
         return dict(self._counts)
 
     @property
+    def generation(self) -> int:
+        """The update that it is opened as of; 0: as it was built."""
+        return self._generation
+
+    @property
+    def ids_given(self) -> int:
+        """One more than the last passage id that was ever given; an id is never given twice."""
+        return self.tombstones.passages
+
+    @property
     def ordinals(self) -> Ordinals:
         """The place of each passage in its document."""
+        if self.generation:
+            raise errors.CorpusError(
+                f"the corpus in {self.folder} was updated: an article's passages may lie in several "
+                "generations, and do not follow each other; look for their page_id, or open generation=0"
+            )
         return TableOrdinals(self._table)
+
+    def ids(self, keys: Sequence[str]) -> npt.NDArray[np.int64]:
+        """
+        Raises:
+            CorpusError: always; it takes the keys of the whole corpus.
+        """
+        raise errors.CorpusError(f"{self.client} is a service, which looks up no keys; open the folder")
 
     def memory(self, version: str | None = None, *, check: str = "once") -> MemoryReader:
         """As `Corpus.memory`."""
         card = self._memory_card(self.manifest.version(version))
-        if card.layout.grid.passages != len(self):
-            raise errors.MismatchError(
-                f"memory version {card.version} holds {card.layout.grid.passages} passages, "
-                f"the corpus {len(self)}"
-            )
-        return ServedMemory(self.client, card, state=self.state, limits=self._limits, check=check)
+        return ServedMemory(
+            self.client,
+            card,
+            state=self.state,
+            limits=self._limits,
+            check=check,
+            tombstones=self.tombstones,
+            reopen=(_memory_again, self.client, self.state, card.version, check),
+        )
 
     def vectors(self) -> VectorArray:
         """The retriever's vectors, by passage id."""
-        return ServedVectors(self.client, self.vectors_card.layout, self.state, self._limits)
+        layout = self.vectors_card.layout
+        layout = replace(layout, grid=replace(layout.grid, passages=self.ids_given))
+        return ServedVectors(self.client, layout, self.state, self._limits)
 
     def tokens(self, passage_ids: npt.ArrayLike) -> Tokens:
         """As `Corpus.tokens`."""
-        wanted = ids.as_ids(passage_ids, len(self))
+        wanted = self._ids(passage_ids)
         card = self.tokens_card
         values = np.zeros((len(wanted), card.passage_tokens), card.layout.dtype)
         lengths = np.zeros(len(wanted), np.int64)
@@ -326,6 +379,28 @@ def open_service(url: str, *, token: str | None = None, retriever: str | None = 
     client = ServiceClient(url, token)
     description = service_client.describe(client)
     return None if description is None else ServedCorpus(client, description, retriever=retriever)
+
+
+def _removed(client: ServiceClient, state: str, given: int) -> Tombstones:
+    """The ids that updates removed.
+
+    Raises:
+        CorpusError: what the service says of them makes no sense.
+    """
+
+    def read(body: Body) -> Tombstones:
+        found = wire.unpack(body.whole(16 * given + wire.MAX_HEADER_BYTES))
+        gone, by, dropped = (found.get(name) for name in ("ids", "generations", "dropped"))
+        if gone is None or by is None or dropped is None or gone.shape != by.shape or dropped.shape != (1,):
+            raise errors.DamagedError(f"service {client} answered with no list of removed passages")
+        lists = [(int(number), np.array(gone[by == number])) for number in np.unique(by)]
+        return Tombstones(given, lists, dropped=int(dropped[0]))
+
+    return client.get("/v1/removed", read, accept=wire.SAFETENSORS, memcorpus_state=state)
+
+
+def _memory_again(client: ServiceClient, state: str, version: str, check: str) -> MemoryReader:
+    return _again(client, state, None).memory(version, check=check)
 
 
 def _again(client: ServiceClient, state: str, retriever: str | None) -> ServedCorpus:

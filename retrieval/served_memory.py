@@ -15,11 +15,12 @@ import numpy.typing as npt
 from retrieval import wire
 from retrieval.memory import MemoryReader
 from retrieval.service_client import Body, ServiceClient
-from storage import codec_parameters, codecs, errors, ids
+from storage import codec_parameters, codecs, errors
 from storage.components import MemoryCard
 from storage.memory_files import MemoryFiles
 from storage.memory_store import MemoryLayout
 from storage.ragged import MemoryArray, RaggedMemory
+from storage.tombstones import Tombstones
 
 _ARRAYS: Final = ["passage_ids", "offsets", "values"]
 
@@ -38,7 +39,15 @@ class ServedMemory(MemoryReader):
     """One memory version out of a service. Thread-safe."""
 
     def __init__(
-        self, client: ServiceClient, card: MemoryCard, *, state: str, limits: dict[str, int], check: str
+        self,
+        client: ServiceClient,
+        card: MemoryCard,
+        *,
+        state: str,
+        limits: dict[str, int],
+        check: str,
+        tombstones: Tombstones,
+        reopen: tuple[Any, ...],
     ) -> None:
         """Made by `ServedCorpus.memory`.
 
@@ -49,8 +58,17 @@ class ServedMemory(MemoryReader):
             limits: that the service told of.
             check: as in `MemoryReader`; the service checks what it reads once, and every answer is checked
                 here against what was sent.
+            tombstones: the ids that were given, and those of them that are gone.
+            reopen: as in `MemoryReader`.
         """
-        super().__init__(_NoFiles(card.layout), card, check=check)
+        super().__init__(
+            _NoFiles(card.layout),
+            card,
+            check=check,
+            passages=tombstones.passages,
+            require_live=tombstones.require_live,
+            reopen=reopen,
+        )
         self._client, self._state, self._limits = client, state, limits
 
     @property
@@ -92,7 +110,7 @@ class ServedMemory(MemoryReader):
         Raises:
             UnreadableError: the service cannot be reached.
         """
-        wanted = ids.as_ids(passage_ids, self.passages)
+        wanted = self._wanted(passage_ids)
         if tokens is not None and len(wanted) and tokens.step not in (None, 1):
             raise errors.CorpusError(f"tokens is {tokens}, wanted a slice of step 1")
         layout = self.card.layout
@@ -123,7 +141,7 @@ class ServedMemory(MemoryReader):
 
     def tokens(self, passage_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """As `MemoryReader.tokens`."""
-        wanted = ids.as_ids(passage_ids, self.passages)
+        wanted = self._wanted(passage_ids)
         parts = [np.zeros(0, np.int64)]
         for first in range(0, len(wanted), self._limits["ids"]):
             part = wanted[first : first + self._limits["ids"]]

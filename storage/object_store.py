@@ -264,13 +264,14 @@ class ObjectStore:
                     raise
                 _pause(time_tried)
 
-    def folders(self, prefix: str) -> list[str]:
-        """Names up to the next slash behind a prefix that ends with one."""
+    def children(self, prefix: str) -> list[str]:
+        """What lies right below a prefix that ends with a slash: objects and, as of folders, prefixes."""
         what = f"{self.url}/{prefix}"
 
         def read() -> list[str]:
             result = self._library.list_with_delimiter(self._store, prefix=prefix)
-            return sorted(str(name).strip("/") for name in result["common_prefixes"])
+            names = [*result["common_prefixes"], *(found["path"] for found in result["objects"])]
+            return sorted(str(name).strip("/") for name in names)
 
         TRAFFIC.add(lists=1)
         return self._tried(what, read)

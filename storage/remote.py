@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -59,6 +60,13 @@ class RemoteFolder(CorpusFolder):
         if not name:
             return RemoteFolder(self.url, self.root, fixed=own)
         return RemoteFolder(f"{self.url}/{name}", self.path(name), fixed=own)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """
+        Raises:
+            CorpusError: always; `stored_folder.StoredFolder` is for those who write.
+        """
+        raise errors.CorpusError(f"{self.url} is open for reading, and cannot be written")
 
     def refresh(self) -> None:
         if self._fixed is not None:

@@ -1,12 +1,13 @@
 """A corpus in an object store, for whatever writes or checks it: the same jobs as on a local disk.
 
-A file is written in a scratch folder of the process's own machine, and is there for others when it is put: a
+A file is written in a scratch folder of the process, and is there for others when it is put: a
 put is what a rename is elsewhere. A shard's file leaves the scratch folder then. What others have put is
 copied here when it is wanted. So workers need to share no disk.
 """
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import threading
 import weakref
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from storage import errors, files, manifest, object_lock, remote, work_folder
+from storage import errors, files, manifest, object_lock, processes, remote, work_folder
 from storage.aliases import Json
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
@@ -114,8 +115,7 @@ class StoredFolder(RemoteFolder):
     def alone(self) -> Iterator[None]:
         """See `CorpusFolder.alone`; the lock is an object, see `object_lock`."""
         with object_lock.held(self.objects) as lock:
-            # Of a job that was killed, maybe by other settings; what counts is in the store.
-            self._clear()
+            self._clear()  # what was read before the lock, which may have changed since
             self._lock = lock
             try:
                 yield
@@ -188,8 +188,7 @@ class StoredFolder(RemoteFolder):
         return (found.name for found in self.objects.listed() if found.name != object_lock.NAME)
 
     def below(self, folder: str) -> list[str]:
-        """The folders right below one; or, of a folder of files, those."""
-        return self.objects.folders(f"{folder}/")
+        return self.objects.children(f"{folder}/")
 
     def leftovers(self) -> Iterator[str]:
         """A put leaves nothing half written that has a name."""
@@ -238,8 +237,19 @@ def _hash(name: str) -> int:
 
 
 def _scratch_of(url: str) -> Path:
+    """A folder of this process's own: what others have in theirs may be of another build.
+
+    It goes with the process. Those of processes that were killed go when the next one starts on this machine.
+    """
     cache = remote.cache_of(url)
-    return cache.with_name(f"{cache.name}{_SCRATCH}")
+    folder = cache.with_name(f"{cache.name}{_SCRATCH}")
+    machine = blake2b(processes.machine().encode(), digest_size=6).hexdigest()
+    for left in folder.glob(f"{machine}-*:*"):
+        if not processes.lives(left.name.removeprefix(f"{machine}-")):
+            shutil.rmtree(left, ignore_errors=True)
+    own = folder / f"{machine}-{processes.named()}"
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return own
 
 
 # As `folder._OPEN`.

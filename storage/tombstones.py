@@ -87,6 +87,16 @@ class Tombstones:
     def __len__(self) -> int:
         return len(self._gone)
 
+    @property
+    def lists(self) -> tuple[tuple[int, Ids], ...]:
+        """(generation, the ids that it removed), in order."""
+        return self._lists
+
+    @property
+    def dropped(self) -> int:
+        """The generation of the last compaction; 0: there was none."""
+        return self._dropped
+
     @functools.cached_property
     def bits(self) -> npt.NDArray[np.uint8]:
         """Uint8 [passages / 8]: bit i, from each byte's low bits up, tells whether passage i is there.

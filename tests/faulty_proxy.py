@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import urlsplit
 
 LOST = "the answer is lost after the server has done it"
@@ -23,6 +24,13 @@ _ANSWERS = {
     CONFLICT: (409, "ConditionalRequestConflict"),
     SLOW_DOWN: (503, "SlowDown"),
 }
+
+
+class _Quiet(ThreadingHTTPServer):
+    """A client that is killed while it is answered is no news."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        return
 
 
 class Proxy:
@@ -41,7 +49,7 @@ class Proxy:
         self.faults: Counter[str] = Counter()
         self.lock = threading.Lock()
         self.host = urlsplit(endpoint).netloc
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.server = _Quiet(("127.0.0.1", 0), self._handler())
         self.server.daemon_threads = True
 
     @property

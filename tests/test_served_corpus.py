@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import json
-import multiprocessing
 import pickle
 import socket
 import subprocess
@@ -328,7 +327,7 @@ def _read(corpus: Corpus, reader: Any, ids: list[int]) -> bytes:
     return bytes(reader.fetch(ids).values.tobytes() + str(corpus.passages(ids).to_pylist()).encode())
 
 
-def test_in_threads_and_in_forked_and_pickled(remote: Corpus, local: Corpus) -> None:
+def test_in_threads_and_pickled(remote: Corpus, local: Corpus) -> None:
     reader, expected = remote.memory(), _read(local, local.memory(), IDS)
     found: list[bytes] = []
     threads = [threading.Thread(target=lambda: found.append(_read(remote, reader, IDS))) for _ in range(16)]
@@ -339,18 +338,24 @@ def test_in_threads_and_in_forked_and_pickled(remote: Corpus, local: Corpus) -> 
     assert found == [expected] * 16
     again = pickle.loads(pickle.dumps(remote))
     assert _read(again, again.memory(), IDS) == expected
-    context = multiprocessing.get_context("fork")
-    near, far = context.Pipe()
-    import warnings
+    again_reader = pickle.loads(pickle.dumps(reader))
+    same(again_reader.fetch(IDS).values, reader.fetch(IDS).values)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = context.Process(target=lambda: far.send_bytes(_read(remote, reader, IDS)))
-        child.start()
-    assert near.poll(30)
-    assert near.recv_bytes() == expected
-    child.join()
-    assert _read(remote, reader, IDS) == expected
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_in_a_data_loader(served: Served, coded: Path, tmp_path: Path, method: str) -> None:
+    """PyTorch's workers, forked while other threads of their parent read, give what the folder gives."""
+    command = [sys.executable, "-m", "tests.loading", method, "2", served.url, str(coded), str(tmp_path)]
+    done = subprocess.run(
+        [*command, "--opened", "--busy", "--vectors"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+        timeout=300,
+    )
+    assert done.stdout.strip() == "80 items, 0 wrong", done.stderr[-2000:]
 
 
 READ = """
@@ -393,3 +398,65 @@ def test_a_description_that_makes_no_sense_is_refused(served: Served) -> None:
             with pytest.raises(errors.CorpusError):
                 ServedCorpus(client, {**told, name: wrong})
     assert json.dumps(told)
+
+
+@pytest.mark.slow
+def test_an_update_is_taken_up_and_what_was_opened_stays(models: Path, tmp_path: Path) -> None:
+    """Of a corpus that is updated while it is served: each client has the state that it opened."""
+    from encoders.memory_spec import MemorySpec
+    from pipeline.components.settings import BuildSettings
+
+    def source(name: str, rows: range, text: str) -> str:
+        path = tmp_path / f"{name}.jsonl"
+        lines = [{"id": i, "title": f"T{i}", "text": text if i % 3 else f"Passage {i} stays."} for i in rows]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return f"jsonl:{path}"
+
+    settings = BuildSettings(
+        sources=(source("first", range(60), "The river rises in the hills."),),
+        retriever=str(models / "gtr"),
+        memory_encoder=str(models / "t5"),
+        memory=MemorySpec(compute_dtype="float32"),
+        shard_passages=64,
+    )
+    root = jobs.build(settings, tmp_path / "corpus").corpus.root
+    with serving(root, follow_seconds=0.1) as served:
+        first = memcorpus.open(served.url)
+        before = open_corpus(root)
+        old = first.memory()
+        jobs.update(root, source("second", range(10, 75), "The lake lies in the valley."), max_vanished=0.95)
+        served.service.states.look()
+        after, second = open_corpus(root), memcorpus.open(served.url)
+        assert after.generation == second.generation == 1
+        assert len(after) == len(second) < after.ids_given == second.ids_given
+        assert len(after.tombstones) > 20
+        for here, there in ((before, first), (after, second)):
+            same(here.passage_ids, there.passage_ids)
+            ids = here.passage_ids
+            assert there.passages(ids).equals(here.passages(ids))
+            same(here.memory().fetch(ids).values, there.memory().fetch(ids).values)
+            same(here.vectors().take(ids), there.vectors().take(ids))
+            queries = np.random.default_rng(3).normal(size=(5, 24)).astype(np.float32)
+            a, b = here.search(queries, len(here)), there.search(queries, len(there))
+            same(a.passage_ids, b.passage_ids)
+            same(a.scores, b.scores)
+        same(old.fetch(before.passage_ids).values, before.memory().fetch(before.passage_ids).values)
+        gone = [int(i) for i in np.setdiff1d(np.arange(after.ids_given), after.passage_ids)]
+        for ask in (
+            lambda corpus: corpus.passages(gone[:3]),
+            lambda corpus: corpus.memory().fetch(gone[:1]),
+            lambda corpus: corpus.passages([after.ids_given]),
+            lambda corpus: corpus.documents([int(after.passage_ids[0])]),
+            lambda corpus: corpus.search(queries, len(after) + 1),
+        ):
+            here_said, there_said = (message(functools.partial(ask, one)) for one in (after, second))
+            assert here_said[0] is there_said[0]
+            assert here_said[1].replace(str(root), "") == there_said[1].replace(served.url, "")
+        # The API says the same to who does not know.
+        refused = json.loads(served.post("/v1/passages", {"ids": gone[:2]}).data)
+        assert refused["type"] == "urn:memcorpus:removed"
+        assert refused["ids"] == gone[:2]
+        looked = json.loads(served.get(f"/v1/look/{after.passage_ids[-1]}").data)
+        assert looked["passage"]["passage_id"] == after.passage_ids[-1]
+        with pytest.raises(errors.CorpusError, match="wanted generation 1"):
+            memcorpus.open(served.url, generation=1)

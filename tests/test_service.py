@@ -164,7 +164,7 @@ def test_what_it_says_of_itself(served: Served, coded: Path) -> None:
     found = json.loads(served.get("/v1/corpus").data)
     assert (found["service"], found["passages"], found["counts"]) == ("memcorpus", len(local), local.counts)
     assert found["aliases"] == dict(local.manifest.aliases)
-    assert set(found["memory"]) == set(local.manifest.versions)
+    assert set(found["cards"]["memory"]) == set(local.manifest.versions)
     assert json.loads(served.get("/healthz").data) == {"status": "ok"}
     assert json.loads(served.get("/readyz").data) == {"status": "ready"}
     assert served.get("/openapi.json").status == 200

@@ -53,7 +53,7 @@ def ask_on(url: str, body: bytes, stop: threading.Event, outcomes: Counter[str])
             outcomes["refused"] += 1
             return
         except OSError:
-            outcomes["not taken in"] += 1
+            outcomes["not connected"] += 1
             client = None
             continue
         try:
@@ -131,6 +131,7 @@ def test_ten_thousand_requests_while_versions_are_switched(corpus: Path, tmp_pat
                     wrong.append((answer.status, data))
                 elif wire.unpack(data)["values"].tobytes() != expected[version, decode]:
                     wrong.append((version, decode))
+            client.close()
 
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
         for thread in threads:
@@ -258,11 +259,13 @@ def test_whatever_the_description_allows_gives_no_500(corpus: Path) -> None:
                     phases=[Phase.generate],
                 )
                 def ask(case: Any) -> None:
+                    if case.path != wire.DESCRIPTION_PATH:  # else hardly any would get further than that
+                        (case.headers or {}).pop(wire.STATE, None)
                     answer = case.call()
                     statuses[answer.status_code] += 1
                     assert answer.status_code < 500, (case, answer.text)
                     if answer.status_code >= 400:
-                        assert answer.headers["content-type"] == wire.PROBLEM
+                        assert answer.headers["content-type"] == [wire.PROBLEM]
                         told = answer.json()
                         assert told["status"] == answer.status_code
                         assert str(corpus) not in answer.text

@@ -115,6 +115,9 @@ def test_versions_there_are_versions_here(bucket: Any, copied: str, corpus_copy:
         command("diff", url, first, "small", "--json")[1]
         == command("diff", corpus_copy, first, "small", "--json")[1]
     )
+    listed_there, listed_here = (command("versions", where)[1].count("\n") for where in (url, corpus_copy))
+    assert listed_there == listed_here
+    assert StoredFolder(url).run_names() == jobs.CorpusFolder(corpus_copy).run_names()
     follower = open_corpus(url)
     small = follower.memory()
     assert small.card.layout.codec.name == "turbo4"
@@ -131,6 +134,22 @@ def test_versions_there_are_versions_here(bucket: Any, copied: str, corpus_copy:
         assert first in out
     same()
     assert not [name for name in stored(bucket, copied) if first in name]
+
+
+def test_neighbours_there_are_neighbours_here(
+    bucket: Any, copied: str, corpus_copy: Path, command: Run
+) -> None:
+    url = f"s3://{BUCKET}/{copied}"
+    for where in (url, corpus_copy):
+        status, _, err = command("neighbours", where, "-k", "2")
+        assert status == 0, err
+        status, out, err = command("neighbours", where, "--check", "1")
+        assert status == 0, (out, err)
+    here = without_times(object_store.files(corpus_copy))
+    assert any(name.startswith("neighbours/") for name in here)
+    assert stored(bucket, copied) == here
+    with pytest.raises(errors.CorpusError, match="open for reading"):
+        open_corpus(url).folder.alone()
 
 
 def test_damage_there_is_found_and_repaired(bucket: Any, copied: str, command: Run) -> None:

@@ -108,7 +108,7 @@ def neighbours(
     )
     with terminal.observer() as observer:
         outcome, name = module.make(
-            remote.open_folder(corpus),
+            holder if of is None else remote.open_folder(corpus),
             settings,
             of=None if of is None else holder,
             engine=chosen,

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Final
 
 import click
 
 from pipeline.cli import options
 from storage import files
 from storage.aliases import Json
+
+# Queries of a command up to which jax is not worth its loading.
+FEW: Final = 32
 
 
 @click.command()
@@ -40,6 +44,7 @@ def search(corpus: str, queries: tuple[str, ...], k: int, retriever: str | None,
     from retrieval import open_corpus
 
     opened = open_corpus(corpus, retriever=retriever)
+    opened.few_queries = len(queries) <= FEW
     asked = [options.text(query) for query in queries]
     start = time.perf_counter()
     result = opened.search(asked, min(k, len(opened)) if k > 0 else k)

@@ -179,10 +179,11 @@ def plan(
 
 def create(corpus: CorpusFolder, layout: NeighboursLayout, folder: str) -> list[str]:
     """Write the arrays' metadata, before any worker writes data. Returns the files, below the corpus."""
-    return [
-        corpus.relative(row_array.create(corpus.path(f"{folder}/{name}"), array, {}))
-        for name, array in layout.arrays.items()
+    made = [
+        row_array.create(corpus.path(f"{folder}/{name}"), array, {}) for name, array in layout.arrays.items()
     ]
+    corpus.publish(made)
+    return [corpus.relative(path) for path in made]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,8 +88,10 @@ def make(
     """
     started = time.monotonic()
     job.check_names()
-    own = of is None or (not _is_remote(database) and of.root.resolve() == database.root.resolve())
-    corpus = database if own or of is None else of
+    own = of is None or of.place == database.place
+    corpus = database if of is None else of
+    if own:
+        database = corpus  # it may have been given as one that is only read
     stages = Stages(corpus, engine or engines.chosen(), observer)
     for folder in (database, corpus):
         if folder.manifest.generations:
@@ -137,10 +139,6 @@ def make(
         else:
             job.clear_finished(corpus)  # what a job left that was killed while it cleared up
     return job.Outcome(corpus=corpus, already=already, seconds=time.monotonic() - started), plan.name
-
-
-def _is_remote(folder: CorpusFolder) -> bool:
-    return folder.values is not None
 
 
 def _check_title(corpus: CorpusFolder, title: str | None, name: str) -> None:

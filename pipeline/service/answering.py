@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.service import problems
+from pipeline.service.states import Rows
 from retrieval import wire
-from retrieval.corpus import Corpus, SearchResult
+from retrieval.corpus import SearchResult
 from retrieval.memory import MemoryReader
 from storage.aliases import Json
 from storage.components import MemoryCard
 from storage.ragged import BFLOAT16, RaggedMemory
-
-# Columns that a hit is shown with.
-_SHOWN: Final = ("passage_id", "page_id", "title", "section", "ordinal", "text")
 
 
 def passages_as_json(table: pa.Table) -> list[Json]:
@@ -28,17 +27,13 @@ def passages_as_json(table: pa.Table) -> list[Json]:
     ]
 
 
-def found_as_json(corpus: Corpus, found: SearchResult, *, passages: bool) -> list[Json]:
+def found_as_json(rows: Rows, found: SearchResult, *, passages: bool) -> list[Json]:
     """For each query its hits, best first; their texts are read once for all."""
-    rows: dict[int, Json] = {}
-    if passages:
-        wanted = np.unique(found.passage_ids)
-        table = corpus.passages(wanted).select(list(_SHOWN))
-        rows = {row["passage_id"]: row for row in table.to_pylist()}
+    texts = rows.take(np.unique(found.passage_ids).tolist()) if passages else {}
     return [
         {
             "passages": [
-                {**rows.get(one, {}), "passage_id": one, "score": score}
+                {**texts.get(one, {}), "passage_id": one, "score": score}
                 for one, score in zip(ids.tolist(), scores.tolist(), strict=True)
             ]
         }
@@ -64,7 +59,8 @@ def memory_bytes(reader: MemoryReader, tokens: int, *, decode: bool) -> int:
 
 def lengths(reader: MemoryReader, ids: npt.NDArray[np.int64], tokens: slice | None) -> npt.NDArray[np.int64]:
     """Tokens of each passage that are asked for."""
-    found = reader.tokens(ids)
+    with problems.of_version(reader.version):
+        found = reader.tokens(ids)
     if tokens is None:
         return found
     return np.array([len(range(*tokens.indices(n))) for n in found.tolist()], np.int64)

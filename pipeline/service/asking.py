@@ -16,6 +16,7 @@ from pipeline.service import problems
 from pipeline.service.settings import Limits
 from retrieval import queries as asked
 from retrieval import wire
+from retrieval.corpus import Corpus
 from storage import ids, passage_table, texts
 
 # JSON of more is read on another thread, so that others are answered meanwhile.
@@ -112,7 +113,7 @@ def number(request: Request, name: str, otherwise: int) -> int:
     return int(text)
 
 
-def passage_ids(given: Mapping[str, Any], passages: int, limits: Limits) -> npt.NDArray[np.int64]:
+def passage_ids(given: Mapping[str, Any], corpus: Corpus, limits: Limits) -> npt.NDArray[np.int64]:
     """The field `ids`.
 
     Raises:
@@ -127,7 +128,9 @@ def passage_ids(given: Mapping[str, Any], passages: int, limits: Limits) -> npt.
     if not all(type(one) is int for one in found):
         raise problems.refused("ids are not all whole numbers")
     with problems.of_request():
-        return ids.as_ids(found, passages)
+        wanted = ids.as_ids(found, corpus.ids_given)
+        corpus.tombstones.require_live(wanted)
+        return wanted
 
 
 def columns(given: Mapping[str, Any]) -> list[str]:

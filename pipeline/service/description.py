@@ -133,6 +133,13 @@ def openapi(settings: ServiceSettings) -> Json:
                 },
             )
         },
+        "/v1/removed": {
+            "get": _operation(
+                "Ids that updates removed, and which update each",
+                parameters=[_STATE],
+                answers={wire.SAFETENSORS: None},
+            )
+        },
         "/v1/corpus": {
             "get": _operation(
                 "What is served: counts, versions, limits",

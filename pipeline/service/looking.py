@@ -20,6 +20,7 @@ from pipeline.accounts import facts
 from pipeline.service import problems
 from pipeline.service.settings import ServiceSettings
 from pipeline.service.states import State
+from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
 from storage import errors
 from storage.aliases import AnyArray, Json
@@ -89,9 +90,8 @@ class Looker:
         """
         corpus = state.corpus
         row = corpus.passages([passage]).select(_COLUMNS).to_pylist()[0]
-        document = corpus.documents([passage])
-        first = max(int(document.firsts[0]), passage - AROUND)
-        stop = min(int(document.stops[0]), passage + AROUND + 1)
+        begin, end = _document(corpus, passage)
+        first, stop = max(begin, passage - AROUND), min(end, passage + AROUND + 1)
         article = corpus.passages(np.arange(first, stop)).select(_COLUMNS).to_pylist()
         pieces, unread = self._pieces(state, reader.card, row)
         values = np.asarray(reader.fetch([passage]).values)
@@ -101,8 +101,8 @@ class Looker:
             "passage": row,
             "article": {
                 "passages": article,
-                "before": first - int(document.firsts[0]),
-                "after": int(document.stops[0]) - stop,
+                "before": first - begin,
+                "after": end - stop,
             },
             "memory": {
                 **_told(reader),
@@ -199,6 +199,15 @@ class Looker:
             self._settings.reader,
             version=version if state.corpus.manifest.versions else None,
         )
+
+
+def _document(corpus: Corpus, passage: int) -> tuple[int, int]:
+    """The passages of an article, from and to; of a corpus that was updated, where they do not follow each
+    other, the passage alone."""
+    if corpus.generation:
+        return passage, passage + 1
+    found = corpus.documents([passage])
+    return int(found.firsts[0]), int(found.stops[0])
 
 
 def _figures(state: State) -> Json:

@@ -21,6 +21,7 @@ from storage import errors
 LOG: Final = logging.getLogger("memcorpus.service")
 # The kinds, each a class of errors at the client; see `retrieval.service_client`.
 UNKNOWN_PASSAGE: Final = "urn:memcorpus:unknown-passage"
+REMOVED: Final = "urn:memcorpus:removed"
 REFUSED: Final = "urn:memcorpus:refused"
 LIMIT: Final = "urn:memcorpus:limit"
 CHANGED: Final = "urn:memcorpus:changed"
@@ -97,8 +98,21 @@ def of_request() -> Iterator[None]:
     except errors.UnknownPassageError as e:
         shown = e.ids[:100]
         raise Problem(404, UNKNOWN_PASSAGE, str(e), ids=shown) from None
+    except errors.TombstoneError as e:
+        raise Problem(404, REMOVED, str(e), ids=e.ids[:100]) from None
     except errors.CorpusError as e:
         raise refused(str(e)) from None
+
+
+@contextmanager
+def of_version(name: str) -> Iterator[None]:
+    """A block that reads memory: that a version was left behind by an update may be told."""
+    try:
+        yield
+    except errors.CorpusError as e:
+        if str(e).startswith(f"memory version {name} was left behind"):
+            raise refused(str(e), 404) from None
+        raise
 
 
 def of_error(error: Exception) -> Problem:

@@ -36,6 +36,7 @@ def protocol(settings: ServiceSettings) -> type[HttpToolsProtocol]:
         _due: asyncio.TimerHandle | None = None
         _head = 0
         _in_head = True
+        _ending = False
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -88,11 +89,27 @@ def protocol(settings: ServiceSettings) -> type[HttpToolsProtocol]:
         def on_headers_complete(self) -> None:
             self._in_head, self._head = False, 0
             super().on_headers_complete()
+            if self._ending:
+                self.cycle.keep_alive = False
 
         def on_message_complete(self) -> None:
             self._in_head, self._head = True, 0
             self._came()
             super().on_message_complete()
+
+        def shutdown(self) -> None:
+            """End when nothing is asked any more: what was sent before the client could know is answered."""
+            self._ending = True
+            if self.cycle is None or self.cycle.response_complete:
+                self.loop.call_later(settings.drain_seconds, self._end)
+            else:
+                self.cycle.keep_alive = False
+
+        def _end(self) -> None:
+            # Who is in the middle of a request has the time that every client has.
+            silent = self.cycle is None or self.cycle.response_complete
+            if silent and not self._head and not self.transport.is_closing():
+                self.transport.close()
 
         def send_400_response(self, msg: str) -> None:
             self._refuse(problems.Problem(400, problems.REFUSED, "this is no HTTP request"))
@@ -148,9 +165,6 @@ class Server(uvicorn.Server):
         for one in came:
             one.setblocking(False)
             await loop.connect_accepted_socket(self._connection, one)
-        if came:
-            # Their requests are on their way, or will be: they are given the time that a round trip takes.
-            await asyncio.sleep(0.1)
         await super().shutdown(sockets)
 
     def _connection(self) -> asyncio.Protocol:

@@ -95,6 +95,7 @@ class Service:
             ("/v1/memory/{version}/parameters", self.parameters, ["GET"]),
             ("/v1/vectors", self.vectors, ["POST"]),
             ("/v1/tokens", self.tokens, ["POST"]),
+            ("/v1/removed", self.removed, ["GET"]),
             ("/v1/corpus", self.corpus, ["GET"]),
             ("/v1/figures", self.figures, ["GET"]),
             ("/v1/look/{passage_id}", self.look, ["GET"]),
@@ -175,7 +176,7 @@ class Service:
             arrays: dict[str, AnyArray] = {"passage_ids": found.passage_ids, "scores": found.scores}
             return self._parts(wire.pack(arrays), kind, state)
         results = await self._read(
-            "passages", lambda: answering.found_as_json(state.corpus, found, passages=asked.passages)
+            "passages", lambda: answering.found_as_json(state.rows, found, passages=asked.passages)
         )
         return _json({"state": state.name, "results": results}, state)
 
@@ -183,7 +184,7 @@ class Service:
         """`POST /v1/passages`."""
         state = self._state(request)
         given = await asking.fields(request, self.settings.limits, ("ids", "columns"))
-        ids = asking.passage_ids(given, len(state.corpus), self.settings.limits)
+        ids = asking.passage_ids(given, state.corpus, self.settings.limits)
         columns = asking.columns(given)
         kind = asking.accepted(request, wire.JSON, wire.ARROW)
         table = (await self._read("passages", lambda: state.corpus.passages(ids))).select(columns)
@@ -198,7 +199,7 @@ class Service:
         given = await asking.fields(request, limits, ("ids", "version", "tokens", "decode"))
         kind = asking.accepted(request, wire.SAFETENSORS, wire.ARROW)
         reader = await self._reader(state, asking.version(given))
-        ids = asking.passage_ids(given, reader.passages, limits)
+        ids = asking.passage_ids(given, state.corpus, limits)
         tokens = asking.memory_tokens(given)
         decode: bool = asking.taken(given, "decode", "true or false", True)
         size = answering.memory_bytes(reader, len(ids) * reader.card.layout.max_tokens, decode=decode)
@@ -214,9 +215,9 @@ class Service:
         state = self._state(request)
         given = await asking.fields(request, self.settings.limits, ("ids", "version"))
         reader = await self._reader(state, asking.version(given))
-        ids = asking.passage_ids(given, reader.passages, self.settings.limits)
+        ids = asking.passage_ids(given, state.corpus, self.settings.limits)
         kind = asking.accepted(request, wire.JSON, wire.SAFETENSORS)
-        lengths = await self._read("lengths", lambda: reader.tokens(ids))
+        lengths = await self._read("lengths", lambda: answering.lengths(reader, ids, None))
         headers = answering.memory_headers(reader.card)
         if kind == wire.SAFETENSORS:
             return self._parts(wire.pack({"tokens": lengths}), kind, state, headers)
@@ -236,7 +237,7 @@ class Service:
         if not state.has_vectors:
             raise problems.refused("this corpus has no vectors", 404)
         given = await asking.fields(request, self.settings.limits, ("ids",))
-        ids = asking.passage_ids(given, len(state.corpus), self.settings.limits)
+        ids = asking.passage_ids(given, state.corpus, self.settings.limits)
         kind = asking.accepted(request, wire.JSON, wire.SAFETENSORS)
         found = await self._read("vectors", lambda: state.corpus.vectors().take(ids))
         if kind == wire.SAFETENSORS:
@@ -250,7 +251,7 @@ class Service:
             if not state.corpus.manifest.of(components.TOKENS):
                 raise errors.CorpusError("this corpus has no tokens: its passages are cut by words")
         given = await asking.fields(request, self.settings.limits, ("ids",))
-        ids = asking.passage_ids(given, len(state.corpus), self.settings.limits)
+        ids = asking.passage_ids(given, state.corpus, self.settings.limits)
         kind = asking.accepted(request, wire.JSON, wire.SAFETENSORS)
         found = await self._read("tokens", lambda: state.corpus.tokens(ids))
         if kind == wire.SAFETENSORS:
@@ -258,6 +259,18 @@ class Service:
             return self._parts(wire.pack(arrays), kind, state)
         rows = [row[:n] for row, n in zip(found.values.tolist(), found.lengths.tolist(), strict=True)]
         return _json({"state": state.name, "tokens": rows}, state)
+
+    async def removed(self, request: Request) -> Response:
+        """`GET /v1/removed`."""
+        state = self._state(request)
+        lists = state.corpus.tombstones.lists
+        nothing = np.zeros(0, np.int64)
+        arrays: dict[str, AnyArray] = {
+            "ids": np.concatenate([nothing, *(gone for _, gone in lists)]),
+            "generations": np.concatenate([nothing, *(np.full(len(gone), n) for n, gone in lists)]),
+            "dropped": np.array([state.corpus.tombstones.dropped], np.int64),
+        }
+        return self._parts(wire.pack(arrays), wire.SAFETENSORS, state)
 
     async def corpus(self, request: Request) -> Response:
         """`GET /v1/corpus`."""
@@ -276,7 +289,7 @@ class Service:
         if not (text.isascii() and text.isdigit() and len(text) < 19):
             raise problems.refused(f"passage id {text[:40]!r} is no whole number")
         limits = self.settings.limits
-        ids = asking.passage_ids({"ids": [int(text)]}, len(state.corpus), limits)
+        ids = asking.passage_ids({"ids": [int(text)]}, state.corpus, limits)
         version = await self._reader(state, request.query_params.get("version"))
         other = request.query_params.get("other")
         second = None if other is None else await self._reader(state, other)
@@ -376,7 +389,8 @@ class _Memory(Response):
 
     def _fetched(self) -> tuple[list[memoryview], str]:
         card = self._reader.card
-        memory = self._reader.fetch(self._ids, tokens=self._tokens, decode=self._decode)
+        with problems.of_version(card.version):
+            memory = self._reader.fetch(self._ids, tokens=self._tokens, decode=self._decode)
         if self._kind == wire.ARROW:
             parts = [answering.memory_as_arrow(memory, card)]
         else:

@@ -12,7 +12,8 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from pipeline.service import problems
@@ -21,12 +22,16 @@ from retrieval import wire
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
 from storage import components, errors
+from storage.aliases import Json
 from storage.components import AnyComponent
 from storage.manifest import CURRENT, Manifest
 
 # States beside the newest that are kept for clients who opened them, and for how long after they last asked.
 KEPT: Final = 1
 KEPT_SECONDS: Final = 600.0
+# Columns that a hit is shown with, and how many rows of them are kept: some 1.5 KB each.
+SHOWN: Final = ("passage_id", "page_id", "title", "section", "ordinal", "text")
+KEPT_ROWS: Final = 50_000
 # Components whose cards are told to clients; none of them names a place outside the corpus.
 _TOLD: Final[tuple[AnyComponent, ...]] = (
     components.MEMORY,
@@ -38,12 +43,49 @@ _TOLD: Final[tuple[AnyComponent, ...]] = (
 
 def name_of(manifest: Manifest) -> str:
     """The name of a corpus's state: of all its components but memory, whose versions name themselves."""
-    cards = {
+    cards: Json = {
         component.noun: component.entries_to_json(entries)
         for component in components.TABLE
         if component is not components.MEMORY and (entries := manifest.of(component))
     }
+    updates = []
+    for generation in manifest.generations:
+        told = generation.to_json()
+        told["cards"].pop(components.MEMORY.field, None)
+        updates.append(told)
+    compacted = None if manifest.compacted is None else manifest.compacted.to_json()
+    cards |= {"generations": updates, "compacted": compacted} if updates or compacted else {}
     return hashlib.sha256(json.dumps(cards, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Rows:
+    """Rows of the passage table as they are shown, the last ones that were asked for kept. Thread-safe.
+
+    Parquet is read by groups of a thousand rows, milliseconds for each hit of a search; and what many search
+    for is the same.
+    """
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[int, Json] = OrderedDict()
+
+    def take(self, ids: Iterable[int]) -> dict[int, Json]:
+        """Rows by id, of the columns in `SHOWN`."""
+        wanted = set(ids)
+        with self._lock:
+            found = {one: self._kept[one] for one in wanted if one in self._kept}
+        missing = sorted(wanted - found.keys())
+        if missing:
+            table = self._corpus.passages(missing).select(list(SHOWN))
+            found |= {row["passage_id"]: row for row in table.to_pylist()}
+        with self._lock:
+            for one in wanted:
+                self._kept[one] = found[one]
+                self._kept.move_to_end(one)
+            while len(self._kept) > KEPT_ROWS:
+                self._kept.popitem(last=False)
+        return found
 
 
 class State:
@@ -57,6 +99,7 @@ class State:
         self._lock = threading.Lock()
         self._readers: dict[str, MemoryReader] = {}
         self._asked: dict[str, float] = {}
+        self.rows = Rows(corpus)
         if before is not None and before.name == self.name:
             # The same passages, vectors and index: nothing of them is read again.
             corpus.take_over(before.corpus)
@@ -66,6 +109,7 @@ class State:
                 if corpus.manifest.of(components.MEMORY).get(name)
                 == before.corpus.manifest.of(components.MEMORY).get(name)
             }
+            self.rows = before.rows
         self._description: dict[str, Any] | None = None
 
     def version(self, asked: str | None) -> str:
@@ -117,12 +161,15 @@ class State:
                 "protocol": wire.PROTOCOL,
                 "state": self.name,
                 "passages": len(corpus),
+                "ids_given": corpus.ids_given,
+                "removed": len(corpus.tombstones),
+                "generation": corpus.generation,
                 "counts": corpus.counts,
                 "aliases": aliases,
                 "cards": {
                     component.noun: {
-                        name: corpus.folder.card_at(component, name, entry).to_json()
-                        for name, entry in manifest.of(component).items()
+                        name: corpus.segments[0].card(component, name).to_json()
+                        for name in manifest.of(component)
                     }
                     for component in _TOLD
                 },
