@@ -513,3 +513,46 @@ def test_a_compaction_drops_what_has_gone_and_changes_no_answer(
     assert sorted(said(open_corpus(live).passages(open_corpus(live).passage_ids))) == sorted(
         editions.passages(fourth)
     )
+
+
+def test_the_commands(live: Path, first_edition: editions.Edition, tmp_path: Path, command: Any) -> None:
+    truth = Truth()
+    truth.take(editions.passages(first_edition))
+    second = editions.edited(first_edition, 21)
+    source = editions.write(second, tmp_path / "second.jsonl")
+    wanted = truth.take(editions.passages(second))
+    whole = content(live)
+    status, out, err = command("plan", "--update", live, "--source", source, "--json", "--sample", "1")
+    assert status == 0, err
+    planned = json.loads(out)
+    assert content(live) == whole
+    # Every page was read, so it is no estimate.
+    assert planned["whole"]
+    assert (planned["added"], planned["kept"]) == (wanted["added"], wanted["kept"])
+    assert 0 < planned["bytes"] < planned["rebuild_bytes"]
+    assert command("plan", "--update", live, "--source", source)[0] == 0
+    status, out, err = command("update", live, "--source", source, "--json")
+    assert status == 0, err
+    done = json.loads(out)
+    assert {name: done["counts"][name] for name in wanted} == wanted
+    assert command("update", live, "--source", source)[1].startswith("nothing has changed")
+    status, out, _ = command("info", live, "--json")
+    summary = json.loads(out)
+    assert (summary["format"], summary["passages"]) == (2, wanted["new"])
+    assert summary["updates"][0]["counts"]["kept"] == wanted["kept"]
+    status, out, _ = command("report", live, "--json", "--build-device", "h100")
+    assert status == 0
+    (row,) = json.loads(out)["updates"]
+    assert (row["added"], row["saved_bytes"] > 0, row["saved_dollars"] >= 0) == (wanted["added"], True, True)
+    assert "Updates" in command("report", live)[1]
+    assert command("info", live)[0] == 0
+    assert command("versions", live)[0] == 0
+    gone = truth.there.index(False)
+    status, _, err = command("get", live, str(gone))
+    assert (status, "removed by generation 1" in err, err.count("\n")) == (2, True, 1)
+    assert "would be freed" in command("compact", live, "--dry-run")[1]
+    assert "bytes freed" in command("compact", live)[1]
+    assert command("compact", live)[1] == "nothing to drop\n"
+    assert command("verify", live, "--full")[0] == 0
+    status, _, err = command("update", live, "--source", "jsonl:/not/there.jsonl")
+    assert (status, err.count("\n")) == (2, 1)

@@ -155,7 +155,7 @@ def read(corpus: CorpusFolder) -> Facts:
     cards: dict[str, list[Any]] = {component.noun: [] for component in components.TABLE}
     every = segments.of(corpus)
     updates: list[form.Update] = []
-    built = Rates(every[0], [])
+    built: Rates | None = None
     for part in every:
         begun = len(sizes)
         for component in components.TABLE:
@@ -165,10 +165,11 @@ def read(corpus: CorpusFolder) -> Facts:
                 if not part.number:
                     cards[component.noun].append(card)
         if not part.number:
-            built = Rates(part, sizes)
-        else:
+            # Statistics are read once, for who has no use of them twice.
+            built = Rates(part, sizes) if found.generations else None
+        elif built is not None:
             updates.append(_update(part, found.generations[part.number - 1], sizes[begun:], built))
-    if found.generations:
+    if built is not None:
         updates += [_update(None, g, [], built) for g in found.generations if not g.added]
         updates.sort(key=lambda update: update["generation"])
         gone = [g.removed.bytes for g in found.generations if g.removed is not None]
