@@ -127,7 +127,7 @@ def test_updates_that_are_killed_come_to_the_same_corpus(live: Path, tmp_path: P
     assert wrong.empty(), wrong.get()
     reader.kill()
     reader.join()
-    del before
+    del before, corpus
     gc.collect()
     jobs.collect(live)
     verified = jobs.verify(live, full=True)

@@ -100,7 +100,7 @@ def compact(
         corpus.write_manifest(_with(found, cards))
         job.clear(corpus)
         held = versions.remove_replaced(corpus)
-        return replace(told, freed=before - corpus.bytes_on_disk(), held=held)
+        return replace(told, freed=max(0, before - corpus.bytes_on_disk()), held=held)
 
 
 def _new(
