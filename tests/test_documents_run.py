@@ -176,6 +176,9 @@ def test_it_runs(path: Path, workshop: Path, command: Command, monkeypatch: pyte
         build = next(blocks(ROOT / "docs" / "operations.md")).lines[0]
         status, _, err = command(*shlex.split(replaced(build, workshop))[1:])
         assert status == 0, err
+        # As the README does after training: the reader has limits and a template of its own.
+        status, _, err = command("reencode", "corpus", "--memory-encoder", "run/reader", "--use")
+        assert status == 0, err
         shutil.copytree(workshop / "corpus", workshop / "built")
     else:
         shutil.copytree(workshop / "built", workshop / "corpus")
