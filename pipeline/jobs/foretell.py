@@ -13,8 +13,7 @@ from pipeline.accounts import facts
 from pipeline.accounts.plan import sample
 from pipeline.components import tokens
 from pipeline.components.passages import compare, keys
-from pipeline.jobs import bring, changes
-from pipeline.jobs.update import UpdateSettings, build_settings
+from pipeline.jobs.update import UpdateSettings, bring, build_settings, changes
 from pipeline.text import sources
 from storage import passage_table, segments
 from storage.folder import CorpusFolder
