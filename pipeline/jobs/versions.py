@@ -226,6 +226,8 @@ def remove_replaced(corpus: CorpusFolder) -> int:
 
 def _holders(corpus: CorpusFolder, name: str) -> list[Path]:
     """Folders that a reader holds who may read what lies in one."""
+    if name == work_folder.NAME:  # no reader reads it
+        return []
     path = corpus.path(name)
     inside = [path, path / components.PASSAGES.noun, *sorted((path / components.MEMORY.noun).glob("*"))]
     if path.parent == corpus.root:  # what a compaction has moved
