@@ -556,3 +556,45 @@ def test_the_commands(live: Path, first_edition: editions.Edition, tmp_path: Pat
     assert command("verify", live, "--full")[0] == 0
     status, _, err = command("update", live, "--source", "jsonl:/not/there.jsonl")
     assert (status, err.count("\n")) == (2, 1)
+
+
+def test_a_corpus_of_chunks_is_updated_by_whole_documents(
+    live_settings: Any, first_edition: editions.Edition, models: Path, tmp_path: Path
+) -> None:
+    """Its tokens, texts and memory are those of a fresh build, document by document."""
+    chunks = dataclasses.replace(live_settings, passage_tokens=16, tokenizer=str(models / "t5"))
+    root = jobs.build(chunks, tmp_path / "corpus").corpus.root
+    old = open_corpus(root)
+    before = content(root)
+    second = editions.edited(first_edition, 7)
+    source = editions.write(second, tmp_path / "second.jsonl")
+    done = jobs.update(root, source)
+    assert 0 < done.counts["added"] < done.counts["kept"]
+    assert {k: v for k, v in content(root).items() if k in before and k != "corpus.json"} == {
+        k: v for k, v in before.items() if k != "corpus.json"
+    }
+    fresh = jobs.build(dataclasses.replace(chunks, sources=(source,)), tmp_path / "fresh").corpus.root
+
+    def read(corpus: Any) -> dict[Any, tuple[bytes, Any]]:
+        """By page and place in it: tokens and memory; of the newest of those that are there."""
+        ids = corpus.passage_ids
+        rows = corpus.passages(ids).select(["page_id", "title", "section", "ordinal", "text"]).to_pylist()
+        tokens, memory = corpus.tokens(ids), corpus.memory().fetch(ids)
+        found: dict[Any, tuple[bytes, Any]] = {}
+        for place, row in enumerate(rows):
+            key = (row["page_id"], row["title"], tuple(row["section"]), row["ordinal"], row["text"])
+            own = tokens.values[place, : tokens.lengths[place]].tobytes()
+            found.setdefault(key, (own, np.asarray(memory[place], np.float32)))
+        return found
+
+    updated, built = read(open_corpus(root)), read(open_corpus(fresh))
+    assert updated.keys() == built.keys()
+    for key, (tokens, memory) in built.items():
+        assert updated[key][0] == tokens
+        # In another shard a passage is encoded beside others.
+        np.testing.assert_allclose(updated[key][1], memory, atol=0.05)
+    gone = np.setdiff1d(np.arange(len(old)), open_corpus(root).passage_ids)
+    assert len(gone) == done.counts["vanished"] > 0
+    with pytest.raises(errors.TombstoneError):
+        open_corpus(root).tokens(gone[:1])
+    assert jobs.verify(root, full=True).ok
