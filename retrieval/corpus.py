@@ -82,7 +82,9 @@ def local_folder(url: str | Path) -> CorpusFolder:
         CorpusError: it names an object store.
     """
     if remote.is_remote(url):
-        raise errors.CorpusError(f"corpus {url}: this can be done to local corpora alone")
+        raise errors.CorpusError(
+            f"corpus {url}: this is done on a local disk; copy the corpus there, and back again"
+        )
     return remote.open_folder(url)
 
 

@@ -241,5 +241,5 @@ def test_what_cannot_be_opened_says_why(bucket: Any, tmp_path: Path, monkeypatch
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(errors.CorpusError, match="can be read alone"):
         writable_folder("https://example.org/wiki")
-    with pytest.raises(errors.CorpusError, match="local corpora alone"):
+    with pytest.raises(errors.CorpusError, match="is done on a local disk"):
         local_folder(f"s3://{BUCKET}/wiki")

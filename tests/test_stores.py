@@ -17,7 +17,7 @@ from retrieval import open_corpus
 from storage import errors, files, manifest, object_lock
 from storage.object_store import ObjectStore
 from storage.stored_folder import StoredFolder, open_for_writing
-from tests import jobs, object_store
+from tests import editions, jobs, object_store
 from tests.object_store import BUCKET, without_times
 
 Run = Callable[..., tuple[int, str, str]]
@@ -254,3 +254,41 @@ def test_a_local_job_does_not_know_of_all_this(corpus: Path, tmp_path: Path) -> 
     copy = Path(shutil.copytree(corpus, tmp_path / "copy"))
     with jobs.CorpusFolder(copy).alone():
         assert not (copy / object_lock.NAME).exists()
+
+
+def test_an_updated_corpus_is_read_and_checked_there_and_changed_here_alone(
+    bucket: Any, live: Path, first_edition: editions.Edition, command: Run, tmp_path: Path
+) -> None:
+    source = editions.write(editions.edited(first_edition, 7), tmp_path / "second.jsonl")
+    jobs.update(live, source)
+    for name, data in object_store.files(live).items():
+        bucket.put_object(Bucket=BUCKET, Key=f"updated/wiki/{name}", Body=data)
+    url = f"s3://{BUCKET}/updated/wiki"
+    here, there = open_corpus(live), open_corpus(url, cache=tmp_path / "cache")
+    ids = here.passage_ids
+    assert there.generation == 1
+    assert there.passage_ids.tolist() == ids.tolist()
+    assert there.passages(ids).equals(here.passages(ids))
+    assert there.memory().fetch(ids).values.tobytes() == here.memory().fetch(ids).values.tobytes()
+    queries = np.random.default_rng(0).normal(size=(3, here.vectors_card.layout.dim)).astype("f4")
+    assert there.search(queries, 9).passage_ids.tolist() == here.search(queries, 9).passage_ids.tolist()
+    gone = np.setdiff1d(np.arange(here.ids_given), ids)
+    with pytest.raises(errors.TombstoneError):
+        there.memory().fetch(gone[:1])
+    before = object_store.content(bucket, "updated/")
+    status, out, err = command("verify", url, "--full")
+    assert status == 0, (out, err)
+    for arguments in (("update", url, "--source", source), ("compact", url)):
+        status, _, err = command(*arguments)
+        assert status == 2
+        assert "is done on a local disk" in err
+        assert err.count("\n") == 1
+    assert object_store.content(bucket, "updated/") == before
+    # A part of the generation that is damaged there is found there.
+    name = next(n for n in before if "generations/" in n and "/values/c/" in n)
+    data = bytearray(before[name])
+    data[len(data) // 2] ^= 1
+    bucket.put_object(Bucket=BUCKET, Key=f"updated/{name}", Body=bytes(data))
+    status, out, err = command("verify", url, "--full")
+    assert status == 1
+    assert name.removeprefix("wiki/") in out + err
