@@ -136,8 +136,8 @@ def open(
         HiddenPackageError: a foreign package or folder hides one of memcorpus's own.
     """
     with packages.importing(packages.READING):
-        from retrieval import corpus
-    return corpus.open_corpus(url, retriever=retriever, cache=cache, token=token, generation=generation)
+        from retrieval import opening
+    return opening.open_corpus(url, retriever=retriever, cache=cache, token=token, generation=generation)
 
 
 def open_reader(
@@ -170,7 +170,8 @@ def open_reader(
     with packages.importing(packages.EVERYTHING):
         from pipeline.readers import answers
         from retrieval import corpus as corpora
-    opened = corpus if isinstance(corpus, corpora.Corpus) else corpora.open_corpus(corpus)
+        from retrieval import opening
+    opened = corpus if isinstance(corpus, corpora.Corpus) else opening.open_corpus(corpus)
     return answers.QuestionAnswerer(
         opened, reader, source=source, version=version, retrieved=retrieved, selected=selected, batch=batch
     )
@@ -308,13 +309,13 @@ def build(
         from pipeline.components.settings import BuildSettings
         from pipeline.jobs import build as jobs
         from pipeline.units import engines
-        from retrieval import corpus
+        from retrieval import opening
 
         # Beam comes with the engine that needs it.
         chosen = engines.chosen(engine, beam_options)
     given = {name: str(value) if name == "live_proportion" else value for name, value in settings.items()}
     loaded = BuildSettings.load(None if config is None else Path(config), given)
-    jobs.build(loaded, corpus.writable_folder(out), engine=chosen, observer=observer)
+    jobs.build(loaded, opening.writable_folder(out), engine=chosen, observer=observer)
     return open(out, retriever=loaded.retriever)
 
 

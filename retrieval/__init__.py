@@ -2,8 +2,8 @@
 
 from retrieval.corpus import Corpus as Corpus
 from retrieval.corpus import SearchResult as SearchResult
-from retrieval.corpus import open_corpus as open_corpus
 from retrieval.memory import MemoryReader as MemoryReader
+from retrieval.opening import open_corpus as open_corpus
 from storage.errors import CorpusError as CorpusError
 from storage.errors import DamagedError as DamagedError
 from storage.errors import MismatchError as MismatchError

@@ -109,6 +109,10 @@ class Database(Protocol):
     def __len__(self) -> int: ...
 
     @property
+    def ids_given(self) -> int:
+        """One more than the last passage id that was ever given."""
+
+    @property
     def tokens_card(self) -> TokensCard:
         """What its chunks' tokens are."""
 
@@ -131,7 +135,7 @@ def retrieved(corpus: Database, passage_ids: npt.ArrayLike) -> Retrieved:
         UnknownPassageError: an id that it does not have.
     """
     wanted = np.asarray(passage_ids)
-    flat = _known(wanted.ravel(), len(corpus))
+    flat = _known(wanted.ravel(), corpus.ids_given)
     both = np.stack([flat, corpus.continuations(flat)], axis=1)
     tokens = corpus.tokens_card.passage_tokens
     values = np.zeros((*both.shape, tokens), corpus.tokens_card.layout.dtype)

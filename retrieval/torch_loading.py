@@ -6,6 +6,7 @@ open the corpus for themselves, at the version that the dataset was made with.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from retrieval import corpus as corpora
+from retrieval import opening
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
 from storage import errors, ids
@@ -151,20 +152,35 @@ class _Opened:
     """A corpus and one version of its memory, opened by each process for itself."""
 
     def __init__(self, corpus: Corpus | str | Path, version: str | None, check: str) -> None:
-        opened = corpus if isinstance(corpus, Corpus) else corpora.open_corpus(corpus)
-        self._folder, self._check = opened.folder, check
-        self.version = opened.manifest.version(version)
-        self.passages = len(opened)
-        opened.memory(self.version, check=check)  # which says now what is wrong with it
+        # A corpus travels as what it was opened: all workers read the same passages.
+        self._corpus = corpus if isinstance(corpus, Corpus) else opening.open_corpus(corpus)
+        self._check = check
+        self.version = self._corpus.manifest.version(version)
+        self._corpus.memory(self.version, check=check)  # which says now what is wrong with it
         self._owner, self._reader = 0, None
+        # None where they are all that were ever given: then places are ids.
+        whole = len(self._corpus) == self._corpus.ids_given
+        self.every = None if whole else self._corpus.passage_ids
+
+    def __len__(self) -> int:
+        return len(self._corpus)
+
+    def checked(self, passage_ids: npt.ArrayLike | None) -> npt.NDArray[np.int64] | None:
+        """The ids of a dataset, all of which are there; None where its places are ids."""
+        if passage_ids is None:
+            return self.every
+        wanted = ids.as_ids(passage_ids, self._corpus.ids_given)
+        self._corpus.tombstones.require_live(wanted)
+        return wanted
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_owner": 0, "_reader": None}
 
     def reader(self) -> MemoryReader:
         if self._reader is None or self._owner != os.getpid():
-            # A forked process could go on with its parent's, but would keep that one's buffers too.
-            self._reader = Corpus(self._folder).memory(self.version, check=self._check)
+            # A forked process could go on with its parent's, but would keep that one's buffers too. A copy of
+            # a corpus is opened anew, as what this one is.
+            self._reader = copy.copy(self._corpus).memory(self.version, check=self._check)
             self._owner = os.getpid()
         return self._reader
 
@@ -201,10 +217,10 @@ class MemoryDataset(Dataset):  # type: ignore[misc]
         """
         self._opened = _Opened(corpus, version, check)
         self.version = self._opened.version
-        self.passage_ids = None if passage_ids is None else ids.as_ids(passage_ids, self._opened.passages)
+        self.passage_ids = self._opened.checked(passage_ids)
 
     def __len__(self) -> int:
-        return self._opened.passages if self.passage_ids is None else len(self.passage_ids)
+        return len(self._opened) if self.passage_ids is None else len(self.passage_ids)
 
     def _ids(self, places: Sequence[int]) -> npt.NDArray[np.int64]:
         chosen = np.asarray(places, np.int64)
@@ -266,7 +282,7 @@ class MemoryStream(IterableDataset):  # type: ignore[misc]
             raise errors.CorpusError(f"part is {part!r:.40} of {parts}, wanted 0 to {parts - 1}")
         self._opened = _Opened(corpus, version, check)
         self.version = self._opened.version
-        self.passage_ids = None if passage_ids is None else ids.as_ids(passage_ids, self._opened.passages)
+        self.passage_ids = self._opened.checked(passage_ids)
         self.batch_size, self.epoch = batch_size, 0
         self._collate = Collate(form, max_tokens=max_tokens)
         self._shuffle, self._seed = shuffle, seed
@@ -278,7 +294,7 @@ class MemoryStream(IterableDataset):  # type: ignore[misc]
 
     @property
     def _passages(self) -> int:
-        return self._opened.passages if self.passage_ids is None else len(self.passage_ids)
+        return len(self._opened) if self.passage_ids is None else len(self.passage_ids)
 
     def __len__(self) -> int:
         """Batches of this part."""

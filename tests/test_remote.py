@@ -236,7 +236,7 @@ def test_what_cannot_be_opened_says_why(bucket: Any, tmp_path: Path, monkeypatch
         open_corpus(f"s3://{BUCKET}/elsewhere", cache=tmp_path)
     with pytest.raises(errors.CorpusError, match="known are local paths, file://, s3://"):
         open_corpus("ftp://x/y", cache=tmp_path)
-    from retrieval.corpus import local_folder, writable_folder
+    from retrieval.opening import local_folder, writable_folder
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(errors.CorpusError, match="can be read alone"):

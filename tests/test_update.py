@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.jobs.reencode import ReencodeSettings
+from pipeline.readers import questions
+from pipeline.readers.kilt import tasks as kilt_tasks
 from retrieval import open_corpus
 from storage import components, errors, files
 from storage.folder import CorpusFolder
@@ -598,3 +600,40 @@ def test_a_corpus_of_chunks_is_updated_by_whole_documents(
     with pytest.raises(errors.TombstoneError):
         open_corpus(root).tokens(gone[:1])
     assert jobs.verify(root, full=True).ok
+
+
+def test_trainers_read_the_passages_that_are_there(
+    live: Path, first_edition: editions.Edition, tmp_path: Path
+) -> None:
+    """Datasets, gold passages and what was retrieved before: of an updated corpus ids are not 0 to n - 1."""
+    import memcorpus.torch as loading
+
+    before = open_corpus(live)
+    edit(live, first_edition, 7, tmp_path)
+    corpus = open_corpus(live)
+    live_ids = corpus.passage_ids.tolist()
+    assert live_ids != list(range(len(live_ids)))
+    data = loading.MemoryDataset(live)
+    assert len(data) == len(live_ids)
+    assert [data[i]["passage_id"] for i in (0, 7, -1)] == [live_ids[0], live_ids[7], live_ids[-1]]
+    stream = loading.MemoryStream(corpus, batch_size=16, shuffle=True, seed=3)
+    assert sorted(i for batch in stream for i in batch.passage_ids.tolist()) == live_ids
+    gone = int(np.setdiff1d(np.arange(corpus.ids_given), live_ids)[0])
+    with pytest.raises(errors.TombstoneError):
+        loading.MemoryDataset(live, [gone])
+    # What was opened before the update, or of the generation before, goes on as it was, in every process.
+    kept = pickle.loads(pickle.dumps(loading.MemoryDataset(before)))
+    assert len(kept) == len(before)
+    assert kept[gone]["passage_id"] == gone
+    # The gold passage of a page that was added.
+    rows = corpus.passages(corpus.passage_ids).to_pylist()
+    added = next(row for row in rows if row["passage_id"] >= before.ids_given)
+    page = kilt_tasks.Provenance(wikipedia_id=added["page_id"])
+    example = kilt_tasks.Example(
+        id="1", input="?", outputs=(kilt_tasks.Output(answer=added["text"][:30], provenance=(page,)),)
+    )
+    task = questions.Task(
+        name="t", examples=(example,), passage_ids=np.array([[live_ids[0], live_ids[1]]]), digest="0" * 64
+    )
+    assert questions.with_gold(task, corpus).passage_ids[0].tolist() == [added["passage_id"], live_ids[0]]
+    assert questions.path_of(tmp_path, task, corpus, 2) != questions.path_of(tmp_path, task, before, 2)

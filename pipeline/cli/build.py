@@ -82,7 +82,7 @@ def build(
     from pipeline.components.settings import BuildSettings
     from pipeline.jobs import build as build_module
     from pipeline.units import engines
-    from retrieval.corpus import writable_folder
+    from retrieval.opening import writable_folder
 
     settings = BuildSettings.load(config, {k: v for k, v in given.items() if v not in (None, ())})
     corpus = writable_folder(out)

@@ -26,7 +26,7 @@ def verify(corpus: str, full: bool, encoder: str | None, version: str | None, as
     from dataclasses import asdict
 
     from pipeline.cli import terminal
-    from retrieval.corpus import writable_folder
+    from retrieval.opening import writable_folder
     from storage.verify import verify_corpus
 
     if version is not None and encoder is None:
@@ -96,7 +96,7 @@ def repair(
     from pipeline.cli import terminal
     from pipeline.jobs import repair as module
     from pipeline.units import engines
-    from retrieval.corpus import writable_folder
+    from retrieval.opening import writable_folder
 
     outcome = module.repair(
         writable_folder(corpus),

@@ -124,7 +124,7 @@ def _plan_update(corpus: str, as_json: bool, given: dict[str, Any]) -> None:
     from pipeline.accounts.show import words
     from pipeline.jobs import foretell
     from pipeline.jobs.update import UpdateSettings
-    from retrieval.corpus import local_folder
+    from retrieval.opening import local_folder
 
     taken = {
         name: given[name] for name in ("sources", "memory_encoder", "retriever", "tokenizer", "templates")
@@ -187,7 +187,7 @@ def report(
     from pipeline.accounts import prices
     from pipeline.accounts.report import corpus_report
     from pipeline.accounts.show import tables
-    from retrieval.corpus import writable_folder
+    from retrieval.opening import writable_folder
 
     if html is not None:
         options.require_output(html)

@@ -45,7 +45,7 @@ def import_states(
     """
     from pipeline.jobs import importing
     from pipeline.jobs.states_folder import StatesFolder
-    from retrieval.corpus import local_folder
+    from retrieval.opening import local_folder
 
     said = [time.monotonic()]
 

@@ -63,7 +63,7 @@ def neighbours(
     from pipeline.cli import terminal
     from pipeline.jobs import neighbours as module
     from pipeline.units import engines
-    from retrieval.corpus import writable_folder
+    from retrieval.opening import writable_folder
     from storage import remote
 
     making = {

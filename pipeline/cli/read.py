@@ -24,7 +24,7 @@ def info(corpus: str, as_json: bool) -> None:
     """Show what a corpus is made of: counts, versions, bytes, and the seconds of its build."""
     from pipeline.accounts import facts
     from pipeline.cli import terminal
-    from retrieval.corpus import writable_folder
+    from retrieval.opening import writable_folder
 
     summary = facts.summary(facts.read(writable_folder(corpus)))
     if as_json:

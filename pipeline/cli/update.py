@@ -62,7 +62,7 @@ def update(
     from pipeline.cli import terminal
     from pipeline.jobs import update as module
     from pipeline.units import engines
-    from retrieval.corpus import local_folder
+    from retrieval.opening import local_folder
 
     folder = local_folder(corpus)
     settings = module.UpdateSettings(**{k: v for k, v in given.items() if v is not None})
@@ -119,7 +119,7 @@ def compact(
     from pipeline.cli import terminal
     from pipeline.jobs import compact as module
     from pipeline.units import engines
-    from retrieval.corpus import local_folder
+    from retrieval.opening import local_folder
 
     folder = local_folder(corpus)
     chosen = engines.chosen(engine, beam_options)

@@ -53,7 +53,7 @@ def reencode(
     from pipeline.cli import terminal
     from pipeline.jobs import reencode as module
     from pipeline.units import engines
-    from retrieval.corpus import writable_folder
+    from retrieval.opening import writable_folder
 
     folder = writable_folder(corpus)
     settings = module.ReencodeSettings(memory=options.taken_memory(given), **given)
@@ -82,7 +82,7 @@ def versions(corpus: str, as_json: bool) -> None:
     """List the memory versions of a corpus."""
     from pipeline.accounts import facts
     from pipeline.cli import terminal
-    from retrieval.corpus import writable_folder
+    from retrieval.opening import writable_folder
 
     found = facts.versions(facts.read(writable_folder(corpus)))
     if not as_json:
@@ -104,7 +104,7 @@ def use(corpus: str, version: str | None, back: bool, alias: str, forget: bool) 
     Readers that are open stay with the version they opened.
     """
     from pipeline.jobs import versions as module
-    from retrieval.corpus import writable_folder
+    from retrieval.opening import writable_folder
 
     if sum((version is not None, back, forget)) != 1:
         raise click.UsageError("give a VERSION, or --back, or --forget")
@@ -125,7 +125,7 @@ def use(corpus: str, version: str | None, back: bool, alias: str, forget: bool) 
 def diff(corpus: str, first: str, second: str, sample: int, as_json: bool) -> None:
     """Measure how far version SECOND is from version FIRST."""
     from pipeline.jobs import versions as module
-    from retrieval.corpus import writable_folder
+    from retrieval.opening import writable_folder
 
     found = module.diff(writable_folder(corpus), first, second, sample=sample)
     if as_json:
@@ -152,7 +152,7 @@ def gc(corpus: str, yes: bool, unfinished: bool, as_json: bool) -> None:
     What a reader on this machine has open stays, and so does what an alias names.
     """
     from pipeline.jobs import versions as module
-    from retrieval.corpus import writable_folder
+    from retrieval.opening import writable_folder
 
     folder = writable_folder(corpus)
     items = (module.collect if yes else module.garbage)(folder, unfinished=unfinished)

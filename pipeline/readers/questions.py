@@ -109,7 +109,7 @@ def retrieve(
             on_batch(start + len(batch), len(task))
         keep_in.mkdir(parents=True, exist_ok=True)
         data = found.tobytes()
-        path = _path(keep_in, task, corpus, retrieved)
+        path = path_of(keep_in, task, corpus, retrieved)
         files.write_atomic(path, data + crc32c(data).to_bytes(4, "little"))
     return dataclasses.replace(task, passage_ids=found)
 
@@ -160,12 +160,13 @@ def with_gold(task: Task, corpus: Corpus) -> Task:
     ]
     pages = set().union(*wanted)
     of_page: dict[str, list[tuple[int, str]]] = {}
-    for start in range(0, len(corpus), SCAN):
-        table = corpus.passages(np.arange(start, min(start + SCAN, len(corpus))))
-        columns = table.select(["page_id", "text"]).to_pydict()
-        for place, (page, text) in enumerate(zip(columns["page_id"], columns["text"], strict=True)):
+    every = corpus.passage_ids
+    for start in range(0, len(every), SCAN):
+        some = every[start : start + SCAN]
+        columns = corpus.passages(some).select(["page_id", "text"]).to_pydict()
+        for passage, page, text in zip(some.tolist(), columns["page_id"], columns["text"], strict=True):
             if str(page) in pages:
-                of_page.setdefault(str(page), []).append((start + place, text))
+                of_page.setdefault(str(page), []).append((passage, text))
     ids = task.passage_ids.copy()
     for row, (example, named) in enumerate(zip(task.examples, wanted, strict=True)):
         told = [passage for page in sorted(filter(None, named)) for passage in of_page.get(page, [])]
@@ -178,14 +179,17 @@ def with_gold(task: Task, corpus: Corpus) -> Task:
     return Task(name=task.name, examples=task.examples, passage_ids=ids, digest=task.digest)
 
 
-def _path(folder: Path, task: Task, corpus: Corpus, retrieved: int) -> Path:
+def path_of(folder: Path, task: Task, corpus: Corpus, retrieved: int) -> Path:
+    """Where what was retrieved for a task is kept: of the same vectors of the same passages."""
     vectors = corpus.vectors_card.fingerprint
-    return folder / f"{task.name}-{task.digest[:16]}-{vectors[:16]}-{len(corpus)}-{retrieved}.ids"
+    # Another generation has other passages, maybe as many.
+    passages = f"{len(corpus)}" + (f".{corpus.generation}" if corpus.generation else "")
+    return folder / f"{task.name}-{task.digest[:16]}-{vectors[:16]}-{passages}-{retrieved}.ids"
 
 
 def _kept(folder: Path, task: Task, corpus: Corpus, retrieved: int) -> npt.NDArray[np.int64] | None:
     """What an earlier search found, if it looked for as many passages, or for more, and is whole."""
-    pattern = _path(folder, task, corpus, 0).name.replace("-0.ids", "-*.ids")
+    pattern = path_of(folder, task, corpus, 0).name.replace("-0.ids", "-*.ids")
     for path in sorted(folder.glob(pattern)):
         there = int(path.stem.rpartition("-")[2])
         data = files.read_bytes(path) if there >= retrieved else b""

@@ -20,6 +20,7 @@ from typing import Final
 from pipeline.service import metrics, problems
 from pipeline.service.settings import ServiceSettings
 from retrieval import corpus as corpora
+from retrieval import opening
 from storage import errors
 
 # A worker that ends sooner than this after it began is not begun again: the next would do the same.
@@ -57,7 +58,7 @@ def run(settings: ServiceSettings, started: Callable[[str], None]) -> int:
             protocol.serve(service, settings, [listening])
             return 0
         # What every worker would refuse is refused here, once.
-        corpora.open_corpus(settings.corpus).manifest.version(settings.version)
+        opening.open_corpus(settings.corpus).manifest.version(settings.version)
         started(url)
         return _Workers(settings, listening).run()
 
@@ -68,7 +69,7 @@ def url_of(listening: socket.socket) -> str:
 
 
 def open_corpus(settings: ServiceSettings) -> corpora.Corpus:
-    return corpora.open_corpus(settings.corpus, retriever=settings.retriever)
+    return opening.open_corpus(settings.corpus, retriever=settings.retriever)
 
 
 def log_plainly() -> None:

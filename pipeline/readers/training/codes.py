@@ -60,7 +60,7 @@ def _sample(reader: Reader, collate: Collator, corpus: Corpus, tokens: int) -> n
     graph, state = nnx.split(reader)
     encode = jax.jit(lambda state, ids, lengths: nnx.merge(graph, state).states(ids, lengths))
     # The same for the same corpus: parameters are to be those of any run like this.
-    order = np.random.default_rng(0).permutation(len(corpus))
+    order = np.random.default_rng(0).permutation(corpus.passage_ids)
     found: list[npt.NDArray[np.float32]] = []
     count = 0
     for first in range(0, len(order), _BATCH):

@@ -161,6 +161,8 @@ def prepare(settings: RunSettings, corpus: Corpus) -> Parts:
         "passages": corpus.manifest.of(components.PASSAGES)[""].crc32,
         "vectors": corpus.vectors_card.fingerprint,
     }
+    if corpus.generation:
+        plan["generation"] = corpus.generation
     if settings.reader.codec is not None and (codec := opened.path / reader_folder.CODEC).is_file():
         plan["reader_codec"] = fingerprint.digest_file(codec)
     return Parts(
