@@ -223,6 +223,7 @@ def test_a_manifest_of_another_job_is_never_replaced(bucket: Any, copied: str) -
     assert "theirs" in StoredFolder(url).manifest.aliases
 
 
+@pytest.mark.slow
 def test_what_an_interrupted_build_left_is_checked_byte_by_byte(
     bucket: Any, built: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
