@@ -176,10 +176,10 @@ def piece(path: Path, passages: int, similarity: str) -> index.Index:
     ("kind", "similarity"),
     [
         ("Flat", "dot"),
-        ("Flat", "cosine"),
-        ("Flat", "euclidean"),
+        pytest.param("Flat", "cosine", marks=pytest.mark.slow),
+        pytest.param("Flat", "euclidean", marks=pytest.mark.slow),
         ("IVF64,SQ8", "dot"),
-        ("IVF64,SQ8", "euclidean"),
+        pytest.param("IVF64,SQ8", "euclidean", marks=pytest.mark.slow),
         ("PCA8,IVF64,PQ4", "cosine"),
     ],
 )
