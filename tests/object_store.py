@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -26,6 +27,8 @@ URL = f"s3://{BUCKET}/wiki"
 def serving(corpus: Path | None = None) -> Iterator[Any]:
     """A client of a server that child processes find too; with the corpus, uploaded below `wiki/`."""
     with pytest.MonkeyPatch.context() as patch:
+        # Its thread would tell of every request on whatever stream another test has given to logging.
+        patch.setattr(logging.getLogger("werkzeug"), "disabled", True)
         server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         server.start()
         try:
