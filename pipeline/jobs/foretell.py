@@ -13,7 +13,7 @@ from pipeline.accounts import facts
 from pipeline.accounts.plan import sample
 from pipeline.components import tokens
 from pipeline.components.passages import compare, keys
-from pipeline.jobs.update import UpdateSettings, bring, build_settings, changes
+from pipeline.jobs.update import UpdateSettings, changes, choose
 from pipeline.text import sources
 from storage import passage_table, segments
 from storage.folder import CorpusFolder
@@ -59,16 +59,7 @@ def foretell(corpus: CorpusFolder, settings: UpdateSettings, *, share: float | N
     """
     every = segments.of(corpus)
     found = corpus.manifest
-    chosen = bring.choose(
-        every[0],
-        found,
-        which=settings.versions,
-        memory_encoder=settings.memory_encoder,
-        device=settings.device,
-        model_parallel=settings.model_parallel,
-        last=every[-1],
-    )
-    built = build_settings(corpus, settings, chosen.versions[0])
+    chosen, built = choose(corpus, settings, every)
     opened = sources.open_sources(built.sources)
     named = changes.read(opened)
     splits = [split for source in opened for split in source.splits(built.split_bytes)]

@@ -141,16 +141,7 @@ def open_inputs(corpus: CorpusFolder, settings: UpdateSettings) -> Inputs:
             f"the passages of {corpus} were given to a writer, not read of a source: they have no update"
         )
     number = found.generation + 1
-    chosen = bring.choose(
-        every[0],
-        found,
-        which=settings.versions,
-        memory_encoder=settings.memory_encoder,
-        device=settings.device,
-        model_parallel=settings.model_parallel,
-        last=every[-1],
-    )
-    built = build_settings(corpus, settings, chosen.versions[0])
+    chosen, built = choose(corpus, settings, every)
     inputs = opened.open_inputs(built)
     _require_same(found, every[0], built, inputs)
     return Inputs(
@@ -175,6 +166,22 @@ def open_inputs(corpus: CorpusFolder, settings: UpdateSettings) -> Inputs:
             "versions": [wanted.version for wanted in chosen.versions],
         },
     )
+
+
+def choose(
+    corpus: CorpusFolder, settings: UpdateSettings, every: tuple[Segment, ...]
+) -> tuple[Chosen, BuildSettings]:
+    """The memory versions that are brought forward, and the settings of a build of the new passages."""
+    chosen = bring.choose(
+        every[0],
+        corpus.manifest,
+        which=settings.versions,
+        memory_encoder=settings.memory_encoder,
+        device=settings.device,
+        model_parallel=settings.model_parallel,
+        last=every[-1],
+    )
+    return chosen, build_settings(corpus, settings, chosen.versions[0])
 
 
 def build_settings(corpus: CorpusFolder, settings: UpdateSettings, primary: Wanted) -> BuildSettings:
