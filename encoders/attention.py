@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -107,18 +107,20 @@ def at_once(qkv: Array, real: Array, *, bias: Array, d_kv: int) -> Array:
     return jax.vmap(functools.partial(attend, bias=bias, d_kv=d_kv))(qkv, real)
 
 
-def by_jax(qkv: Array, real: Array, *, bias: Array, d_kv: int, implementation: str) -> Array:
+def by_jax(
+    qkv: Array, real: Array, *, bias: Array, d_kv: int, implementation: Literal["xla", "cudnn"]
+) -> Array:
     """By `jax.nn.dot_product_attention`: "cudnn" is flash attention of NVIDIA's library, for bfloat16."""
     rows, tokens = real.shape
     q, k, v = (qkv[:, :, i].reshape(rows, tokens, -1, d_kv) for i in range(3))
-    mixed = jax.nn.dot_product_attention(
+    mixed: Array = jax.nn.dot_product_attention(
         q,
         k,
         v,
         bias=bias[None].astype(qkv.dtype),
         scale=1.0,
         key_value_seq_lengths=jnp.sum(real, axis=1, dtype=jnp.int32),
-        implementation=implementation,  # type: ignore[arg-type]
+        implementation=implementation,
     )
     return mixed.reshape(rows, tokens, -1)
 
@@ -158,7 +160,9 @@ def tiled(qkv: Array, real: Array, *, bias: Array, d_kv: int, interpret: bool = 
             pl.BlockSpec((None, tokens, tokens), lambda row, head, _: (head, 0, 0)),
         ],
         out_specs=pl.BlockSpec((None, tokens, None, d_kv), lambda row, head, _: (row, 0, head, 0)),
-        out_shape=jax.ShapeDtypeStruct((rows, tokens, heads, d_kv), qkv.dtype),
+        out_shape=jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
+            (rows, tokens, heads, d_kv), qkv.dtype
+        ),
         compiler_params=triton.CompilerParams(num_warps=4, num_stages=2),
         interpret=interpret,
         name="t5_attention",
