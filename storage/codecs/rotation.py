@@ -17,12 +17,12 @@ X [p, q] row by row, and . the product of elements:
 codes mean must not depend on the order in which somebody's matrix product sums. So `restore` has an order of
 its own, and float32 arithmetic gives the same bits everywhere:
 
-    1. stages h = 1, 2, 4, .. of each block of d / m values: x[i], x[i + h] = x[i] + x[i + h], x[i] - x[i + h]
-       for every i whose bit h is 0. That is the Hadamard transform, H' and the inner H, without the norms.
-    2. where m > 1, block b becomes C[0, b] x[block 0] + C[1, b] x[block 1] + .., each product rounded, then
-       each sum, from the left.
-    3. times S2; stages h = 1, 2, .. q / 2 once more; times S1.
-    4. the norms, 1 / (q sqrt(p / m)), are left to who multiplies by a token's scale.
+    1. A^T Y: stages h = q, 2 q, 4 q, .. of each block of d / m values, where stage h makes of x[i] and
+       x[i + h] their sum and their difference, for every i whose bit h is 0 (the Hadamard transform without
+       its norm); then, where m > 1, block b becomes C[0, b] x[block 0] + C[1, b] x[block 1] + .., each
+       product rounded, and each sum, from the left.
+    2. H: stages h = 1, 2, 4, .. q / 2. Times S2. H once more. Times S1.
+    3. The norms, 1 / (q sqrt(p / m)), are left to who multiplies by a token's scale.
 
 One round of signs and Hadamard is not enough for T5: a token's energy lies in one channel or a few, and
 one channel alone becomes a vector of two values, +-|x| / sqrt(d). The second round, over half of the
@@ -141,38 +141,43 @@ class Rotation:
         return rotated
 
     def restore(
-        self, values: npt.NDArray[np.float32], scratch: npt.NDArray[np.float32], *, done: int = 1
+        self, values: npt.NDArray[np.float32], scratch: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
-        """Undo it for columns [d, n], but for `norm`; both arrays are overwritten, and one is returned.
+        """Undo it, but for `norm`, for columns [p, q, n]; both arrays are overwritten.
 
-        Args:
-            done: the power of two before whose stage all have been done already.
+        Returns:
+            [q, p, n], one of the two: the dimensions are the other way round.
         """
-        turn, (d, n) = self.turn, values.shape
-        work, other = stages(values, scratch, turn.block, first=done)
-        if turn.block < d:
-            before, after = (x.reshape(-1, turn.block, n) for x in (work, other))
-            for block, factors_ in zip(after, turn.mix.T, strict=True):
+        p, q, n = values.shape
+        m = len(self.turn.mix)
+        work, other = _transformed(values, scratch, m)
+        if m > 1:
+            before, after = (x.reshape(m, -1) for x in (work, other))
+            for block, factors_ in zip(after, self.turn.mix.T, strict=True):
                 np.multiply(before[0], factors_[0], out=block)
                 for part, factor in zip(before[1:], factors_[1:], strict=True):
                     block += part * factor
             work, other = other, work
-        work *= turn.second[:, None]
-        work, _ = stages(work, other, turn.run)
-        work *= turn.first[:, None]
+        # Turned, so that the stages are of the slow dimension again: sums of few long pieces.
+        turned, work = other.reshape(q, p, n), work.reshape(q, p, n)
+        np.copyto(turned, work.reshape(p, q, n).transpose(1, 0, 2))
+        work, other = _transformed(turned, work, 1)
+        work *= self.second.T[:, :, None]
+        work, other = _transformed(work, other, 1)
+        work *= self.first.T[:, :, None]
         return work
 
 
-def stages(
-    values: npt.NDArray[np.float32], scratch: npt.NDArray[np.float32], run: int, *, first: int = 1
+def _transformed(
+    values: npt.NDArray[np.float32], scratch: npt.NDArray[np.float32], parts: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Stages first, 2 * first, .. run / 2 over the columns of C-contiguous [d, n], d a multiple of run; (the
-    result, the other array), both overwritten."""
-    h, n = first, values.shape[1]
-    while h < run:
-        (a, b), (total, difference) = (np.moveaxis(x.reshape(-1, 2, h * n), 1, 0) for x in (values, scratch))
-        np.add(a, b, out=total)
-        np.subtract(a, b, out=difference)
+    """The Hadamard transform, without its norm, of each of `parts` parts of the first dimension, whose length
+    is a power of two: (the result, the other array), both C-contiguous and overwritten."""
+    h, rest = 1, values[0].size
+    while h < len(values) // parts:
+        before, after = (x.reshape(-1, 2, h * rest) for x in (values, scratch))
+        np.add(before[:, 0], before[:, 1], out=after[:, 0])
+        np.subtract(before[:, 0], before[:, 1], out=after[:, 1])
         values, scratch = scratch, values
         h *= 2
     return values, scratch

@@ -119,13 +119,10 @@ class TurboCoder(base.Coder):
             (self.levels[1:] + self.levels[:-1]) / np.float32(2)
         ).astype(np.float32)
         self._code_bytes = width // codec.packed
-        # [codes in a byte, 256]: what each byte stands for, after the stages of the rotation's transform that
-        # are among the codes of one byte.
+        # [codes in a byte, 256]: the levels that each byte stands for.
         shifts = np.arange(codec.packed)[:, None] * codec.bits
         codes = np.arange(256) >> shifts & (1 << codec.bits) - 1
-        self._table, _ = rotation.stages(
-            self.levels[codes], np.empty((codec.packed, 256), np.float32), codec.packed
-        )
+        self._table = self.levels[codes]
 
     def error_bound(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         norms = base.row_norms(values)
@@ -176,6 +173,7 @@ class TurboCoder(base.Coder):
                 f"{self.width}"
             )
         # Tokens side by side, a coordinate a row: each step of the transform is then a few long sums.
+        p, q = self.rotation.first.shape
         step = min(len(stored), base.block_rows(self.width))
         room, back = np.empty((2, self.width * step), np.float32), np.empty((step, self.width), np.float32)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -183,15 +181,16 @@ class TurboCoder(base.Coder):
             scales = scales * self.rotation.norm
             for rows in base.blocks(len(stored), self.width):
                 n = rows.stop - rows.start
-                values, scratch = room[:, : self.width * n].reshape(2, self.width, n)
+                values, scratch = room[:, : self.width * n].reshape(2, p, q, n)
                 by_byte = values.reshape(self._code_bytes, self.codec.packed, n)
                 # NumPy gathers by its own integers.
                 indices = codes[rows].T.astype(np.intp)
                 for place, table in enumerate(self._table):
                     by_byte[:, place] = table[indices]
-                restored = self.rotation.restore(values, scratch, done=self.codec.packed)
-                # Turned round on the way, as rounding what lies apart takes three times as long.
-                np.multiply(restored.T, scales[rows], out=back[:n])
+                restored = self.rotation.restore(values, scratch)
+                # Turned back on the way, as rounding what lies apart takes three times as long.
+                turned = back[:n].reshape(n, p, q)
+                np.multiply(restored.transpose(2, 1, 0), scales[rows, :, None], out=turned)
                 np.copyto(out[rows], back[:n], casting="unsafe")
         # Last: the rotation leaves something of the other dimensions in their places.
         out[np.arange(len(out))[:, None], places] = kept

@@ -194,15 +194,15 @@ static int32_t NAME(gather_rows)(const uint8_t *stored, uint8_t *out, int64_t ro
 #define STAGE8(x) (x)
 #endif
 
-/* All stages h < run that lie inside a vector. */
-INLINE floats NAME(inside)(floats x, int64_t run) {
-    if (run > 1)
+/* Those of the stages first <= h < run that lie inside a vector. */
+INLINE floats NAME(inside)(floats x, int64_t first, int64_t run) {
+    if (first <= 1 && run > 1)
         x = STAGE1(x);
-    if (run > 2)
+    if (first <= 2 && run > 2)
         x = STAGE2(x);
-    if (LANES > 4 && run > 4)
+    if (LANES > 4 && first <= 4 && run > 4)
         x = STAGE4(x);
-    if (LANES > 8 && run > 8)
+    if (LANES > 8 && first <= 8 && run > 8)
         x = STAGE8(x);
     return x;
 }
@@ -236,9 +236,10 @@ INLINE void NAME(apart)(float *values, int64_t width, int64_t h, int count) {
         }
 }
 
-/* Stages LANES, 2 LANES, .. run / 2; three at a time, so that values are loaded and stored a third as often. */
-static void NAME(stages)(float *values, int64_t width, int64_t run) {
-    int64_t h = LANES;
+/* Those of the stages first <= h < run that lie among vectors; three at a time, so that values are loaded and
+ * stored a third as often. */
+static void NAME(stages)(float *values, int64_t width, int64_t first, int64_t run) {
+    int64_t h = first < LANES ? LANES : first;
     for (; 8 * h <= run; h *= 8)
         NAME(apart)(values, width, h, 8);
     if (4 * h <= run)
@@ -247,9 +248,9 @@ static void NAME(stages)(float *values, int64_t width, int64_t run) {
         NAME(apart)(values, width, h, 2);
 }
 
-/* All stages h < run, one after the other: where rows are no whole vectors. */
-static void NAME(slow_stages)(float *values, int64_t width, int64_t run) {
-    for (int64_t h = 1; h < run; h *= 2)
+/* The same, and those inside vectors, one after the other: where rows are no whole vectors. */
+static void NAME(slow_stages)(float *values, int64_t width, int64_t first, int64_t run) {
+    for (int64_t h = first; h < run; h *= 2)
         for (int64_t at = 0; at < width; at += 2 * h)
             for (int64_t i = at; i < at + h; i++) {
                 float a = values[i], b = values[i + h];
@@ -258,16 +259,17 @@ static void NAME(slow_stages)(float *values, int64_t width, int64_t run) {
             }
 }
 
-/* What is left after the stages between blocks: the other signs, the second round and the rounding, in
- * registers, where a run is `count` vectors. */
-INLINE void NAME(second_round)(const float *values, uint8_t *out, int64_t width, int64_t run, int count,
-                               const rotation *turn, float scale) {
+/* What is left after the first product: H, the signs, H, the signs, the scale and the rounding, in registers,
+ * where a run is `count` vectors or lies in one. */
+INLINE void NAME(finish)(const float *values, uint8_t *out, int64_t width, int64_t run, int count,
+                         const rotation *turn, float scale) {
     for (int64_t at = 0; at < width; at += count * LANES) {
         floats x[8];
-        for (int k = 0; k < count; k++) {
-            const int64_t i = at + k * LANES;
-            x[k] = NAME(inside)(NAME(load)(values + i) * NAME(load)(turn->second + i), run);
-        }
+        for (int k = 0; k < count; k++)
+            x[k] = NAME(inside)(NAME(load)(values + at + k * LANES), 1, run);
+        NAME(among)(x, count);
+        for (int k = 0; k < count; k++)
+            x[k] = NAME(inside)(x[k] * NAME(load)(turn->second + at + k * LANES), 1, run);
         NAME(among)(x, count);
         for (int k = 0; k < count; k++)
             x[k] = x[k] * NAME(load)(turn->first + at + k * LANES) * scale;
@@ -314,10 +316,10 @@ INLINE floats NAME(level)(const uint8_t *from, int64_t bits, floats low, floats 
 
 static int32_t NAME(turbo_rows)(const uint8_t *stored, uint8_t *out, int64_t rows, int64_t bits,
                                 const float *levels, const rotation *turn, float *scratch) {
-    const int64_t width = turn->blocks * turn->block, run = turn->run;
+    const int64_t block = turn->block, run = turn->run, width = turn->blocks * block;
     const int64_t packed = width * bits / 8;
     const int64_t row_bytes = packed + 4 + 4 * OUTLIERS;
-    const int whole = turn->block >= LANES;
+    const int whole = block >= LANES;
     /* All or nothing: who gets 0 decodes anew. */
     for (int64_t row = 0; row < rows; row++)
         for (int k = 0; k < OUTLIERS; k++) {
@@ -341,10 +343,10 @@ static int32_t NAME(turbo_rows)(const uint8_t *stored, uint8_t *out, int64_t row
         if (whole) {
             if (bits == 4)
                 for (int64_t i = 0; i < width; i += LANES)
-                    NAME(store)(values + i, NAME(inside)(NAME(level)(codes + i / 2, 4, low, high), turn->block));
+                    NAME(store)(values + i, NAME(inside)(NAME(level)(codes + i / 2, 4, low, high), run, block));
             else
                 for (int64_t i = 0; i < width; i += LANES)
-                    NAME(store)(values + i, NAME(inside)(NAME(level)(codes + i / 4, 2, low, high), turn->block));
+                    NAME(store)(values + i, NAME(inside)(NAME(level)(codes + i / 4, 2, low, high), run, block));
         } else
 #endif
         {
@@ -353,30 +355,30 @@ static int32_t NAME(turbo_rows)(const uint8_t *stored, uint8_t *out, int64_t row
                 values[i] = levels[codes[i / in_byte] >> bits * (i % in_byte) & mask];
             if (whole)
                 for (int64_t i = 0; i < width; i += LANES)
-                    NAME(store)(values + i, NAME(inside)(NAME(load)(values + i), turn->block));
+                    NAME(store)(values + i, NAME(inside)(NAME(load)(values + i), run, block));
         }
         if (whole)
-            NAME(stages)(values, width, turn->block);
+            NAME(stages)(values, width, run, block);
         else
-            NAME(slow_stages)(values, width, turn->block);
+            NAME(slow_stages)(values, width, run, block);
         if (turn->blocks > 1) {
             /* The blocks are mixed by a matrix, its rows one after the other, as in NumPy. */
             float *mixed = scratch + width;
             for (int64_t b = 0; b < turn->blocks; b++) {
-                float *sums = mixed + b * turn->block;
+                float *sums = mixed + b * block;
                 for (int64_t a = 0; a < turn->blocks; a++) {
                     const float factor = turn->mix[a * turn->blocks + b];
-                    const float *from = values + a * turn->block;
+                    const float *from = values + a * block;
                     int64_t i = 0;
                     if (a == 0) {
-                        for (; i + LANES <= turn->block; i += LANES)
+                        for (; i + LANES <= block; i += LANES)
                             NAME(store)(sums + i, NAME(load)(from + i) * factor);
-                        for (; i < turn->block; i++)
+                        for (; i < block; i++)
                             sums[i] = from[i] * factor;
                     } else {
-                        for (; i + LANES <= turn->block; i += LANES)
+                        for (; i + LANES <= block; i += LANES)
                             NAME(store)(sums + i, NAME(load)(sums + i) + NAME(load)(from + i) * factor);
-                        for (; i < turn->block; i++)
+                        for (; i < block; i++)
                             sums[i] += from[i] * factor;
                     }
                 }
@@ -386,17 +388,18 @@ static int32_t NAME(turbo_rows)(const uint8_t *stored, uint8_t *out, int64_t row
         const float scale = load_float(codes + packed) * turn->norm;
         if (whole && run <= 8 * LANES && is_finite(scale)) {
             if (run <= LANES)
-                NAME(second_round)(values, to, width, run, 1, turn, scale);
+                NAME(finish)(values, to, width, run, 1, turn, scale);
             else if (run == 2 * LANES)
-                NAME(second_round)(values, to, width, run, 2, turn, scale);
+                NAME(finish)(values, to, width, run, 2, turn, scale);
             else if (run == 4 * LANES)
-                NAME(second_round)(values, to, width, run, 4, turn, scale);
+                NAME(finish)(values, to, width, run, 4, turn, scale);
             else
-                NAME(second_round)(values, to, width, run, 8, turn, scale);
+                NAME(finish)(values, to, width, run, 8, turn, scale);
         } else {
+            NAME(slow_stages)(values, width, 1, run);
             for (int64_t i = 0; i < width; i++)
                 values[i] *= turn->second[i];
-            NAME(slow_stages)(values, width, run);
+            NAME(slow_stages)(values, width, 1, run);
             for (int64_t i = 0; i < width; i++)
                 store_bfloat16(to + 2 * i, values[i] * turn->first[i] * scale);
         }
