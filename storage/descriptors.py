@@ -14,7 +14,6 @@ import os
 import resource
 import weakref
 from collections.abc import Callable, Hashable
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from storage import errors
@@ -126,8 +125,13 @@ class OpenFile(Kept):
 
     __slots__ = ("descriptor", "path")
 
-    def __init__(self, path: Path, folder: Path) -> None:
-        """
+    def __init__(self, path: str, folder: str) -> None:
+        """Strings, as a random reader of a large corpus opens one for every passage.
+
+        Args:
+            path: of the file.
+            folder: that it must lie in, resolved.
+
         Raises:
             CorpusError: it is a link out of `folder`.
             DamagedError: there is no such file.
@@ -142,10 +146,10 @@ class OpenFile(Kept):
             raise errors.from_os(path, e) from e
         # Asked of what was opened, so that no link can be put in its place in between.
         try:
-            opened = Path(os.readlink(f"/proc/self/fd/{self.descriptor}"))
+            opened = os.readlink(f"/proc/self/fd/{self.descriptor}")
         except OSError:  # no /proc
-            opened = path.resolve()
-        if not opened.is_relative_to(folder):
+            opened = os.path.realpath(path)
+        if not opened.startswith(folder if folder == os.sep else folder + os.sep):
             raise errors.CorpusError(f"{path} is a link out of the corpus folder")
 
     @property

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from storage import errors, files
 from storage.aliases import AnyArray
@@ -174,26 +175,38 @@ def range_pieces(
     return pieces, position
 
 
-def read_chunk(descriptor: int, chunk: int, chunk_bytes: int, path: Path) -> bytes:
-    """One whole chunk, checked.
+def read_chunk(descriptor: int, chunk: int, chunk_bytes: int, path: object) -> bytes:
+    """One whole chunk, checked; raises as `read_chunks`."""
+    return read_chunks(descriptor, chunk, 1, chunk_bytes, path)[0, :-CRC_BYTES].tobytes()
+
+
+def read_chunks(
+    descriptor: int, first: int, count: int, chunk_bytes: int, path: object
+) -> npt.NDArray[np.uint8]:
+    """Whole chunks that follow each other, checked: [count, chunk_bytes + 4], each before its CRC-32C.
 
     Raises:
-        DamagedError: it is not there, or does not match its CRC-32C.
-        UnreadableError: it cannot be read.
+        DamagedError: one is not there, or does not match its CRC-32C.
+        UnreadableError: they cannot be read.
     """
-    data = bytearray(chunk_bytes + CRC_BYTES)
+    data = np.empty((count, chunk_bytes + CRC_BYTES), np.uint8)
+    flat = files.bytes_of(data)
     try:
-        read_into(descriptor, [memoryview(data)], chunk_start(chunk, chunk_bytes))
+        read_into(descriptor, [flat], chunk_start(first, chunk_bytes))
     except EOFError as e:
-        raise errors.DamagedError(f"{path} ends before its chunk {chunk}; run `memcorpus verify`") from e
+        raise errors.DamagedError(
+            f"{path} ends before its chunk {first + count - 1}; run `memcorpus verify`"
+        ) from e
     except OSError as e:
         raise errors.from_os(path, e) from e
-    body = bytes(memoryview(data)[:chunk_bytes])
-    if files.crc32c(body) != int.from_bytes(data[chunk_bytes:], "little"):
-        raise errors.DamagedError(
-            f"chunk {chunk} of {path} does not match its checksum; run `memcorpus verify`"
-        )
-    return body
+    stored = data[:, chunk_bytes:].copy().view("<u4")[:, 0].tolist()
+    for number, wanted in enumerate(stored):
+        at = number * (chunk_bytes + CRC_BYTES)
+        if files.crc32c(flat[at : at + chunk_bytes]) != wanted:
+            raise errors.DamagedError(
+                f"chunk {first + number} of {path} does not match its checksum; run `memcorpus verify`"
+            )
+    return data
 
 
 def padded_rows(values: AnyArray, chunk_rows: int) -> Iterator[memoryview]:
