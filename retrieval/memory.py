@@ -12,12 +12,11 @@ import numpy.typing as npt
 
 from retrieval import memory_plan, pools
 from retrieval.buffers import Buffers
-from retrieval.memory_plan import Run
 from storage import codec_parameters, codecs, errors, files, ids
 from storage.components import MemoryCard
 from storage.joined_memory import JoinedMemoryFiles
 from storage.memory_files import CHECKS as CHECKS
-from storage.memory_files import ChangedError, MemoryFiles
+from storage.memory_files import ChangedError, MemoryFiles, Run
 from storage.memory_rows import Found, Integers
 from storage.memory_store import ShardRows
 from storage.ragged import MemoryArray, RaggedMemory
@@ -291,8 +290,8 @@ class MemoryReader:
     def _read_cached(self, runs: list[Run], on_disk: list[Future[None]]) -> None:
         """Take runs from the list, and read what is in the page cache.
 
-        What is not is begun on other threads, and put in `on_disk`; but for the first, which is read here when
-        the list is empty: of a single passage nobody else need be woken.
+        What is not is begun on other threads, and put in `on_disk`; but for the last, which is read here:
+        for a single passage nobody else need be woken.
         """
         nowait = True
         kept: Run | None = None
@@ -317,4 +316,4 @@ class MemoryReader:
             self._read_run(kept, False)
 
     def _read_run(self, run: Run, nowait: bool) -> None:
-        self._files.read(run.shard, run.end, run.spans, nowait=nowait, check=self._check)
+        self._files.read(run, nowait=nowait, check=self._check)

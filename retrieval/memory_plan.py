@@ -14,20 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from storage import errors, files, shard_files
-from storage.memory_files import Span
+from storage.memory_files import Run, Span
 from storage.memory_rows import Found, Integers
 
 # Adjacent passages are read by one call, up to this much, so that there is work for all threads.
 RUN_BYTES: Final = 4 << 20
-
-
-@dataclass(slots=True)
-class Run:
-    """Passages that follow each other in a shard, of which `end` is the number of rows."""
-
-    shard: int
-    end: int
-    spans: list[Span]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +54,7 @@ def _bound(bound: int | None, lengths: Integers) -> Integers | None:
         return None
     # As a list does it; no passage is so long that a bound of this size means anything else.
     at = max(-(1 << 40), min(operator.index(bound), 1 << 40))
-    return np.clip(at + lengths if at < 0 else np.full_like(lengths, at), 0, lengths)
+    return np.maximum(at + lengths, 0) if at < 0 else np.minimum(at, lengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +114,19 @@ def plan(
     asides: list[tuple[memoryview, memoryview]] = []
     again: list[tuple[memoryview, memoryview]] = []
     size = 0
-    run, run_stop, run_bytes, run_pieces = Run(-1, 0, []), -1, 0, 0
+    spans: list[Span] = []
+    run_shard = run_stop = -1
+    run_bytes = run_pieces = 0
     last, last_target = -1, data[:0]
     for k in order:
-        row, stop = firsts[k], stops[k]
-        begin = starts[k]
-        target = data[begin : begin + (stop - row) * row_bytes]
-        passage = ids[k]
+        row, stop, passage, begin = firsts[k], stops[k], ids[k], starts[k]
+        length = (stop - row) * row_bytes
+        target = data[begin : begin + length]
         if passage == last:
             again.append((target, last_target))
             continue
         last, last_target = passage, target
-        if row == stop:
+        if not length:
             continue
         whole = True
         if parts is not None:
@@ -142,22 +134,23 @@ def plan(
             if parts[k]:
                 everything = files.bytes_of(np.empty((to[k] - from_[k]) * row_bytes, np.uint8))
                 skipped = (row - from_[k]) * row_bytes
-                asides.append((target, everything[skipped : skipped + len(target)]))
+                asides.append((target, everything[skipped : skipped + length]))
                 row, stop, target, whole = from_[k], to[k], everything, True
-        length = len(target)
+                length = len(target)
         size += length
-        run_bytes += length
+        shard = shards[k]
         pieces = 2 * ((stop - row) // chunk_rows + 2)
-        run_pieces += pieces
         if (
             run_stop != row
-            or run.shard != shards[k]
-            or run_bytes > RUN_BYTES
-            or run_pieces > shard_files.MAX_PIECES
+            or run_shard != shard
+            or run_bytes + length > RUN_BYTES
+            or run_pieces + pieces > shard_files.MAX_PIECES
         ):
-            run = Run(shards[k], ends[k], [])
-            runs.append(run)
-            run_bytes, run_pieces = length, pieces
-        run.spans.append((passage, row, stop, target, whole, sums[k]))
-        run_stop = stop
+            spans = []
+            runs.append((shard, ends[k], spans))
+            run_bytes = run_pieces = 0
+        spans.append((passage, row, stop, target, whole, sums[k]))
+        run_shard, run_stop = shard, stop
+        run_bytes += length
+        run_pieces += pieces
     return Plan(runs, size, asides, again)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from storage import errors
-from storage.memory_files import MemoryFiles, Span
+from storage.memory_files import MemoryFiles, Run
 from storage.memory_rows import Found, Integers
 from storage.memory_store import ShardRows
 
@@ -83,9 +83,10 @@ class JoinedMemoryFiles:
             if piece.files is not None:
                 piece.files.read_ahead()
 
-    def read(self, shard: int, end: int, spans: list[Span], *, nowait: bool, check: str) -> None:
+    def read(self, run: Run, *, nowait: bool, check: str) -> None:
+        shard, end, spans = run
         files, own = self._of(shard)
-        files.read(own, end, spans, nowait=nowait, check=check)
+        files.read((own, end, spans), nowait=nowait, check=check)
 
     def _of(self, shard: int) -> tuple[MemoryFiles, int]:
         """The files that a shard is of, and its number there."""

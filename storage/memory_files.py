@@ -22,8 +22,11 @@ from storage.memory_store import MemoryLayout, ShardRows
 CHECKS: Final = ("once", "always", "never")
 _NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 
-# A passage's id, rows of its shard from and to, where they go, whether that is all of it, its checksum.
+# A passage's id, rows of its shard from and to, where they go, whether that is all of it, its checksum. A
+# plain tuple, like what is made of them, for a fetch makes one for every passage.
 Span = tuple[int, int, int, memoryview, bool, int]
+# A shard, the number of its rows, and spans that follow each other in it.
+Run = tuple[int, int, list[Span]]
 
 
 class ChangedError(Exception):
@@ -68,6 +71,10 @@ class MemoryFiles:
         # Which file a shard was when it was opened first; 0: never yet.
         self._identities = np.zeros(layout.grid.shards, np.int64)
         self._gap = memoryview(bytearray(shard_files.CRC_BYTES))
+        # Properties of the layout, which are asked for every passage.
+        self._row_bytes, self._chunk_rows = layout.row_bytes, layout.chunk_rows
+        self._stored_chunk_bytes = layout.chunk_bytes + shard_files.CRC_BYTES
+        self._index_bytes = shard_files.file_bytes(0, chunk_bytes=0, total=layout.chunks)
 
     def find(self, wanted: Integers) -> Found:
         """Where passages [k] lie.
@@ -105,16 +112,14 @@ class MemoryFiles:
         rows = np.empty((stop - first, self.layout.stored_width), self.layout.codec.stored_dtype)
         if stop > first:
             span = (passage, first, stop, files.bytes_of(rows), True, int(found.checksums[0]))
-            self.read(int(found.shards[0]), int(found.ends[0]), [span], nowait=False, check="always")
+            self.read((int(found.shards[0]), int(found.ends[0]), [span]), nowait=False, check="always")
         return rows
 
-    def read(self, shard: int, end: int, spans: list[Span], *, nowait: bool, check: str) -> None:
+    def read(self, run: Run, *, nowait: bool, check: str) -> None:
         """Fill spans of rows that follow each other in a shard, and compare them with their checksums.
 
         Args:
-            shard: which.
-            end: rows of it.
-            spans: in order, without a gap.
+            run: the shard and its spans, in order, without a gap.
             nowait: raise instead of waiting for a disk.
             check: one of `CHECKS`.
 
@@ -126,14 +131,15 @@ class MemoryFiles:
             ChangedError: a part was to be read of a passage that is no longer known to be right.
         """
         if check == "never":
-            self._fill(shard, end, spans, nowait=nowait)
+            self._fill(run, nowait)
             return
+        shard, _, spans = run
         remembers = check == "once" and not self.transfers
         right, first = self._right, self.first
         # Asked before the file is taken, and again after its bytes were read: who opens another one forgets
         # what was right of the last, before anybody gets it.
         known = [remembers and right[span[0] - first] for span in spans]
-        self._fill(shard, end, spans, nowait=nowait)
+        self._fill(run, nowait)
         for was_right, (passage, _, _, target, whole, checksum) in zip(known, spans, strict=True):
             if was_right and right[passage - first]:
                 continue
@@ -151,29 +157,27 @@ class MemoryFiles:
         """Of a shard's values, as `zarr_arrays.shard_path` has it; it is asked for every passage."""
         return f"{self._root}/{memory_store.VALUES}/c/{shard}/0/0"
 
-    def _fill(self, shard: int, end: int, spans: list[Span], *, nowait: bool) -> None:
+    def _fill(self, run: Run, nowait: bool) -> None:
+        shard, end, spans = run
         file: descriptors.OpenFile | None = self._values.get(shard)
         if file is None:
             file = descriptors.OPEN.open(self._values, shard, partial(self._open_values, shard, end))
         else:
             file.used = descriptors.tick()
-        layout = self.layout
+        chunk_rows, row_bytes, gap = self._chunk_rows, self._row_bytes, self._gap
+        first = spans[0][1]
+        # As `shard_files.row_start` has it.
+        start = first * row_bytes + first // chunk_rows * shard_files.CRC_BYTES
         pieces: list[memoryview] = []
-        start = -1
         for _, row, stop, target, _, _ in spans:
-            more, position = shard_files.range_pieces(
-                row,
-                stop,
-                target,
-                row_bytes=layout.row_bytes,
-                chunk_rows=layout.chunk_rows,
-                gap=self._gap,
-            )
-            if start < 0:
-                start = position
-            elif row % layout.chunk_rows == 0:
-                pieces.append(self._gap)
-            pieces += more
+            # What is left of the chunk that the row lies in: up to there nothing is to be skipped.
+            left = chunk_rows - row % chunk_rows
+            if left == chunk_rows and row != first:
+                pieces.append(gap)
+            if stop - row <= left:
+                pieces.append(target)
+            else:
+                shard_files.add_pieces(pieces, target, left * row_bytes, chunk_rows * row_bytes, gap)
         try:
             shard_files.read_into(file.descriptor, pieces, start, _NOWAIT if nowait else 0)
         except EOFError as e:
@@ -184,18 +188,18 @@ class MemoryFiles:
             raise errors.from_os(file.path, e) from e
 
     def _open_values(self, shard: int, end: int) -> descriptors.OpenFile:
-        layout = self.layout
         file = descriptors.OpenFile(self._path(shard), self._root)
         status = os.fstat(file.descriptor)
-        stored = -(-end // layout.chunk_rows)
-        wanted = shard_files.file_bytes(stored, chunk_bytes=layout.chunk_bytes, total=layout.chunks)
+        # As `shard_files.file_bytes` has it.
+        wanted = -(-end // self._chunk_rows) * self._stored_chunk_bytes + self._index_bytes
         if status.st_size != wanted:
             raise errors.DamagedError(f"{file.path} has {status.st_size:,} bytes, wanted {wanted:,}")
-        # Closed and opened again as descriptors run short. What has come in its place meanwhile (a repair puts
-        # the same bytes there) is checked anew; before anybody else can get it.
+        # Closed and opened again as descriptors run short. What has come in its place meanwhile (a repair
+        # puts the same bytes there) is checked anew; this is seen to before anybody else can get it.
         identity = hash((status.st_dev, status.st_ino, status.st_mtime_ns)) | 1
-        if self._identities[shard] not in (0, identity):
-            first = shard * layout.grid.shard_passages
-            self._checked[first : first + layout.grid.shard_passages] = 0
-        self._identities[shard] = identity
+        if self._identities[shard] != identity:
+            if self._identities[shard]:
+                first = shard * self.layout.grid.shard_passages
+                self._checked[first : first + self.layout.grid.shard_passages] = 0
+            self._identities[shard] = identity
         return file

@@ -21,9 +21,9 @@ from storage import descriptors, errors, memory_store, shard_files, zarr_arrays
 from storage.memory_store import MemoryLayout, ShardRows
 from storage.thread_locks import ThreadLock
 
-# Of passages, that are kept: 268 MB, all of Wikipedia but for a twelfth. Whoever reads at random from more
-# reads some of them again.
-KNOWN_PASSAGES: Final = 1 << 25
+# Of passages, that are kept: 320 MB at most, all of Wikipedia. Whoever reads at random from more reads some of
+# them again.
+KNOWN_PASSAGES: Final = 40_000_000
 # Shards whose rows are read by one call.
 _SHARDS_AT_ONCE: Final = 4096
 
@@ -130,8 +130,11 @@ class MemoryRows:
 
         Raises as `find`.
         """
-        for first in range(0, self._most, _SHARDS_AT_ONCE):
-            self._read(np.arange(first, min(first + _SHARDS_AT_ONCE, self._most)))
+        for first in range(0, self.layout.grid.shards, _SHARDS_AT_ONCE):
+            stop = min(first + _SHARDS_AT_ONCE, self.layout.grid.shards)
+            if self._table.used + stop - first > self._table.capacity:
+                return
+            self._read(np.arange(first, stop))
 
     def _read(self, shards: Integers) -> _Table:
         """A table that has the rows of all these shards."""
@@ -143,34 +146,32 @@ class MemoryRows:
                 missing = np.unique(shards)
                 capacity = max(self._most, len(missing))
                 table = _Table(self.layout.grid.shards, capacity, self._width)
-            for run in np.split(missing, np.flatnonzero(np.diff(missing) != 1) + 1):
-                for at in range(0, len(run), _SHARDS_AT_ONCE):
-                    self._read_run(table, int(run[at]), min(len(run) - at, _SHARDS_AT_ONCE))
+            for at in range(0, len(missing), _SHARDS_AT_ONCE):
+                self._read_some(table, missing[at : at + _SHARDS_AT_ONCE])
             self._table = table
             return table
 
-    def _read_run(self, table: _Table, first: int, count: int) -> None:
-        """Put the rows of `count` shards that follow each other into a table, when they have been checked."""
-        offsets = self._chunks(memory_store.OFFSETS, first, count)
-        checksums = self._chunks(memory_store.CHECKSUMS, first, count)
+    def _read_some(self, table: _Table, shards: Integers) -> None:
+        """Put the rows of shards, which ascend, into a table, when they have been checked."""
+        offsets = self._chunks(memory_store.OFFSETS, shards)
+        checksums = self._chunks(memory_store.CHECKSUMS, shards)
         lengths = np.diff(offsets.astype(np.int64), axis=1)
         wrong = (offsets[:, 0] != 0) | (lengths.min(1) < 0) | (lengths.max(1) > self.layout.max_tokens)
         if wrong.any():
-            shard = first + int(wrong.argmax())
+            shard = int(shards[wrong.argmax()])
             raise errors.DamagedError(f"offsets of shard {shard} in {self.folder} make no sense")
-        begin = table.used + 1
+        begin, stop = table.used + 1, table.used + 1 + len(shards)
         # What a fork in the middle of this leaves in the child are places that nobody uses.
-        table.used += count
-        table.numbers[begin : begin + count, : offsets.shape[1]] = offsets
-        table.numbers[begin : begin + count, offsets.shape[1] :] = checksums
-        table.slots[first : first + count] = np.arange(begin, begin + count)
+        table.used += len(shards)
+        table.numbers[begin:stop, : offsets.shape[1]] = offsets
+        table.numbers[begin:stop, offsets.shape[1] :] = checksums
+        table.slots[shards] = np.arange(begin, stop)
 
-    def _chunks(self, name: str, first: int, count: int) -> npt.NDArray[np.uint32]:
-        """Rows of `count` shards in one of the arrays, [count, P + 1] or [count, P]."""
+    def _chunks(self, name: str, shards: Integers) -> npt.NDArray[np.uint32]:
+        """Rows of shards in one of the arrays, [n, P + 1] or [n, P]."""
         file = self._file(name)
-        size = self._chunk_bytes(name)
-        data = shard_files.read_chunks(file.descriptor, first, count, size, file.path)
-        return data.view("<u4")[:, :-1]
+        found = shard_files.read_chunks(file.descriptor, shards.tolist(), self._chunk_bytes(name), file.path)
+        return found.view("<u4")[:, :-1]
 
     def _file(self, name: str) -> descriptors.OpenFile:
         """`offsets` or `checksums`, open."""

@@ -7,7 +7,7 @@ from functools import partial
 from storage import components, errors, memory_store, remote, shard_files
 from storage.components import MemoryCard
 from storage.folder import CorpusFolder
-from storage.memory_files import MemoryFiles, Span
+from storage.memory_files import MemoryFiles, Run
 from storage.memory_store import MemoryLayout
 
 
@@ -26,7 +26,8 @@ class RemoteMemoryFiles(MemoryFiles):
     def _path(self, shard: int) -> str:
         return f"{self._url}/{self._name}/{memory_store.VALUES}/c/{shard}/0/0"
 
-    def _fill(self, shard: int, end: int, spans: list[Span], *, nowait: bool) -> None:
+    def _fill(self, run: Run, nowait: bool) -> None:
+        shard, _, spans = run
         if nowait:
             raise BlockingIOError
         layout = self.layout
