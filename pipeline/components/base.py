@@ -77,10 +77,14 @@ class Remaking:
         """Where a model is: as named, or where the run that wrote a version found it."""
         return self.models.get(what) or built_with(self.corpus, what, version)
 
-    def run(self, stage: AnyStage, job: AnyJob, shards: Sequence[int], units: int) -> None:
-        """Run some of a stage's units."""
-        # Receipts of another version's shards must not be taken for these.
-        self.corpus.work.forget_stage(stage.name)
+    def run(self, stage: AnyStage, job: AnyJob, shards: Sequence[int], units: int, into: str) -> None:
+        """Run some of a stage's units, whose files go below `into`; those that an interrupted repair has made
+        are not made again."""
+        work = self.corpus.work
+        for receipt in work.there(stage.name, shards, stage.counts):
+            # Receipts of another version's shards must not be taken for these.
+            if not any(entry.path.startswith(f"{into}/") for entry in receipt.files):
+                work.remove_receipt(stage.name, receipt.unit)
         self.stages.run(stage, job, units, total=len(shards), only=shards)
 
     def give_up(self, path: str, why: str) -> None:
