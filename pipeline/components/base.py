@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 AnyStage: TypeAlias = Stage[Any]
 # Where things are made again before they are put in place.
 STAGED: Final = f"{work_folder.NAME}/repair"
+# Beside a stage's receipts: which folder its units are made in.
+_INTO: Final = "into.json"
 
 
 class Commit(Protocol):
@@ -81,10 +83,15 @@ class Remaking:
         """Run some of a stage's units, whose files go below `into`; those that an interrupted repair has made
         are not made again."""
         work = self.corpus.work
-        for receipt in work.there(stage.name, shards, stage.counts):
+        begun, marked = {"into": into}, f"{stage.name}-{_INTO}"
+        try:
+            same = work.read(marked) == begun
+        except (FileNotFoundError, errors.CorpusError):
+            same = False
+        if not same:
             # Receipts of another version's shards must not be taken for these.
-            if not any(entry.path.startswith(f"{into}/") for entry in receipt.files):
-                work.remove_receipt(stage.name, receipt.unit)
+            work.forget_stage(stage.name)
+            work.write(marked, begun)
         self.stages.run(stage, job, units, total=len(shards), only=shards)
 
     def give_up(self, path: str, why: str) -> None:
