@@ -1,4 +1,4 @@
-"""Repairs by shard: named ones alone, by workers, gone on with after a kill; the bytes are those of before."""
+"""Repairs by shard: named ones alone, by workers, gone on with after a kill, with the same bytes."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import argparse
 import contextlib
 import io
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import apache_beam as beam
@@ -135,7 +135,7 @@ class Spread(beam.PTransform):  # type: ignore[misc]
     One chain, with neither side outputs nor anything that a bundle's end emits: all runners do that alike.
     """
 
-    def __init__(self, function: beam.DoFn, elements: Sequence[Any]) -> None:
+    def __init__(self, function: beam.DoFn, elements: Iterable[Any]) -> None:
         super().__init__()
         self._function = function
         self._elements = list(elements)
