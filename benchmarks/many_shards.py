@@ -5,7 +5,7 @@
 The corpus has as many shard files as are asked for, 128 passages in each as at XXL, 1,024 dimensions in
 bfloat16. The files are sparse: of each shard the rows of at most one passage are written, and the rest are
 holes, or they would take 690 GB; so the checksums of their chunks, which no reader of ours reads, are those
-of nothing. Passages are drawn from those that are there, 20 at a time, which lie in 20 shards. Beside it stands
+of nothing. Passages are drawn from those that are there, 20 at a time, which lie in 20 shards. Beside it is
 np.memmap of the same rows in one file. Both are in the page cache; they take turns.
 
 Text is of all passages: words drawn by a power law, 100 to 1,400 characters.
