@@ -236,7 +236,7 @@ def compile_memory(encoder: Encoder) -> Callable[..., tuple[Array, Array]]:
 
     @functools.cache
     def compiled(dtype: AnyDtype | None) -> Callable[..., PyTree]:
-        return encoder.compile(functools.partial(_memory, dtype=dtype))
+        return encoder.compile(functools.partial(memory_and_peaks, dtype=dtype))
 
     def run(
         ids: Int[np.ndarray, "rows tokens"],
@@ -252,13 +252,15 @@ def compile_memory(encoder: Encoder) -> Callable[..., tuple[Array, Array]]:
     return run
 
 
-def _memory(
+def memory_and_peaks(
     h: Float[Array, "rows tokens d"],
     real: Bool[Array, "rows tokens"],
     quantize: Callable[[Array], Array] | None,
     *,
     dtype: AnyDtype | None,
 ) -> tuple[Shaped[Array, "rows tokens stored"], Float[Array, " rows"]]:
+    """What an encoder's states are stored as, and the largest magnitude of each row; see
+    `compile_memory`."""
     peaks = jnp.max(jnp.where(real[:, :, None], jnp.abs(h), 0.0), axis=(1, 2))
     # XLA:CPU's max passes over NaN, so ask for it.
     broken = jnp.any(real[:, :, None] & jnp.isnan(h), axis=(1, 2))
