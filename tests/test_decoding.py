@@ -112,6 +112,19 @@ def test_states_are_the_stores(name: str, width: int) -> None:
     assert torch.equal(cube.reshape(700, width), loading.Decoder(coder)(torch.from_numpy(stored)))
 
 
+@pytest.mark.parametrize("width", [768, 1024])
+def test_turbo_at_widths_of_models(width: int) -> None:
+    """A program of fifteen stages, which XLA must neither fuse into one nor take minutes to compile."""
+    coder = coder_of("turbo4", width)
+    stored = coder.encode(states(64, width))
+    expected = np.array(coder.decoded(stored))
+    require_the_bits(coder, by_torch(coder, stored), expected)
+    got = by_jax(coder, stored)
+    if width == 1024:
+        require_the_bits(coder, got, expected)
+    require_jax(coder, got, expected)
+
+
 def test_codes_that_no_coder_writes() -> None:
     """They are refused on the host, and give NaN on a device: never a value of another code or place."""
     coder = coder_of("pq8x9")
