@@ -17,8 +17,8 @@ def interleaved(
     """Seconds of each contender in each round, after one round that is not counted.
 
     `clock`: with `time.thread_time`, seconds of this thread on a processor, which other work on the machine
-    lengthens less than seconds on the wall. `untimed`: runs before the one that is timed, at each turn, so that
-    it finds in the caches what it left there itself, and not the others'.
+    lengthens less than seconds on the wall. `untimed`: runs before the one that is timed, at each turn, so
+    that it finds in the caches what it left there itself, and not the others'.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
