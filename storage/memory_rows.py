@@ -21,8 +21,8 @@ from storage import descriptors, errors, memory_store, shard_files, zarr_arrays
 from storage.memory_store import MemoryLayout, ShardRows
 from storage.thread_locks import ThreadLock
 
-# Of passages, that are kept: 320 MB at most, all of Wikipedia. Whoever reads at random from more reads some of
-# them again.
+# Of passages, that are kept: 320 MB at most, all of Wikipedia. Whoever reads at random from more reads some
+# of them again.
 KNOWN_PASSAGES: Final = 40_000_000
 # Shards whose rows are read by one call.
 _SHARDS_AT_ONCE: Final = 4096
