@@ -362,11 +362,16 @@ class Corpus:
                 f"memory version {name} was written by encoder {card.encoder_fingerprint[:16]}, "
                 f"this is {encoder.fingerprint[:16]}"
             )
-        texts = [
-            encoder.template.render(title=row["title"], section=row["section"], text=row["text"])
-            for row in self._table.take(list(card.canaries.passage_ids)).to_pylist()
-        ]
-        again = encoder.encode_texts(texts)
+        ids = list(card.canaries.passage_ids)
+        if encoder.reads_chunks:
+            read = neighbours.retrieved(self, ids)
+            again = encoder.encode_chunks(read.values, read.mask)
+        else:
+            texts = [
+                encoder.template.render(title=row["title"], section=row["section"], text=row["text"])
+                for row in self._table.take(ids).to_pylist()
+            ]
+            again = encoder.encode_texts(texts)
         kept = canaries.read(home.root, card.canaries, width=card.layout.width)
         return canaries.require_same(
             kept,

@@ -314,7 +314,7 @@ def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
         corpus.publish(path for path in copied.rglob("*") if path.is_file())
     job = _job(remaking, card, staged)
     wanted = list(layout.grid) if whole else sorted(shards)
-    remaking.run(STAGE, job, wanted, layout.grid.shards)
+    remaking.run(STAGE, job, wanted, layout.grid.shards, staged)
     for shard, path in sorted(shards.items()):
         values = corpus.path(f"{staged}/{memory_store.VALUES}")
         remaking.offer(path, zarr_arrays.shard_path(values, shard, 3))
