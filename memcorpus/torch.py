@@ -12,13 +12,14 @@ from memcorpus import packages
 
 if TYPE_CHECKING:
     from retrieval.torch_loading import Collate as Collate
+    from retrieval.torch_loading import Decoder as Decoder
     from retrieval.torch_loading import MemoryDataset as MemoryDataset
     from retrieval.torch_loading import MemoryStream as MemoryStream
     from retrieval.torch_loading import OnDevice as OnDevice
     from retrieval.torch_loading import PackedMemory as PackedMemory
     from retrieval.torch_loading import PaddedMemory as PaddedMemory
 
-__all__ = ["Collate", "MemoryDataset", "MemoryStream", "OnDevice", "PackedMemory", "PaddedMemory"]
+__all__ = ["Collate", "Decoder", "MemoryDataset", "MemoryStream", "OnDevice", "PackedMemory", "PaddedMemory"]
 
 
 def __getattr__(name: str) -> object:
