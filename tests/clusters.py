@@ -228,6 +228,8 @@ CredType=cred/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SlurmdParameters=config_overrides
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={folder}/state
@@ -238,8 +240,8 @@ SlurmctldLogFile={folder}/slurmctld.txt
 SlurmdLogFile={folder}/slurmd.txt
 ReturnToService=2
 MailProg=/bin/true
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=8000
-PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4
+NodeName={host} NodeAddr=127.0.0.1 Sockets=4 CoresPerSocket=1 ThreadsPerCore=1 RealMemory=8000
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 # The script of docs/clusters.md, with jobs as small as this machine.
 JOBQUEUE = """
@@ -257,13 +259,20 @@ cluster = SLURMCluster(
     log_directory=sys.argv[2],
     scheduler_options={"dashboard": False},
     worker_extra_args=["--memory-limit", "0", "--no-dashboard"],
-    job_extra_directives=["--oversubscribe"],
 )
 cluster.scale(jobs=2)
 Path(sys.argv[1]).write_text(cluster.scheduler_address)
 while True:
     time.sleep(1)
 """
+
+
+def _no_jobs(told: Callable[..., str]) -> None:
+    """The steps of jobs are no children of the daemon: it ends them, and is waited for."""
+    told("scancel", "--user=root")
+    until = time.monotonic() + 30
+    while told("squeue", "-h", "-o", "%i") and time.monotonic() < until:
+        time.sleep(0.2)
 
 
 def slurm(started: Started) -> Running:
@@ -294,7 +303,6 @@ def slurm(started: Started) -> Running:
             controller=free_port(),
             daemon=free_port(),
             folder=folder,
-            cpus=os.cpu_count(),
         )
     )
     started.environment["SLURM_CONF"] = str(configuration)
@@ -311,8 +319,7 @@ def slurm(started: Started) -> Running:
     script = folder / "jobqueue.py"
     script.write_text(JOBQUEUE)
     queue = started.process("jobqueue", sys.executable, str(script), str(address), str(folder / "logs"))
-    # The steps of jobs are no children of the daemon.
-    started.stack.callback(lambda: told("scancel", "--user=root"))
+    started.stack.callback(_no_jobs, told)
     started.wait_for("jobqueue", queue, address.exists)
     started.wait_for("jobqueue", queue, lambda: told("squeue", "-h", "-t", "RUNNING", "-o", "%i") != "")
 
