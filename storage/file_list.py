@@ -61,7 +61,7 @@ def between(path: Path, entry: files.FileEntry, first: int, stop: int) -> Iterat
     """As `read`, of the rows from `first` to `stop`; what lies before them is not decoded."""
     skipped, at = 0, first
     with _opened(path, entry) as file:
-        groups = []
+        groups: list[int] = []
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if skipped + rows <= first and not groups:
