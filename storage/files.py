@@ -351,6 +351,13 @@ def leftovers(folder: Path) -> Iterator[Path]:
             yield folder / name
 
 
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link in a circle, or to where nobody may look
+        return False
+
+
 def names_below(folder: Path, prefix: str = "", *, sizes: bool = False) -> Iterator[tuple[str, int]]:
     """All files below a folder, in the order of their parts: (name, bytes, or 0 without `sizes`).
 
@@ -360,7 +367,7 @@ def names_below(folder: Path, prefix: str = "", *, sizes: bool = False) -> Itera
     try:
         with os.scandir(folder / prefix) as entries:
             found = sorted(
-                (entry.name, entry.is_dir(follow_symlinks=False), entry.is_file()) for entry in entries
+                (entry.name, entry.is_dir(follow_symlinks=False), _is_file(entry)) for entry in entries
             )
     except (PermissionError, FileNotFoundError, NotADirectoryError):  # or removed since it was listed
         return
