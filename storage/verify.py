@@ -163,7 +163,7 @@ def verify_corpus(
         corpus.look()
     with ThreadPoolExecutor(threads) as pool:
 
-        def check_here(_: Roll, entries: Iterator[tuple[int, FileEntry]]) -> Iterator[Checked]:
+        def check_here(roll: Roll, entries: Iterator[tuple[int, FileEntry]]) -> Iterator[Checked]:
             for batch in _batches(entries):
                 yield from pool.map(lambda item: check_file(corpus, item[1], full=full), batch)
 
