@@ -143,6 +143,15 @@ def print_plan(plan: Plan, out: Console) -> None:
             f"The table of neighbours: {max(hours):,.1f} core-hours of searching after the build; "
             "fewer --probes take fewer.\n"
         )
+    for way in ways[:1]:
+        if (stored := way["chunk_encodings"]) is not None:
+            hours_of = stored["accelerator_hours"]
+            out.print(
+                f"Encodings of neighbours by RETRO's encoder, stored once: {words.size(stored['bytes'])}, "
+                f"{stored['flops']:.2e} FLOPs"
+                + ("" if hours_of is None else f", {hours_of:,.2f} hours of one {device}")
+                + " (2 layers of 896; see docs/retro-model.md).\n"
+            )
     if machines["rates"]:
         seconds = ways[0]["seconds"]
         print_(
