@@ -462,7 +462,7 @@ class Corpus:
         return SearchResult(passage_ids=found, scores=scores)
 
     def _candidates(self) -> int:
-        """For each passage wanted, where a search is refined; 0 where the index holds the vectors themselves."""
+        """For each passage wanted, where a search is refined; 0 where the index holds the vectors."""
         from retrieval.index_shape import refined
 
         card = self.index_card
@@ -472,8 +472,9 @@ class Corpus:
     def refines(self) -> bool:
         """Are searches refined that do not say it?
 
-        They are where the index was built to be searched so, and the vectors are on this machine: in an object
-        store a query would take a request or two for each candidate, and read 200 KB for it. It can be set.
+        They are where the index was built to be searched so, and the vectors are on this machine: in an
+        object store a query would take a request or two for each candidate, and read 200 KB for it. It can
+        be set.
         """
         if self._refines is not None:
             return self._refines

@@ -41,8 +41,8 @@ def info(corpus: str, as_json: bool) -> None:
 @click.option(
     "--refine/--no-refine",
     default=None,
-    help="Rank the index's candidates by their stored vectors, or by its codes (default: by their vectors, where "
-    "the index was built for it and the corpus is on a disk).",
+    help="Rank the index's candidates by their stored vectors, or by its codes (default: by their vectors, "
+    "where the index was built for it and the corpus is on a disk).",
 )
 @options.JSON
 def search(

@@ -57,8 +57,8 @@ class BuildSettings:
         tokenizer: name or folder of the tokenizer that cuts; goes with `passage_tokens`.
         retriever_template: a passage's text as the retriever reads it.
         vector_dtype: of the stored vectors.
-        index_recall: share of the exact ten nearest passages that a search of an index of lists is to find: by
-            it is chosen how many lists a search looks into; None: `retrieval.index_building` says.
+        index_recall: share of the exact ten nearest passages that a search of an index of lists is to find:
+            by it is chosen how many lists a search looks into; None: `retrieval.index_building` says.
         shard_passages: passages a shard; None: sized by the corpus and the model.
         split_bytes: bytes on the disk of a source that one worker reads at a time.
         max_quarantined: share of the pages that may be unreadable before the build gives up.
