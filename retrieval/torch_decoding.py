@@ -51,11 +51,13 @@ class Decoder(torch.nn.Module):  # type: ignore[misc]
         elif isinstance(coder.codec, PQ):
             self._decode = self._pq
             books = np.ascontiguousarray(coder.parameters["codebooks"])
-            self._table("books", books.view(np.int16).reshape(-1, coder.codec.dims))
-            self.books = self.books.view(torch.bfloat16)
+            self._dims, self._codes, self._bits = coder.codec.dims, coder.codec.codes, coder.codec.bits
+            self._table("books", books.view(np.int16).reshape(-1, self._dims))
+            self._buffers["books"] = self._buffers["books"].view(torch.bfloat16)
             self._table("first", np.arange(coder.stored_width, dtype=np.int32) * coder.codec.codes)
         elif isinstance(coder.codec, Turbo):
             self._decode = self._turbo
+            self._packed, self._bits = coder.codec.packed, coder.codec.bits
             turn = coder.rotation.turn  # type: ignore[attr-defined]
             self._run, self._block = turn.run, turn.block
             self._table("levels", coder.levels)  # type: ignore[attr-defined]
@@ -63,7 +65,7 @@ class Decoder(torch.nn.Module):  # type: ignore[misc]
             self._table("second", turn.second)
             self._table("mix", turn.mix)
             self._table("norm", np.array(turn.norm, np.float32))
-            shifts = np.arange(coder.codec.packed, dtype=np.uint8) * coder.codec.bits
+            shifts = np.arange(self._packed, dtype=np.uint8) * self._bits
             self._table("shifts", shifts)
         else:
             raise errors.CorpusError(
@@ -111,17 +113,17 @@ class Decoder(torch.nn.Module):  # type: ignore[misc]
 
     def _pq(self, stored: torch.Tensor) -> torch.Tensor:
         codes = stored.to(torch.int32)
-        most = self.codec.codes
+        most = self._codes
         places = (codes.clamp(max=most - 1) + self.first).reshape(-1)
-        values = self.books.index_select(0, places).reshape(*stored.shape, self.codec.dims)
-        if self.codec.bits not in (8, 16):  # else a code's type holds no more than there are
+        values = self.books.index_select(0, places).reshape(*stored.shape, self._dims)
+        if self._bits not in (8, 16):  # else a code's type holds no more than there are
             values = values.masked_fill((codes >= most)[..., None], torch.nan)
         return values.reshape(*stored.shape[:-1], self.width)
 
     def _turbo(self, stored: torch.Tensor) -> torch.Tensor:
         rows = stored.reshape(-1, self.stored_width)
-        packed = self.width // self.codec.packed
-        codes = (rows[:, :packed, None] >> self.shifts) & ((1 << self.codec.bits) - 1)
+        packed = self.width // self._packed
+        codes = (rows[:, :packed, None] >> self.shifts) & ((1 << self._bits) - 1)
         values = self.levels[codes.reshape(-1).int()].reshape(len(rows), self.width)
         tail = rows[:, packed:]
         scales = _from_bytes(tail[:, :4], torch.float32) * self.norm
