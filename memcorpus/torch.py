@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from memcorpus import packages
 
 if TYPE_CHECKING:
+    from retrieval.torch_decoding import Decoder as Decoder
     from retrieval.torch_loading import Collate as Collate
-    from retrieval.torch_loading import Decoder as Decoder
     from retrieval.torch_loading import MemoryDataset as MemoryDataset
     from retrieval.torch_loading import MemoryStream as MemoryStream
     from retrieval.torch_loading import OnDevice as OnDevice
