@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
+from pathlib import Path
 
 from benchmarks.device.boxes import Box
 
@@ -27,7 +29,9 @@ def crashes(box: Box) -> None:
 
 
 def hangs(box: Box) -> None:
-    box.put("before", {"value": 1.0})
+    (Path(box.settings["folder"]) / "left").write_text("behind")
+    started = subprocess.Popen(["sleep", "600"])
+    box.put("before", {"value": started.pid})
     time.sleep(600)
 
 

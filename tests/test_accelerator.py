@@ -50,11 +50,16 @@ def test_what_fails_is_a_result_and_the_others_go_on() -> None:
     assert "- crashes: its process ended with status -6" in table
 
 
-def test_time_is_shared_and_runs_out() -> None:
+def test_time_is_shared_and_runs_out(tmp_path: Path) -> None:
     begun = time.monotonic()
-    found = boxes.run(sections("hangs", "spends", "good"), {"given": 1}, 9)
+    given = {"given": 1, "folder": str(tmp_path)}
+    found = boxes.run(sections("hangs", "spends", "good"), given, 9)
     assert time.monotonic() - begun < 20
-    assert found["hangs"]["entries"] == {"before": {"value": 1.0}}
+    started = found["hangs"]["entries"]["before"]["value"]
+    # What it started went with it, and so did what it wrote.
+    state = Path(f"/proc/{started}/stat")
+    assert not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    assert not list(tmp_path.iterdir())
     assert "its share was 3 s" in found["hangs"]["error"]
     assert found["spends"]["entries"] == {"late": {"skipped": "the section's time was spent"}}
     late = boxes.run(sections("good", "spends"), {"given": 1}, 1)

@@ -7,8 +7,12 @@ has imported the libraries and started no device.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import multiprocessing
+import os
+import signal
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +22,8 @@ from typing import Any, Final
 Row = dict[str, Any]
 # What a section may take beyond its share, for what cannot be interrupted, before it is ended.
 GRACE: Final = 1.25
+# How long a section that is done may take to leave its device in order.
+LEAVING_SECONDS: Final = 10.0
 # A section that begins with less has no time to start a device and compile.
 LEAST_SECONDS: Final = 2.0
 LONGEST_MESSAGE: Final = 400
@@ -135,6 +141,22 @@ def _run_one(
     share: float,
 ) -> Row:
     begun = time.monotonic()
+    # The section's own folder is removed here, as one that is ended removes nothing.
+    with tempfile.TemporaryDirectory(prefix="memcorpus-box-", dir=settings.get("folder")) as scratch:
+        row = _boxed(context, section, {**settings, "folder": scratch}, earlier, begun=begun, share=share)
+    row["seconds"] = time.monotonic() - begun
+    return row
+
+
+def _boxed(
+    context: Any,
+    section: Section,
+    settings: Mapping[str, Any],
+    earlier: Mapping[str, Any],
+    *,
+    begun: float,
+    share: float,
+) -> Row:
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_child, args=(section.function, settings, earlier, begun + share, there))
     process.start()
@@ -157,16 +179,20 @@ def _run_one(
         process.join()
         row["error"] = f"its process ended with status {process.exitcode}; see what it printed"
     finally:
+        here.close()
+        process.join(0 if "error" in row else LEAVING_SECONDS)
+        # With what it started: a build, say, would keep the device.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.join()
-        here.close()
-    row["seconds"] = time.monotonic() - begun
     return row
 
 
 def _child(
     function: str, settings: Mapping[str, Any], earlier: Mapping[str, Any], deadline: float, pipe: Connection
 ) -> None:
+    os.setsid()
     try:
         module, _, name = function.partition(":")
         section: Callable[[Box], None] = getattr(importlib.import_module(module), name)
