@@ -101,6 +101,7 @@ def _lowered(config: T5Config, rows: int) -> Any:
     return run.lower(weights, ids, jax.ShapeDtypeStruct((rows,), jnp.int32))
 
 
+@pytest.mark.slow  # four processes that compile: 15 s
 def test_figures_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, table = tmp_path / "figures.json", tmp_path / "figures.md"
     small = ["--sizes", "tiny", "--budgets", "608", "--seconds", "300", "--folder", str(tmp_path)]

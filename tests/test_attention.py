@@ -64,7 +64,8 @@ def test_a_kernel_is_the_formula(name: str, dtype: str, bound: float) -> None:
         for row, length in enumerate(lengths):
             qkv[row, length:] = 1e4  # what stands in the padding must not matter
         real = np.arange(tokens) < np.array(lengths)[:, None]
-        got = RUN_HERE[name](jnp.asarray(qkv, dtype), jnp.asarray(real), bias=jnp.asarray(bias), d_kv=d_kv)
+        run = jax.jit(RUN_HERE[name], static_argnames="d_kv")
+        got = run(jnp.asarray(qkv, dtype), jnp.asarray(real), bias=jnp.asarray(bias), d_kv=d_kv)
         assert got.dtype == dtype
         assert got.shape == (rows, tokens, heads * d_kv)
         for row, wanted in enumerate(expected):
@@ -73,7 +74,7 @@ def test_a_kernel_is_the_formula(name: str, dtype: str, bound: float) -> None:
         assert np.isfinite(np.asarray(got, np.float32)).all()
 
 
-@pytest.mark.parametrize("name", [attention.CUDNN, attention.PALLAS])
+@pytest.mark.parametrize("name", [pytest.param(attention.CUDNN, marks=pytest.mark.slow), attention.PALLAS])
 def test_the_encoder_by_kernels_for_gpus(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "KERNELS", RUN_HERE)
     config = hf_config(d_kv=16, num_layers=2)

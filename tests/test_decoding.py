@@ -80,11 +80,11 @@ rows_of_any_values = hypothesis_numpy.arrays(
 )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["float32", "float16", "bfloat16", "int8", "turbo4", "turbo2", "pq8x9"])
 @given(values=rows_of_any_values)
 @example(values=np.zeros((3, WIDTH), np.float32))
 @example(values=np.zeros((0, WIDTH), np.float32))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=20)
 def test_any_values_are_the_stores(name: str, values: np.ndarray) -> None:
     coder = coder_of(name)
     stored = coder.encode(values)
