@@ -5,6 +5,7 @@ Importing this loads no jax.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -104,17 +105,24 @@ def batches_on_device(
 def _restorer(reader: MemoryReader, sharding: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Codes and mask of a batch, where they lie, into values; behind a passage's tokens stay zeros."""
     import jax
-    import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec
 
     tables_at = sharding
     if isinstance(sharding, NamedSharding):  # whole on every device, once
         tables_at = NamedSharding(sharding.mesh, PartitionSpec())  # type: ignore[no-untyped-call]
-    decode = jax.device_put(decoder(reader.coder), tables_at)
+    decode, restored = jax.device_put(decoder(reader.coder), tables_at), _restored()
+    return lambda stored, mask: restored(decode, stored, mask)
+
+
+@functools.cache
+def _restored() -> Callable[..., jax.Array]:
+    """One for all calls, so that an epoch finds the program of the one before."""
+    import jax
+    import jax.numpy as jnp
 
     @jax.jit
     def restored(decode: Any, stored: Any, mask: Any) -> Any:
         values = decode(stored)
         return jnp.where(mask[..., None], values, jnp.zeros((), values.dtype))
 
-    return lambda stored, mask: restored(decode, stored, mask)
+    return restored

@@ -24,7 +24,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from retrieval import decoding, opening
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
-from retrieval.torch_decoding import Decoder
+from retrieval.torch_decoding import Decoder as Decoder
 from storage import errors, ids
 from storage.ragged import RaggedMemory
 

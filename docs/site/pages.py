@@ -26,8 +26,11 @@ REFERENCE = {
         for name in (
             *("MemoryDataset", "MemoryStream", "Collate", "PackedMemory", "PaddedMemory", "OnDevice"),
         )
+    ]
+    + ["retrieval.torch_decoding.Decoder"],
+    "In JAX": [
+        f"retrieval.jax_loading.{name}" for name in ("batches_on_device", "DeviceMemory", "decoder")
     ],
-    "In JAX": ["retrieval.jax_loading.batches_on_device", "retrieval.jax_loading.DeviceMemory"],
     "Errors": [
         f"storage.errors.{name}"
         for name in (
