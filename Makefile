@@ -74,7 +74,9 @@ $(VENV)/docs.stamp: pyproject.toml constraints.txt
 docs: $(VENV)/docs.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
+# One for every machine, and, where there is a compiler, one with native decoding for this system and processor.
 wheel: $(VENV)/dev.stamp
+	MEMCORPUS_NATIVE=off $(BIN)/python -m build --no-isolation --wheel
 	$(BIN)/python -m build --no-isolation --wheel
 
 constraints: $(VENV)/dev.stamp

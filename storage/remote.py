@@ -61,7 +61,7 @@ class RemoteFolder(CorpusFolder):
             return RemoteFolder(self.url, self.root, fixed=own)
         return RemoteFolder(f"{self.url}/{name}", self.path(name), fixed=own)
 
-    def alone(self) -> AbstractContextManager[None]:
+    def alone(self, *, checking: bool = False) -> AbstractContextManager[None]:
         """
         Raises:
             CorpusError: always; `stored_folder.StoredFolder` is for those who write.
@@ -96,6 +96,18 @@ class RemoteFolder(CorpusFolder):
             if wrong := files.damage(self.root, entry):
                 path.unlink()
                 raise errors.DamagedError(f"{self.url}: {wrong}")
+
+    def read_range(self, entry: files.FileEntry, first: int, stop: int) -> bytes:
+        """Bytes of a file that lies there, of which nothing is kept here.
+
+        Raises:
+            DamagedError: it is missing.
+            UnreadableError: the store cannot be reached, or refuses.
+        """
+        data = self._read(entry.path, slice(first, stop))
+        if data is None:
+            raise errors.DamagedError(f"{self.url}/{entry.path} is missing")
+        return data
 
     def _blocks(self, entry: files.FileEntry) -> Iterator[bytes]:
         """A file as it is stored there, a piece at a time."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import threading
+import uuid
 import weakref
 from array import array
 from bisect import bisect_left
@@ -37,6 +38,8 @@ _SCRATCH: Final = "-scratch"
 # Objects that are copied at a time, and names that are held meanwhile.
 _BROUGHT: Final = 8
 _BATCH: Final = 1024
+# Below the scratch folder: copies that go when they have been read.
+_BORROWED: Final = "borrowed"
 
 
 class StoredFolder(RemoteFolder):
@@ -128,10 +131,11 @@ class StoredFolder(RemoteFolder):
         self._manifest = new
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, *, checking: bool = False) -> Iterator[None]:
         """See `CorpusFolder.alone`; the lock is an object, see `object_lock`."""
         with object_lock.held(self.objects) as lock:
-            self._refuse_generations()
+            if not checking:
+                self._refuse_generations()
             self._clear()  # what was read before the lock, which may have changed since
             self._lock = lock
             try:
@@ -179,6 +183,22 @@ class StoredFolder(RemoteFolder):
             while batch := list(islice(listed, _BATCH)):
                 list(pool.map(get, batch))
 
+    @contextmanager
+    def borrowed(self, folder: str, names: Iterable[str]) -> Iterator[Json]:
+        """They are copied here for so long; into a folder of its own, as others may borrow the same."""
+        own = self.path(f"{_BORROWED}/{uuid.uuid4().hex}")
+
+        def get(name: str) -> None:
+            if not self.objects.get_file(f"{folder}/{name}", own / name):
+                raise errors.DamagedError(f"{self.url}/{folder}/{name} is missing")
+
+        try:
+            with ThreadPoolExecutor(_BROUGHT) as pool:
+                list(pool.map(get, names))
+            yield {"driver": "file", "path": f"{own.resolve()}/"}
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+
     def scanned(self, folder: str) -> Json:
         """Its files are copied here: read there, an array takes a request or two for each chunk."""
         self.bring(folder)
@@ -205,6 +225,10 @@ class StoredFolder(RemoteFolder):
         if not full and self._sizes is not None and self._sizes.get(entry.path) == entry.bytes:
             return None
         return self.objects.damage(entry, full=full)
+
+    def stamp(self, name: str) -> str:
+        found = self.objects.head(name)
+        return "" if found is None else f"{found.bytes} {found.changed_ns} {found.e_tag}"
 
     def require_whole(self, entry: FileEntry) -> None:
         if wrong := files.damage(self.root, entry):

@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from storage import errors
+from storage import errors, native
 from storage.aliases import AnyArray, AnyDtype, Json
 
 bfloat16: Final[AnyDtype] = np.dtype(ml_dtypes.bfloat16)
@@ -104,6 +104,15 @@ class Codec(abc.ABC):
         check_values(sample, sample.shape[-1])
         return {}
 
+    def check_stored(self, stored: AnyArray, width: int) -> None:  # noqa: B027  (most have nothing to refuse)
+        """Refuse stored rows [n, stored_width] that no coder writes, and that lead outside of its tables.
+
+        `Coder.decode` refuses them itself; this is for rows that are decoded elsewhere.
+
+        Raises:
+            DamagedError: there is one.
+        """
+
     def check_parameters(self, width: int, parameters: Parameters) -> None:
         """Refuse parameters of other names, shapes or types than `parameter_shapes` tells."""
         wanted = self.parameter_shapes(width)
@@ -176,7 +185,12 @@ class Coder(abc.ABC):
             raise errors.CorpusError(
                 f"out is {out.dtype} {out.shape}, wanted {self.codec.dtype} {(n, self.width)}, C-contiguous"
             )
-        self._decode(np.ascontiguousarray(stored), out)
+        stored = np.ascontiguousarray(stored)
+        # What native code does not take, such as codes that no coder writes, NumPy decodes, or says what is
+        # wrong with it.
+        library = native.library()
+        if library is None or not out.flags.writeable or not self._decode_natively(library, stored, out):
+            self._decode(stored, out)
 
     def decoded(self, stored: AnyArray) -> AnyArray:
         """The values of stored rows, [n, d]: a view where nothing is to be decoded."""
@@ -200,7 +214,11 @@ class Coder(abc.ABC):
 
     @abc.abstractmethod
     def _decode(self, stored: AnyArray, out: AnyArray) -> None:
-        """Decode any number of rows; both arrays are C-contiguous."""
+        """Decode any number of rows in NumPy; both arrays are C-contiguous."""
+
+    def _decode_natively(self, library: native.Library, stored: AnyArray, out: AnyArray) -> bool:
+        """The same values, to the bit; False where native code does not decode these rows."""
+        return False
 
 
 def blocks(rows: int, width: int) -> Iterator[slice]:
