@@ -51,13 +51,17 @@ from encoders.retro.config import (
 from encoders.retro.folder import RetroFolder, RetroSettings
 from encoders.retro.model import Retro
 from encoders.retro.training import LANGUAGE, RETRIEVAL, RetroTraining
+from memcorpus import open_writer
 from pipeline.accounts import flops
 from pipeline.readers.retro import bits, overlap, run
 from pipeline.readers.retro import chunks as chunks_of
 from pipeline.readers.retro.chunks import ArrayChunks, ArrayTable, Ids
+from pipeline.readers.retro.encodings import padded
 from pipeline.readers.retro.generating import Writer
 from pipeline.readers.retro.retrieval import ON, STALE, STALE_AS_FOUND, Encodings, Retrieval
 from pipeline.readers.retro.run import Run, Text
+from retrieval import open_corpus
+from retrieval.memory import MemoryReader
 
 WINDOW, READ, COMPARED, ROWS = 4, 2, 10, 16
 ALPHAS: Final = (0.125, 0.25)
@@ -100,7 +104,9 @@ FITS: Final = {
 BASELINES: Final = {f"baseline-{width}": width for width in WIDTHS}
 # Seconds of writing, of the conditioned run's model.
 WRITING: Final = "writing"
-RUNS: Final = (*FITS, WRITING, *BASELINES)
+# Of the unconditioned run's model: its encoder live, and out of a store.
+STORE: Final = "store"
+RUNS: Final = (*FITS, WRITING, STORE, *BASELINES)
 
 
 def main() -> None:
@@ -142,8 +148,8 @@ def made(options: argparse.Namespace) -> None:
         for name in options.only or RUNS:
             result = place / f"{name}.json"
             if not result.exists():
-                if name == WRITING:
-                    found = bench.writing(seed)
+                if name in (WRITING, STORE):
+                    found = bench.writing(seed) if name == WRITING else bench.store(seed)
                 else:
                     found = bench.fitted(name, seed) if name in FITS else bench.baseline(name, seed)
                 compiling.keep_new()
@@ -385,6 +391,41 @@ class Bench:
             encodings=encodings,
         )
 
+    def store(self, seed: int) -> dict[str, Any]:
+        """The unconditioned run's model with its encoder run live, and with what that gives read by id from a
+        store in float32; CPU milliseconds a chunk that is judged, the least of three rounds that take turns."""
+        opened = retro_folder.open_retro(self.place(seed) / "unconditioned" / run.RESULT)
+        states = self._trained(seed)
+        place = self.place(seed) / "store"
+        config = opened.settings.config
+        with open_writer(
+            place,
+            passages=len(self.text.whole),
+            width=config.width,
+            max_tokens=2 * M,
+            encoder=f"unconditioned, seed {seed}",
+            codec="float32",
+        ) as writer:
+            for shard in writer.missing():
+                values, real = states.fetch(np.asarray(shard.ids, np.int64))
+                writer.write(shard, (row[there] for row, there in zip(values, real, strict=True)))
+            writer.publish()
+        memory = open_corpus(place).memory()
+        model = Model.of(opened)
+        ways = {"live": None, "stored": Stored(memory, 2 * M)}
+        judged: dict[str, Judged] = {}
+        for _ in range(3):
+            for way, encodings in ways.items():
+                one = self.judge(model, self.held("1/1", encodings=encodings))
+                if way not in judged or one.cpu_ms < judged[way].cpu_ms:
+                    judged[way] = one
+        return {
+            "bits": {way: one.bits for way, one in judged.items()},
+            "cpu_ms_a_chunk": {way: one.cpu_ms for way, one in judged.items()},
+            "bytes": sum(path.stat().st_size for path in place.rglob("*") if path.is_file()),
+            "largest_difference_nats": float(np.abs(judged["live"].losses - judged["stored"].losses).max()),
+        }
+
     def judge(self, model: Model, retrieval: Retrieval | None) -> Judged:
         """Bits per byte of the held-out text."""
         losses: list[npt.NDArray[np.float64]] = []
@@ -500,6 +541,18 @@ class Judged:
     chunks: Ids
 
 
+class Stored:
+    """States out of a store; see `retrieval.Encodings`."""
+
+    continued = True
+
+    def __init__(self, memory: MemoryReader, places: int) -> None:
+        self._memory, self.places, self.width = memory, places, memory.width
+
+    def fetch(self, ids: Ids) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        return padded(self._memory.fetch(ids), self.places)
+
+
 class Kept:
     """States in memory, of all chunks of the text; see `retrieval.Encodings`."""
 
@@ -545,6 +598,7 @@ def report(out: Path) -> str:
         ("d, e", question_d(runs)),
         ("f", question_f(runs)),
         ("leak", question_leak(runs)),
+        ("store", question_store(runs)),
     )
     return "\n\n".join(f"Question {name}\n\n{table}" for name, table in tables if table)
 
@@ -678,6 +732,15 @@ def question_leak(runs: dict[str, list[dict[str, Any]]]) -> str:
             cells = " | ".join(absolute(some, mode) for mode in ("off", "on", "leak", "excluded"))
             lines.append(f"| {name} | {cells} | {len(some)} |")
     return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def question_store(runs: dict[str, list[dict[str, Any]]]) -> str:
+    some = runs.get(STORE, [])
+    lines = ["| encodings | bits per byte | CPU-ms a chunk, judged | seeds |", "|---|---|---|---|"]
+    for way in ("live", "stored") if some else ():
+        spent = spread([one["cpu_ms_a_chunk"][way] for one in some])
+        lines.append(f"| {way} | {absolute(some, way)} | {spent} | {len(some)} |")
+    return "\n".join(lines) if some else ""
 
 
 if __name__ == "__main__":
