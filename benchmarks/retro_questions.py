@@ -393,7 +393,7 @@ class Bench:
 
     def store(self, seed: int) -> dict[str, Any]:
         """The unconditioned run's model with its encoder run live, and with what that gives read by id from a
-        store in float32; CPU milliseconds a chunk that is judged, the least of three rounds that take turns."""
+        store in float32; CPU milliseconds a chunk that is judged, the least of three rounds in turns."""
         opened = retro_folder.open_retro(self.place(seed) / "unconditioned" / run.RESULT)
         states = self._trained(seed)
         place = self.place(seed) / "store"
