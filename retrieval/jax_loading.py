@@ -53,14 +53,13 @@ def batches_on_device(
         raise errors.CorpusError(f"ahead is {ahead} and max_tokens {max_tokens}, wanted 1 or more of each")
     import jax
 
-    fetched = reader.batches(batches, ahead=ahead)
+    fetched = reader.padded_batches(batches, max_tokens, ahead=ahead)
 
     def sent(count: int) -> list[DeviceMemory]:
         found = []
         for memory in islice(fetched, count):
-            values, mask = memory.padded(max_tokens)
             # Returns at once; the copy goes on beside the program.
-            on_device = jax.device_put((values, mask), sharding)
+            on_device = jax.device_put((memory.values, memory.mask), sharding)
             found.append(DeviceMemory(passage_ids=memory.passage_ids, values=on_device[0], mask=on_device[1]))
         return found
 
