@@ -311,6 +311,18 @@ def memory(root: Path, rows: Rows, rounds: int) -> dict[str, Any]:
         ids = rows.drawn[places]
         planned.append(timed(lambda ids=ids: opened["never"].fetch(ids, tokens=slice(0, 1)))[1])
     result[f"first token of {FETCHED}, never: CPU µs"] = quartiles([1e6 * cpu for cpu in planned])
+    taken: dict[str, list[float]] = {"fetch, then padded": [], "padded": []}
+    for _ in range(rounds):
+        ids = rows.drawn[rng.choice(len(rows.drawn), FETCHED, replace=False)]
+        for name, call in (
+            ("fetch, then padded", lambda ids=ids: opened["once"].fetch(ids).padded(MAX_TOKENS)),
+            ("padded", lambda ids=ids: opened["once"].padded(ids, MAX_TOKENS)),
+        ):
+            taken[name].append(timed(call)[1])
+    for name, cpus_of in taken.items():
+        result[f"{FETCHED} as [{FETCHED}, {MAX_TOKENS}, d], {name}: CPU µs"] = quartiles(
+            [1e6 * cpu for cpu in cpus_of]
+        )
     return result
 
 
