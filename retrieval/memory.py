@@ -154,6 +154,8 @@ class MemoryReader:
         """
         wanted = self._wanted(passage_ids)
         layout = self.card.layout
+        if len(wanted) == 1 and (one := self._fetch_one(wanted, tokens, out, decode)) is not None:
+            return one
         found = self._files.find(wanted)
         rows = memory_plan.wanted_rows(found, tokens)
         offsets = np.zeros(len(wanted) + 1, np.int64)
@@ -167,10 +169,46 @@ class MemoryReader:
         )
         self._fill(wanted, found, rows, files.bytes_of(stored), offsets[:-1] * layout.row_bytes, tokens)
         if not direct:
-            shares = min(pools.CACHE_THREADS, 1 + values.nbytes // (2 * pools.CACHE_THREAD_BYTES))
-            step = max(1, -(-total // shares))
-            pieces = [slice(first, first + step) for first in range(0, total, step)]
-            self._decode([(stored[piece], values[piece]) for piece in pieces], total)
+            self._decode_rows(stored, values)
+        return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
+
+    def _fetch_one(
+        self,
+        wanted: Integers,
+        tokens: slice | None,
+        out: npt.NDArray[Any] | None,
+        decode: bool,
+    ) -> RaggedMemory | None:
+        """One passage, without what is planned for many; None of a part to be read with its passage."""
+        passage = int(wanted[0])
+        shard, first, stop, end, checksum = self._files.find_one(passage)
+        whole = True
+        if tokens is not None:
+            begin, finish, step = tokens.indices(stop - first)
+            if step != 1:
+                raise errors.CorpusError(f"tokens is {tokens}, wanted a slice of step 1")
+            whole = finish - begin == stop - first
+            if not (whole or self._trusted(wanted)[0]):
+                return None
+            first, stop = first + begin, first + max(begin, finish)
+        rows, layout = stop - first, self.card.layout
+        values = self._target(out, rows, decode)
+        direct = not decode or self.coder.view_only
+        stored = (
+            values if direct else self._buffers.take(rows, layout.stored_width, layout.codec.stored_dtype)
+        )
+        if rows:
+            run: Run = (shard, end, [(passage, first, stop, files.bytes_of(stored), whole, checksum)])
+            try:
+                try:
+                    self._read_run(run, True)
+                except OSError:  # not in the page cache, or a file system that cannot tell
+                    self._read_run(run, False)
+            except ChangedError:
+                return None
+        if not direct:
+            self._decode_rows(stored, values)
+        offsets = np.array([0, rows], np.int64)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
 
     def padded(
@@ -365,6 +403,13 @@ class MemoryReader:
         except Exception as e:
             failures.append(e)
         pools.raise_first(failures, [other for other in others if not other.cancel()], on_disk)
+
+    def _decode_rows(self, stored: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
+        """Decode rows that lie back to back, in pieces, so that several threads can."""
+        shares = min(pools.CACHE_THREADS, 1 + values.nbytes // (2 * pools.CACHE_THREAD_BYTES))
+        step = max(1, -(-len(stored) // shares))
+        pieces = [slice(first, first + step) for first in range(0, len(stored), step)]
+        self._decode([(stored[piece], values[piece]) for piece in pieces], len(stored))
 
     def _decode(self, pieces: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], rows: int) -> None:
         """Decode (stored, values), of so many rows in all, on as many threads as reading takes."""

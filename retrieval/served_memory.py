@@ -136,7 +136,7 @@ class ServedMemory(MemoryReader):
             values = target
         else:
             values = self._target(out, int(offsets[-1]), decode)
-            self._decode([(target, values)], len(target))
+            self._decode_rows(target, values)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
 
     def padded(
