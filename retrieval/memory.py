@@ -144,7 +144,8 @@ class MemoryReader:
                 there are tokens. By default a buffer of the reader's own, used again when the
                 result and everything made of it is gone.
             decode: give values [tokens, d] of `dtype`; False gives rows as they are stored,
-                [tokens, stored width], for readers that decode on their device.
+                [tokens, stored width], for readers that decode on their device: see
+                `memcorpus.torch.Decoder` and `memcorpus.jax.decoder`.
 
         Raises:
             UnknownPassageError: naming the ids that are not in the corpus.
@@ -170,6 +171,8 @@ class MemoryReader:
         self._fill(wanted, found, rows, files.bytes_of(stored), offsets[:-1] * layout.row_bytes, tokens)
         if not direct:
             self._decode_rows(stored, values)
+        if not decode:
+            layout.codec.check_stored(values, layout.width)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
 
     def _fetch_one(
@@ -208,6 +211,8 @@ class MemoryReader:
                 return None
         if not direct:
             self._decode_rows(stored, values)
+        if not decode:
+            layout.codec.check_stored(values, layout.width)
         offsets = np.array([0, rows], np.int64)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
 
@@ -251,15 +256,20 @@ class MemoryReader:
             )
         return PaddedMemory(passage_ids=wanted, lengths=rows.lengths, values=values.view(MemoryArray))
 
-    def prefetch(self, passage_ids: npt.ArrayLike) -> Future[RaggedMemory]:
+    def prefetch(self, passage_ids: npt.ArrayLike, *, decode: bool = True) -> Future[RaggedMemory]:
         """Begin to fetch; `result()` waits for the memory, or raises what `fetch` would have."""
-        return self._pools.ahead().submit(self.fetch, ids.copied(passage_ids))
+        return self._pools.ahead().submit(self.fetch, ids.copied(passage_ids), decode=decode)
 
     def batches(
-        self, batches: Iterable[npt.ArrayLike], *, tokens: slice | None = None, ahead: int = 2
+        self,
+        batches: Iterable[npt.ArrayLike],
+        *,
+        tokens: slice | None = None,
+        ahead: int = 2,
+        decode: bool = True,
     ) -> Iterator[RaggedMemory]:
         """Memory of one batch of ids after another, the next `ahead` being read meanwhile."""
-        return self._ahead(partial(self.fetch, tokens=tokens), batches, ahead)
+        return self._ahead(partial(self.fetch, tokens=tokens, decode=decode), batches, ahead)
 
     def padded_batches(
         self, batches: Iterable[npt.ArrayLike], max_tokens: int, *, ahead: int = 2
