@@ -28,9 +28,7 @@ REFERENCE = {
         )
     ]
     + ["retrieval.torch_decoding.Decoder"],
-    "In JAX": [
-        f"retrieval.jax_loading.{name}" for name in ("batches_on_device", "DeviceMemory", "decoder")
-    ],
+    "In JAX": [f"retrieval.jax_loading.{name}" for name in ("batches_on_device", "DeviceMemory", "decoder")],
     "Errors": [
         f"storage.errors.{name}"
         for name in (
