@@ -1,6 +1,5 @@
 """A fixed orthogonal rotation of d dimensions that costs O(d sqrt d), and can be written down in a line.
 
-from storage.aliases import AnyArray
 It makes any vector's coordinates look like independent normal ones (of variance |x|^2 / d), so that one
 scalar quantizer serves all of them. With d = p * q, as `factors` gives, x written as a matrix
 X [p, q] row by row, and . the product of elements:
