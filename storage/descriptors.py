@@ -121,12 +121,14 @@ class OpenFiles:
         """
         with self._lock:
             for _ in range(2):  # in the second round nothing has been used since
-                for reference, passed in list(self._all.items()):
+                # Of the keys alone: pairs are made as they are listed, whereupon the collector may run, and
+                # take out what is gone.
+                for reference in list(self._all):
                     if count <= 0:
                         return
+                    passed = self._all.pop(reference, None)
                     kept = reference()
-                    self._all.pop(reference, None)
-                    if kept is None:
+                    if kept is None or passed is None:
                         continue
                     if kept.used > passed:
                         self._all[reference] = kept.used

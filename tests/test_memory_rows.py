@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from retrieval.memory import MemoryReader
 from storage import descriptors, errors, files, memory_rows, memory_store
+from storage.joined_memory import JoinedMemoryFiles, Piece
+from storage.memory_files import MemoryFiles
 from storage.memory_rows import MemoryRows
 from storage.memory_store import MemoryLayout
 from tests.test_memory_store import layout_of, reader, write
@@ -197,3 +200,59 @@ def test_a_forked_process_goes_on_with_what_was_read(tmp_path: Path, monkeypatch
     if child == 0:
         os._exit(0 if rows.find(np.arange(64)).stops[63] == 24 else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_pieces_of_several_segments_are_read_as_one(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """With shards of other sizes in each, and one that has no memory."""
+    root = tmp_path_factory.mktemp("joined")
+    pieces, truth, card, first = [], [], None, 0
+    for number, (passages, shard) in enumerate(((20, 8), (5, 8), (13, 4), (9, 64))):
+        files_ = None
+        if number != 1:
+            layout = layout_of(passages, shard=shard)
+            lengths = np.random.default_rng(number).integers(1, 41, passages)
+            truth += write(root / str(number), layout, lengths, seed=number)
+            card = card or reader(root / str(number), layout).card
+            files_ = MemoryFiles(root / str(number), layout, first=first)
+        else:
+            truth += [None] * passages
+        pieces.append(Piece(first=first, passages=passages, files=files_, why="left behind"))
+        first += passages
+    assert card is not None
+    opened = MemoryReader(JoinedMemoryFiles(pieces), card, passages=first)
+    there = [i for i in range(first) if truth[i] is not None]
+    for _ in range(3):
+        wanted = data.draw(st.lists(st.sampled_from(there), max_size=9))
+        tokens = data.draw(st.sampled_from([None, slice(0, 2), slice(-3, None)]))
+        found = opened.fetch(wanted, tokens=tokens)
+        for got, i in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(got, truth[i] if tokens is None else truth[i][tokens])
+        assert opened.tokens(wanted).tolist() == [len(truth[i]) for i in wanted]
+        values, _ = opened.fetch(wanted).padded(7)
+        np.testing.assert_array_equal(opened.padded(wanted, 7).values, values)
+    assert opened.holds(np.arange(first)).tolist() == [one is not None for one in truth]
+    for left in ([22], [3, 22]):
+        with pytest.raises(errors.CorpusError, match="passage 22: left behind"):
+            opened.fetch(left)
+    # What is wrong there is named by its id in the corpus.
+    path = root / "2/values/c/0/0/0"
+    whole = path.read_bytes()
+    path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    again = MemoryReader(
+        JoinedMemoryFiles(
+            [
+                *pieces[:2],
+                replace(pieces[2], files=MemoryFiles(root / "2", layout_of(13, shard=4), first=25)),
+                pieces[3],
+            ]
+        ),
+        card,
+        passages=first,
+    )
+    for ids in ([25], [25, 3]):
+        with pytest.raises(errors.DamagedError, match=r"memory of passage 25 in .*/2/values/c/0/0/0"):
+            again.fetch(ids)
