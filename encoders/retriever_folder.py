@@ -69,7 +69,7 @@ _POSITIONS_BEHIND_PADDING: Final = frozenset(
 )
 
 # Keys of config files that say who saved them, or in what dtype, and decide no number.
-_NOISE: Final = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
+NOISE: Final = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,15 +268,22 @@ def _shape(path: Path, modules: tuple[Json, ...]) -> tuple[int, bool]:
     return dim, length_1
 
 
+def table_limit(model: Json) -> int | None:
+    """Tokens that a model's table of positions has room for, by its config.json; None where it has none."""
+    positions = model.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    if model.get("model_type") in _POSITIONS_BEHIND_PADDING:
+        positions -= int(model.get("pad_token_id", 1) or 0) + 1
+    return positions
+
+
 def _limit(first: Path, config: dict[str, Json]) -> int | None:
     """The folder's own limit on tokens, as sentence-transformers finds it; None where it has none.
 
     The Transformer's setting comes before the tokenizer's, and none is beyond the table of positions.
     """
-    model = config["config.json"]
-    positions = model.get("max_position_embeddings")
-    if isinstance(positions, int) and positions > 0 and model.get("model_type") in _POSITIONS_BEHIND_PADDING:
-        positions -= int(model.get("pad_token_id", 1) or 0) + 1
+    positions = table_limit(config["config.json"])
     wanted = config[TRANSFORMER_CONFIG].get("max_seq_length")
     tokenizer = first / "tokenizer_config.json"
     if wanted is None and tokenizer.is_file():
@@ -335,7 +342,7 @@ def _settings_in(place: Path, *names: str) -> Json:
     for name in names:
         if (place / name).is_file():
             config = model_folder.read_json(place / name)
-            return {key: value for key, value in config.items() if key not in _NOISE}
+            return {key: value for key, value in config.items() if key not in NOISE}
     return {}
 
 

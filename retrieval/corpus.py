@@ -45,8 +45,8 @@ from storage.vector_array import VectorArray
 if TYPE_CHECKING:
     from typing import SupportsIndex
 
-    from encoders.memory_encoder import MemoryEncoder
     from encoders.retriever import Retriever
+    from encoders.token_encoder import TokenEncoder
     from retrieval.index import Index
 
 
@@ -332,7 +332,7 @@ class Corpus:
         listed = part.folder.listed(card.files)
         part.folder.ensure(*(entry for entry in listed if entry.path.startswith(below)))
 
-    def check_encoder(self, encoder: MemoryEncoder, version: str | None = None) -> canaries.Difference:
+    def check_encoder(self, encoder: TokenEncoder, version: str | None = None) -> canaries.Difference:
         """Encode the version's canaries again, and compare.
 
         Args:

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from encoders import fingerprint, model_folder, weights
-from encoders.memory_encoder import memory_fingerprint
+from encoders import fingerprint
 from encoders.memory_spec import MemorySpec
 from encoders.reader import folder as reader_folder
+from encoders.token_encoder import T5, kind_of, open_encoder
 from pipeline.accounts.plan import from_source
 from pipeline.components.memory import encode, recode
 from pipeline.components.memory import version as memory_version
@@ -51,7 +51,8 @@ class ReencodeSettings:
     """What is to be other than before. What is None is as the corpus was built.
 
     Attributes:
-        memory_encoder: name or folder of a T5.1.1 model; None with `origin`.
+        memory_encoder: name or folder of a model, of any kind of `encoders.token_encoder`; None with
+            `origin`.
         origin: version or alias to recode from, without an encoder.
         name: an alias for the new version.
         memory: those of `memory_spec.SETTINGS` that are to be other. With a reader's folder for an encoder,
@@ -300,9 +301,11 @@ def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
     assert settings.memory_encoder is not None
     # A writer's corpus was not built by an encoder of ours.
     before = MemorySpec() if WRITER in built else MemorySpec.from_json(built)
-    memory = _wanted_by(settings.memory_encoder, before).changed(settings.memory)
-    encoder = memory_fingerprint(settings.memory_encoder, memory)
-    width = weights.read_config(model_folder.resolve(settings.memory_encoder)).d_model
+    opened = open_encoder(
+        settings.memory_encoder, _wanted_by(settings.memory_encoder, before).changed(settings.memory)
+    )
+    opened.require_loadable(model_parallel=settings.model_parallel)
+    memory, encoder = opened.memory, opened.fingerprint
     own = memory_version.reader_codec(settings.memory_encoder)
     if settings.codec is None and own is not None:
         codec = own[0]
@@ -310,7 +313,7 @@ def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
         codec = codecs.by_name(settings.codec or Fields(built, "the build's settings").text("codec"))
     job.require_codec(codec, settings.device or ALL_DEVICES)
     home = segments.of(corpus)[0]
-    layout = _layout(home, width, memory.max_tokens, codec, settings.shard_passages)
+    layout = _layout(home, opened.width, memory.max_tokens, codec, settings.shard_passages)
     # The codes that its reader learned to read.
     parameters = own[1] if own is not None and own[0] == codec and codec.trained else None
     plan = MemoryPlan.of(encoder=encoder, memory=memory.to_json(), layout=layout, parameters=parameters)
@@ -344,9 +347,10 @@ def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
 
 
 def _wanted_by(model: str, built: MemorySpec) -> MemorySpec:
-    """As a reader's folder says of the memory that the reader reads; as it was built for a plain T5."""
+    """As a reader's folder says of the memory that the reader reads; as it was built for other models, but
+    for what only encoders of another kind have."""
     if not reader_folder.is_reader(model):
-        return built
+        return replace(built, layers=None) if kind_of(model) == T5 else replace(built, live_proportion=None)
     return replace(reader_folder.open_reader(model).settings.memory, token_budget=built.token_budget)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from encoders.memory_spec import MemorySpec
+from encoders.token_encoder import open_encoder
 from pipeline.components import shards
 from pipeline.components.shards import STAGE, ShardCounts, render
 from pipeline.components.vectors import EmbedShards, require_planned
@@ -26,7 +27,7 @@ from storage.work_folder import WorkFolder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from encoders.memory_encoder import MemoryEncoder, Spent
+    from encoders.token_encoder import Spent, TokenEncoder
     from encoders.tokenizing import Read, Tokens
 
 _ROWS: Final = ".rows"
@@ -49,16 +50,9 @@ class MemoryModel:
 
 
 @work.Once
-def load_encoder(model: MemoryModel) -> MemoryEncoder:
-    from encoders import sharding
-    from encoders.memory_encoder import MemoryEncoder
-
-    encoder = MemoryEncoder.load(
-        model.name,
-        model.memory,
-        devices=sharding.named(model.device),
-        model_parallel=model.model_parallel,
-    )
+def load_encoder(model: MemoryModel) -> TokenEncoder:
+    opened = open_encoder(model.name, model.memory)
+    encoder = opened.load(device=model.device, model_parallel=model.model_parallel)
     require_planned(model.name, encoder.fingerprint, model.fingerprint)
     return encoder
 
@@ -124,9 +118,9 @@ def write_memory(
 
 
 def encode_passages(
-    encoder: MemoryEncoder, table: passage_table.PassageTable, passage_ids: list[int]
+    encoder: TokenEncoder, table: passage_table.PassageTable, passage_ids: list[int]
 ) -> AnyArray:
-    """Memory of a few passages, [all their tokens, width] float32."""
+    """Memory of a few passages, [all their rows, width] float32."""
     return encoder.encode_texts(render(encoder.template.template, table.take(passage_ids)))
 
 
@@ -143,7 +137,7 @@ class Memory:
     """A shard as it leaves the device.
 
     Attributes:
-        tokens: whose memory this is.
+        tokens: whose memory this is, and `offsets`: where each passage's rows begin.
         vectors: [passages, dim], and how the retriever read the passages, `read`; None where the shard is not
             embedded.
         buffer: stored rows, as `memory_store.allocate` made them.
@@ -152,6 +146,7 @@ class Memory:
     """
 
     tokens: Tokens
+    offsets: AnyArray
     vectors: AnyArray | None
     read: Read | None
     buffer: AnyArray
@@ -182,7 +177,7 @@ class EncodeShards:
         return passage_table.PassageTable(self.corpus.root, self.parts, ensure=self.corpus.ensure)
 
     @functools.cached_property
-    def _loaded(self) -> MemoryEncoder:
+    def _loaded(self) -> TokenEncoder:
         """The encoder, once it has shown that it gives what others, or an earlier run, have stored.
 
         A worker with another library, driver or accelerator would write memory that does not go
@@ -234,7 +229,8 @@ class EncodeShards:
             vectors, read = self.embed.embed(prepared.table, meter)
         with meter.time("loading"):
             coder = self._coder
-        rows = int(tokens.offsets[-1])
+        offsets = self._loaded.offsets(tokens)
+        rows = int(offsets[-1])
 
         def on_memory(count: int) -> None:
             meter.count("passages", count)
@@ -248,13 +244,21 @@ class EncodeShards:
             spent = self._loaded.encode(tokens, buffer[:rows], coder, on_batch=on_memory)
             kept: list[AnyArray] = []
             if ids := canaries.within(self.memory.grid.passages, first, stop):
-                kept = self._canaries(ids, first, tokens.offsets, buffer)
-        return Memory(tokens=tokens, vectors=vectors, read=read, buffer=buffer, canaries=kept, spent=spent)
+                kept = self._canaries(ids, first, offsets, buffer)
+        return Memory(
+            tokens=tokens,
+            offsets=offsets,
+            vectors=vectors,
+            read=read,
+            buffer=buffer,
+            canaries=kept,
+            spent=spent,
+        )
 
     def finish(self, unit: int, computed: Memory, meter: Meter) -> Receipt[ShardCounts]:
         first, stop = self.memory.grid.bounds(unit)
-        tokens, spent = computed.tokens, computed.spent
-        rows = int(tokens.offsets[-1])
+        tokens, offsets, spent = computed.tokens, computed.offsets, computed.spent
+        rows = int(offsets[-1])
         entries: list[files.FileEntry] = []
         vector_bytes = 0
         if self.embed is not None and computed.vectors is not None:
@@ -266,7 +270,7 @@ class EncodeShards:
                 self.memory_folder,
                 self.memory,
                 unit,
-                offsets=tokens.offsets,
+                offsets=offsets,
                 buffer=computed.buffer,
             )
             if computed.canaries:
@@ -287,7 +291,7 @@ class EncodeShards:
                 filler_tokens=spent.filler,
                 **shards.retriever_counts(computed.read),
                 **shards.stored_counts(entries),
-                **shards.length_counts(np.diff(tokens.offsets), self.memory.max_tokens),
+                **shards.length_counts(np.diff(offsets), self.memory.max_tokens),
             ),
             seconds=dict(meter.seconds),
             worker=worker_name(),

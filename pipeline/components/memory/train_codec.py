@@ -25,7 +25,7 @@ from storage.folder import CorpusFolder
 from storage.receipts import Counts, Receipt
 
 if TYPE_CHECKING:
-    from encoders.memory_encoder import MemoryEncoder
+    from encoders.token_encoder import TokenEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +60,14 @@ class Memory(Protocol):
 class _Encoded:
     """What the encoder makes of passages."""
 
-    def __init__(self, encoder: MemoryEncoder, table: passage_table.PassageTable) -> None:
+    def __init__(self, encoder: TokenEncoder, table: passage_table.PassageTable) -> None:
         self._encoder, self._table = encoder, table
 
     def _texts(self, ids: Ids) -> list[str]:
         return render(self._encoder.template.template, self._table.take(ids))
 
     def tokens(self, ids: Ids) -> int:
-        return len(self._encoder.tokenize(self._texts(ids)).ids)
+        return int(self._encoder.offsets(self._encoder.tokenize(self._texts(ids)))[-1])
 
     def values(self, ids: Ids) -> npt.NDArray[np.float32]:
         return self._encoder.encode_texts(self._texts(ids))

@@ -1,0 +1,246 @@
+"""What a memory encoder is to whoever builds with one, and which kinds there are.
+
+A folder says by its config.json what it holds: a T5, whose lower layers JAX runs; a multi-vector retriever of
+sentence-transformers; or any other model that transformers loads, on PyTorch. Importing this loads no
+framework, and opening an encoder reads settings alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from encoders import errors, model_folder, transformers_output
+from encoders.aliases import AnyArray, Json
+from encoders.fingerprint import Fingerprint
+from encoders.memory_spec import MemorySpec
+from encoders.model_folder import ModelFolderError
+from encoders.t5_config import MODEL_TYPES
+from encoders.template import PassageTemplate
+
+if TYPE_CHECKING:
+    from encoders.quantizing import CoderLike
+    from encoders.tokenizing import Tokens
+
+# What tells the kinds apart. Small files: a hub name's weights are downloaded by what reads them.
+SETTINGS_FILES: Final = ("config.json", "modules.json", "config_sentence_transformers.json")
+T5: Final = "t5"
+TRANSFORMERS: Final = "transformers"
+MULTI_VECTOR: Final = "multi-vector"
+# How sentence-transformers, PyLate and Stanford's ColBERT name what gives a vector for each token.
+_MULTI_VECTOR_TYPES: Final = ("MultiVectorEncoder", "ColBERT")
+_STANFORD: Final = "HF_ColBERT"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What a call of `TokenEncoder.encode` cost beside the passages' own tokens.
+
+    Args:
+        padding, filler: tokens computed for nothing; see `batching.Waste`. They depend on the passages and
+            the settings alone, the others on the machine and on what it did before.
+        compiled: programs that XLA compiled.
+        loaded: programs that were taken from those kept; see `encoders.compiling`.
+        halved: times the device had too little memory and batches were made half as large.
+    """
+
+    padding: int
+    filler: int
+    compiled: int
+    loaded: int
+    halved: int
+
+
+class TokenEncoder(Protocol):
+    """A loaded memory encoder: ids in, states out."""
+
+    @property
+    def width(self) -> int:
+        """Of a row: of a token's state, or of several layers' states one behind the other."""
+
+    @property
+    def template(self) -> PassageTemplate:
+        """How a passage becomes text."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of all that decides the numbers."""
+
+    @property
+    def description(self) -> Json:
+        """What the digest was taken of."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Texts are cut to this, special tokens included."""
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Token ids of rendered passages, cut at `max_tokens`."""
+
+    def offsets(self, tokens: Tokens) -> npt.NDArray[np.int64]:
+        """Where the memory of each text begins, [texts + 1]: its tokens', but for those that get no row."""
+
+    def encode(
+        self,
+        tokens: Tokens,
+        out: AnyArray,
+        coder: CoderLike | None = None,
+        *,
+        on_batch: Callable[[int], None] | None = None,
+    ) -> Spent:
+        """Computes the memory of tokens, without padding, into `out`.
+
+        The same call gives the same bytes on the same kind of machine.
+
+        Args:
+            tokens: from `tokenize`.
+            out: [rows, width], float32, float16 or bfloat16, with rows as `offsets` says; with a coder its
+                stored rows.
+            coder: of `storage.codecs`.
+            on_batch: called after each batch with the number of passages it wrote.
+
+        Raises:
+            UnstorableError: a value is beyond `out`'s dtype or the coder, or not finite.
+            DeviceMemoryError: one row is too much for the device.
+        """
+
+    def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Memory of a few rendered passages, [all their rows, width] float32."""
+
+
+class OpenedEncoder(Protocol):
+    """A memory encoder of which the settings were read, and no weight.
+
+    Attributes:
+        folder: where it is on this machine.
+        memory: what makes the memory, with what the folder says where nothing was asked.
+        width: of a row.
+    """
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def memory(self) -> MemorySpec: ...
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of all that decides the numbers. Digests the weights, on first use.
+
+        Raises:
+            ModelFolderError: weights that are missing, pickled, damaged or not finite.
+        """
+
+    @property
+    def settings(self) -> Json:
+        """The config.json of the model whose states they are."""
+
+    @property
+    def layers_run(self) -> int:
+        """How many layers compute."""
+
+    @property
+    def weights(self) -> int:
+        """How many numbers its tensors hold."""
+
+    def tokenizer(self) -> Callable[[Sequence[str]], Tokens]:
+        """What `TokenEncoder.tokenize` does, without the model."""
+
+    def require_loadable(self, *, model_parallel: int | None = None) -> None:
+        """Refuse what `load` would, as far as it can be told without loading; before anything is written.
+
+        Raises:
+            As `load`.
+        """
+
+    def load(self, *, device: str = "all", model_parallel: int | None = None) -> TokenEncoder:
+        """The encoder on its devices.
+
+        Args:
+            device: as for `sharding.named`.
+            model_parallel: devices that share one copy of the weights; of T5s alone.
+
+        Raises:
+            ModelFolderError: it cannot be loaded.
+            EncoderError: what is asked is not of this kind.
+        """
+
+
+def open_encoder(name_or_folder: str | Path, memory: MemorySpec) -> OpenedEncoder:
+    """Look at a memory encoder, in a folder or on the hub, without loading it.
+
+    Raises:
+        ModelFolderError: no model that is known here.
+        EncoderError: the memory is asked for in another kind's words.
+    """
+    kind = kind_of(name_or_folder)
+    if kind == T5:
+        from encoders import memory_encoder
+
+        return memory_encoder.open_folder(name_or_folder, memory)
+    if memory.live_proportion is not None:
+        raise errors.EncoderError(
+            f"live proportion is {memory.live_proportion}, and {name_or_folder} is no T5 whose upper layers "
+            "a reader runs; leave out --live-proportion"
+        )
+    require_installed(name_or_folder, kind)
+    if kind == MULTI_VECTOR:
+        raise errors.EncoderError(
+            f"{name_or_folder} is a multi-vector retriever, which is no memory encoder yet; give an "
+            "encoder of transformers'"
+        )
+    from encoders import hugging_face
+
+    return hugging_face.open_folder(name_or_folder, memory)
+
+
+def kind_of(name_or_folder: str | Path) -> str:
+    """Which kind of encoder lies there. What is none at all is left to T5's loader to refuse."""
+    folder = model_folder.resolve(name_or_folder, patterns=SETTINGS_FILES)
+    listed = folder / "config_sentence_transformers.json"
+    if listed.is_file() and model_folder.read_json(listed).get("model_type") in _MULTI_VECTOR_TYPES:
+        return MULTI_VECTOR
+    config = model_folder.read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    if _STANFORD in (config.get("architectures") or ()):
+        return MULTI_VECTOR
+    return T5 if config.get("model_type", T5) in MODEL_TYPES else TRANSFORMERS
+
+
+def require_installed(name_or_folder: str | Path, kind: str) -> None:
+    """Refuse what is not installed, before anything is written.
+
+    Raises:
+        EncoderError: naming what to install.
+    """
+    wanted = ("torch", "transformers", *(("sentence_transformers",) if kind == MULTI_VECTOR else ()))
+    missing = [name for name in wanted if find_spec(name) is None]
+    if missing:
+        raise errors.EncoderError(
+            f"memory encoder {name_or_folder} is run on PyTorch, and {', '.join(missing)} is not installed: "
+            "pip install 'memcorpus[text]'"
+        )
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """A folder's tokenizer as transformers has it.
+
+    Raises:
+        ModelFolderError: it cannot be read.
+    """
+    model_folder.find_any_tokenizer_files(folder)
+    transformers_output.load()
+    from transformers import AutoTokenizer
+
+    with transformers_output.silenced():
+        try:
+            return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # whatever the tokenizer's own parsers raise
+            reason = " ".join(str(error).split())
+            raise ModelFolderError(f"{folder} has a tokenizer that cannot be read: {reason}") from error
