@@ -221,6 +221,10 @@ class Tokenizer:
         """Token ids of texts, special ones among them, and how many of each were cut."""
         return cut_tokens(self._ids, texts, max_tokens=self._max_tokens, unknown=self._unknown)
 
+    def offsets(self, tokens: Tokens) -> npt.NDArray[np.int64]:
+        """Where the memory of each text begins, [texts + 1]: every token has a row."""
+        return tokens.offsets
+
     def _ids(self, texts: Sequence[str], limit: int | None) -> list[list[int]]:
         found: list[list[int]] = self._tokenizer(
             list(texts),

@@ -293,11 +293,11 @@ def _limit(first: Path, config: dict[str, Json]) -> int | None:
     return min(map(int, found)) if found else None
 
 
-def _read_modules(folder: Path) -> list[Json]:
-    """modules.json, after checking that it lists known modules, a Transformer first.
+def listed_modules(folder: Path) -> list[Json]:
+    """What modules.json lists, each with its type and its path; whether these are known is not looked at.
 
     Raises:
-        ModelFolderError: it does not, or is not there.
+        ModelFolderError: it is not there, or no such list.
     """
     path = folder / "modules.json"
     if not path.is_file():
@@ -307,11 +307,22 @@ def _read_modules(folder: Path) -> list[Json]:
     try:
         with errors.naming(path):
             modules = json.loads(path.read_text(encoding="utf-8"))
-        types = [str(entry["type"]) for entry in modules]
         for entry in modules:
-            str(entry["path"])
+            str(entry["type"]), str(entry["path"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFolderError(f"{path} is no list of modules: {error!r}") from error
+    return list(modules)
+
+
+def _read_modules(folder: Path) -> list[Json]:
+    """modules.json, after checking that it lists known modules, a Transformer first.
+
+    Raises:
+        ModelFolderError: it does not, or is not there.
+    """
+    path = folder / "modules.json"
+    modules = listed_modules(folder)
+    types = [str(entry["type"]) for entry in modules]
     for kind in types:
         package, _, name = kind.rpartition(".")
         if package.split(".")[0] != "sentence_transformers" or name not in _MODULES:
@@ -321,13 +332,13 @@ def _read_modules(folder: Path) -> list[Json]:
             )
     if not types or not types[0].endswith(".Transformer"):
         raise ModelFolderError(f"{path} lists the modules {types}, wanted a Transformer first")
-    return list(modules)
+    return modules
 
 
 def _describe_module(folder: Path, entry: Json) -> Json:
     """A module's class and settings."""
     name = entry["type"].rpartition(".")[-1]
-    place = _inside(folder, entry["path"])
+    place = inside(folder, entry["path"])
     config = {"config.json": _settings_in(place, "config.json")}
     if name == "Transformer":
         config[TRANSFORMER_CONFIG] = _settings_in(place, TRANSFORMER_CONFIG, *_OLD_CONFIGS)
@@ -378,7 +389,7 @@ def _require_known_activation(place: Path, config: Json) -> None:
         )
 
 
-def _inside(folder: Path, path: object) -> Path:
+def inside(folder: Path, path: object) -> Path:
     """A module's folder, refused if it is not inside the model's."""
     place = folder / str(path)
     if Path(str(path)).is_absolute() or ".." in Path(str(path)).parts:

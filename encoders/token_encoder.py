@@ -114,6 +114,16 @@ class TokenEncoder(Protocol):
         """Memory of a few rendered passages, [all their rows, width] float32."""
 
 
+class TextReader(Protocol):
+    """Texts to tokens, and to where the memory of each begins."""
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """As `TokenEncoder.tokenize`."""
+
+    def offsets(self, tokens: Tokens) -> npt.NDArray[np.int64]:
+        """As `TokenEncoder.offsets`."""
+
+
 class OpenedEncoder(Protocol):
     """A memory encoder of which the settings were read, and no weight.
 
@@ -150,8 +160,8 @@ class OpenedEncoder(Protocol):
     def weights(self) -> int:
         """How many numbers its tensors hold."""
 
-    def tokenizer(self) -> Callable[[Sequence[str]], Tokens]:
-        """What `TokenEncoder.tokenize` does, without the model."""
+    def tokenizer(self) -> TextReader:
+        """What tells of texts what `TokenEncoder` will, without computing."""
 
     def require_loadable(self, *, model_parallel: int | None = None) -> None:
         """Refuse what `load` would, as far as it can be told without loading; before anything is written.
@@ -192,10 +202,9 @@ def open_encoder(name_or_folder: str | Path, memory: MemorySpec) -> OpenedEncode
         )
     require_installed(name_or_folder, kind)
     if kind == MULTI_VECTOR:
-        raise errors.EncoderError(
-            f"{name_or_folder} is a multi-vector retriever, which is no memory encoder yet; give an "
-            "encoder of transformers'"
-        )
+        from encoders import multi_vector
+
+        return multi_vector.open_folder(name_or_folder, memory)
     from encoders import hugging_face
 
     return hugging_face.open_folder(name_or_folder, memory)

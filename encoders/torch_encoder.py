@@ -86,12 +86,7 @@ class TorchEncoder:
 
     def offsets(self, tokens: Tokens) -> npt.NDArray[np.int64]:
         """See `token_encoder.TokenEncoder`."""
-        kept = self.tower.kept(tokens.ids)
-        if kept is None:
-            return tokens.offsets
-        before = np.zeros(len(kept) + 1, np.int64)
-        np.cumsum(kept, out=before[1:])
-        return before[tokens.offsets]
+        return offsets_of(tokens, self.tower.kept(tokens.ids))
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """See `token_encoder.TokenEncoder`."""
@@ -154,10 +149,7 @@ class TorchEncoder:
         mask = np.arange(length) < lengths[:, None]
         ids[mask] = np.concatenate([tokens.ids[tokens.offsets[p] : tokens.offsets[p + 1]] for p in passages])
         device = self.tower.device
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._bfloat16),
-        ):
+        with self.computing():
             found = self.tower.run(
                 torch.from_numpy(ids).to(device), torch.from_numpy(mask.astype(np.int64)).to(device)
             )
@@ -168,6 +160,15 @@ class TorchEncoder:
             )
         values: npt.NDArray[np.float32] = found.float().cpu().numpy()
         return values
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """In the type of the memory: products in bfloat16, weights and sums between layers in float32."""
+        import torch
+
+        kind = self.tower.device.type
+        with torch.inference_mode(), torch.autocast(kind, dtype=torch.bfloat16, enabled=self._bfloat16):
+            yield
 
     def _check(self, tokens: Tokens, rows: int, out: AnyArray, coder: CoderLike | None) -> None:
         if coder is None:
@@ -246,6 +247,15 @@ class _Call:
             )
         begin, end = self._offsets[passage : passage + 2]
         self._out[begin:end] = values if self._coder is None else self._coder.encode(values)
+
+
+def offsets_of(tokens: Tokens, kept: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
+    """Where the rows of each text begin, [texts + 1], of those of its tokens that are kept."""
+    if kept is None:
+        return tokens.offsets
+    before = np.zeros(len(kept) + 1, np.int64)
+    np.cumsum(kept, out=before[1:])
+    return before[tokens.offsets]
 
 
 @contextmanager

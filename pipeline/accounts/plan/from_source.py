@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,7 @@ from encoders import retriever_folder, retriever_reading
 from encoders.memory_encoder import OpenedT5
 from encoders.t5_config import T5Config
 from encoders.template import PassageTemplate
-from encoders.token_encoder import OpenedEncoder, open_encoder
-from encoders.tokenizing import Tokens
+from encoders.token_encoder import OpenedEncoder, TextReader, open_encoder
 from pipeline.accounts import retrievers
 from pipeline.accounts.plan import estimate, form, inputs, sample
 from pipeline.accounts.plan.calibrate import passage_parquet
@@ -107,9 +106,7 @@ def basis(taken: sample.Sample, settings: BuildSettings) -> form.Basis:
     }
 
 
-def count(
-    taken: sample.Sample, splits: int, *, tokenizer: Callable[[Sequence[str]], Tokens], template: str
-) -> inputs.Counts:
+def count(taken: sample.Sample, splits: int, *, tokenizer: TextReader, template: str) -> inputs.Counts:
     """A source's counts from its sample.
 
     Args:
@@ -119,8 +116,9 @@ def count(
         template: a passage's text as the memory encoder reads it.
     """
     texts = [text for page in taken.pages for text in PassageTemplate(template).render_rows(page.rows)]
-    lengths = retriever_reading.Lengths.of(tokenizer(texts))
-    counted = _by_page(taken, lengths.given)
+    tokens = tokenizer(texts)
+    lengths = retriever_reading.Lengths.of(tokens)
+    counted = _by_page(taken, np.diff(tokenizer.offsets(tokens)))
 
     def page_passages(page: sample.SampledPage) -> float:
         return len(page.rows)
