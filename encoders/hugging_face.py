@@ -22,7 +22,7 @@ from encoders.fingerprint import Fingerprint
 from encoders.memory_spec import LEAST_TOKENS, MemorySpec
 from encoders.model_folder import ModelFolderError
 from encoders.retriever_folder import NOISE, table_limit
-from encoders.token_encoder import TRANSFORMERS, read_tokenizer
+from encoders.token_encoder import TRANSFORMERS
 from encoders.tokenizing import Tokens, unknown_id
 from encoders.torch_encoder import TorchEncoder
 
@@ -201,6 +201,24 @@ def _read_config(folder: Path) -> Any:
     own = getattr(config, "encoder", None)
     found = own if isinstance(own, PreTrainedConfig) else config
     return found.get_text_config()
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """A folder's tokenizer as transformers has it.
+
+    Raises:
+        ModelFolderError: it cannot be read.
+    """
+    model_folder.find_any_tokenizer_files(folder)
+    transformers_output.load()
+    from transformers import AutoTokenizer
+
+    with transformers_output.silenced():
+        try:
+            return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # whatever the tokenizer's own parsers raise
+            reason = " ".join(str(error).split())
+            raise ModelFolderError(f"{folder} has a tokenizer that cannot be read: {reason}") from error
 
 
 class Tokenizer:

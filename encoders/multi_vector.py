@@ -117,10 +117,14 @@ class OpenedMultiVector:
     def require_loadable(self, *, model_parallel: int | None = None) -> None:
         """See `token_encoder.OpenedEncoder`. Loads it: modules are the library's own to judge."""
         torch_encoder.require_own_device(model_parallel)
-        Tower(self, device="cpu")
+        _ = self._tower
 
     def tokenizer(self) -> Tower:
         """See `token_encoder.OpenedEncoder`: the model itself, since the library cuts a text with it."""
+        return self._tower
+
+    @functools.cached_property
+    def _tower(self) -> Tower:
         return Tower(self, device="cpu")
 
     def load(self, *, device: str = "all", model_parallel: int | None = None) -> MultiVectors:

@@ -1,41 +1,30 @@
-"""What a memory encoder is to whoever builds with one, and which kinds there are.
+"""What a memory encoder is to whoever builds with one: ids in, states out, of whatever kind it is.
 
-A folder says by its config.json what it holds: a T5, whose lower layers JAX runs; a multi-vector retriever of
-sentence-transformers; or any other model that transformers loads, on PyTorch. Importing this loads no
-framework, and opening an encoder reads settings alone.
+`memory_encoders` tells the kinds apart. Importing this loads no framework.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from encoders import errors, model_folder, transformers_output
 from encoders.aliases import AnyArray, Json
 from encoders.fingerprint import Fingerprint
 from encoders.memory_spec import MemorySpec
-from encoders.model_folder import ModelFolderError
-from encoders.t5_config import MODEL_TYPES
 from encoders.template import PassageTemplate
 
 if TYPE_CHECKING:
     from encoders.quantizing import CoderLike
     from encoders.tokenizing import Tokens
 
-# What tells the kinds apart. Small files: a hub name's weights are downloaded by what reads them.
-SETTINGS_FILES: Final = ("config.json", "modules.json", "config_sentence_transformers.json")
-T5: Final = "t5"
+# Kinds, as the descriptions of fingerprints name those that are no T5.
 TRANSFORMERS: Final = "transformers"
 MULTI_VECTOR: Final = "multi-vector"
-# How sentence-transformers, PyLate and Stanford's ColBERT name what gives a vector for each token.
-_MULTI_VECTOR_TYPES: Final = ("MultiVectorEncoder", "ColBERT")
-_STANFORD: Final = "HF_ColBERT"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,75 +170,3 @@ class OpenedEncoder(Protocol):
             ModelFolderError: it cannot be loaded.
             EncoderError: what is asked is not of this kind.
         """
-
-
-def open_encoder(name_or_folder: str | Path, memory: MemorySpec) -> OpenedEncoder:
-    """Look at a memory encoder, in a folder or on the hub, without loading it.
-
-    Raises:
-        ModelFolderError: no model that is known here.
-        EncoderError: the memory is asked for in another kind's words.
-    """
-    kind = kind_of(name_or_folder)
-    if kind == T5:
-        from encoders import memory_encoder
-
-        return memory_encoder.open_folder(name_or_folder, memory)
-    if memory.live_proportion is not None:
-        raise errors.EncoderError(
-            f"live proportion is {memory.live_proportion}, and {name_or_folder} is no T5 whose upper layers "
-            "a reader runs; leave out --live-proportion"
-        )
-    require_installed(name_or_folder, kind)
-    if kind == MULTI_VECTOR:
-        from encoders import multi_vector
-
-        return multi_vector.open_folder(name_or_folder, memory)
-    from encoders import hugging_face
-
-    return hugging_face.open_folder(name_or_folder, memory)
-
-
-def kind_of(name_or_folder: str | Path) -> str:
-    """Which kind of encoder lies there. What is none at all is left to T5's loader to refuse."""
-    folder = model_folder.resolve(name_or_folder, patterns=SETTINGS_FILES)
-    listed = folder / "config_sentence_transformers.json"
-    if listed.is_file() and model_folder.read_json(listed).get("model_type") in _MULTI_VECTOR_TYPES:
-        return MULTI_VECTOR
-    config = model_folder.read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    if _STANFORD in (config.get("architectures") or ()):
-        return MULTI_VECTOR
-    return T5 if config.get("model_type", T5) in MODEL_TYPES else TRANSFORMERS
-
-
-def require_installed(name_or_folder: str | Path, kind: str) -> None:
-    """Refuse what is not installed, before anything is written.
-
-    Raises:
-        EncoderError: naming what to install.
-    """
-    wanted = ("torch", "transformers", *(("sentence_transformers",) if kind == MULTI_VECTOR else ()))
-    missing = [name for name in wanted if find_spec(name) is None]
-    if missing:
-        raise errors.EncoderError(
-            f"memory encoder {name_or_folder} is run on PyTorch, and {', '.join(missing)} is not installed: "
-            "pip install 'memcorpus[text]'"
-        )
-
-
-def read_tokenizer(folder: Path) -> Any:
-    """A folder's tokenizer as transformers has it.
-
-    Raises:
-        ModelFolderError: it cannot be read.
-    """
-    model_folder.find_any_tokenizer_files(folder)
-    transformers_output.load()
-    from transformers import AutoTokenizer
-
-    with transformers_output.silenced():
-        try:
-            return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # whatever the tokenizer's own parsers raise
-            reason = " ".join(str(error).split())
-            raise ModelFolderError(f"{folder} has a tokenizer that cannot be read: {reason}") from error

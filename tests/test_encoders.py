@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from encoders import errors, token_encoder
+from encoders import errors, memory_encoders
 from encoders.memory_spec import MemorySpec
 from pipeline.accounts import prices
 from pipeline.accounts.report import corpus_report
@@ -79,7 +79,7 @@ def digests(root: Path) -> dict[str, str]:
 @pytest.mark.parametrize("layers", ["-1", "0,1,2"])
 def test_states_are_those_of_transformers_itself(kind: str, layers: str, tmp_path: Path) -> None:
     folder = make_encoder(tmp_path / kind, kind)
-    opened = token_encoder.open_encoder(folder, spec(memory_layers=layers, max_tokens=60))
+    opened = memory_encoders.open_encoder(folder, spec(memory_layers=layers, max_tokens=60))
     encoder = opened.load(device="cpu")
     tokens = encoder.tokenize(PASSAGES)
     assert len(set(tokens.lengths)) > 3
@@ -96,8 +96,8 @@ def test_states_are_those_of_transformers_itself(kind: str, layers: str, tmp_pat
 
 
 def test_bfloat16_is_within_its_rounding(bert: Path) -> None:
-    exact = token_encoder.open_encoder(bert, SPEC).load().encode_texts(PASSAGES)
-    found = token_encoder.open_encoder(bert, spec(compute_dtype="bfloat16")).load().encode_texts(PASSAGES)
+    exact = memory_encoders.open_encoder(bert, SPEC).load().encode_texts(PASSAGES)
+    found = memory_encoders.open_encoder(bert, spec(compute_dtype="bfloat16")).load().encode_texts(PASSAGES)
     error = np.linalg.norm(found - exact) / np.linalg.norm(exact)
     assert 1e-4 < error < 0.02
 
@@ -108,7 +108,7 @@ def test_texts_are_cut_as_transformers_cuts_them(kind: str, tmp_path: Path) -> N
 
     folder = make_encoder(tmp_path / kind, kind)
     own = AutoTokenizer.from_pretrained(folder)
-    tokens = token_encoder.open_encoder(folder, spec(max_tokens=24)).tokenizer()(PASSAGES)
+    tokens = memory_encoders.open_encoder(folder, spec(max_tokens=24)).tokenizer()(PASSAGES)
     whole = [own(text, truncation=False)["input_ids"] for text in PASSAGES]
     wanted = [own(text, truncation=True, max_length=24)["input_ids"] for text in PASSAGES]
     assert [ids.tolist() for ids in tokens.split()] == wanted
@@ -117,19 +117,19 @@ def test_texts_are_cut_as_transformers_cuts_them(kind: str, tmp_path: Path) -> N
 
 
 def test_a_table_of_positions_limits_tokens(bert: Path, tmp_path: Path) -> None:
-    opened = token_encoder.open_encoder(bert, spec(max_tokens=304))
+    opened = memory_encoders.open_encoder(bert, spec(max_tokens=304))
     assert opened.memory.max_tokens == 96
     assert opened.load().tokenize(["river " * 400]).lengths.tolist() == [96]
     # RoBERTa's table begins behind the padding's row.
     roberta = make_encoder(tmp_path / "roberta", "roberta")
     pad = json.loads((roberta / "config.json").read_text())["pad_token_id"]
-    encoder = token_encoder.open_encoder(roberta, SPEC).load()
+    encoder = memory_encoders.open_encoder(roberta, SPEC).load()
     assert encoder.max_tokens == 96 - pad - 1
     assert np.isfinite(encoder.encode_texts(["river " * 400])).all()
 
 
 def test_threads_change_no_byte(bert: Path) -> None:
-    encoder = token_encoder.open_encoder(bert, SPEC).load()
+    encoder = memory_encoders.open_encoder(bert, SPEC).load()
     before = torch.get_num_threads()
     found = set()
     try:
@@ -143,7 +143,7 @@ def test_threads_change_no_byte(bert: Path) -> None:
 
 
 def test_a_device_that_is_too_small_is_asked_for_less(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder: Any = token_encoder.open_encoder(bert, SPEC).load()
+    encoder: Any = memory_encoders.open_encoder(bert, SPEC).load()
     tokens = encoder.tokenize(PASSAGES)
     wanted = encoder.encode_texts(PASSAGES)
     run = encoder.tower.run
@@ -168,7 +168,7 @@ def test_a_device_that_is_too_small_is_asked_for_less(bert: Path, monkeypatch: p
 
 @pytest.mark.parametrize("codec", ["bfloat16", "int8", "turbo4", "float16"])
 def test_codes_are_the_coders(codec: str, bert: Path) -> None:
-    encoder = token_encoder.open_encoder(bert, SPEC).load()
+    encoder = memory_encoders.open_encoder(bert, SPEC).load()
     values = encoder.encode_texts(PASSAGES)
     found = codecs.by_name(codec)
     coder = found.bind(encoder.width, found.train(values) if found.trained else {})
@@ -182,7 +182,7 @@ def test_what_cannot_be_stored_is_refused(tmp_path: Path) -> None:
     folder = make_encoder(tmp_path / "llama", "llama")
     # The last norm's scale: every state of a token is as large.
     edit_tensor(folder / "model.safetensors", "norm.weight", add=1e6)
-    encoder = token_encoder.open_encoder(folder, SPEC).load()
+    encoder = memory_encoders.open_encoder(folder, SPEC).load()
     tokens = encoder.tokenize(PASSAGES)
     with pytest.raises(errors.UnstorableError, match=r"float16 holds up to 65504; store bfloat16 or float32"):
         encoder.encode(tokens, np.empty((len(tokens.ids), encoder.width), np.float16))
@@ -190,7 +190,7 @@ def test_what_cannot_be_stored_is_refused(tmp_path: Path) -> None:
 
 def test_fingerprints_tell_what_decides(bert: Path, tmp_path: Path) -> None:
     def hexes(folder: Path, **changes: Any) -> str:
-        return token_encoder.open_encoder(folder, spec(**changes)).fingerprint.hex
+        return memory_encoders.open_encoder(folder, spec(**changes)).fingerprint.hex
 
     first = hexes(bert)
     copy = Path(shutil.copytree(bert, tmp_path / "copy"))
@@ -220,7 +220,7 @@ def test_the_memory_stored_is_the_states_of_transformers(built: Path, modern: Bu
     assert "live_proportion" not in card.settings
     ids = np.array([0, 70, 3, len(corpus.passage_ids) - 1])
     fetched = memory.fetch(ids)
-    opened = token_encoder.open_encoder(modern.memory_encoder, modern.memory)
+    opened = memory_encoders.open_encoder(modern.memory_encoder, modern.memory)
     texts = [
         f"title: {row['title']} section: {row['section']} context: {row['text']}"
         for row in corpus.passages(ids).to_pylist()
@@ -288,7 +288,7 @@ def test_an_update_brings_it_forward(copied: Path, modern: BuildSettings, tmp_pa
         template.format(title=row["title"], section=row["section"], text=row["text"])
         for row in corpus.passages(ids).to_pylist()
     ]
-    opened = token_encoder.open_encoder(modern.memory_encoder, modern.memory)
+    opened = memory_encoders.open_encoder(modern.memory_encoder, modern.memory)
     tokens = opened.tokenizer()(texts)
     own = own_states(opened.folder, tokens.split(), [1, 2])
     np.testing.assert_allclose(np.asarray(memory.values, np.float32), own, rtol=2**-7, atol=1e-4)
@@ -309,7 +309,7 @@ def test_versions_of_several_kinds_live_in_one_corpus(corpus_copy: Path, bert: P
         template.format(title=row["title"], section=row["section"], text=row["text"])
         for row in corpus.passages(ids).to_pylist()
     ]
-    opened = token_encoder.open_encoder(bert, MemorySpec.from_json(memory.card.settings))
+    opened = memory_encoders.open_encoder(bert, MemorySpec.from_json(memory.card.settings))
     values = opened.load().encode_texts(texts)
     fetched = np.asarray(memory.fetch(ids).values, np.float32)
     assert (np.linalg.norm(fetched - values, axis=1) <= 1.01 * memory.coder.error_bound(values) + 1e-3).all()
@@ -377,9 +377,9 @@ def test_what_does_not_fit_is_refused_in_a_line(
 
 
 def test_a_missing_library_is_named(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(token_encoder, "find_spec", lambda name: None if name == "torch" else object())
+    monkeypatch.setattr(memory_encoders, "find_spec", lambda name: None if name == "torch" else object())
     with pytest.raises(errors.EncoderError, match=r"torch is not installed: pip install 'memcorpus\[text\]'"):
-        token_encoder.open_encoder(bert, SPEC)
+        memory_encoders.open_encoder(bert, SPEC)
 
 
 def test_plans_and_reports_know_it(

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TypedDict
 
 from encoders import fingerprint, memory_spec, retriever_folder
+from encoders.memory_encoders import open_encoder
 from encoders.memory_spec import MemorySpec
 from encoders.retriever import default_backend, require_installed
-from encoders.token_encoder import open_encoder
+from encoders.retro.memory import OpenedRetro
 from pipeline.components import tokens, vectors
 from pipeline.components.memory import encode
 from pipeline.components.memory import version as memory_version
@@ -82,6 +83,8 @@ def open_inputs(settings: BuildSettings) -> Opened:
     described = {file: _described(file) for file in files}
     sources.refuse_copies((file, described[file]["sha256"]) for file in files)
     model = open_encoder(settings.memory_encoder, settings.memory)
+    if isinstance(model, OpenedRetro):
+        model.tokenizer()  # refuses: its encoder reads a corpus that is finished
     model.require_loadable(model_parallel=settings.model_parallel)
     settings = replace(settings, memory=model.memory)
     encoder = model.fingerprint

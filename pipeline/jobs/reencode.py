@@ -8,19 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from encoders import fingerprint
+from encoders import fingerprint, memory_encoders
 from encoders.memory_spec import MemorySpec
-from encoders.reader import folder as reader_folder
-from encoders.token_encoder import T5, kind_of, open_encoder
+from encoders.retro import folder as retro_folder
+from encoders.retro import memory as retro_memory
 from pipeline.accounts.plan import from_source
 from pipeline.components.memory import encode, recode
 from pipeline.components.memory import version as memory_version
 from pipeline.components.memory.version import CommitMemory, MemoryPlan
 from pipeline.components.settings import ALL_DEVICES, check_devices
 from pipeline.jobs import commit, job
+from pipeline.readers.retro import opening
 from pipeline.units import engines, progress
 from pipeline.units.engines import Engine
 from pipeline.units.stages import Stages
+from retrieval.corpus import Corpus
 from storage import (
     codec_parameters,
     codecs,
@@ -301,9 +303,10 @@ def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
     assert settings.memory_encoder is not None
     # A writer's corpus was not built by an encoder of ours.
     before = MemorySpec() if WRITER in built else MemorySpec.from_json(built)
-    opened = open_encoder(
-        settings.memory_encoder, _wanted_by(settings.memory_encoder, before).changed(settings.memory)
-    )
+    memory = memory_encoders.wanted(settings.memory_encoder, before, settings.memory)
+    opened = memory_encoders.open_encoder(settings.memory_encoder, memory)
+    if isinstance(opened, retro_memory.OpenedRetro):
+        _require_chunks(corpus, settings.memory_encoder)
     opened.require_loadable(model_parallel=settings.model_parallel)
     memory, encoder = opened.memory, opened.fingerprint
     own = memory_version.reader_codec(settings.memory_encoder)
@@ -346,12 +349,21 @@ def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
     )
 
 
-def _wanted_by(model: str, built: MemorySpec) -> MemorySpec:
-    """As a reader's folder says of the memory that the reader reads; as it was built for other models, but
-    for what only encoders of another kind have."""
-    if not reader_folder.is_reader(model):
-        return replace(built, layers=None) if kind_of(model) == T5 else replace(built, live_proportion=None)
-    return replace(reader_folder.open_reader(model).settings.memory, token_budget=built.token_budget)
+def _require_chunks(corpus: CorpusFolder, model: str) -> None:
+    """Refuse to have a RETRO's encoder read a corpus that is not cut into its chunks, by its tokenizer.
+
+    Raises:
+        CorpusError: the corpus has other chunks, or none.
+        MismatchError: its tokens are of another tokenizer.
+    """
+    opened = retro_folder.open_retro(model)
+    held, wanted = Corpus(corpus), opened.settings.config.chunk_tokens
+    if (there := held.tokens_card.passage_tokens) != wanted:
+        raise errors.CorpusError(
+            f"{corpus} has chunks of {there} tokens, and {model} is a RETRO of {wanted}; build one with "
+            f"--passage-tokens {wanted}"
+        )
+    opening.require_tokenizer(held, opened.path)
 
 
 def _recode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:

@@ -10,7 +10,8 @@ from typing import Any
 
 from encoders import memory_spec
 from encoders.document_tokenizer import DocumentTokenizer
-from encoders.token_encoder import T5, OpenedEncoder, kind_of, open_encoder
+from encoders.memory_encoders import T5, kind_of, open_encoder
+from encoders.token_encoder import OpenedEncoder
 from pipeline.accounts import flops, prices, retrievers
 from pipeline.accounts.plan import calibrate, estimate, form, from_source, inputs, planning, sample
 from pipeline.components import settings as build_settings

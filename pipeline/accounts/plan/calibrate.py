@@ -161,8 +161,8 @@ def _embed_all(embed: Callable[[pa.Table], AnyArray], table: pa.Table) -> tuple[
 
 
 def _load(settings: BuildSettings) -> tuple[Retriever, TokenEncoder]:
+    from encoders.memory_encoders import open_encoder
     from encoders.retriever import Retriever
-    from encoders.token_encoder import open_encoder
 
     retriever = Retriever.load(settings.retriever, backend=settings.retriever_backend, device=settings.device)
     opened = open_encoder(settings.memory_encoder, settings.memory)

@@ -13,9 +13,10 @@ import numpy.typing as npt
 
 from encoders import retriever_folder, retriever_reading
 from encoders.memory_encoder import OpenedT5
+from encoders.memory_encoders import open_encoder
 from encoders.t5_config import T5Config
 from encoders.template import PassageTemplate
-from encoders.token_encoder import OpenedEncoder, TextReader, open_encoder
+from encoders.token_encoder import OpenedEncoder, TextReader
 from pipeline.accounts import retrievers
 from pipeline.accounts.plan import estimate, form, inputs, sample
 from pipeline.accounts.plan.calibrate import passage_parquet
