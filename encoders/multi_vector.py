@@ -37,6 +37,7 @@ from encoders.tokenizing import Tokens, unknown_id
 from encoders.torch_encoder import TorchEncoder
 
 SETTINGS: Final = "config_sentence_transformers.json"
+_LIST: Final = "modules.json"
 # Stanford's ColBERT keeps lengths and prefixes here, and its projection beside the Transformer's weights.
 _STANFORD_SETTINGS: Final = "artifact.metadata"
 _STANFORD_PROJECTION: Final = "linear.weight"
@@ -58,14 +59,19 @@ class OpenedMultiVector:
     """A folder of which the settings were read; see `token_encoder.OpenedEncoder`.
 
     Attributes:
-        places: folders of its modules, by their paths in it.
+        modules: class and folder of each; none of Stanford's ColBERT, which has no list.
     """
 
     folder: Path
     memory: MemorySpec
     width: int
     settings: Json
-    places: tuple[Path, ...]
+    modules: tuple[tuple[str, Path], ...]
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Folders of its modules, the Transformer's first."""
+        return tuple(dict.fromkeys(place for _, place in self.modules)) or (self.folder,)
 
     @property
     def layers_run(self) -> int:
@@ -94,7 +100,7 @@ class OpenedMultiVector:
         settings: Json = {}
         for place in self.places:
             for path in sorted([*place.glob("*.json"), *place.glob(_STANFORD_SETTINGS)]):
-                if path.name in tokenizer or path.name == model_folder.WEIGHTS_INDEX:
+                if path.name in (*tokenizer, model_folder.WEIGHTS_INDEX, _LIST):
                     continue
                 settings[path.relative_to(self.folder).as_posix()] = _plain(path)
         return fingerprint.of(
@@ -104,6 +110,9 @@ class OpenedMultiVector:
                 "tensors": {name: fingerprint.digest_tensors(each) for name, each in self._tensors.items()},
                 "config": {key: value for key, value in self.settings.items() if key not in NOISE},
                 "layers": self.layers_run,
+                "modules": [
+                    [name, place.relative_to(self.folder).as_posix()] for name, place in self.modules
+                ],
                 "settings": settings,
                 "tokenizer": {
                     name: fingerprint.digest_file(self.places[0] / name) for name in sorted(tokenizer)
@@ -147,15 +156,15 @@ def open_folder(name_or_folder: str | Path, memory: MemorySpec) -> OpenedMultiVe
         )
     folder = model_folder.resolve(name_or_folder, patterns=_PATTERNS)
     entries = _modules(folder)
-    places = tuple(dict.fromkeys(place for _, place in entries)) or (folder,)
-    settings = model_folder.read_json(places[0] / "config.json")
-    limits = [memory.max_tokens, table_limit(settings), *_document_lengths(folder, places[0])]
+    first = entries[0][1] if entries else folder
+    settings = model_folder.read_json(first / "config.json")
+    limits = [memory.max_tokens, table_limit(settings), *_document_lengths(folder, first)]
     return OpenedMultiVector(
         folder=folder,
         memory=replace(memory, max_tokens=max(LEAST_TOKENS, min(n for n in limits if n is not None))),
         width=_width(folder, entries, settings),
         settings=settings,
-        places=places,
+        modules=tuple(entries),
     )
 
 
@@ -165,7 +174,7 @@ def _modules(folder: Path) -> list[tuple[str, Path]]:
     Raises:
         ModelFolderError: a module that is not known here.
     """
-    path = folder / "modules.json"
+    path = folder / _LIST
     if not path.is_file():
         return []
     found = []

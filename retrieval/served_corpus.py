@@ -35,7 +35,7 @@ from storage.tombstones import Tombstones
 from storage.vector_array import VectorArray, VectorLayout
 
 if TYPE_CHECKING:
-    from typing import SupportsIndex
+    pass
 
 _COMPONENTS: Final = (components.MEMORY, components.VECTORS, components.INDEX, components.TOKENS)
 
@@ -325,13 +325,12 @@ class ServedCorpus(Corpus):
             f"{self.client} is a service, and keeps its index; search, or open the folder"
         )
 
-    def search(self, queries: Queries, k: SupportsIndex) -> SearchResult:
-        """As `Corpus.search`; texts are read by the service, unless a retriever was named here.
+    def _nearest(self, queries: Queries, wanted: int) -> SearchResult:
+        """As of a `Corpus`; texts are read by the service, unless a retriever was named here.
 
         Raises:
             UnreadableError: the service cannot be reached.
         """
-        wanted = asked.count(k, len(self))
         read = asked.read(queries, dim := self.vectors_card.layout.dim)
         if isinstance(read, list) and self._retriever_name is not None:
             read = np.asarray(asked.read(self._encode(read), dim), np.float32)
