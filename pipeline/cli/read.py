@@ -43,6 +43,12 @@ def info(corpus: str, as_json: bool) -> None:
 )
 @click.option("--candidates", type=int, help="Passages that are found to be reranked (default: K).")
 @click.option("--reranker", help="The model of --rerank, where it is not where it was.")
+@click.option(
+    "--refine/--no-refine",
+    default=None,
+    help="Rank the index's candidates by their stored vectors, or by its codes (default: by their vectors, "
+    "where the index was built for it and the corpus is on a disk).",
+)
 @options.JSON
 def search(
     corpus: str,
@@ -52,6 +58,7 @@ def search(
     rerank: str | None,
     candidates: int | None,
     reranker: str | None,
+    refine: bool | None,
     as_json: bool,
 ) -> None:
     """Find the passages nearest to each QUERY, a text."""
@@ -68,7 +75,7 @@ def search(
     if candidates is not None and candidates > 0:
         candidates = min(candidates, len(opened))
     wanted = min(k, len(opened)) if k > 0 else k
-    result = opened.search(asked, wanted, rerank=rerank, candidates=candidates)
+    result = opened.search(asked, wanted, rerank=rerank, candidates=candidates, refine=refine)
     seconds = time.perf_counter() - start
     for query, found, scores in zip(asked, result.passage_ids, result.scores, strict=True):
         rows = opened.passages(found).to_pylist()

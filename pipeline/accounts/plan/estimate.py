@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Final
 
 from pipeline.accounts import flops
-from pipeline.accounts.plan import form, searching
+from pipeline.accounts.plan import encodings, form, searching
 from pipeline.accounts.plan.inputs import Chunks, Counts, Machines, Model, Neighbours, Rates
 from retrieval import index as index_module
 from storage import codecs, costs
@@ -61,6 +61,7 @@ class Estimate:
     build_price: float | None
     worker_ram_bytes: int
     neighbour_core_hours: float | None
+    chunk_encodings: encodings.Encodings | None
     refused: tuple[str, ...]
 
     @property
@@ -94,6 +95,7 @@ class Estimate:
             "build_price": self.build_price,
             "worker_ram_bytes": self.worker_ram_bytes,
             "neighbour_core_hours": self.neighbour_core_hours,
+            "chunk_encodings": None if self.chunk_encodings is None else self.chunk_encodings.to_json(),
             "refused": list(self.refused),
             "wall_seconds": self.wall_seconds,
             "limit": self.limit,
@@ -186,6 +188,16 @@ def estimate(
         if neighbours is None
         else searching.core_hours(
             memory.grid.passages, model.retriever.dim, exact_limit=exact_limit, probes=neighbours.probes
+        ),
+        chunk_encodings=None
+        if neighbours is None or chunks is None
+        else encodings.estimate(
+            round(counts.passages),
+            chunks.passage_tokens,
+            codecs.by_name(codec_name),
+            flops_per_second=machines.device.tflops * flops.TERA * machines.utilisation
+            if machines.device is not None
+            else None,
         ),
         refused=tuple(_refused(size, machines, needed, given, waiting)),
     )
