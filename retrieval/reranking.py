@@ -88,6 +88,7 @@ def _found(folder: CorpusFolder, version: str) -> str:
     run = folder.run_of(version)
     if run is None or run.memory_encoder is None:
         raise errors.CorpusError(
-            f"it is not known where the retriever of memory version {version} lies; name it by --reranker"
+            f"it is not known where the retriever of memory version {version} lies; name it: --reranker, or "
+            "`reranker(encoder=)` in Python"
         )
     return run.memory_encoder

@@ -25,6 +25,7 @@ from retrieval import maxsim, open_corpus
 from storage import errors as storage_errors
 from storage.ragged import RaggedMemory
 from tests import jobs
+from tests.serving_http import serving
 from tests.small_encoders import make_encoder, make_multi_vector
 from tests.small_models import TEXTS, edit_json
 
@@ -266,3 +267,18 @@ def test_stanfords_colbert(tmp_path: Path) -> None:
     np.testing.assert_allclose(encoder.encode_texts(PASSAGES), wanted, atol=2e-5)
     (vectors,) = encoder.queries(["river?"])
     assert len(vectors) == 12
+
+
+def test_a_client_of_a_service_reranks_with_a_model_of_its_own(
+    reranked: Path, makes: Callable[[str], Path]
+) -> None:
+    question = questions(reranked, 3)[:2]
+    wanted = open_corpus(reranked).search(question, 3, rerank="as-int8", candidates=8)
+    with serving(reranked) as served:
+        remote = open_corpus(served.url)
+        with pytest.raises(storage_errors.CorpusError, match="it is not known where the retriever"):
+            remote.search(question, 3, rerank="as-int8")
+        remote.reranker("as-int8", encoder=str(makes("colbert")))
+        found = remote.search(question, 3, rerank="as-int8", candidates=8)
+    np.testing.assert_array_equal(found.passage_ids, wanted.passage_ids)
+    np.testing.assert_array_equal(found.scores, wanted.scores)
