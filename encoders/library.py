@@ -5,8 +5,9 @@ Importing this loads no framework; a `Tower` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -52,7 +53,8 @@ class Tower:
             except Exception as error:  # whatever the modules' own loaders raise
                 reason = " ".join(str(error).split())
                 raise ModelFolderError(f"{folder.path} cannot be loaded as a retriever: {reason}") from error
-            _require_all_weights(folder, model[0].model)
+            place = folder.place(folder.modules[0])
+            require_all_weights(folder.path, place, folder.shapes(folder.modules[0]), model[0].model)
         self.model: Any = model.float().eval()
         self.model.max_seq_length = folder.max_tokens
         self.model.truncate_dim = folder.truncate_dim
@@ -132,17 +134,22 @@ class Tower:
         return min(int(limit) for limit in limits if limit is not None)
 
 
-def _require_all_weights(folder: RetrieverFolder, model: Any) -> None:
+def require_all_weights(path: Path, place: Path, stored: Iterable[str], model: Any) -> None:
     """Refuse a model of which the library has made up weights: it starts what it does not find at random.
 
     Names tell at once where all are there. Where they do not, since the library renames some, it is asked.
+
+    Args:
+        path: the folder, for messages.
+        place: where the Transformer's files are.
+        stored: names of its tensors.
+        model: transformers' own.
     """
-    found = folder.shapes(folder.modules[0])
-    names = {name.removeprefix(f"{model.base_model_prefix}.") for name in found}
+    names = {name.removeprefix(f"{model.base_model_prefix}.") for name in stored}
     if all(name in names or name.startswith(_UNREAD) for name, _ in model.named_parameters()):
         return
     _, told = type(model).from_pretrained(
-        str(folder.place(folder.modules[0])),
+        str(place),
         config=model.config,
         output_loading_info=True,
         local_files_only=True,
@@ -151,6 +158,6 @@ def _require_all_weights(folder: RetrieverFolder, model: Any) -> None:
     missing = sorted(name for name in told["missing_keys"] if not name.startswith(_UNREAD))
     if missing:
         raise ModelFolderError(
-            f"{folder.path} lacks {len(missing):,} of its weights ({missing[0]}, ...), which would be "
+            f"{path} lacks {len(missing):,} of its weights ({missing[0]}, ...), which would be "
             "random; copy or save the model again"
         )

@@ -6,9 +6,12 @@ family). Importing this loads neither jax nor transformers; loading an encoder d
 
 from __future__ import annotations
 
+import functools
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders import batching, compiling, errors, fingerprint, model_folder, weights
-from encoders.aliases import AnyArray, AnyDtype
+from encoders.aliases import AnyArray, AnyDtype, Json
 from encoders.fingerprint import Fingerprint
 from encoders.memory_spec import MemorySpec
 from encoders.model_folder import ModelFolderError
 from encoders.t5_config import T5Config, memory_layers
 from encoders.template import PassageTemplate
+from encoders.token_encoder import Spent as Spent
 from encoders.tokenizing import Tokenizer
 from encoders.tokenizing import Tokens as Tokens
 
@@ -37,25 +41,6 @@ STORED_DTYPES = tuple(np.dtype(kind) for kind in (np.float32, np.float16, ml_dty
 AHEAD = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Spent:
-    """What a call of `MemoryEncoder.encode` cost beside the passages' own tokens.
-
-    Args:
-        padding, filler: tokens computed for nothing; see `batching.Waste`. They depend on the passages and
-            the settings alone, the others on the machine and on what it did before.
-        compiled: programs that XLA compiled.
-        loaded: programs that were taken from those kept; see `encoders.compiling`.
-        halved: times the device had too little memory and batches were made half as large.
-    """
-
-    padding: int
-    filler: int
-    compiled: int
-    loaded: int
-    halved: int
-
-
 class MemoryEncoder:
     """A loaded memory encoder. Made by `load`.
 
@@ -68,10 +53,7 @@ class MemoryEncoder:
         description: what the digest was taken of; see `fingerprint.memory_description`.
         max_tokens: texts are cut to this, EOS included.
         token_budget: tokens of one batch; see `batching.plan`.
-        reads_chunks: whether it reads tokens of chunks, and no text; see `encoders.retro.memory`.
     """
-
-    reads_chunks = False
 
     def __init__(
         self,
@@ -161,24 +143,19 @@ class MemoryEncoder:
         assert self._tokenizer is not None
         return self._tokenizer(texts)
 
+    def offsets(self, tokens: Tokens) -> npt.NDArray[np.int64]:
+        """Where the memory of each text begins, [texts + 1]: every token has a row."""
+        return tokens.offsets
+
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Memory of a few rendered passages, [all their tokens, width] float32."""
-        return self._encoded(self.tokenize(texts))
+        return self.encoded(self.tokenize(texts))
 
-    def _encoded(self, tokens: Tokens) -> npt.NDArray[np.float32]:
+    def encoded(self, tokens: Tokens) -> npt.NDArray[np.float32]:
+        """Memory of a few texts' tokens, [tokens, width] float32."""
         values = np.empty((len(tokens.ids), self.width), np.float32)
         self.encode(tokens, values)
         return values
-
-    def ragged(self, values: npt.NDArray[np.integer], mask: npt.NDArray[np.bool_]) -> Tokens:
-        """Chunks as an encoder takes them that `reads_chunks`; see `encoders.retro.memory`."""
-        raise TypeError("this encoder reads texts, not chunks: see `tokenize`")
-
-    def encode_chunks(
-        self, values: npt.NDArray[np.integer], mask: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.float32]:
-        """Memory of a few chunks, [all their tokens, width] float32; arguments as of `ragged`."""
-        return self._encoded(self.ragged(values, mask))
 
     def encode(
         self,
@@ -338,6 +315,81 @@ class MemoryEncoder:
             on_batch(len(batch.passages))
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenedT5:
+    """A T5 of which the settings were read; see `token_encoder.OpenedEncoder`."""
+
+    folder: Path
+    memory: MemorySpec
+    config: T5Config
+
+    @property
+    def width(self) -> int:
+        return self.config.d_model
+
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """See `token_encoder.OpenedEncoder`."""
+        return memory_fingerprint(self.folder, self.memory)
+
+    @property
+    def settings(self) -> Json:
+        """See `token_encoder.OpenedEncoder`."""
+        return model_folder.read_json(self.folder / "config.json")
+
+    @property
+    def layers_run(self) -> int:
+        """See `token_encoder.OpenedEncoder`."""
+        return memory_layers(self.config.layers, _live_proportion(self.memory))
+
+    @property
+    def weights(self) -> int:
+        """See `token_encoder.OpenedEncoder`: of the layers that make memory."""
+        return sum(map(math.prod, weights.tensor_shapes(self.config, self.layers_run).values()))
+
+    def tokenizer(self) -> Tokenizer:
+        """See `token_encoder.OpenedEncoder`."""
+        return Tokenizer(self.folder, max_tokens=self.memory.max_tokens)
+
+    def require_loadable(self, *, model_parallel: int | None = None) -> None:
+        """See `token_encoder.OpenedEncoder`: the fingerprint finds every tensor; devices are the workers'."""
+
+    def load(self, *, device: str = "all", model_parallel: int | None = None) -> MemoryEncoder:
+        """See `token_encoder.OpenedEncoder`."""
+        from encoders import sharding
+
+        return MemoryEncoder.load(
+            self.folder, self.memory, devices=sharding.named(device), model_parallel=model_parallel
+        )
+
+
+def open_folder(name_or_folder: str | Path, memory: MemorySpec) -> OpenedT5:
+    """Look at a T5 without loading it.
+
+    Raises:
+        ModelFolderError: it is none.
+        EncoderError: α is not given, gives no whole number of layers, or layers are.
+    """
+    folder = model_folder.resolve(name_or_folder)
+    config = weights.read_config(folder)
+    memory_layers(config.layers, _live_proportion(memory))
+    return OpenedT5(folder=folder, memory=memory, config=config)
+
+
+def _live_proportion(memory: MemorySpec) -> Fraction:
+    """α of a T5's memory."""
+    if memory.layers is not None:
+        raise errors.EncoderError(
+            "memory layers are of encoders that are no T5; say by --live-proportion which layers of a T5 a "
+            "reader runs: the others make the memory"
+        )
+    if memory.live_proportion is None:
+        raise errors.EncoderError(
+            "no live-proportion given; add --live-proportion, or live_proportion to --config"
+        )
+    return memory.live_proportion
+
+
 def memory_fingerprint(name_or_folder: str | Path, memory: MemorySpec) -> Fingerprint:
     """The fingerprint that `MemoryEncoder.load` would have, without loading the model.
 
@@ -352,7 +404,7 @@ def _examine(
     """Folder, config, number of layers, their tensors, and the fingerprint."""
     folder = model_folder.resolve(name_or_folder)
     config = weights.read_config(folder)
-    layers = memory_layers(config.layers, memory.live_proportion)
+    layers = memory_layers(config.layers, _live_proportion(memory))
     tensors = weights.find(folder, config, layers)
     description = fingerprint.memory_description(
         config=config,

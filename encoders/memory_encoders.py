@@ -1,32 +1,38 @@
-"""Which memory encoder a model's folder holds: the lower layers of a T5, or a RETRO's encoder of chunks."""
+"""Which memory encoder a model's folder holds, and how it is opened.
+
+A folder says by its settings what it holds: a T5, whose lower layers JAX runs; a RETRO, whose encoder reads
+chunks; a multi-vector retriever of sentence-transformers; or any other model that transformers loads, on
+PyTorch. Importing this loads no framework, and opening an encoder reads settings alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Final
 
-from encoders import errors, memory_encoder, model_folder, weights
-from encoders.fingerprint import Fingerprint
-from encoders.memory_encoder import MemoryEncoder
+from encoders import errors, memory_encoder, model_folder
 from encoders.memory_spec import MemorySpec
 from encoders.reader import folder as reader_folder
 from encoders.retro import folder as retro_folder
 from encoders.retro import memory as retro_memory
+from encoders.t5_config import MODEL_TYPES
+from encoders.token_encoder import MULTI_VECTOR, TRANSFORMERS, OpenedEncoder
 
-if TYPE_CHECKING:
-    import jax
-
-
-def reads_chunks(name_or_folder: str | Path) -> bool:
-    """Whether the folder's encoder reads tokens of chunks, and no text."""
-    return retro_folder.is_retro(name_or_folder)
+# What tells the kinds apart. Small files: a hub name's weights are downloaded by what reads them.
+SETTINGS_FILES: Final = ("config.json", "modules.json", "config_sentence_transformers.json")
+T5: Final = "t5"
+RETRO: Final = "retro"
+# How sentence-transformers, PyLate and Stanford's ColBERT name what gives a vector for each token.
+_MULTI_VECTOR_TYPES: Final = ("MultiVectorEncoder", "ColBERT")
+_STANFORD: Final = "HF_ColBERT"
 
 
 def wanted(name_or_folder: str | Path, before: MemorySpec, changes: Mapping[str, object]) -> MemorySpec:
     """How a model's memory is to be made: as its folder says, where it is a reader's or a RETRO's; as before
-    for a plain T5.
+    for other models, but for what only encoders of another kind have.
 
     Args:
         name_or_folder: the model.
@@ -37,7 +43,8 @@ def wanted(name_or_folder: str | Path, before: MemorySpec, changes: Mapping[str,
         EncoderError: a setting is out of range, or one that the model leaves no choice of.
         ModelFolderError: the folder cannot be read.
     """
-    if reads_chunks(name_or_folder):
+    kind = kind_of(name_or_folder)
+    if kind == RETRO:
         for name in retro_memory.FIXED:
             if name in changes:
                 raise errors.EncoderError(
@@ -48,40 +55,64 @@ def wanted(name_or_folder: str | Path, before: MemorySpec, changes: Mapping[str,
     if reader_folder.is_reader(name_or_folder):
         own = reader_folder.open_reader(name_or_folder).settings.memory
         before = replace(own, token_budget=before.token_budget)
+    elif kind == T5:
+        before = replace(before, layers=None)
+    else:
+        before = replace(before, live_proportion=None)
     return before.changed(changes)
 
 
-def fingerprint_of(name_or_folder: str | Path, memory: MemorySpec) -> Fingerprint:
-    """The fingerprint that `load` would have, without loading the model.
+def open_encoder(name_or_folder: str | Path, memory: MemorySpec) -> OpenedEncoder:
+    """Look at a memory encoder, in a folder or on the hub, without loading it.
 
     Raises:
-        ModelFolderError: the model cannot be read.
-        EncoderError: it makes no memory.
+        ModelFolderError: no model that is known here.
+        EncoderError: the memory is asked for in another kind's words.
     """
-    if reads_chunks(name_or_folder):
-        opened = retro_folder.open_retro(name_or_folder)
-        return retro_memory.fingerprint_of(opened, compute_dtype=memory.compute_dtype)
-    return memory_encoder.memory_fingerprint(name_or_folder, memory)
+    kind = kind_of(name_or_folder)
+    if kind == RETRO:
+        return retro_memory.open_folder(name_or_folder, memory)
+    if kind == T5:
+        return memory_encoder.open_folder(name_or_folder, memory)
+    if memory.live_proportion is not None:
+        raise errors.EncoderError(
+            f"live proportion is {memory.live_proportion}, and {name_or_folder} is no T5 whose upper layers "
+            "a reader runs; leave out --live-proportion"
+        )
+    require_installed(name_or_folder, kind)
+    if kind == MULTI_VECTOR:
+        from encoders import multi_vector
+
+        return multi_vector.open_folder(name_or_folder, memory)
+    from encoders import hugging_face
+
+    return hugging_face.open_folder(name_or_folder, memory)
 
 
-def width_of(name_or_folder: str | Path) -> int:
-    """d, of a token's memory.
+def kind_of(name_or_folder: str | Path) -> str:
+    """Which kind of encoder lies there. What is none at all is left to T5's loader to refuse."""
+    if retro_folder.is_retro(name_or_folder):
+        return RETRO
+    folder = model_folder.resolve(name_or_folder, patterns=SETTINGS_FILES)
+    listed = folder / "config_sentence_transformers.json"
+    if listed.is_file() and model_folder.read_json(listed).get("model_type") in _MULTI_VECTOR_TYPES:
+        return MULTI_VECTOR
+    config = model_folder.read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    if _STANFORD in (config.get("architectures") or ()):
+        return MULTI_VECTOR
+    return T5 if config.get("model_type", T5) in MODEL_TYPES else TRANSFORMERS
+
+
+def require_installed(name_or_folder: str | Path, kind: str) -> None:
+    """Refuse what is not installed, before anything is written.
 
     Raises:
-        ModelFolderError: the model cannot be read.
+        EncoderError: naming what to install.
     """
-    if reads_chunks(name_or_folder):
-        return retro_folder.open_retro(name_or_folder).settings.config.width
-    return weights.read_config(model_folder.resolve(name_or_folder)).d_model
-
-
-def load(
-    name_or_folder: str | Path,
-    memory: MemorySpec,
-    *,
-    devices: Sequence[jax.Device] | None = None,
-    model_parallel: int | None = None,
-) -> MemoryEncoder:
-    """The memory encoder of a folder; see `MemoryEncoder.load` and `ChunkEncoder.load`."""
-    kind = retro_memory.ChunkEncoder if reads_chunks(name_or_folder) else MemoryEncoder
-    return kind.load(name_or_folder, memory, devices=devices, model_parallel=model_parallel)
+    wanted = ("torch", "transformers", *(("sentence_transformers",) if kind == MULTI_VECTOR else ()))
+    missing = [name for name in wanted if find_spec(name) is None]
+    if missing:
+        raise errors.EncoderError(
+            f"memory encoder {name_or_folder} is run on PyTorch, and {', '.join(missing)} is not installed: "
+            "pip install 'memcorpus[text]'"
+        )

@@ -32,8 +32,11 @@ SETTINGS: Final[Mapping[str, tuple[str, tuple[type, ...]]]] = MappingProxyType(
         "token_budget": ("token_budget", (int,)),
         "max_tokens": ("max_tokens", (int,)),
         "memory_template": ("template", (str,)),
+        "memory_layers": ("layers", (str, int)),
     }
 )
+# Which of an encoder's states make the memory: of T5s the one, of other encoders the other; of some neither.
+_OF_KINDS: Final = ("live_proportion", "memory_layers")
 # What nobody sets, and cards and plans keep as well.
 BATCHING: Final = "batching"
 
@@ -44,7 +47,7 @@ class MemorySpec:
 
     Args:
         live_proportion: α, the share of the encoder's layers that readers run live; the first (1-α)·L layers
-            make the memory (LUMEN, section 3).
+            make the memory (LUMEN, section 3). None: not given, or of an encoder that is no T5.
         compute_dtype: of the matrix products: "bfloat16" (what the papers store; fast wherever there are bf16
             units) or "float32" (within rounding of transformers in float32).
         token_budget: tokens computed at a time on each device, padding included; 16,384 or more suits an
@@ -53,6 +56,8 @@ class MemorySpec:
         template: how a passage becomes text, of {title}, {section} and {text}.
         batching: version of how passages are put into batches, which decides rounding too; None of what was
             written before it was numbered. See `batching.VERSION`.
+        layers: of an encoder that is no T5: the layers whose states make the memory, one behind the other in
+            a row. As transformers counts them: 0 are the embeddings, -1 is the last layer; None: not given.
 
     All but the token budget and the batching are in the encoder's fingerprint; these two decide the last bits
     of a shard, and so are in a job's plan and in a version's card alone.
@@ -61,15 +66,16 @@ class MemorySpec:
         EncoderError: a value is out of range.
     """
 
-    live_proportion: Fraction = LIVE_PROPORTION
+    live_proportion: Fraction | None = LIVE_PROPORTION
     compute_dtype: str = "bfloat16"
     token_budget: int = batching.DEFAULT_TOKEN_BUDGET
     max_tokens: int = MAX_TOKENS
     template: str = MEMORY_TEMPLATE
     batching: int | None = field(default_factory=lambda: batching.VERSION)
+    layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.live_proportion <= 1:
+        if self.live_proportion is not None and not 0 <= self.live_proportion <= 1:
             raise errors.EncoderError(
                 f"live proportion is {self.live_proportion}, wanted 0 (all layers precomputed) to 1 (none)"
             )
@@ -80,11 +86,19 @@ class MemorySpec:
         require_whole("token budget", self.token_budget, 1)
         require_whole("max tokens", self.max_tokens, LEAST_TOKENS)
         PassageTemplate(self.template)
+        if self.layers is not None and (not self.layers or len(set(self.layers)) < len(self.layers)):
+            raise errors.EncoderError(
+                f"memory layers are {_told(self.layers) or 'none'}, wanted one or more, each once"
+            )
 
     def to_json(self) -> Json:
         """As cards and plans hold it."""
         found = {name: getattr(self, own) for name, (own, _) in SETTINGS.items()}
-        found["live_proportion"] = str(self.live_proportion)
+        for name, told in (("live_proportion", str), ("memory_layers", _told)):
+            if found[name] is None:
+                del found[name]
+            else:
+                found[name] = told(found[name])
         return found if self.batching is None else {**found, BATCHING: self.batching}
 
     @classmethod
@@ -97,13 +111,19 @@ class MemorySpec:
         values: dict[str, Any] = {}
         for name, (own, types) in SETTINGS.items():
             if name not in raw:
+                if name in _OF_KINDS:
+                    values[own] = None
+                    continue
                 raise errors.EncoderError(f"setting {name} is missing, wanted with every memory")
             value = raw[name]
             if not isinstance(value, types) or isinstance(value, bool):
                 wanted = " or ".join(kind.__name__ for kind in types)
                 raise errors.EncoderError(f"setting {name} is {value!r}, wanted {wanted}")
             values[own] = value
-        values["live_proportion"] = parse_live_proportion(str(values["live_proportion"]))
+        if values["live_proportion"] is not None:
+            values["live_proportion"] = parse_live_proportion(str(values["live_proportion"]))
+        if values["layers"] is not None:
+            values["layers"] = _parse_layers(str(values["layers"]))
         written = raw.get(BATCHING)
         if written is not None and (isinstance(written, bool) or not isinstance(written, int)):
             raise errors.EncoderError(f"setting {BATCHING} is {written!r}, wanted int")
@@ -118,3 +138,18 @@ class MemorySpec:
         """
         taken = {name: given[name] for name in SETTINGS if name in given}
         return MemorySpec.from_json({**self.to_json(), **taken, BATCHING: batching.VERSION})
+
+
+def _told(layers: tuple[int, ...]) -> str:
+    """As options and cards have them: "4,8,12"."""
+    return ",".join(map(str, layers))
+
+
+def _parse_layers(text: str) -> tuple[int, ...]:
+    """What `_told` wrote, or a user did."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise errors.EncoderError(
+            f"memory layers are {text!r}, wanted numbers of layers with commas between: 12, or 4,8,-1"
+        ) from None

@@ -69,7 +69,7 @@ _POSITIONS_BEHIND_PADDING: Final = frozenset(
 )
 
 # Keys of config files that say who saved them, or in what dtype, and decide no number.
-_NOISE: Final = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
+NOISE: Final = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,15 +268,22 @@ def _shape(path: Path, modules: tuple[Json, ...]) -> tuple[int, bool]:
     return dim, length_1
 
 
+def table_limit(model: Json) -> int | None:
+    """Tokens that a model's table of positions has room for, by its config.json; None where it has none."""
+    positions = model.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    if model.get("model_type") in _POSITIONS_BEHIND_PADDING:
+        positions -= int(model.get("pad_token_id", 1) or 0) + 1
+    return positions
+
+
 def _limit(first: Path, config: dict[str, Json]) -> int | None:
     """The folder's own limit on tokens, as sentence-transformers finds it; None where it has none.
 
     The Transformer's setting comes before the tokenizer's, and none is beyond the table of positions.
     """
-    model = config["config.json"]
-    positions = model.get("max_position_embeddings")
-    if isinstance(positions, int) and positions > 0 and model.get("model_type") in _POSITIONS_BEHIND_PADDING:
-        positions -= int(model.get("pad_token_id", 1) or 0) + 1
+    positions = table_limit(config["config.json"])
     wanted = config[TRANSFORMER_CONFIG].get("max_seq_length")
     tokenizer = first / "tokenizer_config.json"
     if wanted is None and tokenizer.is_file():
@@ -286,11 +293,11 @@ def _limit(first: Path, config: dict[str, Json]) -> int | None:
     return min(map(int, found)) if found else None
 
 
-def _read_modules(folder: Path) -> list[Json]:
-    """modules.json, after checking that it lists known modules, a Transformer first.
+def listed_modules(folder: Path) -> list[Json]:
+    """What modules.json lists, each with its type and its path; whether these are known is not looked at.
 
     Raises:
-        ModelFolderError: it does not, or is not there.
+        ModelFolderError: it is not there, or no such list.
     """
     path = folder / "modules.json"
     if not path.is_file():
@@ -300,11 +307,22 @@ def _read_modules(folder: Path) -> list[Json]:
     try:
         with errors.naming(path):
             modules = json.loads(path.read_text(encoding="utf-8"))
-        types = [str(entry["type"]) for entry in modules]
         for entry in modules:
-            str(entry["path"])
+            str(entry["type"]), str(entry["path"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFolderError(f"{path} is no list of modules: {error!r}") from error
+    return list(modules)
+
+
+def _read_modules(folder: Path) -> list[Json]:
+    """modules.json, after checking that it lists known modules, a Transformer first.
+
+    Raises:
+        ModelFolderError: it does not, or is not there.
+    """
+    path = folder / "modules.json"
+    modules = listed_modules(folder)
+    types = [str(entry["type"]) for entry in modules]
     for kind in types:
         package, _, name = kind.rpartition(".")
         if package.split(".")[0] != "sentence_transformers" or name not in _MODULES:
@@ -314,13 +332,13 @@ def _read_modules(folder: Path) -> list[Json]:
             )
     if not types or not types[0].endswith(".Transformer"):
         raise ModelFolderError(f"{path} lists the modules {types}, wanted a Transformer first")
-    return list(modules)
+    return modules
 
 
 def _describe_module(folder: Path, entry: Json) -> Json:
     """A module's class and settings."""
     name = entry["type"].rpartition(".")[-1]
-    place = _inside(folder, entry["path"])
+    place = inside(folder, entry["path"])
     config = {"config.json": _settings_in(place, "config.json")}
     if name == "Transformer":
         config[TRANSFORMER_CONFIG] = _settings_in(place, TRANSFORMER_CONFIG, *_OLD_CONFIGS)
@@ -335,7 +353,7 @@ def _settings_in(place: Path, *names: str) -> Json:
     for name in names:
         if (place / name).is_file():
             config = model_folder.read_json(place / name)
-            return {key: value for key, value in config.items() if key not in _NOISE}
+            return {key: value for key, value in config.items() if key not in NOISE}
     return {}
 
 
@@ -371,7 +389,7 @@ def _require_known_activation(place: Path, config: Json) -> None:
         )
 
 
-def _inside(folder: Path, path: object) -> Path:
+def inside(folder: Path, path: object) -> Path:
     """A module's folder, refused if it is not inside the model's."""
     place = folder / str(path)
     if Path(str(path)).is_absolute() or ".." in Path(str(path)).parts:

@@ -176,6 +176,10 @@ class Tokenizer:
             row[-1] = sequence[-1]  # EOS, also of a text that is cut
         return Tokens(ids, offsets, cut, self.unknown)
 
+    def offsets(self, tokens: Tokens) -> npt.NDArray[np.int64]:
+        """Where the memory of each text begins, [texts + 1]: every token has a row."""
+        return tokens.offsets
+
     def decode(self, ids: npt.NDArray[np.integer]) -> list[str]:
         """Texts of rows of ids [texts, tokens]; padding, EOS and other special tokens leave no trace."""
         texts: list[str] = self._tokenizer.batch_decode(ids, skip_special_tokens=True)

@@ -293,7 +293,7 @@ def build(
             "dask:SCHEDULER".
         beam_options: Beam's own options.
         observer: shown the progress; None: nobody.
-        settings: `sources`, `retriever`, `memory_encoder`, `live_proportion`, and what
+        settings: `sources`, `retriever`, `memory_encoder`, of a T5 `live_proportion`, and what
             `pipeline.components.settings.BuildSettings` says more.
 
     Raises:

@@ -14,7 +14,7 @@ from typing import TypedDict
 
 
 class BuildKeywords(TypedDict, total=False):
-    """Settings of a build; the first four must be given, here or in its `config`."""
+    """Settings of a build; the first three must be given, and of a T5 the fourth, here or in its `config`."""
 
     sources: str | Sequence[str]
     retriever: str
@@ -30,6 +30,7 @@ class BuildKeywords(TypedDict, total=False):
     passage_tokens: int | None
     tokenizer: str | None
     memory_template: str
+    memory_layers: str | int | None
     retriever_template: str
     vector_dtype: str
     retriever_backend: str | None
@@ -51,6 +52,7 @@ class PlanKeywords(TypedDict, total=False):
     tokens_per_passage: float | None
     text_bytes: float | None
     memory_encoder: str | None
+    memory_layers: str | int | None
     sizes: str | Sequence[str]
     retriever: str | None
     live_proportions: Fraction | str | Sequence[Fraction | str]

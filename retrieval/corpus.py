@@ -48,9 +48,10 @@ from storage.vector_array import VectorArray
 if TYPE_CHECKING:
     from typing import SupportsIndex
 
-    from encoders.memory_encoder import MemoryEncoder
     from encoders.retriever import Retriever
+    from encoders.token_encoder import TokenEncoder
     from retrieval.index import Index
+    from retrieval.reranking import Reranker
 
 
 # Texts or vectors; a column of another library's is either.
@@ -118,6 +119,7 @@ class Corpus:
         self._index: Index | None = None
         self._vectors: VectorArray | None = None
         self._tokens: TokenReader | None = None
+        self._rerankers: dict[str, Reranker] = {}
 
     def __reduce__(self) -> tuple[object, ...]:
         """To another process travels where it lies, and as what it was opened here: all read the same."""
@@ -356,7 +358,7 @@ class Corpus:
         listed = part.folder.listed(card.files)
         part.folder.ensure(*(entry for entry in listed if entry.path.startswith(below)))
 
-    def check_encoder(self, encoder: MemoryEncoder, version: str | None = None) -> canaries.Difference:
+    def check_encoder(self, encoder: TokenEncoder, version: str | None = None) -> canaries.Difference:
         """Encode the version's canaries again, and compare.
 
         Args:
@@ -379,8 +381,10 @@ class Corpus:
                 f"memory version {name} was written by encoder {card.encoder_fingerprint[:16]}, "
                 f"this is {encoder.fingerprint[:16]}"
             )
+        from encoders.retro.memory import ChunkEncoder
+
         ids = list(card.canaries.passage_ids)
-        if encoder.reads_chunks:
+        if isinstance(encoder, ChunkEncoder):
             read = neighbours.retrieved(self, ids)
             again = encoder.encode_chunks(read.values, read.mask)
         else:
@@ -455,7 +459,15 @@ class Corpus:
                     self._vectors = JoinedVectors(pieces, replace(card.layout, grid=grid))
             return self._vectors
 
-    def search(self, queries: Queries, k: SupportsIndex, *, refine: bool | None = None) -> SearchResult:
+    def search(
+        self,
+        queries: Queries,
+        k: SupportsIndex,
+        *,
+        rerank: str | None = None,
+        candidates: SupportsIndex | None = None,
+        refine: bool | None = None,
+    ) -> SearchResult:
         """The k passages that are most similar to each query, by the retriever's own similarity.
 
         An index of codes finds some more than k, and ranks them roughly. Refined, they are ranked by their
@@ -466,6 +478,9 @@ class Corpus:
                 vectors [q, dim] or [dim]: lists, arrays, tensors of NumPy, pandas, pyarrow, JAX or PyTorch.
                 Half a pair of UTF-16 in a text, which is no character, is read as U+FFFD.
             k: 1 to the number of passages.
+            rerank: a memory version of a multi-vector retriever: what was found is ranked by MaxSim of its
+                vectors with the query's, and scores are those. Queries are texts then.
+            candidates: passages found for each query to be reranked, k or more; None: k.
             refine: read the candidates' vectors, and rank by these. None: as `refines` says.
 
         Raises:
@@ -473,6 +488,40 @@ class Corpus:
             MismatchError: the retriever found is not the one that made the corpus's vectors.
         """
         wanted = asked.count(k, len(self))
+        if rerank is None:
+            if candidates is not None:
+                raise errors.CorpusError("candidates are passages to be reranked; name the version by rerank")
+            return self._nearest(queries, wanted, refine)
+        among = wanted if candidates is None else asked.count(candidates, len(self))
+        if among < wanted:
+            raise errors.CorpusError(f"candidates is {among}, wanted {wanted} or more, the k of the search")
+        texts = asked.read(queries, self.vectors_card.layout.dim)
+        if not isinstance(texts, list):
+            raise errors.CorpusError("queries are vectors, wanted texts, of which a reranker makes its own")
+        found = self._nearest(texts, among, refine)
+        ids, scores = self.reranker(rerank).rank(texts, found.passage_ids)
+        return SearchResult(passage_ids=ids[:, :wanted], scores=scores[:, :wanted])
+
+    def reranker(self, version: str | None = None, *, encoder: str | None = None) -> Reranker:
+        """What reranks by a version's memory; loaded once, and PyTorch with it.
+
+        Args:
+            version: of a multi-vector retriever; None: the current one.
+            encoder: where that is, if not where it was when the version was written.
+
+        Raises:
+            CorpusError, MismatchError: as `reranking.open_reranker`.
+        """
+        from retrieval.reranking import open_reranker
+
+        name = self.manifest.version(version)
+        memory = self.memory(name)
+        with self._lock:
+            if name not in self._rerankers:
+                self._rerankers[name] = open_reranker(memory, self.folder, encoder=encoder)
+            return self._rerankers[name]
+
+    def _nearest(self, queries: Queries, wanted: int, refine: bool | None = None) -> SearchResult:
         vectors = asked.read(queries, dim := self.vectors_card.layout.dim)
         if isinstance(vectors, list):
             vectors = np.asarray(asked.read(self._encode(vectors), dim))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +33,6 @@ from storage.passage_table import PassageTable
 from storage.thread_locks import ThreadLock
 from storage.tombstones import Tombstones
 from storage.vector_array import VectorArray, VectorLayout
-
-if TYPE_CHECKING:
-    from typing import SupportsIndex
 
 _COMPONENTS: Final = (components.MEMORY, components.VECTORS, components.INDEX, components.TOKENS)
 
@@ -217,6 +214,7 @@ class ServedCorpus(Corpus):
         self._index = None
         self._vectors = None
         self._tokens = None
+        self._rerankers = {}
 
     def __reduce__(self) -> tuple[object, ...]:
         """Workers of a data loader open it again; what has changed since is refused there."""
@@ -325,8 +323,8 @@ class ServedCorpus(Corpus):
             f"{self.client} is a service, and keeps its index; search, or open the folder"
         )
 
-    def search(self, queries: Queries, k: SupportsIndex, *, refine: bool | None = None) -> SearchResult:
-        """As `Corpus.search`; texts are read by the service, unless a retriever was named here.
+    def _nearest(self, queries: Queries, wanted: int, refine: bool | None = None) -> SearchResult:
+        """As of a `Corpus`; texts are read by the service, unless a retriever was named here.
 
         Raises:
             CorpusError: `refine` is given: a service searches as it searches for all.
@@ -337,7 +335,6 @@ class ServedCorpus(Corpus):
                 f"{self.client} searches for all alike, by its own settings; leave out refine, or "
                 "open the folder"
             )
-        wanted = asked.count(k, len(self))
         read = asked.read(queries, dim := self.vectors_card.layout.dim)
         if isinstance(read, list) and self._retriever_name is not None:
             read = np.asarray(asked.read(self._encode(read), dim), np.float32)

@@ -24,6 +24,7 @@ from examples.miniwiki.export import write_dump
 from examples.miniwiki.shipped import GLIMMER_NAME, GTR_NAME
 from examples.miniwiki.tasks import write_tasks
 from pipeline.cli import main as cli
+from tests import small_encoders
 from tests.commands import Command
 
 ROOT = Path(__file__).parents[1]
@@ -129,6 +130,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("\n".join(tasks) + "\n")
     (folder / "PREDICTIONS").mkdir()
+    small_encoders.make_encoder(folder / "encoder", "modernbert")
+    small_encoders.make_multi_vector(folder / "colbert", kind="modernbert")
     hidden = folder / "hidden_states"
     hidden.mkdir()
     for i in range(40):
@@ -146,6 +149,8 @@ def replaced(text: str, folder: Path) -> str:
         (r"enwiki-latest-pages-articles-multistream\.xml\.bz2|\bDUMP\b", str(dump)),
         (r"sentence-transformers/gtr-t5-base|\bGTR\b", str(TRAINED / GTR_NAME)),
         (r"google/t5-v1_1-base|\bMODEL\b", str(folder / "run" / "reader")),
+        (r"answerdotai/ModernBERT-base", str(folder / "encoder")),
+        (r"lightonai/GTE-ModernColBERT-v1", str(folder / "colbert")),
         (r"(live-proportion |live_proportion=\")1/3", r"\g<1>1/2"),
     ):
         text = re.sub(before, after, text)

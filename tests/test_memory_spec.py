@@ -34,7 +34,7 @@ WRITTEN = {
 
 
 def test_json_of_cards_and_plans() -> None:
-    own = {name: WRITTEN[name] for name in memory_spec.SETTINGS}
+    own = {name: WRITTEN[name] for name in memory_spec.SETTINGS if name != "memory_layers"}
     assert json.dumps(MemorySpec().to_json()) == json.dumps({**own, "batching": batching.VERSION})
     assert json.dumps(MemorySpec(batching=None).to_json()) == json.dumps(own)
     built = BuildSettings(sources=("a",), retriever="r", memory_encoder="m", memory=MemorySpec())
@@ -80,6 +80,9 @@ def test_changed() -> None:
         ({"max_tokens": 304.0}, r"setting max_tokens is 304\.0, wanted int"),
         ({"max_tokens": True}, "setting max_tokens is True, wanted int"),
         ({"memory_template": "{title}"}, "has no {text}"),
+        ({"memory_layers": "4,,8"}, "memory layers are '4,,8', wanted numbers of layers with commas"),
+        ({"memory_layers": "4,4"}, "memory layers are 4,4, wanted one or more, each once"),
+        ({"memory_layers": True}, "setting memory_layers is True, wanted str or int"),
         ({"memory_template": None}, "setting memory_template is None, wanted str"),
     ],
 )
@@ -89,12 +92,24 @@ def test_refused(change: dict[str, Any], message: str) -> None:
 
 
 def test_what_is_not_whole_is_refused() -> None:
-    for name in memory_spec.SETTINGS:
+    for name in set(memory_spec.SETTINGS) - {"live_proportion", "memory_layers"}:
         raw = {key: value for key, value in MemorySpec().to_json().items() if key != name}
         with pytest.raises(EncoderError, match=f"setting {name} is missing"):
             MemorySpec.from_json(raw)
     with pytest.raises(EncoderError, match="setting batching is '1', wanted int"):
         MemorySpec.from_json({**MemorySpec().to_json(), "batching": "1"})
+
+
+def test_of_an_encoder_that_is_no_t5() -> None:
+    """Cards have its layers, as they were settled, in place of α."""
+    spec = replace(MemorySpec(), live_proportion=None)
+    assert "live_proportion" not in spec.to_json()
+    assert MemorySpec.from_json(spec.to_json()) == spec
+    several = spec.changed({"memory_layers": "4, 8,-1"})
+    assert several.layers == (4, 8, -1)
+    assert several.to_json()["memory_layers"] == "4,8,-1"
+    assert MemorySpec.from_json(several.to_json()) == several
+    assert spec.changed({"memory_layers": 12}).layers == (12,)
 
 
 def test_a_settings_file_may_say_zero(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ same states to the bit in whatever batch it is: stored, or encoded when it is as
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders import batching, compiling, errors, fingerprint, model_folder
+from encoders.aliases import Json
 from encoders.fingerprint import Fingerprint
 from encoders.memory_encoder import MemoryEncoder
 from encoders.memory_spec import MemorySpec
@@ -30,6 +33,7 @@ from encoders.retro import names
 from encoders.retro.config import UNCONDITIONED, RetroConfig
 from encoders.retro.folder import RetroFolder
 from encoders.template import PassageTemplate
+from encoders.token_encoder import TextReader
 from encoders.tokenizing import Tokens
 
 if TYPE_CHECKING:
@@ -40,7 +44,7 @@ KIND: Final = "chunk and continuation"
 # Raise when the encoder's own arithmetic changes by more than rounding.
 ARITHMETIC: Final = 1
 # Settings of the memory that a RETRO has no choice of.
-FIXED: Final = ("live_proportion", "max_tokens", "memory_template")
+FIXED: Final = ("live_proportion", "max_tokens", "memory_template", "memory_layers")
 
 
 def spec(opened: RetroFolder, before: MemorySpec) -> MemorySpec:
@@ -50,6 +54,7 @@ def spec(opened: RetroFolder, before: MemorySpec) -> MemorySpec:
         live_proportion=Fraction(0),
         compute_dtype=opened.settings.compute_dtype,
         max_tokens=2 * opened.settings.config.chunk_tokens,
+        layers=None,
     )
 
 
@@ -110,10 +115,74 @@ def fingerprint_of(opened: RetroFolder, *, compute_dtype: str | None = None) -> 
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class OpenedRetro:
+    """A RETRO's encoder of which the settings were read; see `token_encoder.OpenedEncoder`."""
+
+    folder: Path
+    memory: MemorySpec
+    opened: RetroFolder
+
+    @property
+    def width(self) -> int:
+        """See `token_encoder.OpenedEncoder`."""
+        return self.opened.settings.config.width
+
+    @functools.cached_property
+    def fingerprint(self) -> Fingerprint:
+        """See `token_encoder.OpenedEncoder`."""
+        return fingerprint_of(self.opened, compute_dtype=self.memory.compute_dtype)
+
+    @property
+    def settings(self) -> Json:
+        """See `token_encoder.OpenedEncoder`: none of transformers'."""
+        return {}
+
+    @property
+    def layers_run(self) -> int:
+        """See `token_encoder.OpenedEncoder`."""
+        config = self.opened.settings.config.encoder
+        return 0 if config is None else config.layers
+
+    @property
+    def weights(self) -> int:
+        """See `token_encoder.OpenedEncoder`."""
+        return sum(math.prod(t.shape) for t in retro_folder.encoder_tensors(self.opened).values())
+
+    def tokenizer(self) -> TextReader:
+        """
+        Raises:
+            EncoderError: it reads chunks of tokens, and no text.
+        """
+        raise errors.EncoderError(
+            f"{self.folder} is a RETRO, whose encoder reads the chunks of a finished corpus; build it with "
+            "another memory encoder, and then `memcorpus reencode`"
+        )
+
+    def require_loadable(self, *, model_parallel: int | None = None) -> None:
+        """See `token_encoder.OpenedEncoder`: the fingerprint finds every tensor."""
+
+    def load(self, *, device: str = "all", model_parallel: int | None = None) -> ChunkEncoder:
+        """See `token_encoder.OpenedEncoder`."""
+        from encoders import sharding
+
+        return ChunkEncoder.load(
+            self.folder, self.memory, devices=sharding.named(device), model_parallel=model_parallel
+        )
+
+
+def open_folder(name_or_folder: str | Path, memory: MemorySpec) -> OpenedRetro:
+    """Look at a RETRO's encoder without loading it.
+
+    Raises:
+        ModelFolderError: the folder holds no RETRO.
+    """
+    opened = retro_folder.open_retro(name_or_folder)
+    return OpenedRetro(folder=opened.path, memory=memory, opened=opened)
+
+
 class ChunkEncoder(MemoryEncoder):
     """A loaded encoder of chunks. Made by `load`; it reads token ids and no text."""
-
-    reads_chunks = True
 
     @classmethod
     def load(
@@ -194,6 +263,12 @@ class ChunkEncoder(MemoryEncoder):
         np.cumsum(lengths, out=offsets[1:])
         return Tokens(values[mask].astype(np.int32), offsets, np.zeros(len(values), np.int64))
 
+    def encode_chunks(
+        self, values: npt.NDArray[np.integer], mask: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.float32]:
+        """Memory of a few chunks, [all their tokens, width] float32; arguments as of `ragged`."""
+        return self.encoded(self.ragged(values, mask))
+
     def _planned(self, tokens: Tokens) -> list[batching.Batch]:
         # One shape for all: what a row gives hangs on no other row then, and on nothing but itself. Lengths
         # are the same but at the ends of documents, so shorter rows would save little.
@@ -208,8 +283,6 @@ class ChunkEncoder(MemoryEncoder):
 def _compiled(opened: RetroFolder, compute_dtype: str, devices: Sequence[jax.Device]) -> Any:
     """The encoder as `inference.compile_memory` gives a T5's: (ids, lengths, dtype, quantize) -> (memory,
     peaks)."""
-    import functools
-
     import jax
     import jax.numpy as jnp
     from flax import nnx

@@ -13,6 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from encoders.token_encoder import MULTI_VECTOR, TRANSFORMERS
 from pipeline.accounts import form, reading, statistics
 from pipeline.components.shards import STAGE as SHARDS
 from storage import codecs, components, file_list, manifest, run_statistics, segments
@@ -100,6 +101,11 @@ class Version:
         found = self.card.encoder.get("compute_dtype")
         assert found is None or isinstance(found, str)
         return found
+
+    @property
+    def other_encoder(self) -> bool:
+        """Did an encoder write it that is no T5?"""
+        return self.card.encoder.get("kind") in (TRANSFORMERS, MULTI_VECTOR)
 
     @property
     def encode_seconds(self) -> float | None:

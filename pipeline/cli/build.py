@@ -23,7 +23,10 @@ from pipeline.cli import options
 )
 @click.option("--out", required=True, help="The corpus to write: a folder, or s3://bucket/path.")
 @click.option("--retriever", help="A SentenceTransformer, such as a GTR: a folder or a hub name.")
-@click.option("--memory-encoder", help="T5.1.1 with safetensors weights: a folder or a hub name.")
+@click.option(
+    "--memory-encoder",
+    help="A T5, another encoder of transformers', or a multi-vector retriever: a folder or a hub name.",
+)
 @options.memory()
 @click.option(
     "--config",

@@ -46,7 +46,8 @@ UTILISATION = click.option(
 @click.option("--passages", type=float, help="In place of a source: so many passages, ...")
 @click.option("--tokens-per-passage", type=float, help="... of so many tokens each (after the limit), ...")
 @click.option("--text-bytes", type=float, help="... of so many bytes of text (default 3.3 a token).")
-@click.option("--memory-encoder", help="T5.1.1: a folder or a hub name; its tokenizer counts the tokens.")
+@click.option("--memory-encoder", help="A folder or a hub name; its tokenizer counts the tokens.")
+@click.option("--memory-layers", metavar="N,...", help="Of an encoder that is no T5, as for `build`.")
 @click.option("--size", "sizes", multiple=True, help="Published size in place of it; again for more.")
 @click.option("--retriever", help="GTR-like SentenceTransformer (default: counted as GTR-Base).")
 @click.option(
@@ -56,7 +57,7 @@ UTILISATION = click.option(
     metavar="FRACTION",
     default=(str(memory_spec.LIVE_PROPORTION),),
     show_default=True,
-    help="α; again for more.",
+    help="α of a T5; again for more.",
 )
 @click.option("--codec", "codecs", multiple=True, help="Default bfloat16; again for more, or `all`.")
 @click.option(

@@ -106,7 +106,7 @@ def memory(*, otherwise: str = "") -> Callable[[Callable[..., object]], Callable
         click.option(
             "--live-proportion",
             metavar="FRACTION",
-            help="Share of the encoder's layers that readers run live, such as 1/3; the rest make the memory"
+            help="Share of a T5's layers that readers run live, such as 1/3; the rest make the memory"
             + (f" ({otherwise})." if otherwise else "."),
         ),
         click.option(
@@ -120,6 +120,12 @@ def memory(*, otherwise: str = "") -> Callable[[Callable[..., object]], Callable
         ),
         click.option("--max-tokens", type=int, help=told("Tokens kept of a passage", default.max_tokens)),
         click.option("--memory-template", help=told("Text for the encoder", f'"{default.template}"')),
+        click.option(
+            "--memory-layers",
+            metavar="N,...",
+            help="Of an encoder that is no T5: the layers whose states make the memory, such as 12 or 4,8,-1 "
+            "(default: the last).",
+        ),
     )
 
     def add(command: Callable[..., object]) -> Callable[..., object]:

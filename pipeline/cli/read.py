@@ -39,6 +39,11 @@ def info(corpus: str, as_json: bool) -> None:
 @click.option("-k", default=5, show_default=True, help="Passages for each query.")
 @click.option("--retriever", help="The retriever, where it is not at the place that the build found it.")
 @click.option(
+    "--rerank", metavar="VERSION", help="Rank them by MaxSim, from this version's memory (a ColBERT's)."
+)
+@click.option("--candidates", type=int, help="Passages that are found to be reranked (default: K).")
+@click.option("--reranker", help="The model of --rerank, where it is not where it was.")
+@click.option(
     "--refine/--no-refine",
     default=None,
     help="Rank the index's candidates by their stored vectors, or by its codes (default: by their vectors, "
@@ -50,6 +55,9 @@ def search(
     queries: tuple[str, ...],
     k: int,
     retriever: str | None,
+    rerank: str | None,
+    candidates: int | None,
+    reranker: str | None,
     refine: bool | None,
     as_json: bool,
 ) -> None:
@@ -60,7 +68,14 @@ def search(
     opened.few_queries = len(queries) <= FEW
     asked = [options.text(query) for query in queries]
     start = time.perf_counter()
-    result = opened.search(asked, min(k, len(opened)) if k > 0 else k, refine=refine)
+    if rerank is None and reranker is not None:
+        raise click.UsageError("--reranker is the model of a version; add --rerank VERSION")
+    if reranker is not None:
+        opened.reranker(rerank, encoder=reranker)
+    if candidates is not None and candidates > 0:
+        candidates = min(candidates, len(opened))
+    wanted = min(k, len(opened)) if k > 0 else k
+    result = opened.search(asked, wanted, rerank=rerank, candidates=candidates, refine=refine)
     seconds = time.perf_counter() - start
     for query, found, scores in zip(asked, result.passage_ids, result.scores, strict=True):
         rows = opened.passages(found).to_pylist()

@@ -14,7 +14,7 @@ from storage import manifest
 
 @click.command()
 @options.CORPUS
-@click.option("--memory-encoder", help="T5.1.1 to encode with: a folder or a hub name.")
+@click.option("--memory-encoder", help="The model to encode with: a folder or a hub name.")
 @click.option("--from", "origin", metavar="VERSION", help="Recode this version, without an encoder.")
 @click.option(
     "--codec",

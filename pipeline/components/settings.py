@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,7 +45,7 @@ class BuildSettings:
         retriever: name or folder of a SentenceTransformer.
         retriever_backend: what runs it, of `encoders.retriever.BACKENDS`; None: jax if it can, which depends
             on the model alone.
-        memory_encoder: name or folder of a T5.1.1 model.
+        memory_encoder: name or folder of a model, of any kind of `encoders.token_encoder`.
         memory: what makes memory of a passage, beside the encoder.
         codec: how memory is stored.
         passage_words: words of a passage, at most.
@@ -148,7 +148,7 @@ class BuildSettings:
         known = [*(field.name for field in own), *memory_spec.SETTINGS]
         values = {} if config is None else settings_file.read(config, known)
         values |= given
-        for required in ("sources", "retriever", "memory_encoder", "live_proportion"):
+        for required in ("sources", "retriever", "memory_encoder"):
             if values.get(required) in (None, "", [], ()):
                 option = "source" if required == "sources" else required.replace("_", "-")
                 raise errors.CorpusError(f"no {option} given; add --{option}, or {required} to --config")
@@ -160,7 +160,7 @@ class BuildSettings:
         for field in own:
             if field.name in values:
                 _check_type(field.name, str(field.type), values[field.name])
-        memory = MemorySpec().changed(values)
+        memory = replace(MemorySpec(), live_proportion=None).changed(values)
         return cls(
             memory=memory,
             **{name: value for name, value in values.items() if name not in memory_spec.SETTINGS},

@@ -67,7 +67,8 @@ def build(
     job.check_names()
     stages = Stages(corpus, engine or engines.chosen(), observer)
     corpus.require_folder()
-    running = _Build(settings, opened.open_inputs(settings), stages, exact_limit)
+    inputs = opened.open_inputs(settings)
+    running = _Build(replace(settings, memory=inputs.memory), inputs, stages, exact_limit)
     already = running.is_built()
     if already:
         running.remove_old_work()

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
-from encoders import fingerprint, memory_spec, model_folder, retriever_folder, weights
-from encoders.memory_encoder import memory_fingerprint
+from encoders import fingerprint, memory_spec, retriever_folder
+from encoders.memory_encoders import open_encoder
+from encoders.memory_spec import MemorySpec
 from encoders.retriever import default_backend, require_installed
+from encoders.retro.memory import OpenedRetro
 from pipeline.components import tokens, vectors
 from pipeline.components.memory import encode
 from pipeline.components.memory import version as memory_version
@@ -31,7 +33,8 @@ class Opened:
         stamps: of the sources' files, which tell that one was changed while it was read.
         tokenizer: that cuts passages, its fingerprint, and the size of its vocabulary; None where words do.
         dim, similarity: of the vectors, and how they are compared.
-        width: of the memory.
+        memory, width: what makes the memory, with what the encoder's folder says where nothing was asked, and
+            its width.
         codec_parameters: those of the codec, where the memory encoder is a reader that was trained with it.
     """
 
@@ -44,6 +47,7 @@ class Opened:
     tokenizer: OpenedTokenizer | None
     dim: int
     similarity: str
+    memory: MemorySpec
     width: int
     codec_parameters: codecs.Parameters | None
     identity: Json
@@ -78,7 +82,12 @@ def open_inputs(settings: BuildSettings) -> Opened:
     stamps = tuple(_stamp(file) for file in files)
     described = {file: _described(file) for file in files}
     sources.refuse_copies((file, described[file]["sha256"]) for file in files)
-    encoder = memory_fingerprint(settings.memory_encoder, settings.memory)
+    model = open_encoder(settings.memory_encoder, settings.memory)
+    if isinstance(model, OpenedRetro):
+        model.tokenizer()  # refuses: its encoder reads a corpus that is finished
+    model.require_loadable(model_parallel=settings.model_parallel)
+    settings = replace(settings, memory=model.memory)
+    encoder = model.fingerprint
     found = retriever_folder.open_folder(settings.retriever)
     retriever = found.fingerprint
     # Named in the plan, so that an interrupted build goes on with the same.
@@ -115,7 +124,8 @@ def open_inputs(settings: BuildSettings) -> Opened:
         tokenizer=tokenizer,
         dim=found.dim,
         similarity=found.similarity,
-        width=weights.read_config(model_folder.resolve(settings.memory_encoder)).d_model,
+        memory=settings.memory,
+        width=model.width,
         codec_parameters=parameters,
         identity={
             "settings": settings.deciding()

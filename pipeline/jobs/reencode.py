@@ -11,6 +11,7 @@ from typing import Any, Final
 from encoders import fingerprint, memory_encoders
 from encoders.memory_spec import MemorySpec
 from encoders.retro import folder as retro_folder
+from encoders.retro import memory as retro_memory
 from pipeline.accounts.plan import from_source
 from pipeline.components.memory import encode, recode
 from pipeline.components.memory import version as memory_version
@@ -52,7 +53,8 @@ class ReencodeSettings:
     """What is to be other than before. What is None is as the corpus was built.
 
     Attributes:
-        memory_encoder: name or folder of a T5.1.1 model; None with `origin`.
+        memory_encoder: name or folder of a model, of any kind of `encoders.token_encoder`; None with
+            `origin`.
         origin: version or alias to recode from, without an encoder.
         name: an alias for the new version.
         memory: those of `memory_spec.SETTINGS` that are to be other. With a reader's folder for an encoder,
@@ -302,10 +304,11 @@ def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
     # A writer's corpus was not built by an encoder of ours.
     before = MemorySpec() if WRITER in built else MemorySpec.from_json(built)
     memory = memory_encoders.wanted(settings.memory_encoder, before, settings.memory)
-    encoder = memory_encoders.fingerprint_of(settings.memory_encoder, memory)
-    if memory_encoders.reads_chunks(settings.memory_encoder):
+    opened = memory_encoders.open_encoder(settings.memory_encoder, memory)
+    if isinstance(opened, retro_memory.OpenedRetro):
         _require_chunks(corpus, settings.memory_encoder)
-    width = memory_encoders.width_of(settings.memory_encoder)
+    opened.require_loadable(model_parallel=settings.model_parallel)
+    memory, encoder = opened.memory, opened.fingerprint
     own = memory_version.reader_codec(settings.memory_encoder)
     if settings.codec is None and own is not None:
         codec = own[0]
@@ -313,7 +316,7 @@ def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
         codec = codecs.by_name(settings.codec or Fields(built, "the build's settings").text("codec"))
     job.require_codec(codec, settings.device or ALL_DEVICES)
     home = segments.of(corpus)[0]
-    layout = _layout(home, width, memory.max_tokens, codec, settings.shard_passages)
+    layout = _layout(home, opened.width, memory.max_tokens, codec, settings.shard_passages)
     # The codes that its reader learned to read.
     parameters = own[1] if own is not None and own[0] == codec and codec.trained else None
     plan = MemoryPlan.of(encoder=encoder, memory=memory.to_json(), layout=layout, parameters=parameters)

@@ -33,12 +33,12 @@ from storage.manifest import Manifest
 from storage.segments import Home
 
 if TYPE_CHECKING:
-    from encoders.memory_encoder import MemoryEncoder
+    from encoders.token_encoder import TokenEncoder
 
 SAMPLE: Final = 64
 
 
-def load_encoder(corpus: CorpusFolder, name: str | None, version: str | None) -> MemoryEncoder:
+def load_encoder(corpus: CorpusFolder, name: str | None, version: str | None) -> TokenEncoder:
     """The memory encoder of a version, as it wrote it.
 
     Args:

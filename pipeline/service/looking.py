@@ -15,6 +15,7 @@ import numpy.typing as npt
 from encoders import fingerprint, model_folder
 from encoders.errors import EncoderError
 from encoders.template import PassageTemplate
+from encoders.token_encoder import MULTI_VECTOR, TRANSFORMERS
 from encoders.tokenizing import Tokenizer
 from pipeline.accounts import facts
 from pipeline.service import problems
@@ -121,6 +122,8 @@ class Looker:
 
     def _pieces(self, state: State, card: MemoryCard, row: Json) -> tuple[Pieces | None, str | None]:
         """How the passage was read; or None, and why it is not known."""
+        if card.encoder.get("kind") in (TRANSFORMERS, MULTI_VECTOR):
+            return None, "tokens are shown with their text where a T5 wrote the memory"
         try:
             tokenizer = self._once(("tokenizer", card.version), lambda: self._tokenizer(state, card))
         except (errors.CorpusError, EncoderError, OSError) as e:

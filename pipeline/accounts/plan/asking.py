@@ -10,6 +10,8 @@ from typing import Any
 
 from encoders import memory_spec
 from encoders.document_tokenizer import DocumentTokenizer
+from encoders.memory_encoders import T5, kind_of, open_encoder
+from encoders.token_encoder import OpenedEncoder
 from pipeline.accounts import flops, prices, retrievers
 from pipeline.accounts.plan import calibrate, estimate, form, from_source, inputs, planning, sample
 from pipeline.components import settings as build_settings
@@ -29,7 +31,9 @@ class PlanSettings:
         sample: ... this share of the pages; None: 2 %, and 400 to 4,000 pages.
         passages, tokens_per_passage, text_bytes: in place of sources; bytes of the whole text, None for 3.3
             a token.
-        memory_encoder: name or folder of a T5.1.1, whose tokenizer counts a source's tokens.
+        memory_encoder: name or folder of a model, of any kind of `encoders.token_encoder`, whose tokenizer
+            counts a source's tokens.
+        memory_layers: of an encoder that is no T5: whose states are stored; None: the last's.
         sizes: published sizes beside it or in place of it.
         retriever: name or folder; None: counted as GTR-Base.
         live_proportions: α, several for rows side by side.
@@ -60,6 +64,7 @@ class PlanSettings:
     tokens_per_passage: float | None = None
     text_bytes: float | None = None
     memory_encoder: str | None = None
+    memory_layers: str | None = None
     sizes: tuple[str, ...] = ()
     retriever: str | None = None
     live_proportions: tuple[str, ...] = (str(memory_spec.LIVE_PROPORTION),)
@@ -186,7 +191,7 @@ def _chunks(settings: PlanSettings) -> inputs.Chunks | None:
 
 
 def _memories(settings: PlanSettings) -> list[memory_spec.MemorySpec]:
-    """One for every live proportion."""
+    """One for every live proportion, which are T5's."""
     default = memory_spec.MemorySpec()
     return [
         default.changed({"live_proportion": alpha, "max_tokens": settings.max_tokens})
@@ -194,22 +199,34 @@ def _memories(settings: PlanSettings) -> list[memory_spec.MemorySpec]:
     ]
 
 
+def _openings(settings: PlanSettings) -> list[OpenedEncoder]:
+    """The memory encoder that is named, with each of its memories."""
+    folder = settings.memory_encoder
+    if not folder:
+        return []
+    layers = {} if settings.memory_layers is None else {"memory_layers": settings.memory_layers}
+    memories = [memory.changed(layers) for memory in _memories(settings)]
+    if kind_of(folder) != T5:
+        memories = [replace(memories[0], live_proportion=None)]
+    return [open_encoder(folder, memory) for memory in memories]
+
+
 def _models(settings: PlanSettings) -> list[inputs.Model]:
     """Every size or folder with every live proportion."""
-    memories = _memories(settings)
     folder = settings.memory_encoder
     if not folder and not settings.sizes:
         raise errors.CorpusError(f"no model given; add --memory-encoder FOLDER, or --size {flops.SIZES}")
     retriever = retrievers.GTR_BASE
     if settings.retriever:
         retriever = from_source.retriever_shape(settings.retriever)
-    shapes = {name: flops.size(name) for name in settings.sizes}
-    if folder:
-        shapes = {Path(folder).name or folder: from_source.encoder_shape(folder)} | shapes
+    ways = [
+        (Path(str(folder)).name or str(folder), from_source.encoder_shape(opened), opened.memory)
+        for opened in _openings(settings)
+    ]
+    ways += [(name, flops.size(name), memory) for name in settings.sizes for memory in _memories(settings)]
     made = [
         inputs.Model(name=name, config=config, memory=memory, retriever=retriever)
-        for name, config in shapes.items()
-        for memory in memories
+        for name, config, memory in ways
     ]
     for model in made:
         _ = model.layers  # α must give whole layers
@@ -228,7 +245,7 @@ def _from_source(
         sources=settings.sources,
         retriever=settings.retriever or "",
         memory_encoder=settings.memory_encoder,
-        memory=_memories(settings)[0],
+        memory=_openings(settings)[0].memory,
         codec=codec,
         passage_words=settings.passage_words,
         keep_sections=settings.keep_sections,

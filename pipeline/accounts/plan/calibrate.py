@@ -28,8 +28,8 @@ from storage.aliases import AnyArray
 from storage.shards import ShardGrid
 
 if TYPE_CHECKING:
-    from encoders.memory_encoder import MemoryEncoder
     from encoders.retriever import Retriever
+    from encoders.token_encoder import TokenEncoder
     from encoders.tokenizing import Tokens
 
 # Encoding takes about so long, and never more passages than this.
@@ -90,7 +90,8 @@ def calibrate(sample: Sample, settings: BuildSettings, *, passages: float) -> Ra
 
     def encode(tokens: Tokens) -> None:
         """As `EncodeShards.run`, all passages as one shard; what a codec adds is left out."""
-        encoder.encode(tokens, np.empty((len(tokens.ids), encoder.width), ml_dtypes.bfloat16))
+        rows = int(encoder.offsets(tokens)[-1])
+        encoder.encode(tokens, np.empty((rows, encoder.width), ml_dtypes.bfloat16))
 
     # A first look at the speed decides how many passages are worth it; a first run also compiles.
     few = table.slice(0, _FIRST_PASSAGES)
@@ -159,18 +160,13 @@ def _embed_all(embed: Callable[[pa.Table], AnyArray], table: pa.Table) -> tuple[
     return vectors, statistics.median(seconds / rows for rows, _, seconds in pieces)
 
 
-def _load(settings: BuildSettings) -> tuple[Retriever, MemoryEncoder]:
-    from encoders import sharding
-    from encoders.memory_encoder import MemoryEncoder
+def _load(settings: BuildSettings) -> tuple[Retriever, TokenEncoder]:
+    from encoders.memory_encoders import open_encoder
     from encoders.retriever import Retriever
 
     retriever = Retriever.load(settings.retriever, backend=settings.retriever_backend, device=settings.device)
-    return retriever, MemoryEncoder.load(
-        settings.memory_encoder,
-        settings.memory,
-        devices=sharding.named(settings.device),
-        model_parallel=settings.model_parallel,
-    )
+    opened = open_encoder(settings.memory_encoder, settings.memory)
+    return retriever, opened.load(device=settings.device, model_parallel=settings.model_parallel)
 
 
 def _write_and_index(vectors: AnyArray, passages: float) -> tuple[float, float]:

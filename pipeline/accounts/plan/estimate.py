@@ -25,7 +25,6 @@ READ_PASSAGES_PER_SECOND: Final = 5500.0
 # Bytes of the libraries of a build's worker, JAX, PyTorch and Beam (docs/benchmarks.md: 1,064 MiB with
 # models of a megabyte).
 WORKER_BASE_BYTES: Final = 1060 << 20
-_WEIGHT_BYTES: Final = {"bfloat16": 2, "float32": 4}
 
 
 def codec_names() -> tuple[str, ...]:
@@ -39,11 +38,11 @@ class Estimate:
     """One row of a plan. Times in seconds, money in dollars, FLOPs in hardware FLOPs.
 
     `retriever_flops` is None where the retriever's architecture is not known to the cost model: then times
-    and prices that are computed leave it out.
+    and prices that are computed leave it out. `live_proportion` is None for an encoder that is no T5.
     """
 
     model: str
-    live_proportion: Fraction
+    live_proportion: Fraction | None
     codec: str
     layers: int
     memory_layers: int
@@ -77,7 +76,7 @@ class Estimate:
     def to_json(self) -> form.Estimate:
         return {
             "model": self.model,
-            "live_proportion": str(self.live_proportion),
+            "live_proportion": None if self.live_proportion is None else str(self.live_proportion),
             "codec": self.codec,
             "layers": self.layers,
             "memory_layers": self.memory_layers,
@@ -140,7 +139,7 @@ def estimate(
         chunks=chunks,
         neighbours=neighbours,
     )
-    memory_flops = counts.tokens * flops.encoder_flops(model.config, layers)
+    memory_flops = counts.tokens * model.token_flops
     # Where nobody counted what it reads, it is taken to read what the memory encoder does.
     read = counts.retriever_read
     retriever_flops = model.retriever.flops(counts.passages, read.tokens if read else counts.tokens)
@@ -171,7 +170,7 @@ def estimate(
         codec=codec_name,
         layers=model.config.layers,
         memory_layers=layers,
-        width=model.config.d_model,
+        width=model.width,
         token_bytes=memory.row_bytes,
         shards=memory.grid.shards,
         shard_passages=memory.grid.shard_passages,
@@ -239,7 +238,7 @@ def layouts(
     """The arrays that a build of so many passages would write, sized as it sizes them."""
     memory = MemoryLayout.sized(
         passages=passages,
-        width=model.config.d_model,
+        width=model.width,
         max_tokens=model.memory.max_tokens,
         codec=codecs.by_name(codec_name),
         shard_passages=shard_passages,
@@ -250,14 +249,11 @@ def layouts(
 def worker_ram(model: Model, memory: MemoryLayout) -> int:
     """Bytes of RAM of a worker at most: libraries, both models, a shard as computed and as stored.
 
-    The retriever's weights and the embedding are float32, the memory layers in the type they compute in.
+    The retriever's weights are float32.
     """
-    config = model.config
-    weights = model.layers * flops.layer_weights(config) * _WEIGHT_BYTES[model.memory.compute_dtype]
-    weights += 4 * config.vocab_size * config.d_model
-    weights += 4 * model.retriever.weights
+    weights = model.weight_bytes + 4 * model.retriever.weights
     rows = memory.grid.shard_passages * memory.max_tokens
-    return WORKER_BASE_BYTES + weights + rows * (2 * config.d_model + memory.row_bytes)
+    return WORKER_BASE_BYTES + weights + rows * (2 * model.width + memory.row_bytes)
 
 
 def _measured(counts: Counts, size: costs.CorpusBytes, rates: Rates, workers: int) -> dict[str, float]:

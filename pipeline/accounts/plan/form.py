@@ -80,7 +80,7 @@ class Estimate(TypedDict):
     """One way of building; see `estimate.Estimate`."""
 
     model: str
-    live_proportion: str
+    live_proportion: str | None
     codec: str
     layers: int
     memory_layers: int

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from encoders import model_folder, retriever_folder, retriever_reading, weights
+from encoders import retriever_folder, retriever_reading
+from encoders.memory_encoder import OpenedT5
+from encoders.memory_encoders import open_encoder
 from encoders.t5_config import T5Config
 from encoders.template import PassageTemplate
-from encoders.tokenizing import Tokenizer
+from encoders.token_encoder import OpenedEncoder, TextReader
 from pipeline.accounts import retrievers
 from pipeline.accounts.plan import estimate, form, inputs, sample
 from pipeline.accounts.plan.calibrate import passage_parquet
@@ -32,18 +34,25 @@ if TYPE_CHECKING:
 
 def model_of(settings: BuildSettings) -> inputs.Model:
     """The shapes of a build's models, from their configurations; no weight is read."""
+    opened = open_encoder(settings.memory_encoder, settings.memory)
     return inputs.Model(
         name=Path(settings.memory_encoder).name or settings.memory_encoder,
-        config=encoder_shape(settings.memory_encoder),
-        memory=settings.memory,
+        config=encoder_shape(opened),
+        memory=opened.memory,
         retriever=retriever_shape(settings.retriever),
         vector_dtype=settings.vector_dtype,
     )
 
 
-def encoder_shape(name_or_folder: str) -> T5Config:
-    """The shape of a memory encoder, from its configuration."""
-    return weights.read_config(model_folder.resolve(name_or_folder))
+def encoder_shape(opened: OpenedEncoder) -> T5Config | inputs.OtherEncoder:
+    """A memory encoder as a cost, from its configuration and the sizes of its tensors."""
+    if isinstance(opened, OpenedT5):
+        return opened.config
+    # What is not known of an architecture counts as if a token met all its weights.
+    each = retrievers.token_weights(opened.settings) or opened.weights
+    return inputs.OtherEncoder(
+        layers=opened.layers_run, width=opened.width, weights=opened.weights, token_weights=each
+    )
 
 
 def retriever_shape(name_or_folder: str) -> RetrieverShape:
@@ -62,10 +71,8 @@ def retriever_shape(name_or_folder: str) -> RetrieverShape:
 
 def count_source(taken: sample.Sample, splits: int, settings: BuildSettings) -> inputs.Counts:
     """As `count`, with the tokenizer and the template of a build."""
-    tokenizer = Tokenizer(
-        model_folder.resolve(settings.memory_encoder), max_tokens=settings.memory.max_tokens
-    )
-    return count(taken, splits, tokenizer=tokenizer, template=settings.memory.template)
+    opened = open_encoder(settings.memory_encoder, settings.memory)
+    return count(taken, splits, tokenizer=opened.tokenizer(), template=settings.memory.template)
 
 
 def read_by_retriever(taken: sample.Sample, settings: BuildSettings) -> inputs.ReadEstimate | None:
@@ -100,7 +107,7 @@ def basis(taken: sample.Sample, settings: BuildSettings) -> form.Basis:
     }
 
 
-def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: str) -> inputs.Counts:
+def count(taken: sample.Sample, splits: int, *, tokenizer: TextReader, template: str) -> inputs.Counts:
     """A source's counts from its sample.
 
     Args:
@@ -110,8 +117,9 @@ def count(taken: sample.Sample, splits: int, *, tokenizer: Tokenizer, template: 
         template: a passage's text as the memory encoder reads it.
     """
     texts = [text for page in taken.pages for text in PassageTemplate(template).render_rows(page.rows)]
-    lengths = retriever_reading.Lengths.of(tokenizer(texts))
-    counted = _by_page(taken, lengths.given)
+    tokens = tokenizer(texts)
+    lengths = retriever_reading.Lengths.of(tokens)
+    counted = _by_page(taken, np.diff(tokenizer.offsets(tokens)))
 
     def page_passages(page: sample.SampledPage) -> float:
         return len(page.rows)

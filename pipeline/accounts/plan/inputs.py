@@ -8,7 +8,7 @@ from typing import Final
 
 from encoders.memory_spec import MemorySpec
 from encoders.t5_config import T5Config, memory_layers
-from pipeline.accounts import retrievers
+from pipeline.accounts import flops, retrievers
 from pipeline.accounts.plan import form
 from pipeline.accounts.prices import Device, Storage
 from pipeline.accounts.retrievers import RetrieverShape
@@ -19,6 +19,8 @@ from storage.components.tokens import TokensLayout
 # Bytes of English text a token of T5, where only tokens are given (3,467 passages of a real dump: 3.3,
 # whose titles and markers count as tokens too).
 BYTES_PER_TOKEN: Final = 3.3
+_FLOAT32: Final = 4
+_BYTES: Final = {"bfloat16": 2, "float32": _FLOAT32}
 # Pieces of T5's SentencePiece, with its sentinels.
 T5_VOCABULARY: Final = 32_100
 
@@ -114,19 +116,58 @@ class Neighbours:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OtherEncoder:
+    """A memory encoder that is no T5, as a cost. All its layers are run, and no reader runs any live.
+
+    Attributes:
+        layers: how many it has.
+        width: of a row of memory.
+        weights: that a worker holds, in float32.
+        token_weights: that each token goes through.
+    """
+
+    layers: int
+    width: int
+    weights: int
+    token_weights: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
     """A memory encoder and a retriever by their shapes, and what makes the memory."""
 
     name: str
-    config: T5Config
+    config: T5Config | OtherEncoder
     memory: MemorySpec
     retriever: RetrieverShape = retrievers.GTR_BASE
     vector_dtype: str = "float32"
 
     @property
     def layers(self) -> int:
-        """Layers of the memory encoder."""
+        """Layers of the memory encoder that are run."""
+        if isinstance(self.config, OtherEncoder) or self.memory.live_proportion is None:
+            return self.config.layers
         return memory_layers(self.config.layers, self.memory.live_proportion)
+
+    @property
+    def width(self) -> int:
+        """Of a row of memory."""
+        return self.config.width if isinstance(self.config, OtherEncoder) else self.config.d_model
+
+    @property
+    def token_flops(self) -> int:
+        """Hardware FLOPs of a token."""
+        if isinstance(self.config, OtherEncoder):
+            return flops.HARDWARE * self.config.token_weights
+        return flops.encoder_flops(self.config, self.layers)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of RAM that the encoder takes: a T5's embedding is float32, its layers are as they compute."""
+        if isinstance(self.config, OtherEncoder):
+            return _FLOAT32 * self.config.weights
+        layers = self.layers * flops.layer_weights(self.config) * _BYTES[self.memory.compute_dtype]
+        return layers + _FLOAT32 * self.config.vocab_size * self.config.d_model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from encoders.t5_config import T5Config
 from pipeline.accounts import flops, prices, reading
 from pipeline.accounts.plan import estimate, form
 from pipeline.accounts.plan.inputs import Chunks, Counts, Machines, Model, Neighbours
@@ -91,12 +92,13 @@ def plan_report(asked: Asked) -> form.Plan:
         "prices_by_name": list(asked.prices.storage),
         "prices": prices.listed(asked.prices.origin, [device], asked.prices.storage.values()),
         "warnings": list(_warnings(asked)),
-        "refused": [
-            f"{row['model']}, α = {row['live_proportion']}, {row['codec']}: {reason}"
-            for row in rows
-            for reason in row["refused"]
-        ],
+        "refused": [f"{_named(row)}, {row['codec']}: {reason}" for row in rows for reason in row["refused"]],
     }
+
+
+def _named(row: form.Way) -> str:
+    alpha = row["live_proportion"]
+    return row["model"] if alpha is None else f"{row['model']}, α = {alpha}"
 
 
 def _warnings(asked: Asked) -> Iterator[str]:
@@ -114,8 +116,10 @@ def _warnings(asked: Asked) -> Iterator[str]:
 
 
 def _serving(row: estimate.Estimate, model: Model, asked: Asked, device: prices.Device) -> Serving | None:
-    """Questions and break-even of a way; None with α = 1, which leaves nothing to read."""
-    if model.memory.live_proportion >= 1:
+    """Questions and break-even of a way; None with α = 1, which leaves nothing to read, and for encoders of
+    which the cost of a reader is not known here."""
+    alpha = model.memory.live_proportion
+    if alpha is None or alpha >= 1 or not isinstance(model.config, T5Config):
         return None
     readers = [
         flops.Reader(
@@ -124,7 +128,7 @@ def _serving(row: estimate.Estimate, model: Model, asked: Asked, device: prices.
             width=model.config.d_model,
             retrieved=asked.retrieved,
             selected=min(asked.selected, asked.retrieved),
-            live_proportion=model.memory.live_proportion,
+            live_proportion=alpha,
             input_tokens=flops.QUESTION_TOKENS + model.memory.max_tokens,
         )
         for name in flops.READERS
@@ -139,7 +143,7 @@ def _serving(row: estimate.Estimate, model: Model, asked: Asked, device: prices.
         token_bytes=row.token_bytes,
         memory_bytes=row.bytes.memory,
         hours=hours,
-        live_proportion=model.memory.live_proportion,
+        live_proportion=alpha,
         files=row.bytes.files,
     )
     site = serving.Site(

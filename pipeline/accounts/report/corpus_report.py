@@ -5,26 +5,28 @@ Terminal tables and the HTML page show this object and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
 
 from encoders.memory_spec import MemorySpec
 from encoders.t5_config import PUBLISHED_SIZES, T5Config
-from pipeline.accounts import facts, flops, prices, reading
+from pipeline.accounts import facts, flops, prices, reading, retrievers
 from pipeline.accounts import statistics as spent
 from pipeline.accounts.form import Update
 from pipeline.accounts.plan import estimate, inputs
 from pipeline.accounts.report import form, serving
 from pipeline.components.shards import STAGE as SHARDS
 from storage import components, errors
-from storage.components import IndexCard, VectorsCard
+from storage.components import IndexCard, MemoryCard, VectorsCard
 from storage.folder import CorpusFolder
 from storage.run_statistics import RunStatistics
 from storage.writer.plan import WRITER
 
 SCHEMA: Final = 1
+# Of an encoder that is no T5, in place of its architecture.
+_TOKEN_WEIGHTS: Final = "token_weights"
 # Versions that the price of keeping more than one is told for.
 KEPT_VERSIONS: Final = (1, 2, 3, 5)
 
@@ -73,7 +75,9 @@ def corpus_report(corpus: CorpusFolder, options: Options) -> form.Report:
         site = serving.Site(
             device=device, utilisation=options.utilisation, storage=storage, months=options.months
         )
-        served = _serving(corpus, current, site, options)
+        # What a reader costs is known of those that run the upper layers of a T5.
+        if options.live_proportion is not None or not (known.current and known.current.other_encoder):
+            served = _serving(corpus, current, site, options)
         coded = _codecs(current, known.passages.passages, storage)
     found: form.Report = {
         "kind": "report",
@@ -175,7 +179,7 @@ def _version(version: facts.Version) -> form.Version:
         "shard_passages": layout.grid.shard_passages,
         "shard_bytes": run.shard_memory_bytes.to_json() if run and run.shard_memory_bytes else {},
         "tokens_histogram": [list(bar) for bar in run.tokens_histogram] if run else [],
-        "architecture": dict(architecture),
+        "architecture": dict(architecture) or _other_architecture(card),
         "aliases": sorted(version.aliases),
         "current": version.current,
         "finished": run.finished if run else None,
@@ -244,7 +248,7 @@ def _time(
     wall = run.stage_seconds.get(SHARDS.name)
     if written:
         version = written[0]
-        work = version["tokens"] * flops.encoder_flops(_config(version), version["memory_layers"] or 0)
+        work = version["tokens"] * _token_flops(version)
         encoding = run.worker_seconds.get(SHARDS.name, {}).get("encoding")
         encoded = {
             "version": version["version"],
@@ -271,6 +275,21 @@ def _time(
         "workers": {name: worker.to_json() for name, worker in run.workers.items()},
         "encoded": encoded,
     }
+
+
+def _other_architecture(card: MemoryCard) -> dict[str, int]:
+    """Of an encoder that is no T5: weights that a token goes through, where its architecture is known."""
+    config = card.encoder.get("config")
+    each = retrievers.token_weights(config) if isinstance(config, Mapping) else None
+    return {} if each is None else {_TOKEN_WEIGHTS: each}
+
+
+def _token_flops(version: form.Version) -> int:
+    """Hardware FLOPs of a token; 0 where an encoder wrote the version of which nothing is known here."""
+    shape = version["architecture"]
+    if _TOKEN_WEIGHTS in shape:
+        return flops.HARDWARE * int(shape[_TOKEN_WEIGHTS])
+    return flops.encoder_flops(_config(version), version["memory_layers"] or 0) if shape else 0
 
 
 def _config(version: form.Version) -> T5Config:
@@ -346,6 +365,9 @@ def _serving(
                 "layers is run live"
             )
         alpha = MemorySpec.from_json(corpus.manifest.built).live_proportion
+    if alpha is None:  # built by an encoder that is no T5, and encoded again by one
+        alpha = MemorySpec.from_json(corpus.memory(current["version"]).settings).live_proportion
+    assert alpha is not None  # a T5 wrote the version
     stored = current["memory_layers"] or 0
     # With α = 1 nothing is stored; `Beforehand` refuses it below.
     layers = max(1, round(stored / (1 - alpha))) if alpha < 1 else 1
@@ -361,7 +383,7 @@ def _serving(
         )
         for name in flops.READERS
     ]
-    work = current["tokens"] * flops.encoder_flops(_config(current), stored)
+    work = current["tokens"] * _token_flops(current)
     before = serving.Beforehand(
         tokens=current["tokens"],
         tokens_per_passage=current["tokens"] / current["passages"],

@@ -527,4 +527,5 @@ def print_(out: Console, made: Table) -> None:
 
 
 def _way(way: Way) -> str:
-    return f"{way['model']} α={way['live_proportion']} {way['codec']}"
+    alpha = way["live_proportion"]
+    return " ".join((way["model"], *(() if alpha is None else (f"α={alpha}",)), way["codec"]))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from encoders.memory_encoders import open_encoder
 from encoders.memory_spec import MemorySpec
 from pipeline.components import shards
 from pipeline.components.memory.reading import Reading
@@ -27,7 +28,7 @@ from storage.work_folder import WorkFolder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from encoders.memory_encoder import MemoryEncoder, Spent
+    from encoders.token_encoder import Spent, TokenEncoder
     from encoders.tokenizing import Read, Tokens
 
 _ROWS: Final = ".rows"
@@ -50,15 +51,9 @@ class MemoryModel:
 
 
 @work.Once
-def load_encoder(model: MemoryModel) -> MemoryEncoder:
-    from encoders import memory_encoders, sharding
-
-    encoder = memory_encoders.load(
-        model.name,
-        model.memory,
-        devices=sharding.named(model.device),
-        model_parallel=model.model_parallel,
-    )
+def load_encoder(model: MemoryModel) -> TokenEncoder:
+    opened = open_encoder(model.name, model.memory)
+    encoder = opened.load(device=model.device, model_parallel=model.model_parallel)
     require_planned(model.name, encoder.fingerprint, model.fingerprint)
     return encoder
 
@@ -136,7 +131,7 @@ class Memory:
     """A shard as it leaves the device.
 
     Attributes:
-        tokens: whose memory this is.
+        tokens: whose memory this is, and `offsets`: where each passage's rows begin.
         vectors: [passages, dim], and how the retriever read the passages, `read`; None where the shard is not
             embedded.
         buffer: stored rows, as `memory_store.allocate` made them.
@@ -145,6 +140,7 @@ class Memory:
     """
 
     tokens: Tokens
+    offsets: AnyArray
     vectors: AnyArray | None
     read: Read | None
     buffer: AnyArray
@@ -175,7 +171,7 @@ class EncodeShards:
         return Reading(corpus=self.corpus, parts=self.parts)
 
     @functools.cached_property
-    def _loaded(self) -> MemoryEncoder:
+    def _loaded(self) -> TokenEncoder:
         """The encoder, once it has shown that it gives what others, or an earlier run, have stored.
 
         A worker with another library, driver or accelerator would write memory that does not go
@@ -227,7 +223,8 @@ class EncodeShards:
             vectors, read = self.embed.embed(prepared.table, meter)
         with meter.time("loading"):
             coder = self._coder
-        rows = int(tokens.offsets[-1])
+        offsets = self._loaded.offsets(tokens)
+        rows = int(offsets[-1])
 
         def on_memory(count: int) -> None:
             meter.count("passages", count)
@@ -241,13 +238,21 @@ class EncodeShards:
             spent = self._loaded.encode(tokens, buffer[:rows], coder, on_batch=on_memory)
             kept: list[AnyArray] = []
             if ids := canaries.within(self.memory.grid.passages, first, stop):
-                kept = self._canaries(ids, first, tokens.offsets, buffer)
-        return Memory(tokens=tokens, vectors=vectors, read=read, buffer=buffer, canaries=kept, spent=spent)
+                kept = self._canaries(ids, first, offsets, buffer)
+        return Memory(
+            tokens=tokens,
+            offsets=offsets,
+            vectors=vectors,
+            read=read,
+            buffer=buffer,
+            canaries=kept,
+            spent=spent,
+        )
 
     def finish(self, unit: int, computed: Memory, meter: Meter) -> Receipt[ShardCounts]:
         first, stop = self.memory.grid.bounds(unit)
-        tokens, spent = computed.tokens, computed.spent
-        rows = int(tokens.offsets[-1])
+        tokens, offsets, spent = computed.tokens, computed.offsets, computed.spent
+        rows = int(offsets[-1])
         entries: list[files.FileEntry] = []
         vector_bytes = 0
         if self.embed is not None and computed.vectors is not None:
@@ -259,7 +264,7 @@ class EncodeShards:
                 self.memory_folder,
                 self.memory,
                 unit,
-                offsets=tokens.offsets,
+                offsets=offsets,
                 buffer=computed.buffer,
             )
             if computed.canaries:
@@ -280,7 +285,7 @@ class EncodeShards:
                 filler_tokens=spent.filler,
                 **shards.retriever_counts(computed.read),
                 **shards.stored_counts(entries),
-                **shards.length_counts(np.diff(tokens.offsets), self.memory.max_tokens),
+                **shards.length_counts(np.diff(offsets), self.memory.max_tokens),
             ),
             seconds=dict(meter.seconds),
             worker=worker_name(),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from encoders.retro.memory import ChunkEncoder
 from pipeline.components.shards import render
 from retrieval import neighbours
 from retrieval.corpus import Corpus
@@ -20,7 +21,7 @@ from storage.folder import CorpusFolder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from encoders.memory_encoder import MemoryEncoder
+    from encoders.token_encoder import TokenEncoder
     from encoders.tokenizing import Tokens
 
 Ids = Sequence[int] | npt.NDArray[np.int64]
@@ -47,7 +48,7 @@ class Reading:
     def _chunks(self) -> Corpus:
         return Corpus(self.corpus)
 
-    def tokens(self, encoder: MemoryEncoder, passages: Ids, *, table: pa.Table | None = None) -> Tokens:
+    def tokens(self, encoder: TokenEncoder, passages: Ids, *, table: pa.Table | None = None) -> Tokens:
         """What the encoder is given of some passages.
 
         Args:
@@ -58,15 +59,15 @@ class Reading:
         Raises:
             CorpusError: it reads chunks, and the corpus has none of its size.
         """
-        if encoder.reads_chunks:
+        if isinstance(encoder, ChunkEncoder):
             read = neighbours.retrieved(self._chunks, passages)
             return encoder.ragged(read.values, read.mask)
         rows = self.table.take(list(passages)) if table is None else table
         return encoder.tokenize(render(encoder.template.template, rows))
 
-    def memory(self, encoder: MemoryEncoder, passages: Ids) -> AnyArray:
-        """Memory of a few passages, [all their tokens, width] float32."""
+    def memory(self, encoder: TokenEncoder, passages: Ids) -> AnyArray:
+        """Memory of a few passages, [all their rows, width] float32."""
         tokens = self.tokens(encoder, passages)
-        values = np.empty((len(tokens.ids), encoder.width), np.float32)
+        values = np.empty((int(encoder.offsets(tokens)[-1]), encoder.width), np.float32)
         encoder.encode(tokens, values)
         return values

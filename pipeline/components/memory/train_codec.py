@@ -25,7 +25,7 @@ from storage.folder import CorpusFolder
 from storage.receipts import Counts, Receipt
 
 if TYPE_CHECKING:
-    from encoders.memory_encoder import MemoryEncoder
+    from encoders.token_encoder import TokenEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +60,11 @@ class Memory(Protocol):
 class _Encoded:
     """What the encoder makes of passages."""
 
-    def __init__(self, encoder: MemoryEncoder, reading: Reading) -> None:
+    def __init__(self, encoder: TokenEncoder, reading: Reading) -> None:
         self._encoder, self._reading = encoder, reading
 
     def tokens(self, ids: Ids) -> int:
-        return len(self._reading.tokens(self._encoder, ids).ids)
+        return int(self._encoder.offsets(self._reading.tokens(self._encoder, ids))[-1])
 
     def values(self, ids: Ids) -> npt.NDArray[np.float32]:
         return self._reading.memory(self._encoder, ids)

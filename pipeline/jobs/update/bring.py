@@ -12,7 +12,7 @@ from typing import Final
 
 from encoders import fingerprint
 from encoders.errors import EncoderError
-from encoders.memory_encoder import memory_fingerprint
+from encoders.memory_encoders import open_encoder
 from encoders.memory_spec import MemorySpec
 from encoders.retro import memory as retro_memory
 from pipeline.components.base import built_with
@@ -125,7 +125,7 @@ def choose(
         own = memory_encoder if card.encoder_fingerprint == first.encoder_fingerprint else None
         name = job.location(own or built_with(home.folder, "memory_encoder", card.version))
         memory = MemorySpec.from_json(card.settings).changed({})
-        seen = memory_fingerprint(name, memory)
+        seen = open_encoder(name, memory).fingerprint
         if seen.hex != card.encoder_fingerprint:
             other = ", ".join(fingerprint.differences(card.encoder, seen.description)[:3])
             raise errors.MismatchError(

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from encoders.memory_encoder import MemoryEncoder
 from encoders.retro import memory as retro_memory
+from encoders.retro.memory import ChunkEncoder
 from pipeline.readers.retro.chunks import Ids
 from retrieval import neighbours
 from retrieval.corpus import Corpus
@@ -124,7 +125,7 @@ class LiveChunks:
 
     continued = True
 
-    def __init__(self, corpus: Corpus, encoder: MemoryEncoder) -> None:
+    def __init__(self, corpus: Corpus, encoder: ChunkEncoder) -> None:
         self._corpus, self._encoder = corpus, encoder
         self.places, self.width = encoder.max_tokens, encoder.width
 
