@@ -26,6 +26,7 @@ from pipeline.units.stages import Stages
 from retrieval import index, index_building, index_files, index_shape, refining
 from storage import components, errors, files, row_array, vector_array
 from storage.folder import CorpusFolder
+from storage.joined import JoinedVectors
 from storage.shards import ShardGrid
 from storage.stored_folder import open_for_writing
 from storage.vector_array import VectorArray, VectorLayout
@@ -346,6 +347,55 @@ def test_a_gather_holds_few_chunks_at_a_time(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(row_array, "GATHERED_BYTES", 100 * 64 * DIM * 4)
     np.testing.assert_array_equal(array.take(ids), VECTORS[ids])
     assert (max(asked), sum(asked)) == (100, 2000)
+
+
+def test_picked_rows_are_the_rows(tmp_path: Path) -> None:
+    """By plain reads; what does not match its checksum is an error, and in whatever order chunks lie."""
+    vector_array.create(tmp_path, LAYOUT)
+    for shard in LAYOUT.grid:
+        first, stop = LAYOUT.grid.bounds(shard)
+        vector_array.write_shard(tmp_path, LAYOUT, shard, VECTORS[first:stop])
+    array = VectorArray(tmp_path, LAYOUT)
+    rng = np.random.default_rng(4)
+    for ids in (rng.integers(0, PASSAGES, 500), np.array([2999, 0, 2999, 191, 192]), np.zeros(0, np.int64)):
+        np.testing.assert_array_equal(array.pick(ids), VECTORS[ids])
+    grid = replace(LAYOUT.grid, passages=2 * PASSAGES)
+    both = JoinedVectors([(0, array), (PASSAGES, array)], replace(LAYOUT, grid=grid))
+    ids = rng.integers(0, 2 * PASSAGES, 300)
+    np.testing.assert_array_equal(both.pick(ids), VECTORS[ids % PASSAGES])
+    # Two chunks and their entries of the index change places, each under its checksum.
+    path = tmp_path / "c/2/0"
+    data = bytearray(path.read_bytes())
+    size, entries = 64 * DIM * 4 + 4, len(data) - 3 * 16 - 4
+    data[:size], data[size : 2 * size] = data[size : 2 * size], data[:size]
+    data[entries : entries + 8], data[entries + 16 : entries + 24] = (
+        data[entries + 16 : entries + 24],
+        data[entries : entries + 8],
+    )
+    data[-4:] = files.crc32c(bytes(data[entries:-4])).to_bytes(4, "little")
+    path.write_bytes(data)
+    swapped = VectorArray(tmp_path, LAYOUT)
+    ids = np.arange(380, 520)
+    np.testing.assert_array_equal(swapped.pick(ids), VECTORS[ids])
+    path = tmp_path / "c/1/0"
+    data = bytearray(path.read_bytes())
+    data[70] ^= 1
+    path.write_bytes(data)
+    damaged = VectorArray(tmp_path, LAYOUT)
+    np.testing.assert_array_equal(damaged.pick(np.array([5, 400])), VECTORS[[5, 400]])
+    with pytest.raises(errors.DamagedError):
+        damaged.pick(np.array([193]))
+
+
+def test_a_forked_process_refines(whole: Any, written: Path) -> None:
+    array = VectorArray(whole[2] / components.VECTORS.folder(NAME), LAYOUT)
+    found = opened(written)
+    expected = refining.search(found, array, VECTORS[:2], 5, 2)
+    child = os.fork()
+    if not child:
+        ids, _ = refining.search(found, array, VECTORS[:2], 5, 2)
+        os._exit(0 if (ids == expected[0]).all() else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_the_sample_is_gathered_into_its_own_size() -> None:

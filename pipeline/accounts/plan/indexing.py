@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.accounts.plan import form
 from retrieval.index import RECALL_QUERIES
 from retrieval.index_building import UNIT_PASSAGES
 from retrieval.index_shape import EXACT_LIMIT, IndexShape, choose
@@ -45,7 +46,7 @@ class Indexing:
     def core_hours(self) -> float:
         return self.training_core_hours + self.adding_core_hours
 
-    def to_json(self) -> dict[str, str | int | float]:
+    def to_json(self) -> form.Indexing:
         return {
             "kind": self.kind,
             "training_core_hours": self.training_core_hours,
