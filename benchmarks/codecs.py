@@ -1,6 +1,7 @@
 """Codecs side by side: bytes, error, decoding against memcpy, and what quantizing adds to the encoder.
 
     python -m benchmarks.codecs [--encoder FOLDER] [--codecs bfloat16 int8 ...] [--skip-encoder]
+    python -m benchmarks.codecs --skip-encoder --skip-synthetic [--decoding 64 1024 ...]   # decoding alone
 
 Three kinds of memory: that of a T5 (--encoder, or one of T5.1.1 base's shape with random weights, made on
 the spot: no evidence about trained ones), independent Gaussians (the worst case for whatever uses
@@ -11,9 +12,11 @@ shares a scale). Errors are of tokens that no codec was trained on.
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,8 @@ from benchmarks.timing import interleaved
 from encoders import quantizing
 from encoders.memory_encoder import MemoryEncoder
 from encoders.memory_spec import MAX_TOKENS, MemorySpec
-from storage import codecs, memory_store
+from storage import codecs, memory_store, native
+from storage.codecs import base
 from storage.memory_store import MemoryLayout
 from storage.shards import ShardGrid
 
@@ -130,35 +134,86 @@ def compare(title: str, train: Array, held_out: Array, names: list[str]) -> dict
     return coders
 
 
-def decoding(coders: dict[str, codecs.Coder], values: Array, rounds: int) -> None:
-    """Decoding one fetch of 20 passages' tokens, and memcpy of as many bytes, taking turns.
+def any_coder(name: str, width: int) -> codecs.Coder:
+    """With parameters that nobody trained: how fast codes are decoded does not depend on them."""
+    codec, rng = codecs.by_name(name), np.random.default_rng(0)
+    parameters: dict[str, Array] = {}
+    for key, (shape, dtype) in codec.parameter_shapes(width).items():
+        values = rng.lognormal(size=shape).astype(np.float32)
+        parameters[key] = values.astype(base.bfloat16).view(dtype) if codec.kind == "pq" else values
+    return codec.bind(width, parameters)
 
-    NumPy's turns first, then JAX's: its threads go on waiting for work after each call, on all cores.
+
+def any_rows(coder: codecs.Coder, rows: int) -> Array:
+    """Stored rows of any codes: all of a table is used, as by real ones."""
+    rng = np.random.default_rng(1)
+    if coder.codec.kind == "pq":
+        most = 1 << min(coder.codec.bits, 8 * coder.codec.stored_dtype.itemsize)  # type: ignore[attr-defined]
+        return rng.integers(0, most, (rows, coder.stored_width)).astype(coder.codec.stored_dtype)
+    few = coder.encode(rng.normal(size=(min(rows, 2000), coder.width)).astype(np.float32))
+    return np.ascontiguousarray(few[np.arange(rows) % len(few)])
+
+
+def decoding(names: list[str], width: int, rows: int, rounds: int, *, device: bool) -> None:
+    """Decoding one fetch's tokens, and memcpy of as many bytes, taking turns.
+
+    On one core, seconds are the thread's on the processor, in NumPy and natively; on two, seconds on the
+    wall, each thread decoding a half. All decode into the same array, as a reader does, three times
+    a turn, of which the last counts. JAX comes last: its threads go on waiting for work after each call, on
+    all cores.
     """
-    values = np.ascontiguousarray(values[:5000])
-    source = np.zeros(values.shape, np.uint16)
-    target = np.zeros_like(source)
-    memcpy = {"memcpy": lambda: np.copyto(target, source)}
-    runs: dict[str, Callable[[], object]] = {}
-    device: dict[str, Callable[[], object]] = {}
-    for name, coder in coders.items():
-        stored = coder.encode(values)
-        out = np.empty(values.shape, coder.codec.dtype)
-        out.view(np.uint8)[:] = 1
-        runs[f"{name} NumPy"] = lambda c=coder, s=stored, o=out: c.decode(s, o)
-        on_device = jax.jit(quantizing.dequantizer(coder))
-        sent = jax.device_put(stored)
-        device[f"{name} JAX"] = lambda f=on_device, s=sent: f(s).block_until_ready()
-    in_numpy = interleaved(runs | memcpy, rounds)
-    seconds = interleaved(device, rounds) | in_numpy
-    size = values.size * 2
-    base = float(np.median(seconds["memcpy"]))
-    print(f"\ndecoding {len(values):,} tokens of width {values.shape[1]}: GB/s of bfloat16 (share of memcpy)")
-    print(f"{'memcpy':<10}{size / base / 1e9:>8.2f}")
-    print(f"{'codec':<10}{'NumPy':>16}{'JAX on ' + jax.devices()[0].platform:>16}")
-    for name in coders:
-        cells = [float(np.median(seconds[f"{name} {kind}"])) for kind in ("NumPy", "JAX")]
-        print(f"{name:<10}" + "".join(f"{size / s / 1e9:>8.2f} ({base / s:>4.2f})" for s in cells))
+    library = native.library()
+    source = np.zeros((rows, width), np.uint16)
+    room = np.ones(4 * source.size, np.uint8)
+    target = room[: source.nbytes].view(np.uint16).reshape(rows, width)
+    one: dict[str, Callable[[], object]] = {"memcpy": lambda: np.copyto(target, source)}
+    two: dict[str, Callable[[], object]] = {}
+    on_device: dict[str, Callable[[], object]] = {}
+    pool = ThreadPoolExecutor(1)
+
+    def by(decoder: native.Library | None, coder: codecs.Coder, stored: Array, out: Array) -> None:
+        with native.using(decoder):
+            coder.decode(stored, out)
+
+    def halves(run: Callable[[slice], None]) -> None:
+        other = pool.submit(run, slice(rows // 2, rows))
+        run(slice(rows // 2))
+        other.result()
+
+    two["memcpy"] = lambda: halves(lambda part: np.copyto(target[part], source[part]))
+    for name in names:
+        coder = any_coder(name, width)
+        stored = any_rows(coder, rows)
+        dtype = coder.codec.dtype
+        out = room[: rows * width * dtype.itemsize].view(dtype).reshape(rows, width)
+        one[f"{name} NumPy"] = lambda c=coder, s=stored, o=out: by(None, c, s, o)
+        if library is not None and not coder.view_only:
+            one[f"{name} native"] = lambda c=coder, s=stored, o=out: by(library, c, s, o)
+        two[name] = lambda c=coder, s=stored, o=out: halves(lambda part: c.decode(s[part], o[part]))
+        if device:
+            function, sent = jax.jit(quantizing.dequantizer(coder)), jax.device_put(stored)
+            on_device[name] = lambda f=function, s=sent: f(s).block_until_ready()
+    seconds = interleaved(one, rounds, time.thread_time, untimed=2)
+    shared = interleaved(two, rounds, untimed=2)
+    pool.shutdown()
+    size = rows * width * 2
+    print(
+        f"\ndecoding {rows:,} tokens of width {width}, GB/s of bfloat16: median (quartiles); "
+        f"decoded by {native.description()}; load {os.getloadavg()[0]:.0f}"
+    )
+
+    def cell(values: list[float] | None) -> str:
+        if values is None:
+            return f"{'':>24}"
+        low, middle, high = (size / s / 1e9 for s in np.percentile(values, [75, 50, 25]))
+        return f"{middle:>10.2f} ({low:.2f} to {high:.2f})".ljust(24)
+
+    print(f"{'':<10}{'NumPy, one core':>24}{'native, one core':>24}{'two threads':>24}{'JAX':>12}")
+    print(f"{'memcpy':<10}{'':>24}{cell(seconds['memcpy'])}{cell(shared['memcpy'])}")
+    by_device = interleaved(on_device, rounds)
+    for name in names:
+        found = [seconds[f"{name} NumPy"], seconds.get(f"{name} native"), shared[name], by_device.get(name)]
+        print(f"{name:<10}" + "".join(cell(values) for values in found))
 
 
 def quantizing_cost(encoder: MemoryEncoder, coders: dict[str, codecs.Coder], words: list[str]) -> None:
@@ -195,6 +250,8 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1024, help="of the synthetic memory")
     parser.add_argument("--train", type=int, default=16384, help="tokens of the synthetic samples")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--decoding", type=int, nargs="*", default=[64, 1024, 4096], help="widths to decode")
+    parser.add_argument("--skip-device", action="store_true", help="decode on the CPU, without JAX")
     parser.add_argument("--skip-encoder", action="store_true")
     parser.add_argument("--skip-synthetic", action="store_true")
     arguments = parser.parse_args()
@@ -202,8 +259,10 @@ def main() -> None:
     if not arguments.skip_synthetic:
         for title, make in (("independent Gaussians", gaussians), ("massive channels", massive)):
             train, held_out = make(arguments.train, arguments.width, 1), make(HELD_OUT, arguments.width, 2)
-            coders = compare(title, train, held_out, names)
-        decoding(coders, held_out, arguments.rounds)
+            compare(title, train, held_out, names)
+    for width in arguments.decoding:
+        # As many bytes of each width: a fetch of 20 long passages at d = 1024.
+        decoding(names, width, 5000 * 1024 // width, arguments.rounds, device=not arguments.skip_device)
     if arguments.skip_encoder:
         return
     with tempfile.TemporaryDirectory() as scratch:

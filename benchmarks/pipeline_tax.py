@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import bz2
+import itertools
 import json
 import shutil
 import statistics
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -30,9 +32,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from encoders import batching
 from encoders.memory_encoder import MemoryEncoder
 from encoders.memory_spec import MemorySpec
 from encoders.retriever import Retriever
+from encoders.t5_config import PUBLISHED_SIZES, T5Config
 from encoders.template import MEMORY_TEMPLATE, RETRIEVER_TEMPLATE, PassageTemplate
 from pipeline.text import articles, passages, sources
 from retrieval import open_corpus
@@ -47,13 +51,15 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--shard-passages", type=int, default=64)
+    parser.add_argument("--token-budget", type=int, default=batching.DEFAULT_TOKEN_BUDGET)
     parser.add_argument("--models", type=Path, default=Path(tempfile.gettempdir()) / "pipeline-tax-models")
     parser.add_argument(
         "--bare", type=Path, metavar="TEXTS", help="the bare loops alone; used by this program"
     )
     arguments = parser.parse_args()
     if arguments.bare:
-        print(json.dumps(_bare(arguments.models, json.loads(arguments.bare.read_text()))))
+        texts = json.loads(arguments.bare.read_text())
+        print(json.dumps(_bare(arguments.models, texts, arguments.token_budget)))
         return
     folder = Path(tempfile.mkdtemp(prefix="pipeline-tax-"))
     try:
@@ -64,43 +70,71 @@ def main() -> None:
 
 def _compare(arguments: argparse.Namespace, folder: Path) -> None:
     if not arguments.models.exists():
-        _make_models(arguments.models, arguments.dump)
+        make_models(arguments.models, arguments.dump, PUBLISHED_SIZES["base"])
     dump = _cut(arguments.dump, folder / "pages.xml.bz2", arguments.pages)
     whole, steady = [], []
+    measured = rounds(
+        dump,
+        arguments.models,
+        folder,
+        shard_passages=arguments.shard_passages,
+        token_budget=arguments.token_budget,
+    )
     # The first round warms the page cache, and fills the folder of compiled programs.
-    for number in range(arguments.rounds + 1):
-        corpus = folder / f"corpus-{number}"
-        build = ["pipeline", "build", "--json", "--source", f"mediawiki:{dump}", "--out", str(corpus)]
-        build += ["--retriever", str(arguments.models / "gtr"), "--live-proportion", str(ALPHA)]
-        build += ["--memory-encoder", str(arguments.models / "t5")]
-        build_seconds, built = _process([*build, "--shard-passages", str(arguments.shard_passages)])
-        texts = folder / "texts.json"
-        texts.write_text(json.dumps(_texts(corpus)))
-        bare_seconds, bare = _process(
-            ["benchmarks.pipeline_tax", str(dump), "--models", str(arguments.models), "--bare", str(texts)]
-        )
-        shutil.rmtree(corpus)
-        loading = sum(steps.get("loading", 0.0) for steps in built["worker_seconds"].values())
-        stages = sum(built["stage_seconds"].values()) - loading
-        loops = bare["embedding"] + bare["encoding"]
+    for number, row in zip(range(arguments.rounds + 1), measured, strict=False):
         print(
-            f"round {number}: {built['passages']:,} passages, {bare['tokens']:,} tokens; "
-            f"build {build_seconds:.1f} s (stages without loading {stages:.1f}: "
-            f"{_steps(built['worker_seconds'])}); bare {bare_seconds:.1f} s (loops {loops:.1f}: "
-            f"embedding {bare['embedding']:.1f}, encoding {bare['encoding']:.1f}); {built['bottleneck']}",
+            f"round {number}: {row['passages']:,} passages, {row['tokens']:,} tokens; "
+            f"build {row['build_seconds']:.1f} s (stages without loading {row['stages_seconds']:.1f}: "
+            f"{row['steps']}); bare {row['bare_seconds']:.1f} s (loops {row['loops_seconds']:.1f}: "
+            f"embedding {row['embedding_seconds']:.1f}, encoding {row['encoding_seconds']:.1f}); "
+            f"{row['bottleneck']}",
             flush=True,
         )
         if number:
-            whole.append(build_seconds / bare_seconds)
-            steady.append(stages / loops)
+            whole.append(row["whole"])
+            steady.append(row["steady"])
     for name, ratios in (("whole processes", whole), ("models loaded", steady)):
         spread = ", ".join(f"{ratio:.3f}" for ratio in ratios)
         print(f"pipeline tax, {name}: {statistics.median(ratios):.3f} ({spread})")
 
 
-def _bare(models: Path, texts: dict[str, list[str]]) -> dict[str, Any]:
+def rounds(
+    dump: Path, models: Path, folder: Path, *, shard_passages: int, token_budget: int
+) -> Iterator[dict[str, Any]]:
+    """Round after round: a build of a dump and its bare loops; `whole` and `steady` are ratios."""
+    for number in itertools.count():
+        corpus = folder / f"corpus-{number}"
+        build = ["pipeline", "build", "--json", "--source", f"mediawiki:{dump}", "--out", str(corpus)]
+        build += ["--retriever", str(models / "gtr"), "--live-proportion", str(ALPHA)]
+        build += ["--memory-encoder", str(models / "t5"), "--token-budget", str(token_budget)]
+        build_seconds, built = _process([*build, "--shard-passages", str(shard_passages)])
+        texts = folder / "texts.json"
+        texts.write_text(json.dumps(_texts(corpus)))
+        bare = ["benchmarks.pipeline_tax", str(dump), "--models", str(models), "--bare", str(texts)]
+        bare_seconds, loops = _process([*bare, "--token-budget", str(token_budget)])
+        shutil.rmtree(corpus)
+        loading = sum(steps.get("loading", 0.0) for steps in built["worker_seconds"].values())
+        stages = sum(built["stage_seconds"].values()) - loading
+        both = loops["embedding"] + loops["encoding"]
+        yield {
+            "passages": built["passages"],
+            "tokens": loops["tokens"],
+            "build_seconds": build_seconds,
+            "stages_seconds": stages,
+            "steps": _steps(built["worker_seconds"]),
+            "bare_seconds": bare_seconds,
+            "loops_seconds": both,
+            "embedding_seconds": loops["embedding"],
+            "encoding_seconds": loops["encoding"],
+            "bottleneck": built["bottleneck"],
+            "whole": build_seconds / bare_seconds,
+            "steady": stages / both,
+        }
+
+
+def _bare(models: Path, texts: dict[str, list[str]], token_budget: int) -> dict[str, Any]:
     retriever = Retriever.load(models / "gtr")
-    encoder = MemoryEncoder.load(models / "t5", MemorySpec(live_proportion=ALPHA))
+    encoder = MemoryEncoder.load(models / "t5", MemorySpec(live_proportion=ALPHA, token_budget=token_budget))
     start = time.perf_counter()
     retriever.encode(texts["retriever"])
     middle = time.perf_counter()
@@ -155,7 +189,8 @@ def _cut(dump: Path, to: Path, pages: int) -> Path:
     return to
 
 
-def _make_models(folder: Path, dump: Path) -> None:
+def make_models(folder: Path, dump: Path, size: T5Config) -> None:
+    """`gtr` and `t5` of a size, with random weights and a tokenizer trained on a dump's passages."""
     from tests import small_models
 
     texts = [
@@ -166,16 +201,19 @@ def _make_models(folder: Path, dump: Path) -> None:
         for passage in passages.passages(page)
     ]
     base: dict[str, Any] = {
-        "layers": 12,
-        "d_model": 768,
-        "heads": 12,
-        "d_kv": 64,
-        "vocab": 8_000,
+        "layers": size.layers,
+        "d_model": size.d_model,
+        "heads": size.heads,
+        "d_kv": size.d_kv,
+        "vocab": min(8_000, size.vocab_size),
         "texts": texts,
     }
-    small_models.make_gtr_folder(folder / "gtr", d_ff=3072, dim=768, max_seq_length=512, **base)
+    # T5 1.0, as GTR.
+    small_models.make_gtr_folder(
+        folder / "gtr", d_ff=4 * size.d_model, dim=size.d_model, max_seq_length=512, **base
+    )
     # T5's own embedding is larger than this tokenizer.
-    small_models.make_t5_folder(folder / "t5", d_ff=2048, embedding_rows=32_128, **base)
+    small_models.make_t5_folder(folder / "t5", d_ff=size.d_ff, embedding_rows=size.vocab_size, **base)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
     python -m benchmarks.retro --out RUNS             # the miniwiki; goes on where it was stopped
     python -m benchmarks.retro --out RUNS --source mediawiki:dump.xml.bz2
+    python -m benchmarks.retro --out RUNS --careless  # fitted with the own document let through
     python -m benchmarks.retro --out RUNS --report    # the table of what there is
 
 For each seed a small language model is trained on nine tenths of the documents, then frozen, and a RETRO is
 fitted to it (encoder and cross-attention alone). Both are judged on the last tenth. Neighbours are found by
 the inner product of tf-idf vectors of tokens, exactly: no retriever has to be trained, and the tables are the
 same for all seeds. Neighbours of a training chunk leave its document out. `leak` has the judged documents in
-the database and lets them through; `excluded` has them there and leaves a chunk's own document out.
+the database and lets them through; `excluded` has them there and leaves a chunk's own document out. With
+`--careless` the own document is let through while the RETRO is fitted, as by a pipeline that does not know of
+documents: it learns to copy the continuation, and its `leak` is the collapse that a leak looks like.
 
 The miniwiki is made of templates: what is gained there is copied, which the rows by overlap are to show.
 """
@@ -61,6 +64,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--encoding", choices=("conditioned", "unconditioned"), default="conditioned")
     parser.add_argument("--stale", action="store_true", help="fit with neighbours one chunk late")
+    parser.add_argument("--careless", action="store_true", help="fit without leaving out the own document")
     parser.add_argument("--report", action="store_true")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -68,10 +72,15 @@ def main() -> None:
         data = Data.made(options)
         print(data.described(), flush=True)
         for seed in options.seeds:
-            result = options.out / f"{options.encoding}{'-stale' if options.stale else ''}-{seed}.json"
+            result = options.out / f"{options.encoding}-{fitted(options)}-{seed}.json"
             if not result.exists():
                 result.write_text(json.dumps(measure(options, data, seed), indent=1) + "\n")
     print(table(options.out))
+
+
+def fitted(options: argparse.Namespace) -> str:
+    """How the RETRO is fitted: what it reads of the table meanwhile."""
+    return "stale" if options.stale else "careless" if options.careless else "on"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +89,8 @@ class Data:
 
     Attributes:
         train, heldout, whole: the documents trained on, those judged, and both together.
-        tables: of train against itself, of heldout against train, and of whole against itself with and
-            without the own document, for the rows of heldout.
+        tables: of train against itself without the own document and, "careless", with it; of heldout against
+            train; and of heldout against whole, with ("leak") and without ("excluded") the own document.
     """
 
     tokenizer: Path
@@ -109,9 +118,12 @@ class Data:
         tables = {
             "train": search(train, train, options.vocabulary, own=False),
             "heldout": search(heldout, train, options.vocabulary, own=True),
-            "leak": search(whole, whole, options.vocabulary, own=True),
-            "excluded": search(whole, whole, options.vocabulary, own=False),
+            # The held-out documents are the last of the whole.
+            "leak": search(whole, whole, options.vocabulary, own=True, begin=len(train)),
+            "excluded": search(whole, whole, options.vocabulary, own=False, begin=len(train)),
         }
+        if options.careless:
+            tables["careless"] = search(train, train, options.vocabulary, own=True)
         return cls(
             tokenizer=tokenizer,
             counts=token_bytes.read(tokenizer),
@@ -123,7 +135,7 @@ class Data:
         )
 
     def described(self) -> str:
-        queries = 3 * len(self.whole)
+        queries = sum(len(one.values) for one in self.tables.values())
         return (
             f"{len(self.train):,} chunks of {M} tokens to learn from and to read, {len(self.heldout):,} held "
             f"out; {1000 * self.search_seconds / queries:.2f} CPU-ms a query of exact search"
@@ -161,22 +173,25 @@ def train_tokenizer(place: Path, texts: list[str], vocabulary: int) -> Any:
     return Tokenizer.from_file(str(place / "tokenizer.json"))
 
 
-def search(asked: ArrayChunks, database: ArrayChunks, vocabulary: int, *, own: bool) -> ArrayTable:
-    """The nearest chunks by tf-idf, exactly; without the own document where `own` is false."""
+def search(
+    asked: ArrayChunks, database: ArrayChunks, vocabulary: int, *, own: bool, begin: int = 0
+) -> ArrayTable:
+    """The nearest chunks by tf-idf, exactly, of the chunks from `begin` on; without the own document where
+    `own` is false."""
     known = bags(database, vocabulary)
     weights = np.log(len(known) / np.maximum((known > 0).sum(0), 1)).astype(np.float32)
     keys = unit(known * weights)
     queries = unit(bags(asked, vocabulary) * weights)
     found = np.full((len(asked), COMPARED), -1, np.int64)
-    for begin in range(0, len(asked), BLOCK):
-        scores = queries[begin : begin + BLOCK] @ keys.T
+    for start in range(begin, len(asked), BLOCK):
+        scores = queries[start : start + BLOCK] @ keys.T
         if not own:
-            same = asked.first[begin : begin + BLOCK, None] == database.first[None]
+            same = asked.first[start : start + BLOCK, None] == database.first[None]
             scores = np.where(same, -np.inf, scores)
         best = np.argsort(-scores, axis=1, kind="stable")[:, :COMPARED]
         there = np.isfinite(np.take_along_axis(scores, best, axis=1))
-        found[begin : begin + BLOCK, : best.shape[1]] = np.where(there, best, -1)
-    return ArrayTable(values=found)
+        found[start : start + BLOCK, : best.shape[1]] = np.where(there, best, -1)
+    return ArrayTable(values=found[begin:])
 
 
 def bags(text: ArrayChunks, vocabulary: int) -> npt.NDArray[np.float32]:
@@ -241,8 +256,8 @@ def measure(options: argparse.Namespace, data: Data, seed: int) -> dict[str, Any
         place / "language",
         say=say,
     )
-    mode = "stale" if options.stale else "on"
-    fitted = run.train(
+    kind = fitted(options)
+    retro = run.train(
         Run(
             opened=retro_folder.from_language(language.folder, settings, seed=seed),
             training=training("retrieval", options.fit_steps, 6e-3),
@@ -251,23 +266,24 @@ def measure(options: argparse.Namespace, data: Data, seed: int) -> dict[str, Any
                 retrieval=Retrieval(
                     chunks=data.train,
                     database=data.train,
-                    table=data.tables["train"],
+                    table=data.tables["careless" if options.careless else "train"],
                     neighbours=READ,
-                    mode=mode,
+                    mode="stale" if options.stale else "on",
+                    own_documents=options.careless,
                 ),
             ),
-            plan={"steps": options.fit_steps, "seed": seed, "mode": mode, "encoding": options.encoding},
+            plan={"steps": options.fit_steps, "seed": seed, "mode": kind, "encoding": options.encoding},
             every=options.fit_steps,
         ),
-        place / f"{options.encoding}-{mode}",
+        place / f"{options.encoding}-{kind}",
         say=say,
     )
     train_seconds = time.process_time() - began
-    opened = retro_folder.open_retro(fitted.folder)
+    opened = retro_folder.open_retro(retro.folder)
     return {
         "seed": seed,
         "encoding": options.encoding,
-        "trained": mode,
+        "trained": kind,
         "bits": judged(Retro(opened.settings.config, opened.tensor), data),
         "train_cpu_s": train_seconds,
         "flop_a_chunk": flops.retro_chunk(settings.config).total,
@@ -312,8 +328,7 @@ def judged(model: Retro, data: Data) -> dict[str, float]:
             retrieval=Retrieval(
                 chunks=data.heldout,
                 database=data.whole,
-                # The held-out documents are the last of the whole.
-                table=ArrayTable(values=data.tables[name].values[len(data.train) :]),
+                table=data.tables[name],
                 neighbours=READ,
             ),
             window=WINDOW,

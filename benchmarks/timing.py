@@ -7,15 +7,28 @@ import time
 from collections.abc import Callable, Mapping
 
 
-def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender in each round, after one round that is not counted."""
+def interleaved(
+    contenders: Mapping[str, Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+    *,
+    untimed: int = 0,
+) -> dict[str, list[float]]:
+    """Seconds of each contender in each round, after one round that is not counted.
+
+    `clock`: with `time.thread_time`, seconds of this thread on a processor, which other work on the machine
+    lengthens less than seconds on the wall. `untimed`: runs before the one that is timed, at each turn, so
+    that it finds in the caches what it left there itself, and not the others'.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, run in contenders.items():
-            start = time.perf_counter()
+            for _ in range(untimed):
+                run()
+            start = clock()
             run()
             if number:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 

@@ -8,11 +8,11 @@ Precision. Kernels and the activations that meet them are in the compute dtype; 
 and returned in float32, and so are the sums over devices; the residual stream, norms, softmax, gate and
 relative bias are float32. With compute dtype float32, products are computed in full float32 everywhere.
 
-Speed. On a CPU the rows' attention runs one after the other, with the same bits, so that a row's scores stay
-in cache; accelerators get all rows at once. The relative bias is made once for all layers and rows,
-[heads, tokens, tokens]; padding is masked where scores are added up, never as an array of its own. Layers are
-not stacked for `scan`, which was slower in bfloat16 on a CPU and saved little compiling. No buffer is
-donated: no input is as large as any output. `benchmarks.encoder` measures it.
+Speed. Attention is by the kernel that `encoders.attention` chooses for the platform. The relative bias is
+made once for all layers and rows, [heads, tokens, tokens]; padding is masked where scores are added up, never
+as an array of its own. Layers are not stacked for `scan`, which was slower in bfloat16 on a CPU and saved
+little compiling. No buffer is donated: no input is as large as any output. `benchmarks.encoder` measures it,
+on accelerators `benchmarks.accelerator`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
-from encoders import sharding
+from encoders import attention, sharding
 from encoders.aliases import AnyDtype
 from encoders.sharding import DATA, MODEL, TensorSource
 from encoders.t5 import relative_position_buckets
@@ -97,7 +97,7 @@ class Encoder:
 
     @property
     def on_cpu(self) -> bool:
-        return _on_cpu(self.mesh)
+        return _platform(self.mesh) == "cpu"
 
     def everywhere(self, arrays: PyTree) -> PyTree:
         """A tree of arrays on every device, to be given to what `compile` returns."""
@@ -126,8 +126,8 @@ class Encoder:
         return call
 
 
-def _on_cpu(mesh: Mesh) -> bool:
-    return bool(mesh.devices.flat[0].platform == "cpu")
+def _platform(mesh: Mesh) -> str:
+    return str(mesh.devices.flat[0].platform)
 
 
 def program(
@@ -137,25 +137,24 @@ def program(
     compute_dtype: str,
     mesh: Mesh,
     finish: Finish,
-    one_by_one: bool | None = None,
+    kernel: str | None = None,
 ) -> jax.stages.Wrapped:
     """A compiled function (weights, ids, lengths, *arguments) over the mesh; see `Encoder.compile`.
 
-    Lowered from the parameters' structs (`sharding.Parameter.struct`) it needs no weights. `one_by_one`: the
-    attention of a row after that of another; None: on CPUs.
+    Lowered from the parameters' structs (`sharding.Parameter.struct`) it needs no weights. `kernel`: of
+    `attention.KERNELS`; None: the one chosen for the mesh's platform.
     """
     config.require_layers(layers)
     require_compute_dtype(compute_dtype)
     specs = jax.tree.map(lambda p: p.spec, sharding.parameters(config, layers, compute_dtype))
     dtype = jnp.dtype(compute_dtype)
-    if one_by_one is None:
-        one_by_one = _on_cpu(mesh)
+    attend = attention.kernel(kernel or attention.chosen(_platform(mesh)))
 
     @jax.jit
     def run(weights: Weights, ids: Array, lengths: Array, *arguments: PyTree) -> PyTree:
         def local(weights: Weights, ids: Array, lengths: Array, *arguments: PyTree) -> PyTree:
             real = jnp.arange(ids.shape[1]) < lengths[:, None]
-            h = _forward(weights, ids, real, config=config, dtype=dtype, one_by_one=one_by_one)
+            h = _forward(weights, ids, real, config=config, dtype=dtype, attend=attend)
             return finish(h, real, *arguments)
 
         return jax.shard_map(
@@ -177,7 +176,7 @@ def _forward(
     *,
     config: T5Config,
     dtype: jnp.dtype,
-    one_by_one: bool,
+    attend: attention.Kernel,
 ) -> Float[Array, "rows tokens d"]:
     """The residual stream of this device's rows, after the final norm if the weights have one."""
     h = weights["embedding"][ids]
@@ -188,21 +187,15 @@ def _forward(
         # Of this device's heads alone: the table is split as the kernels' columns are.
         bias = weights["relative_bias"].T[:, buckets]
         norm = functools.partial(_norm, epsilon=config.norm_epsilon)
-        attend = functools.partial(_attend, bias=bias, d_kv=config.d_kv)
         for block in weights["blocks"]:
             qkv = _product(norm(h, block["attention_norm"]), block["qkv"], dtype).astype(dtype)
-            mixed = _one_by_one(attend, qkv, real) if one_by_one else jax.vmap(attend)(qkv, real)
+            mixed = attend(qkv, real, bias=bias, d_kv=config.d_kv)
             # Each device has multiplied its heads by their rows of `out`: the sum over devices is the whole
             # product.
             h = h + _over_model(_product(mixed, block["out"], dtype))
             inner = _product(norm(h, block["feed_forward_norm"]), block["wi"], dtype)
             h = h + _over_model(_product(_activate(inner), block["wo"], dtype))
     return _norm(h, weights["final_norm"], epsilon=config.norm_epsilon) if "final_norm" in weights else h
-
-
-def _one_by_one(attend: Callable[..., Array], qkv: Array, real: Array) -> Array:
-    mixed: Array = lax.map(lambda row: attend(*row), (qkv, real))
-    return mixed
 
 
 def _over_model(part: Array) -> Array:
@@ -221,32 +214,7 @@ def _product(
     x: Float[Array, "*rows in"], kernel: Float[Array, "in *out"], dtype: jnp.dtype
 ) -> Float[Array, "*rows *out"]:
     """x @ kernel with inputs in `dtype`, accumulated in float32."""
-    return _dot(x.astype(dtype), kernel, (((x.ndim - 1,), (0,)), ((), ())))
-
-
-def _dot(a: Array, b: Array, dimensions: lax.DotDimensionNumbers) -> Array:
-    # HIGHEST on bfloat16 inputs would send XLA:CPU to the float32 kernels, at half the speed.
-    precision = lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
-    return lax.dot_general(a, b, dimensions, precision=precision, preferred_element_type=jnp.float32)
-
-
-def _attend(
-    qkv: Float[Array, "tokens 3 inner"],
-    real: Bool[Array, " tokens"],
-    *,
-    bias: Float[Array, "heads tokens tokens"],
-    d_kv: int,
-) -> Float[Array, "tokens inner"]:
-    """Attention of one row over its real tokens."""
-    tokens = len(qkv)
-    q, k, v = qkv.reshape(tokens, 3, -1, d_kv).transpose(1, 2, 0, 3)  # [heads, tokens, d_kv]
-    scores = _dot(q, k, (((2,), (2,)), ((0,), (0,))))
-    # The lowest float, not -inf: its exponential is exactly 0 beside any real key, and no NaN can come of it.
-    scores = jnp.where(real, scores + bias, float(np.finfo(np.float32).min))
-    # In float32 up to here; the shares meet v in the type that v is in.
-    shares = jax.nn.softmax(scores, axis=-1).astype(qkv.dtype)
-    mixed = _dot(shares, v, (((2,), (1,)), ((0,), (0,)))).astype(qkv.dtype)
-    return mixed.transpose(1, 0, 2).reshape(tokens, -1)
+    return attention.dot(x.astype(dtype), kernel, (((x.ndim - 1,), (0,)), ((), ())))
 
 
 def _activate(inner: Float[Array, "*rows matrices ff"]) -> Float[Array, "*rows ff"]:
@@ -268,7 +236,7 @@ def compile_memory(encoder: Encoder) -> Callable[..., tuple[Array, Array]]:
 
     @functools.cache
     def compiled(dtype: AnyDtype | None) -> Callable[..., PyTree]:
-        return encoder.compile(functools.partial(_memory, dtype=dtype))
+        return encoder.compile(functools.partial(memory_and_peaks, dtype=dtype))
 
     def run(
         ids: Int[np.ndarray, "rows tokens"],
@@ -284,13 +252,15 @@ def compile_memory(encoder: Encoder) -> Callable[..., tuple[Array, Array]]:
     return run
 
 
-def _memory(
+def memory_and_peaks(
     h: Float[Array, "rows tokens d"],
     real: Bool[Array, "rows tokens"],
     quantize: Callable[[Array], Array] | None,
     *,
     dtype: AnyDtype | None,
 ) -> tuple[Shaped[Array, "rows tokens stored"], Float[Array, " rows"]]:
+    """What an encoder's states are stored as, and the largest magnitude of each row; see
+    `compile_memory`."""
     peaks = jnp.max(jnp.where(real[:, :, None], jnp.abs(h), 0.0), axis=(1, 2))
     # XLA:CPU's max passes over NaN, so ask for it.
     broken = jnp.any(real[:, :, None] & jnp.isnan(h), axis=(1, 2))

@@ -60,33 +60,38 @@ class MemoryEncoder:
     """A loaded memory encoder. Made by `load`.
 
     Args:
-        config: shape of the whole T5 encoder.
-        layers: how many of its layers are run.
+        width: d, of a token's memory.
+        vocab_size: token ids are below this.
+        layers: how many layers are run.
         template: how a passage becomes text; `template.render(title=..., section=..., text=...)`.
         fingerprint: hex digest of all that decides the numbers.
         description: what the digest was taken of; see `fingerprint.memory_description`.
         max_tokens: texts are cut to this, EOS included.
         token_budget: tokens of one batch; see `batching.plan`.
+        reads_chunks: whether it reads tokens of chunks, and no text; see `encoders.retro.memory`.
     """
+
+    reads_chunks = False
 
     def __init__(
         self,
         *,
-        config: T5Config,
+        width: int,
+        vocab_size: int,
         layers: int,
         template: PassageTemplate,
         print_of: Fingerprint,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
+        max_tokens: int,
         run: Callable[..., Sequence[jax.Array]],
         token_budget: int,
     ) -> None:
-        self.config = config
         self.layers = layers
-        self.width = config.d_model
+        self.width, self.vocab_size = width, vocab_size
         self.template = template
         self.fingerprint = print_of.hex
         self.description = print_of.description
-        self.max_tokens = tokenizer.max_tokens
+        self.max_tokens = max_tokens
         self.token_budget = token_budget
         self._tokenizer = tokenizer
         self._run = run
@@ -139,11 +144,13 @@ class MemoryEncoder:
             ),
         )
         return cls(
-            config=config,
+            width=config.d_model,
+            vocab_size=config.vocab_size,
             layers=layers,
             template=PassageTemplate(memory.template),
             print_of=print_of,
             tokenizer=tokenizer,
+            max_tokens=memory.max_tokens,
             run=inference.compile_memory(encoder),
             token_budget=memory.token_budget * encoder.data_parallel,
         )
@@ -151,14 +158,27 @@ class MemoryEncoder:
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Token ids of rendered passages, cut at max_tokens; EOS stays the last token, as
         transformers' truncation keeps it. An empty text is EOS alone."""
+        assert self._tokenizer is not None
         return self._tokenizer(texts)
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Memory of a few rendered passages, [all their tokens, width] float32."""
-        tokens = self.tokenize(texts)
+        return self._encoded(self.tokenize(texts))
+
+    def _encoded(self, tokens: Tokens) -> npt.NDArray[np.float32]:
         values = np.empty((len(tokens.ids), self.width), np.float32)
         self.encode(tokens, values)
         return values
+
+    def ragged(self, values: npt.NDArray[np.integer], mask: npt.NDArray[np.bool_]) -> Tokens:
+        """Chunks as an encoder takes them that `reads_chunks`; see `encoders.retro.memory`."""
+        raise TypeError("this encoder reads texts, not chunks: see `tokenize`")
+
+    def encode_chunks(
+        self, values: npt.NDArray[np.integer], mask: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.float32]:
+        """Memory of a few chunks, [all their tokens, width] float32; arguments as of `ragged`."""
+        return self._encoded(self.ragged(values, mask))
 
     def encode(
         self,
@@ -192,7 +212,7 @@ class MemoryEncoder:
         self._check(tokens, out, coder)
         quantize = None if coder is None else self._quantizer(coder)
         dtype = out.dtype if coder is None else None
-        planned = batching.plan(tokens.lengths, max_tokens=self.max_tokens, token_budget=self.token_budget)
+        planned = self._planned(tokens)
         batches = deque(planned)
         sent: deque[tuple[batching.Batch, Sequence[jax.Array]]] = deque()
         halved = 0
@@ -232,6 +252,10 @@ class MemoryEncoder:
             loaded=count.loaded,
             halved=halved,
         )
+
+    def _planned(self, tokens: Tokens) -> list[batching.Batch]:
+        """Which passages run together."""
+        return batching.plan(tokens.lengths, max_tokens=self.max_tokens, token_budget=self.token_budget)
 
     def _send(
         self, tokens: Tokens, batch: batching.Batch, dtype: AnyDtype | None, quantize: Function | None
@@ -279,10 +303,10 @@ class MemoryEncoder:
                 f"out is {out.dtype} {list(out.shape)}, wanted float32, float16 or bfloat16 "
                 f"[{len(tokens.ids)}, {self.width}]: a row per token"
             )
-        if len(tokens.ids) and not (tokens.ids.min() >= 0 and tokens.ids.max() < self.config.vocab_size):
+        if len(tokens.ids) and not (tokens.ids.min() >= 0 and tokens.ids.max() < self.vocab_size):
             raise ValueError(
                 f"token ids run from {tokens.ids.min()} to {tokens.ids.max()}, wanted 0 to "
-                f"{self.config.vocab_size - 1}; were they made by this encoder's tokenizer?"
+                f"{self.vocab_size - 1}; were they made by this encoder's tokenizer?"
             )
 
     def _write(

@@ -26,7 +26,7 @@ from storage import (
     errors,
     ids,
     locks,
-    memory_files,
+    remote_memory,
     segments,
     texts,
 )
@@ -35,8 +35,9 @@ from storage.components import IndexCard, MemoryCard, TokensCard, VectorsCard
 from storage.fields import Fields
 from storage.folder import CorpusFolder
 from storage.joined import JoinedVectors
+from storage.joined_memory import JoinedMemoryFiles, Piece
 from storage.manifest import Manifest
-from storage.memory_files import JoinedMemoryFiles, MemoryFiles, Piece
+from storage.memory_files import MemoryFiles
 from storage.passage_table import PassageTable
 from storage.segments import Segment
 from storage.thread_locks import ThreadLock
@@ -320,7 +321,7 @@ class Corpus:
                 )
         if card.codec_parameters and part is self.segments[0]:
             self._ensure_codec(part, card)
-        files = memory_files.open_files(part.folder, card, first=part.first)
+        files = remote_memory.open_files(part.folder, card, first=part.first)
         return Piece(first=part.first, passages=part.passages, files=files)
 
     def _memory_card(self, name: str) -> MemoryCard:
@@ -360,11 +361,16 @@ class Corpus:
                 f"memory version {name} was written by encoder {card.encoder_fingerprint[:16]}, "
                 f"this is {encoder.fingerprint[:16]}"
             )
-        texts = [
-            encoder.template.render(title=row["title"], section=row["section"], text=row["text"])
-            for row in self._table.take(list(card.canaries.passage_ids)).to_pylist()
-        ]
-        again = encoder.encode_texts(texts)
+        ids = list(card.canaries.passage_ids)
+        if encoder.reads_chunks:
+            read = neighbours.retrieved(self, ids)
+            again = encoder.encode_chunks(read.values, read.mask)
+        else:
+            texts = [
+                encoder.template.render(title=row["title"], section=row["section"], text=row["text"])
+                for row in self._table.take(ids).to_pylist()
+            ]
+            again = encoder.encode_texts(texts)
         kept = canaries.read(home.root, card.canaries, width=card.layout.width)
         return canaries.require_same(
             kept,

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from retrieval import memory_plan, pools
 from retrieval.buffers import Buffers
-from storage import codec_parameters, codecs, errors, files, ids, shard_files
+from storage import codec_parameters, codecs, errors, files, ids
 from storage.components import MemoryCard
-from storage.memory_files import JoinedMemoryFiles, MemoryFiles
+from storage.joined_memory import JoinedMemoryFiles
+from storage.memory_files import CHECKS as CHECKS
+from storage.memory_files import ChangedError, MemoryFiles, Run
+from storage.memory_rows import Found, Integers
 from storage.memory_store import ShardRows
 from storage.ragged import MemoryArray, RaggedMemory
 from storage.thread_locks import ThreadLock
 
-CHECKS: Final = ("once", "always", "never")
-# What a cold disk needs is a deep queue; the cores have little to do meanwhile.
-DISK_THREADS: Final = 20
-# Copying out of the page cache gains from a few cores, down to this much for each.
-CACHE_THREADS: Final = max(1, min(4, os.cpu_count() or 1))
-CACHE_THREAD_BYTES: Final = 1 << 20
-# Adjacent passages are read by one call, up to this much, so that there is work for all threads.
-RUN_BYTES: Final = 4 << 20
-
-# A passage to read: shard, place in it, rows from and to, target, and whether that is all of it.
-_Span = tuple[int, int, int, int, memoryview, bool]
+# Of a fetch, where files are replaced while it reads them.
+_TRIES: Final = 8
 
 
 class MemoryReader:
@@ -79,10 +73,8 @@ class MemoryReader:
         self._reopen = reopen
         # Does what was right the last time it was read need no second look?
         self._remembers = check == "once" and not opened.transfers
-        # A byte a passage, for the shards that were read from.
-        self._checked: dict[int, bytearray] = {}
         self._buffers = Buffers()
-        self._pools = _Pools()
+        self._pools = pools.Pools()
         self._coder: codecs.Coder | None = None
         self._loading = ThreadLock()
 
@@ -133,12 +125,10 @@ class MemoryReader:
         """
         wanted = self._wanted(passage_ids)
         layout = self.card.layout
-        shard_of, local_of = self._files.places(wanted)
-        # Where each passage's rows go in the result is known before anything is read, so every passage is
-        # read straight to its place, in whatever order.
+        found = self._files.find(wanted)
+        rows = memory_plan.wanted_rows(found, tokens)
         offsets = np.zeros(len(wanted) + 1, np.int64)
-        bounds = [self._bounds(s, j, tokens) for s, j in zip(shard_of, local_of, strict=True)]
-        np.cumsum([stop - row for row, stop in bounds], out=offsets[1:])
+        np.cumsum(rows.lengths, out=offsets[1:])
         total = int(offsets[-1])
         values = self._target(out, total, decode)
         # Stored rows that are values bit for bit are read into the result itself; codes into a buffer.
@@ -146,41 +136,7 @@ class MemoryReader:
         stored = (
             values if direct else self._buffers.take(total, layout.stored_width, layout.codec.stored_dtype)
         )
-        data = files.bytes_of(stored)
-        at = (offsets * layout.row_bytes).tolist()
-
-        # What is to be read; of what is read aside, (its target, the part that is wanted); and of ids that
-        # are asked for again, (the place, the one that is read).
-        spans: list[_Span] = []
-        whole: list[tuple[memoryview, memoryview]] = []
-        first: dict[int, int] = {}
-        again: list[tuple[int, int]] = []
-        for k, passage in enumerate(wanted.tolist()):
-            if first.setdefault(passage, k) != k:
-                again.append((k, first[passage]))
-                continue
-            row, stop = bounds[k]
-            target = data[at[k] : at[k + 1]]
-            s, j = shard_of[k], local_of[k]
-            if tokens is not None and not self._trusted(s, j):
-                # There is one checksum a passage, so what is asked in part and not known to be right is read
-                # whole, aside, and the part copied when it has been checked.
-                starts = self._files.rows(s).starts
-                everything = files.bytes_of(
-                    np.empty((starts[j + 1] - starts[j]) * layout.row_bytes, np.uint8)
-                )
-                skipped = (row - starts[j]) * layout.row_bytes
-                whole.append((target, everything[skipped : skipped + len(target)]))
-                spans.append((s, j, starts[j], starts[j + 1], everything, True))
-            elif row < stop:
-                # A part of a passage that is trusted is read alone, and must not be taken for all of it.
-                spans.append((s, j, row, stop, target, tokens is None))
-        self._read(spans)
-        # Only now, all of it being right: what raises leaves nothing that looks like a result.
-        for target, source in whole:
-            target[:] = source
-        for k, earlier in again:
-            data[at[k] : at[k + 1]] = data[at[earlier] : at[earlier + 1]]
+        self._fill(wanted, found, rows, files.bytes_of(stored), offsets[:-1] * layout.row_bytes, tokens)
         if not direct:
             self._decode(stored, values)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
@@ -211,21 +167,16 @@ class MemoryReader:
 
     def tokens(self, passage_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Token counts of passages, [k], without reading their memory."""
-        wanted = self._wanted(passage_ids)
-        shard_of, local_of = self._files.places(wanted)
-        bounds = [self._bounds(s, j, None) for s, j in zip(shard_of, local_of, strict=True)]
-        return np.array([stop - row for row, stop in bounds], np.int64)
+        found = self._files.find(self._wanted(passage_ids))
+        return found.stops - found.firsts
 
-    def holds(self, passage_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    def holds(self, passage_ids: Integers) -> npt.NDArray[np.bool_]:
         """Of passages [n], of which this version has memory: not of those that an update left without."""
         return self._files.holds(passage_ids)
 
     def shard_rows(self, shard: int) -> ShardRows:
         """Where the passages of a shard lie, for who writes it elsewhere."""
-        rows = self._files.rows(shard)
-        return ShardRows(
-            offsets=np.array(rows.starts, np.uint32), checksums=np.array(rows.checksums, np.uint32)
-        )
+        return self._files.shard_rows(shard)
 
     def require_encoder(self, fingerprint: str) -> None:
         """Refuse to serve a reader whose memory encoder is not the one that wrote this version."""
@@ -242,17 +193,6 @@ class MemoryReader:
         if self._require_live is not None:
             self._require_live(wanted)
         return wanted
-
-    def _bounds(self, shard: int, local: int, tokens: slice | None) -> tuple[int, int]:
-        """First row of a passage's wanted tokens in its shard, and one past their last."""
-        starts = self._files.rows(shard).starts
-        row, stop = starts[local], starts[local + 1]
-        if tokens is None:
-            return row, stop
-        begin, end, step = tokens.indices(stop - row)
-        if step != 1:
-            raise errors.CorpusError(f"tokens is {tokens}, wanted a slice of step 1")
-        return row + begin, row + max(begin, end)
 
     def _target(self, out: npt.NDArray[Any] | None, rows: int, decode: bool) -> npt.NDArray[Any]:
         layout = self.card.layout
@@ -273,19 +213,53 @@ class MemoryReader:
             )
         return out[:rows]
 
-    def _trusted(self, shard: int, local: int) -> bool:
-        """May the passage's bytes be returned without a look at their checksum?"""
-        if self._remembers:
-            return shard in self._checked and bool(self._checked[shard][local])
-        return self._check == "never"
+    def _fill(
+        self,
+        wanted: Integers,
+        found: Found,
+        rows: memory_plan.Wanted,
+        data: memoryview,
+        at: Integers,
+        tokens: slice | None,
+    ) -> None:
+        """Read rows of passages [k] into `data`, each from `at` on, and check them."""
+        layout = self.card.layout
+        for _ in range(_TRIES):
+            trusted = None
+            if tokens is not None:
+                trusted = self._trusted(wanted)
+            plan = memory_plan.plan(
+                wanted,
+                found,
+                rows,
+                data=data,
+                at=at,
+                row_bytes=layout.row_bytes,
+                chunk_rows=layout.chunk_rows,
+                trusted=trusted,
+            )
+            try:
+                self._read(plan.runs, plan.size)
+            except ChangedError:
+                continue
+            # Only now, all of it being right: what raises leaves nothing that looks like a result.
+            for target, source in (*plan.asides, *plan.again):
+                target[:] = source
+            return
+        raise errors.CorpusError(
+            f"files of memory version {self.version} are replaced again and again while they are read; "
+            "open the corpus again"
+        )
 
-    def _read(self, spans: list[_Span]) -> None:
-        """Fill every span, from the page cache where the bytes are there, from the disk in parallel else."""
-        # By place: neighbours become one call, and a disk is read in one direction.
-        spans.sort(key=lambda span: span[:2])
-        runs = self._runs(spans)
-        size = sum(len(span[4]) for span in spans)
-        shares = min(CACHE_THREADS, len(runs), 1 + size // CACHE_THREAD_BYTES)
+    def _trusted(self, wanted: Integers) -> npt.NDArray[np.bool_]:
+        """Passages [k] whose bytes may be returned without a look at their checksum."""
+        if self._remembers:
+            return self._files.checked(wanted)
+        return np.full(len(wanted), self._check == "never")
+
+    def _read(self, runs: list[Run], size: int) -> None:
+        """Read all runs, from the page cache where the bytes are there, from the disk in parallel else."""
+        shares = min(pools.CACHE_THREADS, len(runs), 1 + size // pools.CACHE_THREAD_BYTES)
         on_disk: list[Future[None]] = []
         # All take runs from one list, so that a thread that starts late takes fewer, or none.
         others = [self._pools.cache().submit(self._read_cached, runs, on_disk) for _ in range(shares - 1)]
@@ -294,17 +268,12 @@ class MemoryReader:
             self._read_cached(runs, on_disk)
         except Exception as e:
             failures.append(e)
-        # Nothing may write into the target after this returns, or raises: wait for all.
-        begun = [other for other in others if not other.cancel()]
-        for waiting in (begun, on_disk):
-            failures += [failure for future in waiting if (failure := future.exception())]
-        if failures:
-            raise failures[0]
+        pools.raise_first(failures, [other for other in others if not other.cancel()], on_disk)
 
     def _decode(self, stored: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
         """Decode in pieces, on as many threads as reading from the page cache takes."""
         coder = self.coder
-        shares = min(CACHE_THREADS, 1 + values.nbytes // (2 * CACHE_THREAD_BYTES))
+        shares = min(pools.CACHE_THREADS, 1 + values.nbytes // (2 * pools.CACHE_THREAD_BYTES))
         step = -(-len(stored) // shares) if len(stored) else 1
         pieces = [slice(first, first + step) for first in range(0, len(stored), step)]
         others = [
@@ -316,95 +285,35 @@ class MemoryReader:
                 coder.decode(stored[piece], values[piece])
         except Exception as e:
             failures.append(e)
-        # As above: wait for all.
-        failures += [failure for other in others if (failure := other.exception())]
-        if failures:
-            raise failures[0]
+        pools.raise_first(failures, others)
 
-    def _runs(self, spans: list[_Span]) -> list[list[_Span]]:
-        """Spans that follow each other in a file, together."""
-        runs: list[list[_Span]] = []
-        size = pieces = 0
-        for span in spans:
-            shard, _, row, stop, target, _ = span
-            size += len(target)
-            pieces += self._files.most_pieces(row, stop)
-            last = runs[-1][-1] if runs else None
-            if (
-                last is None
-                or last[0] != shard
-                or last[3] != row
-                or size > RUN_BYTES
-                or pieces > shard_files.MAX_PIECES
-            ):
-                runs.append([])
-                size, pieces = len(target), self._files.most_pieces(row, stop)
-            runs[-1].append(span)
-        return runs
-
-    def _read_cached(self, runs: list[list[_Span]], on_disk: list[Future[None]]) -> None:
+    def _read_cached(self, runs: list[Run], on_disk: list[Future[None]]) -> None:
         """Take runs from the list, and read what is in the page cache.
 
-        What is not is begun on other threads, and put in `on_disk`.
+        What is not is begun on other threads, and put in `on_disk`; but for the last, which is read here:
+        for a single passage nobody else need be woken.
         """
         nowait = True
+        kept: Run | None = None
         while True:
             try:
                 run = runs.pop()
             except IndexError:
-                return
+                break
             try:
                 self._read_run(run, nowait)
             except BlockingIOError:
-                on_disk.append(self._pools.disk().submit(self._read_run, run, False))
+                if kept is None and not runs:
+                    kept = run
+                else:
+                    on_disk.append(self._pools.disk().submit(self._read_run, run, False))
             except OSError:
                 if not nowait:
                     raise
                 nowait = False  # a file system that cannot tell
                 self._read_run(run, False)
+        if kept is not None:
+            self._read_run(kept, False)
 
-    def _read_run(self, run: list[_Span], nowait: bool) -> None:
-        shard = run[0][0]
-        spans = [(row, stop, target) for _, _, row, stop, target, _ in run]
-        self._files.read(shard, spans, nowait=nowait)
-        if self._check == "never":
-            return
-        for _, local, _, _, target, is_whole in run:
-            if is_whole and not self._trusted(shard, local):
-                self._files.check(shard, local, target)
-                if self._remembers:
-                    self._checked_in(shard)[local] = 1
-
-    def _checked_in(self, shard: int) -> bytearray:
-        return self._checked.setdefault(shard, bytearray(self._files.shard_passages(shard)))
-
-
-class _Pools:
-    """The reader's threads, started when first needed, and again in a forked process."""
-
-    def __init__(self) -> None:
-        self._lock = ThreadLock()
-        self._owner = 0
-        self._pools: dict[str, ThreadPoolExecutor] = {}
-
-    def cache(self) -> ThreadPoolExecutor:
-        return self._pool("memory-cache", CACHE_THREADS)
-
-    def disk(self) -> ThreadPoolExecutor:
-        return self._pool("memory-disk", DISK_THREADS)
-
-    def ahead(self) -> ThreadPoolExecutor:
-        """Runs whole fetches, which wait for the other two; never for themselves."""
-        return self._pool("memory-ahead", 2)
-
-    def _pool(self, name: str, threads: int) -> ThreadPoolExecutor:
-        if self._owner == os.getpid() and name in self._pools:
-            return self._pools[name]
-        with self._lock:
-            # A pool's threads do not survive a fork (PyTorch's data loaders fork their workers).
-            if self._owner != os.getpid():
-                self._pools = {}
-                self._owner = os.getpid()
-            if name not in self._pools:
-                self._pools[name] = ThreadPoolExecutor(threads, thread_name_prefix=name)
-            return self._pools[name]
+    def _read_run(self, run: Run, nowait: bool) -> None:
+        self._files.read(run, nowait=nowait, check=self._check)

@@ -76,7 +76,7 @@ def load(folder: Path, codec: codecs.Codec, width: int) -> dict[str, AnyArray]:
     for name, (shape, dtype) in sorted(codec.parameter_shapes(width).items()):
         path = zarr_arrays.shard_path(folder / FOLDER / name, 0, len(shape))
         size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-        file = descriptors.OpenFile(path, folder.resolve())
+        file = descriptors.OpenFile(str(path), str(folder.resolve()))
         # Before anything is allocated: a card may claim any width.
         if file.size != size + shard_files.CRC_BYTES:
             raise errors.DamagedError(

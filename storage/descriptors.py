@@ -1,4 +1,4 @@
-"""Open files of all readers of a process, within one budget: the least recently used are closed first.
+"""Open files of all readers of a process, within one budget: what was not used lately is closed first.
 
 A system lets a process open so many files (`ulimit -n`, usually 1,024), and whoever asks for one more is
 refused, whatever it is for. A random reader of a large corpus has a file open for every shard it has met, so
@@ -14,7 +14,6 @@ import os
 import resource
 import weakref
 from collections.abc import Callable, Hashable
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from storage import errors
@@ -24,7 +23,7 @@ from storage.thread_locks import ThreadLock
 SHARE: Final = 0.5
 # However much it may: an open file costs the kernel a kilobyte, and opening one again 20 microseconds.
 MOST: Final = 4096
-# Closed together, of the budget, so that finding the least recently used costs little for each.
+# Closed together, of the budget, so that finding them costs little for each.
 _CLOSED_AT_ONCE: Final = 1 / 16
 
 _ticks = itertools.count(1)
@@ -70,8 +69,9 @@ class OpenFiles:
     """The budget. Thread-safe; a forked process goes on with what it inherited."""
 
     def __init__(self) -> None:
-        # Weakly, so that a reader that is gone takes its files along.
-        self._all: weakref.WeakSet[Kept] = weakref.WeakSet()
+        # Weakly, so that a reader that is gone takes its files along. In the order in which they were opened
+        # or last passed over, each with when that was.
+        self._all: dict[weakref.ref[Kept], int] = {}
         self._lock = ThreadLock()
 
     def __len__(self) -> int:
@@ -106,16 +106,33 @@ class OpenFiles:
         opened.keep(home, key)
         kept: K = home.setdefault(key, opened)
         if kept is opened:
-            with self._lock:
-                self._all.add(opened)
+            # One step: no lock.
+            self._all[weakref.ref(opened, self._gone)] = opened.used
         return kept
 
+    def _gone(self, reference: weakref.ref[Kept]) -> None:
+        self._all.pop(reference, None)
+
     def _close(self, count: int) -> None:
+        """Close some, the longest unused first, as near as a few steps for each can tell.
+
+        Sorting all of them would take most of the time of a reader that opens a file for every passage. So
+        they are gone through in their order, and one that was used since it was last passed over is put last.
+        """
         with self._lock:
-            oldest = sorted(self._all, key=lambda kept: kept.used)[:count]
-            for kept in oldest:
-                kept.forget()
-                self._all.discard(kept)
+            for _ in range(2):  # in the second round nothing has been used since
+                for reference, passed in list(self._all.items()):
+                    if count <= 0:
+                        return
+                    kept = reference()
+                    self._all.pop(reference, None)
+                    if kept is None:
+                        continue
+                    if kept.used > passed:
+                        self._all[reference] = kept.used
+                        continue
+                    kept.forget()
+                    count -= 1
 
 
 OPEN: Final = OpenFiles()
@@ -126,8 +143,13 @@ class OpenFile(Kept):
 
     __slots__ = ("descriptor", "path")
 
-    def __init__(self, path: Path, folder: Path) -> None:
-        """
+    def __init__(self, path: str, folder: str) -> None:
+        """Strings, as a random reader of a large corpus opens one for every passage.
+
+        Args:
+            path: of the file.
+            folder: that it must lie in, resolved.
+
         Raises:
             CorpusError: it is a link out of `folder`.
             DamagedError: there is no such file.
@@ -142,10 +164,10 @@ class OpenFile(Kept):
             raise errors.from_os(path, e) from e
         # Asked of what was opened, so that no link can be put in its place in between.
         try:
-            opened = Path(os.readlink(f"/proc/self/fd/{self.descriptor}"))
+            opened = os.readlink(f"/proc/self/fd/{self.descriptor}")
         except OSError:  # no /proc
-            opened = path.resolve()
-        if not opened.is_relative_to(folder):
+            opened = os.path.realpath(path)
+        if not opened.startswith(folder if folder == os.sep else folder + os.sep):
             raise errors.CorpusError(f"{path} is a link out of the corpus folder")
 
     @property

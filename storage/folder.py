@@ -6,8 +6,10 @@ each card are read once and kept, until they are replaced.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -197,23 +199,52 @@ class CorpusFolder:
             for name, entry in self.manifest.of(component).items():
                 yield component, name, entry
 
-    def files_of(self, component: AnyComponent, name: str) -> Iterator[FileEntry]:
-        """Every file that a component answers for, its card first.
+    def files_of(
+        self, component: AnyComponent, name: str, first: int = 0, stop: int | None = None
+    ) -> Iterator[FileEntry]:
+        """Every file that a component answers for, its card first, or some of them by their places in that
+        order.
 
         Raises while it is iterated, where the card or the list of files is damaged.
         """
-        yield self.manifest.of(component)[name]
-        card = self.card(component, name)
-        yield from card.entries
-        if card.listed is not None:
-            yield card.listed
-            yield from self.listed(card.listed)
+        if first == 0:
+            yield self.manifest.of(component)[name]
+        if stop == 1:
+            return
+        named = self.named(component, name)
+        yield from named[max(first, 1) : stop]
+        listed = self.card(component, name).listed
+        if listed is not None and (stop is None or stop > len(named)):
+            left = None if stop is None else stop - len(named)
+            yield from self.listed(listed, max(0, first - len(named)), left)
 
-    def listed(self, entry: FileEntry) -> Iterator[FileEntry]:
-        """The files in a component's list, after the list itself has been checked."""
+    def named(self, component: AnyComponent, name: str) -> tuple[FileEntry, ...]:
+        """The files of a component that its card names, and that itself; the others are in its list."""
+        card = self.card(component, name)
+        listed = () if card.listed is None else (card.listed,)
+        return (self.manifest.of(component)[name], *card.entries, *listed)
+
+    def totals(self, component: AnyComponent, name: str) -> tuple[int, int]:
+        """How many files `files_of` gives until it raises, if it does, and about how many bytes they have."""
+        count, size = 1, 0
+        with contextlib.suppress(errors.CorpusError, errors.UnreadableError):
+            named = self.named(component, name)
+            count, size = len(named), sum(entry.bytes for entry in named)
+            if (listed := self.card(component, name).listed) is not None:
+                self.ensure(listed)
+                self.require_whole(listed)
+                rows, below = file_list.totals(self.path(listed.path), listed)
+                count, size = count + rows, size + below
+        return count, size
+
+    def listed(self, entry: FileEntry, first: int = 0, stop: int | None = None) -> Iterator[FileEntry]:
+        """The files in a component's list, or some by their places, after the list itself was checked."""
         self.ensure(entry)
         self.require_whole(entry)
-        return file_list.read(self.path(entry.path), entry)
+        path = self.path(entry.path)
+        if first == 0 and stop is None:
+            return file_list.read(path, entry)
+        return file_list.between(path, entry, first, sys.maxsize if stop is None else stop)
 
     # --- files
 
@@ -269,9 +300,7 @@ class CorpusFolder:
 
     def names(self) -> Iterator[str]:
         """All files there are now, whoever wrote them, in order."""
-        for path in sorted(self.root.rglob("*")):
-            if path.is_file():
-                yield self.relative(path)
+        return _files_below(str(self.root), "")
 
     def below(self, folder: str) -> list[str]:
         """The folders and files right below one, in order."""
@@ -296,6 +325,14 @@ class CorpusFolder:
     def damage(self, entry: FileEntry, *, full: bool = True) -> str | None:
         """What is wrong with a stored file, in words, or None; see `files.damage`."""
         return files.damage(self.root, entry, full=full)
+
+    def stamp(self, name: str) -> str:
+        """What tells that a stored file was written since: its size and times; "" where there is none."""
+        try:
+            found = os.stat(self.root / name)
+        except OSError:
+            return ""
+        return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
     def require_whole(self, entry: FileEntry) -> None:
         """
@@ -329,8 +366,8 @@ class CorpusFolder:
         """Remove a folder below the corpus, with all that is in it."""
         shutil.rmtree(self.path(name))
 
-    def alone(self) -> AbstractContextManager[None]:
-        """One writer at a time.
+    def alone(self, *, checking: bool = False) -> AbstractContextManager[None]:
+        """One writer at a time; with `checking`, of what writes nothing that a reader sees.
 
         Raises:
             CorpusError: another job is at work.
@@ -424,6 +461,21 @@ class CorpusFolder:
     def values(self) -> ts.KvStore | None:
         """Where memory is read from by byte ranges; None for the files in `root`."""
         return None
+
+
+def _files_below(folder: str, prefix: str) -> Iterator[str]:
+    """Names of all files, in the order of their parts; the names of one folder and of those above it are held
+    at a time. Links to folders are not followed."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [(e.name, e.is_dir(follow_symlinks=False), e.is_file()) for e in entries]
+    except (PermissionError, FileNotFoundError):  # removed since it was listed
+        return
+    for name, is_folder, is_file in sorted(found):
+        if is_folder:
+            yield from _files_below(f"{folder}/{name}", f"{prefix}{name}/")
+        elif is_file:
+            yield prefix + name
 
 
 # The folders that are open in this process. A job that comes back to the process that sent it, as with Beam's

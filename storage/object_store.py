@@ -29,6 +29,8 @@ T = TypeVar("T")
 SCHEMES: Final = ("s3", "gs")
 # An S3 server other than Amazon's: the variable that Amazon's own tools read.
 S3_ENDPOINT: Final = "AWS_ENDPOINT_URL"
+# A server of Google's protocol other than Google's: the variable that obstore reads.
+GCS_ENDPOINT: Final = "GOOGLE_BASE_URL"
 # Tries of a request, and seconds before the second; they double, up to a most, and are drawn at random below.
 TRIES: Final = 8
 FIRST_PAUSE: Final = 0.1
@@ -489,6 +491,8 @@ def _open(url: str, *, retries: int) -> Any:
         },
     }
     if parts.scheme == "gs":
+        if os.environ.get(GCS_ENDPOINT, "").startswith("http://"):
+            client["allow_http"] = True
         return stores.GCSStore(parts.netloc, prefix=prefix, client_options=client, retry_config=retry)
     config: dict[str, Any] = {"conditional_put": "etag", **s3_credentials.for_writing()}
     config.setdefault("region", _region())

@@ -61,7 +61,7 @@ class RemoteFolder(CorpusFolder):
             return RemoteFolder(self.url, self.root, fixed=own)
         return RemoteFolder(f"{self.url}/{name}", self.path(name), fixed=own)
 
-    def alone(self) -> AbstractContextManager[None]:
+    def alone(self, *, checking: bool = False) -> AbstractContextManager[None]:
         """
         Raises:
             CorpusError: always; `stored_folder.StoredFolder` is for those who write.

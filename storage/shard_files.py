@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from storage import errors, files
 from storage.aliases import AnyArray
@@ -40,8 +41,7 @@ def chunk_start(chunk: int, chunk_bytes: int) -> int:
 
 def row_start(row: int, *, row_bytes: int, chunk_rows: int) -> int:
     """Where a row starts in its file."""
-    chunk, inner = divmod(row, chunk_rows)
-    return chunk_start(chunk, chunk_rows * row_bytes) + inner * row_bytes
+    return row * row_bytes + row // chunk_rows * CRC_BYTES
 
 
 def file_bytes(stored: int, *, chunk_bytes: int, total: int) -> int:
@@ -127,12 +127,15 @@ def read_into(descriptor: int, pieces: list[memoryview], position: int, flags: i
         EOFError: the file ends before.
         BlockingIOError: with `os.RWF_NOWAIT` in `flags`, where something is not in the page cache.
     """
-    while pieces:
+    wanted = sum(map(len, pieces))
+    while wanted:
         count = os.preadv(descriptor, pieces, position, flags)
         if count == 0:
             raise EOFError(position)
-        position += count
-        pieces = _after(pieces, count)
+        wanted -= count
+        if wanted:
+            position += count
+            pieces = _after(pieces, count)
 
 
 def _after(pieces: list[memoryview], count: int) -> list[memoryview]:
@@ -159,41 +162,63 @@ def range_pieces(
         The pieces to fill, and where in the file the first starts.
     """
     position = row_start(row, row_bytes=row_bytes, chunk_rows=chunk_rows)
-    # What is left of the chunk that the first row lies in: up to there nothing is to be skipped.
+    pieces: list[memoryview] = []
     head = (chunk_rows - row % chunk_rows) * row_bytes
-    size = (stop - row) * row_bytes
-    if size <= head:
-        return [target], position
-    pieces = [target[:head]]
-    step = chunk_rows * row_bytes
-    for at in range(head, size, step):
-        # One buffer takes all of them. Whoever wants rows checked has checksums by passage; those of chunks
-        # need whole chunks.
-        pieces.append(gap)
-        pieces.append(target[at : at + step])
+    add_pieces(pieces, target, head, chunk_rows * row_bytes, gap)
     return pieces, position
 
 
-def read_chunk(descriptor: int, chunk: int, chunk_bytes: int, path: Path) -> bytes:
-    """One whole chunk, checked.
+def add_pieces(
+    pieces: list[memoryview], target: memoryview, head: int, chunk_bytes: int, gap: memoryview
+) -> None:
+    """Add those of one span to `pieces`; its first chunk ends behind `head` bytes."""
+    pieces.append(target[:head])
+    for at in range(head, len(target), chunk_bytes):
+        # One buffer takes all of them. Whoever wants rows checked has checksums by passage; those of chunks
+        # need whole chunks.
+        pieces.append(gap)
+        pieces.append(target[at : at + chunk_bytes])
+
+
+def read_chunk(descriptor: int, chunk: int, chunk_bytes: int, path: object) -> bytes:
+    """One whole chunk, checked; raises as `read_chunks`."""
+    return read_chunks(descriptor, [chunk], chunk_bytes, path)[0, :-CRC_BYTES].tobytes()
+
+
+def read_chunks(
+    descriptor: int, chunks: Sequence[int], chunk_bytes: int, path: object
+) -> npt.NDArray[np.uint8]:
+    """Whole chunks, which ascend, checked: [n, chunk_bytes + 4], each before its CRC-32C.
 
     Raises:
-        DamagedError: it is not there, or does not match its CRC-32C.
-        UnreadableError: it cannot be read.
+        DamagedError: one is not there, or does not match its CRC-32C.
+        UnreadableError: they cannot be read.
     """
-    data = bytearray(chunk_bytes + CRC_BYTES)
-    try:
-        read_into(descriptor, [memoryview(data)], chunk_start(chunk, chunk_bytes))
-    except EOFError as e:
-        raise errors.DamagedError(f"{path} ends before its chunk {chunk}; run `memcorpus verify`") from e
-    except OSError as e:
-        raise errors.from_os(path, e) from e
-    body = bytes(memoryview(data)[:chunk_bytes])
-    if files.crc32c(body) != int.from_bytes(data[chunk_bytes:], "little"):
-        raise errors.DamagedError(
-            f"chunk {chunk} of {path} does not match its checksum; run `memcorpus verify`"
-        )
-    return body
+    size = chunk_bytes + CRC_BYTES
+    data = np.empty((len(chunks), size), np.uint8)
+    flat = files.bytes_of(data)
+    at = 0
+    while at < len(chunks):
+        # Those that follow each other by one call.
+        stop = at + 1
+        while stop < len(chunks) and chunks[stop] == chunks[stop - 1] + 1:
+            stop += 1
+        try:
+            read_into(descriptor, [flat[at * size : stop * size]], chunk_start(chunks[at], chunk_bytes))
+        except EOFError as e:
+            raise errors.DamagedError(
+                f"{path} ends before its chunk {chunks[stop - 1]}; run `memcorpus verify`"
+            ) from e
+        except OSError as e:
+            raise errors.from_os(path, e) from e
+        at = stop
+    stored = data[:, chunk_bytes:].copy().view("<u4")[:, 0].tolist()
+    for number, wanted in enumerate(stored):
+        if files.crc32c(flat[number * size : number * size + chunk_bytes]) != wanted:
+            raise errors.DamagedError(
+                f"chunk {chunks[number]} of {path} does not match its checksum; run `memcorpus verify`"
+            )
+    return data
 
 
 def require_in_order(descriptor: int, chunk_bytes: int, total: int, path: Path) -> None:

@@ -14,9 +14,11 @@ from pipeline.jobs import neighbours as neighbours_module
 from pipeline.jobs import reencode as reencode_module
 from pipeline.jobs import repair as repair_module
 from pipeline.jobs import update as update_module
+from pipeline.jobs import verify as verify_job_module
 from pipeline.jobs.job import Outcome
 from pipeline.jobs.neighbours import NeighboursSettings
 from pipeline.jobs.reencode import ReencodeSettings
+from pipeline.units import engines
 from storage import verify as verify_module
 from storage.folder import CorpusFolder
 from storage.manifest import Manifest
@@ -46,6 +48,11 @@ def repair(root: Path, **arguments: Any) -> repair_module.Repaired:
 
 def verify(root: Path, **arguments: Any) -> verify_module.Verification:
     return verify_module.verify_corpus(CorpusFolder(root), **arguments)
+
+
+def verify_job(root: Path, **arguments: Any) -> verify_module.Verification:
+    arguments.setdefault("engine", engines.chosen())
+    return verify_job_module.verify(CorpusFolder(root), **arguments)
 
 
 def neighbours(root: Path, *, of: Path | None = None, **arguments: Any) -> str:

@@ -388,7 +388,8 @@ def test_the_rotation_is_one(width: int) -> None:
     values = states(3, max(width, 6))[:, :width].copy()
     rotated = turn.rotate(values)
     np.testing.assert_allclose(np.linalg.norm(rotated, axis=1), np.linalg.norm(values, axis=1), rtol=1e-5)
-    back = turn.restore(rotated.copy(), np.empty_like(rotated))
+    columns = np.ascontiguousarray(rotated.T).reshape(*turn.first.shape, 3)
+    back = turn.restore(columns, np.empty_like(columns)).transpose(2, 1, 0).reshape(3, width) * turn.norm
     np.testing.assert_allclose(back, values, atol=1e-5 * np.abs(values).max())
 
 

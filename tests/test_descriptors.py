@@ -145,10 +145,10 @@ def test_rows_that_were_replaced_while_they_were_closed_are_refused(tmp_path: Pa
     truth = write(tmp_path, layout, np.full(64, 3))
     opened = reader(tmp_path, layout)
     np.testing.assert_array_equal(opened.fetch([5])[0], truth[5])
-    opened._files._arrays.clear()
+    opened._files._rows._files.clear()
     # The same file may be opened again.
     np.testing.assert_array_equal(opened.fetch([13])[0], truth[13])
-    opened._files._arrays.clear()
+    opened._files._rows._files.clear()
     write(tmp_path, layout, np.full(64, 3), seed=1)
     np.testing.assert_array_equal(opened.fetch([5])[0], truth[5])  # its file is open, as it was
     with pytest.raises(errors.CorpusError, match="was replaced while it was read"):

@@ -13,6 +13,7 @@ import pytest
 from pipeline.accounts import doctor
 from pipeline.units import accelerators
 from retrieval.memory import MemoryReader
+from storage import native
 from tests.commands import Command, refused
 
 
@@ -61,6 +62,7 @@ def test_the_command(devices: Path, tmp_path: Path, command: Command) -> None:
     assert "a program of jax: well" in out
     assert f"numpy {np.__version__}" in out
     assert "devices that jax sees: cpu:0" in out
+    assert f"memory is decoded by {native.description()}" in out
     assert "warning" not in out or "free" in out
     (devices / "nvidia0").touch()
     status, out, _ = command("doctor", "--folder", tmp_path, "--json")

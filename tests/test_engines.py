@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -13,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.units import engines, failures, overlap, progress
+from pipeline.units import engines, failures, meter, overlap, progress, silence
 from pipeline.units.engines import AnyJob
 from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
 from pipeline.units.stages import Stages
-from storage import errors, receipts
+from storage import errors, receipts, work_folder
 from storage.folder import CorpusFolder
 from storage.receipts import Counts
 from tests.commands import Command
@@ -165,3 +166,88 @@ def test_the_command_names_what_is_wrong_before_it_writes(
     )
     assert (status, err) == (2, "memcorpus: no engine 'ray'; there are beam and dask:SCHEDULER\n")
     assert not (tmp_path / "c").exists()
+
+
+class Dead:
+    """An engine that waits for ever for workers that are not there."""
+
+    name, options = "dead", ()
+
+    def run(self, job: AnyJob, units: Sequence[int], on_poll: Callable[[], None]) -> None:
+        while True:
+            on_poll()
+
+
+class Clock:
+    """A minute goes by at each look."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 60
+        return self.now
+
+
+def test_an_engine_that_waits_for_dead_workers_ends_in_a_line(
+    folder: CorpusFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, noting = Clock(), Noting()
+    watching = functools.partial(silence.Silence, clock=clock)
+    monkeypatch.setattr(silence, "Silence", watching)
+    with pytest.raises(
+        failures.Failed, match=r"no worker of engine dead has shown a sign of life for 30 minutes: .*run the"
+    ):
+        Stages(folder, Dead(), noting).run(STAGE, Marking(folder, 6), 6, total=6)
+    assert noting.notes == [
+        f"mark: no progress for {minutes} minutes; no sign of life from its workers for {minutes} minutes, "
+        "and the job ends after 30 minutes"
+        for minutes in (5, 10, 20)
+    ]
+
+
+def test_a_slow_unit_is_no_silence() -> None:
+    """Its worker says that it lives; people are told now and then, and the job goes on."""
+    clock = Clock()
+    watch = silence.Silence("any", 600, clock)
+    notes = [
+        watch.look(progress.Snapshot(units_done=1, units=2, counts={"marks": 1}, signs=sign))
+        for sign in range(24)
+    ]
+    told = [note for note in notes if note]
+    assert told == [f"no progress for {minutes} minutes; its workers are alive" for minutes in (5, 10, 20)]
+    # The unit is done, the next one begins, and its worker dies.
+    over = progress.Snapshot(units_done=2, units=3, counts={"marks": 2}, signs=99)
+    assert [watch.look(over) for _ in range(5)] == [None] * 5
+    assert "no progress for 5 minutes; no sign of life" in str(watch.look(over))
+    clock.now += 240
+    with pytest.raises(silence.Silent, match="for 10 minutes"):
+        watch.look(over)
+
+
+def test_a_worker_shows_that_it_lives(folder: CorpusFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it looks through units that are done, and counts nothing."""
+    monkeypatch.setattr(meter, "BEAT_SECONDS", 0.02)
+    folder.work.write_plan({})
+    signs = []
+    with meter.alive(folder.work, STAGE.name):
+        until = time.monotonic() + 30
+        while len(set(signs)) < 4:
+            assert time.monotonic() < until
+            signs.append(meter.read_progress(folder.work, STAGE.name).signs)
+            time.sleep(0.01)
+        # The job was given up, and its folder is gone: it must not come back.
+        folder.work.file(work_folder.PLAN).unlink()
+        time.sleep(0.2)  # who has just seen it has written
+        folder.work.clear_shown(STAGE.name)
+        time.sleep(0.2)
+        assert not list(folder.work.shown(STAGE.name))
+
+
+@pytest.mark.parametrize("given", ["soon", "1", "nan", "-5", ""])
+def test_an_impossible_limit_is_refused(given: str, folder: CorpusFolder, monkeypatch: Any) -> None:
+    monkeypatch.setenv(silence.VARIABLE, given)
+    with pytest.raises(
+        errors.CorpusError, match=f"MEMCORPUS_SILENCE is '{given}', wanted seconds, 60 or more"
+    ):
+        Stages(folder, Dead())

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import T5Config as HfConfig
 
-from encoders import inference, sharding
+from encoders import attention, inference, sharding
 from encoders.t5_config import PUBLISHED_SIZES, T5Config
 from tests import small_models
 from tests.rounding import require_rounded_once
@@ -103,7 +103,7 @@ def test_all_rows_at_once_as_on_accelerators() -> None:
         compute_dtype="float32",
         mesh=encoder.mesh,
         finish=lambda h, real: h,
-        one_by_one=False,
+        kernel=attention.AT_ONCE,
     )(encoder.weights, ids, lengths)
     assert distance(np.asarray(at_once), memory(encoder, ids, lengths), lengths)[0] < 1e-6
 
@@ -261,7 +261,7 @@ _XXL = """
 import json
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from encoders import inference, sharding
+from encoders import attention, inference, sharding
 from encoders.t5_config import PUBLISHED_SIZES
 
 config, layers, rows, tokens = PUBLISHED_SIZES["xxl"], 16, 2, 304

@@ -185,7 +185,7 @@ def test_after_a_fork_while_other_threads_fetch(tmp_path: Path, layout: MemoryLa
     opened = reader(tmp_path, layout)
     with (
         opened._buffers._lock,
-        opened._files._lock,
+        opened._files._rows._lock,
         opened._pools._lock,
         warnings.catch_warnings(),
     ):

@@ -223,7 +223,7 @@ def test_reader_keeps_a_bounded_number_of_shards_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.descriptors.MOST", 2)
-    monkeypatch.setattr("storage.memory_files.KNOWN_PASSAGES", 2 * (8 + 64))
+    monkeypatch.setattr("storage.memory_rows.KNOWN_PASSAGES", 2 * 8)
     layout = layout_of(64)
     memory = write(tmp_path, layout, np.full(64, 3))
     opened = reader(tmp_path, layout)
@@ -232,7 +232,7 @@ def test_reader_keeps_a_bounded_number_of_shards_open(
         for j in range(64):
             np.testing.assert_array_equal(fetched[j], memory[j])
         assert len(opened._files._values) <= 2
-        assert len(opened._files._rows) <= 2
+        assert opened._files._rows.known <= 8
         assert opened.fetch([]).values.shape == (0, 6)
 
 

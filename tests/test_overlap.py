@@ -146,10 +146,10 @@ def test_groups_hold_every_unit_once_and_leave_none_idle(tmp_path: Path) -> None
     job = Recorded(tmp_path)
     for units in (range(0), range(1), range(40), range(1000), [3, 5, 9]):
         for slots in (1, 4):
-            groups = base.grouped(job, units, slots)
+            groups = list(base.grouped(job, units, slots))
             assert [unit for group in groups for unit in group] == list(units)
             assert all(len(group) <= base.MOST_GROUPED for group in groups)
-    assert len(base.grouped(job, range(40), slots=4)) >= 16
+    assert len(list(base.grouped(job, range(40), slots=4))) >= 16
 
 
 def test_units_are_taken_when_their_turn_has_come(tmp_path: Path) -> None:

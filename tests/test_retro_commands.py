@@ -158,7 +158,9 @@ def test_what_is_refused(
     refused(command, [*train, "--model", llama, "--cca-layers", "first"], "wanted numbers")
     refused(command, [*train, "--model", llama, "--cca-layers", "9"], "from 1 to 3")
     refused(command, [*train, "--model", llama, "-k", "9"], "table that has 3")
-    refused(command, [*train, "--model", llama, "--memory", "v1"], "reads no memory version")
+    refused(command, [*train, "--model", llama, "--memory", "v1"], "conditioned on the chunk")
+    own = [*train, "--model", llama, "--encoding", "unconditioned"]
+    refused(command, [*own, "--memory", "current"], "is being trained")
     refused(command, ["retro", "train", corpus, *train[3:], "--model", llama], "--passage-tokens")
     refused(command, ["retro", "evaluate", text, "--model", llama], "holds no RETRO")
     refused(command, ["train", text, "--model", llama, "--out", tmp_path, "--system", "retro"], "retro train")

@@ -335,7 +335,7 @@ def test_a_close_that_fails_says_nothing(
         real(descriptor)
         raise OSError(errno.EIO, "Input/output error")
 
-    opened = descriptors.OpenFile(corpus / "corpus.json", corpus)
+    opened = descriptors.OpenFile(str(corpus / "corpus.json"), str(corpus))
     monkeypatch.setattr(os, "close", failing)
     del opened
     gc.collect()

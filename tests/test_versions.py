@@ -342,7 +342,7 @@ def test_repair_brings_back_every_byte(two_versions: Path, command: Command, pat
     status, out, err = command("repair", two_versions)
     assert (status, "repaired: " in out) == (0, True), err
     assert content(two_versions) == before
-    assert command("repair", two_versions) == (0, "nothing is damaged\n", "")
+    assert command("repair", two_versions)[:2] == (0, "nothing is damaged\n")
 
 
 def test_what_cannot_be_repaired_is_said_and_left(

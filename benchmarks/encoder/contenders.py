@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.encoder.work import MAX_TOKENS, Work
-from encoders import batching, inference
+from encoders import attention, batching, inference
 
 # Passages of a batch that is padded to the longest possible, as one would do it first.
 PADDED_ROWS: Final = 16
@@ -111,7 +111,7 @@ class Contender:
 class Ours(Contender):
     name = "memcorpus"
     batches = staticmethod(in_buckets)
-    one_by_one: ClassVar[bool | None] = None
+    kernel: ClassVar[str | None] = None
 
     def load(self) -> None:
         config, layers = self.work.config, self.work.config.layers
@@ -125,7 +125,7 @@ class Ours(Contender):
             compute_dtype=self.dtype,
             mesh=self._encoder.mesh,
             finish=partial(_stored, dtype=np.dtype(self.dtype)),
-            one_by_one=self.one_by_one,
+            kernel=self.kernel,
         )
 
     def encode(self, batch: Batch) -> Any:
@@ -138,7 +138,7 @@ def _stored(h: Any, real: Any, *, dtype: np.dtype[Any]) -> Any:
 
 class OursAtOnce(Ours):
     name = "memcorpus, rows at once"
-    one_by_one = False
+    kernel = attention.AT_ONCE
 
 
 class Transformers(Contender):

@@ -28,6 +28,12 @@ def passage_lengths(count: int, seed: int = 0) -> npt.NDArray[np.int64]:
     return rng.permutation(lengths)
 
 
+def model_flops(config: T5Config, layers: int, lengths: npt.NDArray[np.int64]) -> float:
+    """Of passages of these lengths, attention's scores included: 4 n^2 heads d_kv a layer and passage."""
+    matrices = float(lengths.sum()) * flops.encoder_flops(config, layers)
+    return matrices + 4.0 * float((lengths**2).sum()) * config.inner * layers
+
+
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """Passages, and the encoder to run them through: the first `layers` of a size, and the final norm.
@@ -44,11 +50,14 @@ class Work:
 
     @classmethod
     def make(cls, size: str, layers: int, count: int) -> Work:
+        return cls.of(PUBLISHED_SIZES[size], layers, count)
+
+    @classmethod
+    def of(cls, published: T5Config, layers: int, count: int) -> Work:
         from transformers import T5Config as HfConfig
 
         from tests.small_models import random_t5
 
-        published = PUBLISHED_SIZES[size]
         raw = HfConfig(
             vocab_size=published.vocab_size,
             d_model=published.d_model,
@@ -73,10 +82,8 @@ class Work:
 
     @property
     def model_flops(self) -> float:
-        """Of the real tokens alone, attention's scores included: 4 n^2 heads d_kv a layer and passage."""
-        matrices = self.tokens * flops.encoder_flops(self.config, self.config.layers)
-        scores = 4.0 * float((self.lengths**2).sum()) * self.config.inner * self.config.layers
-        return matrices + scores
+        """Of the real tokens alone."""
+        return model_flops(self.config, self.config.layers, self.lengths)
 
     def padded(self, indices: Sequence[int] | npt.NDArray[np.int64], length: int) -> tuple[Ids, Ids]:
         """ids [rows, length] and mask [rows, length] of some passages."""

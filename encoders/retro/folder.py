@@ -19,7 +19,7 @@ import numpy as np
 
 from encoders import errors, model_folder
 from encoders.aliases import Json
-from encoders.model_folder import ModelFolderError
+from encoders.model_folder import ModelFolderError, Tensor
 from encoders.retro import llama, names
 from encoders.retro.config import STORED, VECTORS, LanguageConfig, RetroConfig
 from encoders.t5_config import COMPUTE_DTYPES, require_whole
@@ -125,6 +125,27 @@ def open_retro(name_or_folder: str | Path) -> RetroFolder:
     wanted = names.retrieval_shapes(settings.config)
     found |= model_folder.find_wanted_tensors(path / EXTRA_WEIGHTS, wanted, settings=SETTINGS)
     return RetroFolder(path=path, settings=settings, tensor=lambda name: found[name].read())
+
+
+def encoder_tensors(opened: RetroFolder) -> dict[str, Tensor]:
+    """Where the tensors lie that the neighbours' encoder is made of, by name.
+
+    Args:
+        opened: a RETRO that was saved.
+
+    Raises:
+        ModelFolderError: one is missing.
+    """
+    config = opened.settings.config
+    wanted = {
+        name: shape
+        for name, shape in names.retrieval_shapes(config).items()
+        if name.startswith(names.ENCODER)
+    }
+    found = model_folder.find_wanted_tensors(opened.path / EXTRA_WEIGHTS, wanted, settings=SETTINGS)
+    if config.encoder is not None and config.encoder.shared_embedding:
+        found[names.EMBEDDING] = llama.find(opened.path, config.language)[names.EMBEDDING]
+    return found
 
 
 def read_language(name_or_folder: str | Path) -> LanguageConfig:

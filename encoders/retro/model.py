@@ -29,7 +29,7 @@ from jaxtyping import Array, Bool, Float, Int
 from encoders import t5
 from encoders.retro import names
 from encoders.retro.attention import Attention, Seen, mask_of
-from encoders.retro.config import RetroConfig
+from encoders.retro.config import CONDITIONED, RetroConfig
 from encoders.retro.language import LanguageModel, Past, causal_mask, nothing_seen, token_documents
 from encoders.retro.neighbours import NeighbourEncoder
 from encoders.retro.rows import Neighbours, Rows
@@ -188,12 +188,14 @@ class Retro(nnx.Module):  # type: ignore[misc]
         """E of some chunks' neighbours, each [chunks, k, ...].
 
         Raises:
-            ValueError: tokens are given to a model that reads states, or states to one that encodes tokens.
+            ValueError: tokens are given to a model that reads states, or states to one whose encoder has to
+                see the chunk that asks.
         """
         if self.encoder is not None and neighbours.tokens is not None:
             real = jnp.asarray(neighbours.real)
             states = self.encoder(jnp.asarray(neighbours.tokens), real, chunk, chunk_real, drop)
-        elif self.encoder is None and neighbours.states is not None:
+        elif neighbours.states is not None and self.config.encoding != CONDITIONED:
+            # Of an unconditioned encoder what it gave beforehand: the same as it would now.
             states = jnp.asarray(neighbours.states).astype(jnp.float32)
         else:
             raise ValueError(

@@ -16,6 +16,8 @@ EMBEDDING: Final = "model.embed_tokens.weight"
 FINAL_NORM: Final = "model.norm.weight"
 HEAD: Final = "lm_head.weight"
 MEMORY_NORM: Final = "memory_norm.weight"
+# Begins the names of all tensors of the neighbours' encoder.
+ENCODER: Final = "encoder."
 ENCODER_EMBEDDING: Final = "encoder.embed_tokens.weight"
 CHUNK_NORM: Final = "encoder.chunk_norm.weight"
 

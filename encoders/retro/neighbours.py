@@ -90,8 +90,8 @@ class NeighbourEncoder(nnx.Module):  # type: ignore[misc]
         self,
         tokens: Int[Array, "chunks neighbours places"],
         real: Bool[Array, "chunks neighbours places"],
-        chunk: Float[Array, "chunks tokens d"],
-        chunk_real: Bool[Array, "chunks tokens"],
+        chunk: Float[Array, "chunks tokens d"] | None = None,
+        chunk_real: Bool[Array, "chunks tokens"] | None = None,
         drop: Drop = keep,
     ) -> Float[Array, "chunks neighbours places width"]:
         """The states of neighbours; those of padding are meaningless.
@@ -99,7 +99,7 @@ class NeighbourEncoder(nnx.Module):  # type: ignore[misc]
         Args:
             tokens: of each chunk's neighbours.
             real: False for padding.
-            chunk: H_u, activations of the chunk that asked.
+            chunk: H_u, activations of the chunk that asked; an encoder that is not conditioned needs none.
             chunk_real: False where the chunk has no token.
         """
         chunks, k, places = tokens.shape
@@ -108,6 +108,8 @@ class NeighbourEncoder(nnx.Module):  # type: ignore[misc]
         for number, block in enumerate(self.blocks):
             e = block.attend(e, mask, drop)
             if number == 0 and self.chunk is not None:
+                assert chunk is not None
+                assert chunk_real is not None
                 e = self.chunk(e, chunk, chunk_real, drop)
             e = block.feed(e, drop)
         return e.reshape(chunks, k, places, -1)

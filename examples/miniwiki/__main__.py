@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     models = commands.add_parser("models", help="train the demo's retriever and reader, for minutes")
     models.add_argument("out_dir", type=Path)
     models.add_argument("--seed", type=int, default=0)
+    models.add_argument("--width", type=int, default=64, help="of the readers; hours where it is more")
     demo = commands.add_parser("demo", help="build a memory corpus from scratch, and read from it")
     demo.add_argument("out_dir", type=Path)
     options = parser.parse_args(arguments)
@@ -73,7 +74,9 @@ def _models(options: argparse.Namespace) -> dict[str, object]:
     made: dict[str, object] = {}
     if not folder.exists():
         made = retriever.make_retriever(options.out_dir, seed=options.seed).as_dict()
-    return made | readers.make_readers(options.out_dir, folder, readers.Recipe(), seed=options.seed)
+    return made | readers.make_readers(
+        options.out_dir, folder, readers.Recipe(width=options.width), seed=options.seed
+    )
 
 
 def _demo(options: argparse.Namespace) -> None:

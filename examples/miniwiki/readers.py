@@ -159,6 +159,7 @@ class Recipe:
     Args:
         invented: made-up entities in the corpus that they learn from.
         vocabulary: pieces of the readers' tokenizer.
+        width: of the T5.
         whole_steps: of the T5, as FiD on one passage that tells the answer.
         split_steps: after that as GLIMMER, its lower layers reading question and passage apart.
         ranked_steps: of several passages, one of which tells the answer; the score is learned.
@@ -169,6 +170,7 @@ class Recipe:
 
     invented: int = 3000
     vocabulary: int = 2000
+    width: int = 64
     whole_steps: int = 2500
     split_steps: int = 300
     ranked_steps: int = 600
@@ -302,7 +304,8 @@ def reading_corpus(work: Path, gtr: Path, recipe: Recipe, *, seed: int = 0) -> C
             for path in sorted((work / "tasks").glob("*-train.jsonl"))
             for line in path.read_text(encoding="utf-8").splitlines()[::10]
         ]
-        initial_t5(initial, train_tokenizer([*texts, *asked], recipe.vocabulary), seed=seed)
+        tokenizer = train_tokenizer([*texts, *asked], recipe.vocabulary)
+        initial_t5(initial, tokenizer, d_model=recipe.width, seed=seed)
     dump = write_dump(work, seed=seed, invented=recipe.invented).path
     settings = BuildSettings(
         sources=(f"mediawiki:{dump}",),
@@ -375,7 +378,7 @@ def say(text: str) -> None:
 _CARD = """\
 # {name}
 
-A tiny GLIMMER (4 + 2 layers, width 64; alpha {live}, beta {rerank}) for the miniwiki, for demonstrations
+A tiny GLIMMER (4 + 2 layers, width {width}; alpha {live}, beta {rerank}) for the miniwiki, for demonstrations
 and tests; it knows nothing else, and is often wrong even there. Made by
 `python -m examples.miniwiki models OUT`:
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.units import accelerators
 from retrieval.corpus import Corpus
-from storage import errors
+from storage import errors, native
 from storage.folder import CorpusFolder
 from storage.verify import verify_corpus
 from storage.writer import open_writer
@@ -43,8 +43,8 @@ class Test(TypedDict):
 class Diagnosis(TypedDict):
     """What `memcorpus doctor --json` prints.
 
-    `versions` has "" for what is not installed, `devices` of each framework those it sees; `warnings` are
-    lines, each with its remedy; `ok` is False where a test failed.
+    `versions` has "" for what is not installed, `devices` of each framework those it sees; `decoding` tells
+    who decodes memory; `warnings` are lines, each with its remedy; `ok` is False where a test failed.
     """
 
     python: str
@@ -56,6 +56,7 @@ class Diagnosis(TypedDict):
     versions: dict[str, str]
     accelerators: dict[str, int]
     devices: dict[str, list[str]]
+    decoding: str
     tests: list[Test]
     warnings: list[str]
     ok: bool
@@ -92,6 +93,7 @@ def examine(folder: Path) -> Diagnosis:
         "versions": {name: _version(name) for name in ("memcorpus", *LIBRARIES)},
         "accelerators": accelerators.present(),
         "devices": {"jax": _jax_devices(), "torch": _torch_devices()},
+        "decoding": native.description(),
         "tests": tests,
         "warnings": warnings,
         "ok": not any(test["error"] for test in tests),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -15,26 +15,69 @@ if TYPE_CHECKING:
     from storage.folder import CorpusFolder
 
 
+_SHARD: Final = click.option(
+    "--shard",
+    "shards",
+    multiple=True,
+    metavar="N[-M]",
+    help="These shards alone, as in the names of their files; G:N of those that update G added. May be "
+    "given again.",
+)
+
+
 @click.command()
 @options.CORPUS
 @click.option("--full", is_flag=True, help="Read every byte and check it, not only sizes.")
+@_SHARD
 @click.option("--encoder", help="The memory encoder: encode the canaries again, and compare.")
 @click.option("--version", help="With --encoder: memory version or alias (default: current).")
 @options.JSON
-def verify(corpus: str, full: bool, encoder: str | None, version: str | None, as_json: bool) -> None:
-    """Check that a corpus is as it was written. Status 1 if it is not."""
+@options.engine
+def verify(
+    corpus: str,
+    full: bool,
+    shards: tuple[str, ...],
+    encoder: str | None,
+    version: str | None,
+    as_json: bool,
+    engine: str | None,
+    beam_options: tuple[str, ...],
+) -> None:
+    """Check that a corpus is as it was written. Status 1 if it is not.
+
+    With an engine, or options of Beam, the files are dealt out to its workers, and a run that was
+    interrupted is gone on with. Without, this process reads all, and writes nothing.
+    """
     from dataclasses import asdict
 
     from pipeline.cli import terminal
     from retrieval.opening import writable_folder
-    from storage.verify import verify_corpus
 
     if version is not None and encoder is None:
         raise click.UsageError("--version is of what --encoder checks; add --encoder")
     folder = writable_folder(corpus)
     start = time.perf_counter()
-    with terminal.BytesBar(full and sys.stderr.isatty(), folder) as bar:
-        result = verify_corpus(folder, full=full, on_file=lambda entry: bar.advance(entry.bytes))
+    if engine is None and not beam_options:
+        from storage.shard_numbers import ShardNumbers
+        from storage.verify import verify_corpus
+
+        wanted = ShardNumbers.parse(shards) if shards else None
+        with terminal.BytesBar(full and sys.stderr.isatty(), folder) as bar:
+            result = verify_corpus(
+                folder, full=full, shards=wanted, on_file=lambda entry: bar.advance(entry.bytes)
+            )
+    else:
+        from pipeline.jobs import verify as module
+        from pipeline.units import engines
+
+        with terminal.observer() as observer:
+            result = module.verify(
+                folder,
+                full=full,
+                shards=shards,
+                engine=engines.chosen(engine, beam_options),
+                observer=observer,
+            )
     seconds = time.perf_counter() - start
     again = None if encoder is None else _check_encoder(folder, encoder, version)
     if as_json:
@@ -77,6 +120,7 @@ def _check_encoder(folder: CorpusFolder, name: str, version: str | None) -> dict
 @click.option("--memory-encoder", help="Where it is not at the place that the build found it.")
 @click.option("--retriever", help="Where it is not at the place that the build found it.")
 @click.option("--tokenizer", help="Where it is not at the place that the build found it.")
+@_SHARD
 @options.JSON
 @options.engine
 def repair(
@@ -84,14 +128,15 @@ def repair(
     memory_encoder: str | None,
     retriever: str | None,
     tokenizer: str | None,
+    shards: tuple[str, ...],
     as_json: bool,
     engine: str | None,
     beam_options: tuple[str, ...],
 ) -> None:
     """Make damaged shards again, and nothing else. Status 1 if something cannot be repaired.
 
-    Every byte is read and checked first. What is made again is put in place only if it is, to the
-    byte, what was there; until then the damaged file stays.
+    Every byte is read and checked first, of all shards or of those that are named. What is made again is
+    put in place only if it is, to the byte, what was there; until then the damaged file stays.
     """
     from pipeline.cli import terminal
     from pipeline.jobs import repair as module
@@ -103,6 +148,7 @@ def repair(
         memory_encoder=memory_encoder,
         retriever=retriever,
         tokenizer=tokenizer,
+        shards=shards,
         engine=engines.chosen(engine, beam_options),
         observer=terminal.LogLines(),
     )

@@ -42,6 +42,7 @@ def doctor(folder: Path, as_json: bool) -> None:
         print(f"accelerators of this machine: {there}")
         for name, devices in found["devices"].items():
             print(f"devices that {name} sees: {', '.join(devices) or 'not installed'}")
+        print(f"memory is decoded by {found['decoding']}")
         for test in found["tests"]:
             print(f"{test['name']}: {test['error'] or 'well'} ({test['seconds']:.2f} s)")
         for line in found["warnings"]:

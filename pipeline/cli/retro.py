@@ -20,7 +20,10 @@ _MODEL = click.option("--model", required=True, help="A RETRO's folder: what `me
 _DATABASE = click.option("--database", help="The corpus that neighbours lie in.  [default: CORPUS]")
 _TABLE = click.option("--neighbours", "table", help="Neighbour table of CORPUS.  [default: the only one]")
 _MEMORY = click.option(
-    "--memory", metavar="VERSION", help="Memory version to read.  [default: the current one]"
+    "--memory",
+    metavar="VERSION",
+    help="Memory version to read. An unconditioned RETRO reads its own encoder's, and without one runs it.  "
+    "[default: of a RETRO of stored memory the current one]",
 )
 
 
@@ -207,6 +210,7 @@ def evaluate(
             neighbours=count,
             own_documents=own_documents,
             seed=seed,
+            model=opened,
         )
         found = bits.measure(
             network,
@@ -300,7 +304,7 @@ def generate(
         opening.CorpusChunks(source),
         search,
         mode=mode,
-        encodings=opening.memory_of(source, settings, memory) if mode != "off" else None,
+        encodings=opening.memory_of(source, settings, memory, model=opened) if mode != "off" else None,
         end=words.end,
     )
     found = writer.write(words.encode(prompt), tokens=tokens, temperature=temperature, seed=seed)

@@ -51,6 +51,8 @@ def rates(stage: AnyStage, snapshot: Snapshot, seconds: float) -> str:
             f"{words.size(counts.get('memory_bytes', 0))}, {counts.get('passages', 0):,} passages, "
             f"{counts.get('tokens', 0):,} tokens"
         )
+    if stage.measure == "bytes":
+        return f"{words.size(rate('bytes'))}/s, {counts.get('files', 0):,} files"
     done = counts.get("numbered" if stage == passages.NUMBER else "passages", 0)
     return f"{done:,} passages"
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 AnyStage: TypeAlias = Stage[Any]
 # Where things are made again before they are put in place.
 STAGED: Final = f"{work_folder.NAME}/repair"
+# Beside a stage's receipts: which folder its units are made in.
+_INTO: Final = "into.json"
 
 
 class Commit(Protocol):
@@ -77,10 +79,19 @@ class Remaking:
         """Where a model is: as named, or where the run that wrote a version found it."""
         return self.models.get(what) or built_with(self.corpus, what, version)
 
-    def run(self, stage: AnyStage, job: AnyJob, shards: Sequence[int], units: int) -> None:
-        """Run some of a stage's units."""
-        # Receipts of another version's shards must not be taken for these.
-        self.corpus.work.forget_stage(stage.name)
+    def run(self, stage: AnyStage, job: AnyJob, shards: Sequence[int], units: int, into: str) -> None:
+        """Run some of a stage's units, whose files go below `into`; those that an interrupted repair has made
+        are not made again."""
+        work = self.corpus.work
+        begun, marked = {"into": into}, f"{stage.name}-{_INTO}"
+        try:
+            same = work.read(marked) == begun
+        except (FileNotFoundError, errors.CorpusError):
+            same = False
+        if not same:
+            # Receipts of another version's shards must not be taken for these.
+            work.forget_stage(stage.name)
+            work.write(marked, begun)
         self.stages.run(stage, job, units, total=len(shards), only=shards)
 
     def give_up(self, path: str, why: str) -> None:

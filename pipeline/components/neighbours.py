@@ -441,7 +441,7 @@ def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
     if not shards:
         return
     job = SearchNeighbours(corpus=corpus, plan=planned(corpus, card, None), folder=staged)
-    remaking.run(STAGE, job, shards, card.layout.grid.shards)
+    remaking.run(STAGE, job, shards, card.layout.grid.shards, staged)
     for path in damaged:
         if _SHARD.fullmatch(path):
             remaking.offer(path, corpus.path(remaking.staged(path)))

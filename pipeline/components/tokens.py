@@ -357,7 +357,7 @@ def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
         layout=card.layout,
     )
     job = CutTokens(corpus=corpus, parts=corpus.passages.parts, plan=plan, folder=staged)
-    remaking.run(STAGE, job, shards, card.layout.grid.shards)
+    remaking.run(STAGE, job, shards, card.layout.grid.shards, staged)
     for path in damaged:
         if _SHARD.fullmatch(path):
             remaking.offer(path, corpus.path(remaking.staged(path)))

@@ -233,6 +233,6 @@ def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
         folder=remaking.staged(folder),
         layout=card.layout,
     )
-    remaking.run(STAGE, job, sorted(shards), card.layout.grid.shards)
+    remaking.run(STAGE, job, sorted(shards), card.layout.grid.shards, job.folder)
     for shard, path in shards.items():
         remaking.offer(path, zarr_arrays.shard_path(staged, shard, 2))

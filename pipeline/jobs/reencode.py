@@ -8,19 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from encoders import fingerprint, model_folder, weights
-from encoders.memory_encoder import memory_fingerprint
+from encoders import fingerprint, memory_encoders
 from encoders.memory_spec import MemorySpec
-from encoders.reader import folder as reader_folder
+from encoders.retro import folder as retro_folder
 from pipeline.accounts.plan import from_source
 from pipeline.components.memory import encode, recode
 from pipeline.components.memory import version as memory_version
 from pipeline.components.memory.version import CommitMemory, MemoryPlan
 from pipeline.components.settings import ALL_DEVICES, check_devices
 from pipeline.jobs import commit, job
+from pipeline.readers.retro import opening
 from pipeline.units import engines, progress
 from pipeline.units.engines import Engine
 from pipeline.units.stages import Stages
+from retrieval.corpus import Corpus
 from storage import (
     codec_parameters,
     codecs,
@@ -300,9 +301,11 @@ def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
     assert settings.memory_encoder is not None
     # A writer's corpus was not built by an encoder of ours.
     before = MemorySpec() if WRITER in built else MemorySpec.from_json(built)
-    memory = _wanted_by(settings.memory_encoder, before).changed(settings.memory)
-    encoder = memory_fingerprint(settings.memory_encoder, memory)
-    width = weights.read_config(model_folder.resolve(settings.memory_encoder)).d_model
+    memory = memory_encoders.wanted(settings.memory_encoder, before, settings.memory)
+    encoder = memory_encoders.fingerprint_of(settings.memory_encoder, memory)
+    if memory_encoders.reads_chunks(settings.memory_encoder):
+        _require_chunks(corpus, settings.memory_encoder)
+    width = memory_encoders.width_of(settings.memory_encoder)
     own = memory_version.reader_codec(settings.memory_encoder)
     if settings.codec is None and own is not None:
         codec = own[0]
@@ -343,11 +346,21 @@ def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
     )
 
 
-def _wanted_by(model: str, built: MemorySpec) -> MemorySpec:
-    """As a reader's folder says of the memory that the reader reads; as it was built for a plain T5."""
-    if not reader_folder.is_reader(model):
-        return built
-    return replace(reader_folder.open_reader(model).settings.memory, token_budget=built.token_budget)
+def _require_chunks(corpus: CorpusFolder, model: str) -> None:
+    """Refuse to have a RETRO's encoder read a corpus that is not cut into its chunks, by its tokenizer.
+
+    Raises:
+        CorpusError: the corpus has other chunks, or none.
+        MismatchError: its tokens are of another tokenizer.
+    """
+    opened = retro_folder.open_retro(model)
+    held, wanted = Corpus(corpus), opened.settings.config.chunk_tokens
+    if (there := held.tokens_card.passage_tokens) != wanted:
+        raise errors.CorpusError(
+            f"{corpus} has chunks of {there} tokens, and {model} is a RETRO of {wanted}; build one with "
+            f"--passage-tokens {wanted}"
+        )
+    opening.require_tokenizer(held, opened.path)
 
 
 def _recode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:

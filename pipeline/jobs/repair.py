@@ -7,23 +7,23 @@ and the version is to be encoded again as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pipeline.components import index, neighbours, tokens, vectors
 from pipeline.components.base import Remaking
 from pipeline.components.memory import version as memory
-from pipeline.jobs import job
+from pipeline.jobs import checking, job, verify
 from pipeline.units import engines, failures, progress
 from pipeline.units.engines import Engine
 from pipeline.units.stages import Stages
-from storage import components, segments
+from storage import components, segments, shard_numbers
 from storage.components import Component
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
 from storage.segments import Home
-from storage.verify import verify_corpus
+from storage.shard_numbers import ShardNumbers
 
 # How each component makes its files again: the names of the damaged ones of one folder. In this order: the
 # index is made from vectors. What is not here is restored from a copy alone.
@@ -52,28 +52,38 @@ def repair(
     memory_encoder: str | None = None,
     retriever: str | None = None,
     tokenizer: str | None = None,
+    shards: Sequence[str] = (),
     engine: Engine | None = None,
     observer: progress.Observer | None = None,
 ) -> Repaired:
     """Find what is damaged, and make it again.
 
+    What an interrupted repair has read and made is gone on with.
+
     Args:
         corpus: a finished one.
         memory_encoder, retriever, tokenizer: where these are, if not where the build found them.
-        engine: deals the units out to workers; None: this process.
+        shards: look at these alone, as `ShardNumbers.parse` takes them; none: at every file.
+        engine: deals the units out to workers, those of the search for damage too; None: this process.
         observer: shown the progress.
 
     Raises:
-        CorpusError: the manifest itself is damaged, or another job is at work or unfinished.
+        CorpusError: the manifest itself is damaged, there are no such shards, or another job is at work or
+            unfinished.
     """
     job.check_names()
+    wanted = ShardNumbers.parse(shards) if shards else None
     stages = Stages(corpus, engine or engines.chosen(), observer)
     with corpus.alone():
-        job.require_none_begun(corpus)
-        found = verify_corpus(corpus, full=True)
+        corpus.refresh()
+        if wanted is not None:
+            shard_numbers.require_there(corpus, wanted)
+        made = checking.stretches(corpus)
+        verify.begin(corpus, {_PLAN: checking.plan_of(corpus, made, wanted)})
+        found = checking.check(stages, made, full=True, shards=wanted)
         if not found.damaged:
+            job.clear(corpus)
             return Repaired(left=found.unreadable)
-        corpus.work.write_plan({_PLAN: True})
         models = {"memory_encoder": memory_encoder, "retriever": retriever, "tokenizer": tokenizer}
         given = {what: name for what, name in models.items() if name is not None}
         known = {entry.path for entry in found.entries}
@@ -92,7 +102,8 @@ def repair(
             if not own:
                 continue
             entries = [replace(entry, path=entry.path.removeprefix(prefix)) for entry in own]
-            home.folder.work.make()
+            if home.prefix:  # by which workers see that they see the folder
+                home.folder.work.write_plan({_PLAN: home.number})
             remaking = Remaking(
                 corpus=home.folder,
                 stages=Stages(home.folder, stages.engine, stages.observer),
@@ -104,11 +115,9 @@ def repair(
                 remaking.give_up(path, "cannot be made again from the rest; restore it from a copy")
             repaired += map(home.path, remaking.repaired)
             left += map(home.path, remaking.left)
-            if home.prefix:
-                home.folder.work.remove()
         left += [line for line in found.damaged if line.split(" ")[0] not in known]
         left += found.unreadable
-        corpus.work.remove()
+        job.clear(corpus)
         return Repaired(repaired=repaired, left=left)
 
 

@@ -6,21 +6,26 @@ at. So whoever watches reads as many files as there are workers, however many un
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import threading
 import time
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from storage import errors
 from storage.work_folder import WorkFolder
 
 # Seconds between two writings of a worker's progress file.
 PROGRESS_SECONDS: Final = 0.5
+# Seconds between two signs of life of a worker that has units and nothing new to count.
+BEAT_SECONDS: Final = 15.0
 
 
 def worker_name() -> str:
@@ -61,6 +66,7 @@ class ProgressBoard:
     def __init__(self, work: WorkFolder, name: str) -> None:
         self._work, self._name = work, name
         self._lock = threading.Lock()
+        self._writings = 0
         self._clear()
 
     def _clear(self) -> None:
@@ -72,12 +78,15 @@ class ProgressBoard:
     def begin(self) -> Meter:
         """The meter of a unit that begins."""
         with self._lock:
-            # Removed by a launcher that began the stage anew, in this process or in another.
-            if self._written is not None and not self._work.is_shown(self._name):
-                self._clear()
+            self._renew()
             meter = Meter(self)
             self._at_work.append(meter)
             return meter
+
+    def _renew(self) -> None:
+        """Begin anew where a launcher did, in this process or in another, and removed what was shown."""
+        if self._written is not None and not self._work.is_shown(self._name):
+            self._clear()
 
     def end(self, meter: Meter, counts: Mapping[str, int] | None) -> None:
         """The unit is done, with these counts; or, with None, it failed."""
@@ -94,12 +103,25 @@ class ProgressBoard:
             if self._written is None or time.monotonic() - self._written > PROGRESS_SECONDS:
                 self._write()
 
+    def beat(self) -> None:
+        """Show that this process lives, where it has shown nothing of late."""
+        with self._lock:
+            if self._written is not None and time.monotonic() - self._written < BEAT_SECONDS / 2:
+                return
+            # A job that is over, or was given up, has taken its plan along: nothing is to come back.
+            if self._work.has_plan():
+                self._renew()
+                self._write()
+
     def _write(self) -> None:
         self._written = time.monotonic()
+        self._writings += 1
         at_work: Counter[str] = Counter()
         for meter in self._at_work:
             at_work.update(dict(meter.counts))
-        text = json.dumps({"units": self._units, "done": self._done, "at_work": at_work})
+        text = json.dumps(
+            {"units": self._units, "done": self._done, "at_work": at_work, "writings": self._writings}
+        )
         self._work.show(self._name, text)
 
 
@@ -114,12 +136,36 @@ def board(work: WorkFolder, stage: str, worker: str) -> ProgressBoard:
         return _BOARDS.setdefault((str(work), name), ProgressBoard(work, name))
 
 
+@contextmanager
+def alive(work: WorkFolder, stage: str) -> Iterator[None]:
+    """Show signs of life as long as the block runs, which does units of a stage."""
+    shown, ended = board(work, stage, worker_name()), threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(BEAT_SECONDS):
+            # Whatever a unit has to say of the disk, it says itself.
+            with contextlib.suppress(OSError, errors.CorpusError):
+                shown.beat()
+
+    thread = threading.Thread(target=beat, name=f"{stage}-alive", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
 @dataclass(kw_only=True)
 class Progress:
-    """Of all workers of a stage together: units done, and counts of these and of those at work."""
+    """Of all workers of a stage together: units done, and counts of these and of those at work.
+
+    `signs` is another number whenever one of them has written anew.
+    """
 
     units: int = 0
     counts: Counter[str] = field(default_factory=Counter)
+    signs: int = 0
 
 
 def read_progress(work: WorkFolder, stage: str) -> Progress:
@@ -130,6 +176,7 @@ def read_progress(work: WorkFolder, stage: str) -> Progress:
             shown = json.loads(text)
         except ValueError:
             continue
+        found.signs += zlib.crc32(text.encode())
         found.units += shown["units"]
         found.counts.update(shown["done"])
         found.counts.update(shown["at_work"])

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent import futures
 from typing import Any, Final, Protocol, runtime_checkable
 
-from pipeline.units import work
+from pipeline.units import meter, work
 from pipeline.units.meter import Meter
 from storage.receipts import Receipt
 
@@ -102,12 +102,13 @@ def run_units(job: work.WholeJob | PhasedJob, units: Iterable[int]) -> None:
         TimedOut: a phase took longer than the job allows. Its thread is left to itself.
         Exception: what a phase raised.
     """
-    if isinstance(job, PhasedJob):
-        with _TURN:
-            _Overlap(job).run(units)
-    else:
-        for unit in units:
-            work.run_unit(job, unit)
+    with meter.alive(job.corpus.work, job.stage.name):
+        if isinstance(job, PhasedJob):
+            with _TURN:
+                _Overlap(job).run(units)
+        else:
+            for unit in units:
+                work.run_unit(job, unit)
 
 
 class _Overlap:

@@ -18,13 +18,14 @@ class Snapshot:
     """A stage at one moment.
 
     `counts` are of all that is done; `before` of what an earlier run had done already, so that rates
-    speak of this run.
+    speak of this run. `signs` is another number whenever a worker has shown a sign of life.
     """
 
     units_done: int
     units: int
     counts: Mapping[str, int]
     before: Mapping[str, int] = field(default_factory=dict)
+    signs: int = 0
 
 
 class Observer(Protocol):
@@ -73,6 +74,7 @@ class Tracker:
             units=len(self._units),
             counts=Counter(self._before) + shown.counts,
             before=self._before,
+            signs=shown.signs,
         )
 
     def finish(self) -> tuple[Counts, Snapshot]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
-from pipeline.units import failures, overlap, progress
+from pipeline.units import failures, overlap, progress, silence
 from pipeline.units.engines import AnyJob, Engine
 from pipeline.units.stage import Stage
 from storage.folder import CorpusFolder
@@ -22,8 +22,13 @@ class Stages:
     def __init__(
         self, corpus: CorpusFolder, engine: Engine, observer: progress.Observer | None = None
     ) -> None:
+        """
+        Raises:
+            CorpusError: the environment has an impossible limit; see `silence.limit`.
+        """
         self.corpus = corpus
         self.engine = engine
+        self._silence = silence.limit()
         self.seconds: dict[str, float] = {}
         # In the order they ran: whose receipts lie in `work/`, and how many.
         self.ran: dict[str, tuple[Stage[Any], int]] = {}
@@ -53,7 +58,8 @@ class Stages:
             The units' counts, folded from their receipts.
 
         Raises:
-            Failed: units left no receipt, whatever the engine said and however often they were dealt out.
+            Failed: units left no receipt, whatever the engine said and however often they were dealt out; or
+                no worker has shown a sign of life for too long.
             Exception: what the first failing unit raised; see `Engine.run`.
         """
         started = time.monotonic()
@@ -64,18 +70,18 @@ class Stages:
         if local:
             overlap.run_units(job, wanted)
         else:
-            self._deal(job, wanted, lambda: self.observer.stage_polled(stage, tracker.snapshot()))
+            self._deal(job, wanted, tracker)
         counts, snapshot = tracker.finish()
         self.seconds[stage.name] = round(time.monotonic() - started, 3)
         self.ran[stage.name] = stage, units
         self.observer.stage_finished(stage, snapshot)
         return cast(C, counts)
 
-    def _deal(self, job: AnyJob, units: Sequence[int], on_poll: Callable[[], None]) -> None:
+    def _deal(self, job: AnyJob, units: Sequence[int], tracker: progress.Tracker) -> None:
         """Have the engine do units, and again those that it lost: it may say what it likes."""
         missing, stage = units, job.stage
         for time_dealt in range(1, DEALT + 1):
-            self.engine.run(job, missing, on_poll)
+            self.engine.run(job, missing, self._polled(stage, tracker))
             missing = list(self.corpus.work.missing(stage.name, missing))
             if not missing:
                 return
@@ -89,3 +95,15 @@ class Stages:
             f"{stage.title}: {lost}, after {DEALT} times; look into the logs of its workers (out of memory, "
             "or killed?); what is done is kept: run the same command again"
         )
+
+    def _polled(self, stage: Stage[Any], tracker: progress.Tracker) -> Callable[[], None]:
+        """What is done at a look at a stage that is dealt out."""
+        watch = silence.Silence(self.engine.name, self._silence)
+
+        def look() -> None:
+            snapshot = tracker.snapshot()
+            self.observer.stage_polled(stage, snapshot)
+            if note := watch.look(snapshot):
+                self.observer.stage_noted(stage, note)
+
+        return look

@@ -11,7 +11,7 @@ import json
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
 from pipeline.units import failures
 from pipeline.units.meter import Meter, board, worker_name
@@ -61,6 +61,14 @@ class WholeJob(Job, Protocol):
         """Do the unit's work; write its files; return its receipt (unwritten)."""
 
 
+@runtime_checkable
+class CheckingJob(Job, Protocol):
+    """A job whose receipts speak of files that it did not write."""
+
+    def still_holds(self, receipt: Receipt[Any]) -> bool:
+        """Is what a receipt of an earlier run says still so?"""
+
+
 class Attempt:
     """A unit that is at work, in one phase or in several, one after the other."""
 
@@ -95,7 +103,8 @@ def begin(job: Job, unit: int) -> Attempt | None:
     """
     work, stage = job.corpus.work, job.stage
     try:
-        if work.read_if_whole(stage.name, unit, stage.counts) is not None:
+        found = work.read_if_whole(stage.name, unit, stage.counts)
+        if found is not None and (not isinstance(job, CheckingJob) or job.still_holds(found)):
             return None
         work.remove_receipt(stage.name, unit)
         return Attempt(job, unit)

@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from storage import errors
+from storage import errors, native
 from storage.aliases import AnyArray, AnyDtype, Json
 
 bfloat16: Final[AnyDtype] = np.dtype(ml_dtypes.bfloat16)
@@ -176,7 +176,12 @@ class Coder(abc.ABC):
             raise errors.CorpusError(
                 f"out is {out.dtype} {out.shape}, wanted {self.codec.dtype} {(n, self.width)}, C-contiguous"
             )
-        self._decode(np.ascontiguousarray(stored), out)
+        stored = np.ascontiguousarray(stored)
+        # What native code does not take, such as codes that no coder writes, NumPy decodes, or says what is
+        # wrong with it.
+        library = native.library()
+        if library is None or not out.flags.writeable or not self._decode_natively(library, stored, out):
+            self._decode(stored, out)
 
     def decoded(self, stored: AnyArray) -> AnyArray:
         """The values of stored rows, [n, d]: a view where nothing is to be decoded."""
@@ -200,7 +205,11 @@ class Coder(abc.ABC):
 
     @abc.abstractmethod
     def _decode(self, stored: AnyArray, out: AnyArray) -> None:
-        """Decode any number of rows; both arrays are C-contiguous."""
+        """Decode any number of rows in NumPy; both arrays are C-contiguous."""
+
+    def _decode_natively(self, library: native.Library, stored: AnyArray, out: AnyArray) -> bool:
+        """The same values, to the bit; False where native code does not decode these rows."""
+        return False
 
 
 def blocks(rows: int, width: int) -> Iterator[slice]:

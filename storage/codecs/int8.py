@@ -21,7 +21,7 @@ from typing import ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from storage import errors
+from storage import errors, native
 from storage.aliases import AnyArray, Json
 from storage.codecs import base
 
@@ -109,7 +109,7 @@ class Int8Coder(base.Coder):
 
     def __init__(self, codec: Int8, width: int, parameters: base.Parameters) -> None:
         super().__init__(codec, width, parameters)
-        self.scales: npt.NDArray[np.float32] = self.parameters[CHANNEL_SCALE]
+        self.scales: npt.NDArray[np.float32] = np.ascontiguousarray(self.parameters[CHANNEL_SCALE])
         if not (np.isfinite(self.scales) & (self.scales >= np.float32(SMALLEST))).all():
             raise errors.CorpusError("channel scales of codec int8 hold what is no positive number")
         # Multiplied by, here and on the device: compilers are free in how they divide.
@@ -157,6 +157,9 @@ class Int8Coder(base.Coder):
                 np.multiply(codes[rows], self.scales, out=values)
                 np.multiply(values, scales[rows, None], out=values)
                 np.copyto(out[rows], values, casting="unsafe")
+
+    def _decode_natively(self, library: native.Library, stored: AnyArray, out: AnyArray) -> bool:
+        return library.int8(stored, out, self.scales)
 
 
 def token_floats(stored: AnyArray, at: int) -> npt.NDArray[np.float32]:

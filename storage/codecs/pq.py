@@ -19,7 +19,7 @@ from typing import ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from storage import errors
+from storage import errors, native
 from storage.aliases import AnyArray, AnyDtype, Json
 from storage.codecs import base, kmeans
 
@@ -169,6 +169,9 @@ class PQCoder(base.Coder):
                 self._check(stored[rows])
             # In range, as a code has no more bits than its type; "wrap" is the mode that checks least.
             np.take(self._table, here, out=items[rows], mode="wrap")
+
+    def _decode_natively(self, library: native.Library, stored: AnyArray, out: AnyArray) -> bool:
+        return library.gather(stored, out, self.codebooks)
 
     def _check(self, stored: AnyArray) -> None:
         if stored.size and stored.max() >= self.codec.codes:

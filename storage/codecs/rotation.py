@@ -13,6 +13,17 @@ X [p, q] row by row, and . the product of elements:
               odd part m of d:  C[i, j] = sqrt((2 if i else 1) / m) cos(pi (2 j + 1) i / (2 m))
     S1, S2    signs [p, q], row by row, from splitmix64 (`signs`)
 
+`rotate` multiplies by these matrices; its rounding decides between codes that are as near. But what stored
+codes mean must not depend on the order in which somebody's matrix product sums. So `restore` has an order of
+its own, and float32 arithmetic gives the same bits everywhere:
+
+    1. A^T Y: stages h = q, 2 q, 4 q, .. of each block of d / m values, where stage h makes of x[i] and
+       x[i + h] their sum and their difference, for every i whose bit h is 0 (the Hadamard transform without
+       its norm); then, where m > 1, block b becomes C[0, b] x[block 0] + C[1, b] x[block 1] + .., each
+       product rounded, and each sum, from the left.
+    2. H: stages h = 1, 2, 4, .. q / 2. Times S2. H once more. Times S1.
+    3. The norms, 1 / (q sqrt(p / m)), are left to who multiplies by a token's scale.
+
 One round of signs and Hadamard is not enough for T5: a token's energy lies in one channel or a few, and
 one channel alone becomes a vector of two values, +-|x| / sqrt(d). The second round, over half of the
 dimensions, turns them into sums of q random signs. docs/benchmarks.md compares numbers of rounds.
@@ -25,6 +36,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+from storage import native
 
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 
@@ -81,22 +94,39 @@ class Rotation:
         a: [p, p].
         h: [q, q].
         first, second: signs [p, q].
+        norm: by which a restored row is yet to be multiplied.
+        turn: what native code restores with.
     """
 
     a: npt.NDArray[np.float32]
     h: npt.NDArray[np.float32]
     first: npt.NDArray[np.float32]
     second: npt.NDArray[np.float32]
+    turn: native.Turn
+
+    @property
+    def norm(self) -> np.float32:
+        return np.float32(self.turn.norm)
 
     @classmethod
     def of(cls, width: int, seed: int = 0) -> Rotation:
         """Signs of the first round from `2 * seed`, of the second from `2 * seed + 1`."""
         p, q, m = factors(width)
+        mix = cosines(m)
+        first, second = signs(width, 2 * seed), signs(width, 2 * seed + 1)
         return cls(
-            a=np.kron(cosines(m), hadamard(p // m)).astype(np.float32),
+            a=np.kron(mix, hadamard(p // m)).astype(np.float32),
             h=hadamard(q).astype(np.float32),
-            first=signs(width, 2 * seed).reshape(p, q),
-            second=signs(width, 2 * seed + 1).reshape(p, q),
+            first=first.reshape(p, q),
+            second=second.reshape(p, q),
+            turn=native.Turn(
+                block=width // m,
+                run=q,
+                norm=float(np.float32(1 / (q * np.sqrt(p // m)))),
+                mix=mix.astype(np.float32),
+                first=first,
+                second=second,
+            ),
         )
 
     def rotate(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -113,15 +143,41 @@ class Rotation:
     def restore(
         self, values: npt.NDArray[np.float32], scratch: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
-        """Undo it for rows [n, d]; both arrays are overwritten, and one of them is returned."""
-        n, (p, q) = len(values), self.first.shape
-        work, other = values.reshape(n, p, q), scratch.reshape(n, p, q)
-        # The steps of `rotate` backwards: each is orthogonal, so its inverse is its transpose, and H and the
-        # signs are their own.
-        np.matmul(self.a.T, work, out=other)
-        np.matmul(other, self.h, out=work)
-        work *= self.second
-        np.matmul(work, self.h, out=other)
-        other *= self.first
-        restored: npt.NDArray[np.float32] = other.reshape(values.shape)
-        return restored
+        """Undo it, but for `norm`, for columns [p, q, n]; both arrays are overwritten.
+
+        Returns:
+            [q, p, n], one of the two: the dimensions are the other way round.
+        """
+        p, q, n = values.shape
+        m = len(self.turn.mix)
+        work, other = _transformed(values, scratch, m)
+        if m > 1:
+            before, after = (x.reshape(m, -1) for x in (work, other))
+            for block, factors_ in zip(after, self.turn.mix.T, strict=True):
+                np.multiply(before[0], factors_[0], out=block)
+                for part, factor in zip(before[1:], factors_[1:], strict=True):
+                    block += part * factor
+            work, other = other, work
+        # Turned, so that the stages are of the slow dimension again: sums of few long pieces.
+        turned, work = other.reshape(q, p, n), work.reshape(q, p, n)
+        np.copyto(turned, work.reshape(p, q, n).transpose(1, 0, 2))
+        work, other = _transformed(turned, work, 1)
+        work *= self.second.T[:, :, None]
+        work, other = _transformed(work, other, 1)
+        work *= self.first.T[:, :, None]
+        return work
+
+
+def _transformed(
+    values: npt.NDArray[np.float32], scratch: npt.NDArray[np.float32], parts: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The Hadamard transform, without its norm, of each of `parts` parts of the first dimension, whose length
+    is a power of two: (the result, the other array), both C-contiguous and overwritten."""
+    h, rest = 1, values[0].size
+    while h < len(values) // parts:
+        before, after = (x.reshape(-1, 2, h * rest) for x in (values, scratch))
+        np.add(before[:, 0], before[:, 1], out=after[:, 0])
+        np.subtract(before[:, 0], before[:, 1], out=after[:, 1])
+        values, scratch = scratch, values
+        h *= 2
+    return values, scratch

@@ -26,10 +26,10 @@ from storage import (
     manifest,
     memory_files,
     memory_store,
+    remote_memory,
     run_statistics,
     zarr_arrays,
 )
-from storage.aliases import AnyArray
 from storage.components import MemoryCard, MemoryCounts
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
@@ -156,7 +156,8 @@ def _join_canaries(corpus: CorpusFolder, plan: WriterPlan) -> canaries.CanaryCar
     data = b"".join(files.read_bytes(shards.canaries_file(corpus.work, shard)) for shard in holding)
     values = canaries.from_stored(data, width=layout.width, dtype=dtype)
     opened = memory_files.MemoryFiles(folder, layout)
-    tokens = tuple(opened.tokens(i) for i in ids)
+    found = opened.find(np.array(ids, np.int64))
+    tokens = tuple((found.stops - found.firsts).tolist())
     if len(values) != sum(tokens):
         raise errors.DamagedError(
             f"the canaries of {plan.folder} have {len(values)} tokens, wanted {sum(tokens)}"
@@ -170,16 +171,10 @@ def _quality(corpus: CorpusFolder, card: MemoryCard, coder: codecs.Coder) -> can
     """What the codec lost, on the canaries, read back from the disk."""
     layout = card.layout
     kept = canaries.read(corpus.root, card.canaries, width=layout.width)
-    opened = memory_files.open_files(corpus, card)
-    rows: list[AnyArray] = []
-    for passage in card.canaries.passage_ids:
-        shard, local = divmod(passage, layout.grid.shard_passages)
-        starts = opened.rows(shard).starts
-        stored = np.empty((starts[local + 1] - starts[local], layout.stored_width), layout.codec.stored_dtype)
-        data = files.bytes_of(stored)
-        opened.read(shard, [(starts[local], starts[local + 1], data)], nowait=False)
-        opened.check(shard, local, data)
-        rows.append(np.asarray(coder.decoded(stored), np.float32))
+    opened = remote_memory.open_files(corpus, card)
+    rows = [
+        np.asarray(coder.decoded(opened.stored(passage)), np.float32) for passage in card.canaries.passage_ids
+    ]
     found = np.concatenate(rows)
     values = np.asarray(kept, np.float32)
     # The canaries are rounded to the codec's dtype, what was coded was not: hence twice.

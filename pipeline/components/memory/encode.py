@@ -12,7 +12,8 @@ import numpy as np
 
 from encoders.memory_spec import MemorySpec
 from pipeline.components import shards
-from pipeline.components.shards import STAGE, ShardCounts, render
+from pipeline.components.memory.reading import Reading
+from pipeline.components.shards import STAGE, ShardCounts
 from pipeline.components.vectors import EmbedShards, require_planned
 from pipeline.units import work
 from pipeline.units.meter import Meter, worker_name
@@ -50,10 +51,9 @@ class MemoryModel:
 
 @work.Once
 def load_encoder(model: MemoryModel) -> MemoryEncoder:
-    from encoders import sharding
-    from encoders.memory_encoder import MemoryEncoder
+    from encoders import memory_encoders, sharding
 
-    encoder = MemoryEncoder.load(
+    encoder = memory_encoders.load(
         model.name,
         model.memory,
         devices=sharding.named(model.device),
@@ -123,13 +123,6 @@ def write_memory(
     ]
 
 
-def encode_passages(
-    encoder: MemoryEncoder, table: passage_table.PassageTable, passage_ids: list[int]
-) -> AnyArray:
-    """Memory of a few passages, [all their tokens, width] float32."""
-    return encoder.encode_texts(render(encoder.template.template, table.take(passage_ids)))
-
-
 @dataclass(frozen=True, kw_only=True)
 class Passages:
     """A shard as it is read: the passages' rows, and the memory encoder's tokens of them."""
@@ -177,9 +170,9 @@ class EncodeShards:
     stage: Stage[ShardCounts] = STAGE
 
     @functools.cached_property
-    def _table(self) -> passage_table.PassageTable:
+    def reading(self) -> Reading:
         """Opened once by each worker's copy of the job."""
-        return passage_table.PassageTable(self.corpus.root, self.parts, ensure=self.corpus.ensure)
+        return Reading(corpus=self.corpus, parts=self.parts)
 
     @functools.cached_property
     def _loaded(self) -> MemoryEncoder:
@@ -197,9 +190,7 @@ class EncodeShards:
             dtype = self.memory.codec.dtype
             data = files.read_bytes(work_folder.here(path))
             kept = canaries.from_stored(data, width=self.memory.width, dtype=dtype.name)
-            again = encode_passages(
-                encoder, self._table, canaries.within(self.memory.grid.passages, first, stop)
-            )
+            again = self.reading.memory(encoder, canaries.within(self.memory.grid.passages, first, stop))
             canaries.require_same(
                 kept,
                 again.astype(dtype),
@@ -222,9 +213,11 @@ class EncodeShards:
         with meter.time("loading"):
             encoder = self._loaded
         with meter.time("reading"):
-            table = self._table.read(*self.memory.grid.bounds(unit))
+            first, stop = self.memory.grid.bounds(unit)
+            table = self.reading.table.read(first, stop)
         with meter.time("tokenizing"):
-            return Passages(table=table, tokens=encoder.tokenize(render(self.encoder.memory.template, table)))
+            tokens = self.reading.tokens(encoder, np.arange(first, stop), table=table)
+            return Passages(table=table, tokens=tokens)
 
     def compute(self, unit: int, prepared: Passages, meter: Meter) -> Memory:
         first, stop = self.memory.grid.bounds(unit)
@@ -305,4 +298,4 @@ class EncodeShards:
         if self._coder.view_only:
             values = self._coder.view(stored)
             return [values[offsets[i - first] : offsets[i - first + 1]] for i in ids]
-        return [encode_passages(self._loaded, self._table, ids).astype(self.memory.codec.dtype)]
+        return [self.reading.memory(self._loaded, ids).astype(self.memory.codec.dtype)]

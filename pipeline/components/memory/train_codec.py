@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.components.memory.encode import EncodeShards, load_encoder
+from pipeline.components.memory.reading import Reading
 from pipeline.components.memory.recode import RecodeShards
-from pipeline.components.shards import render
 from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
-from storage import codec_parameters, passage_table
+from storage import codec_parameters
 from storage.folder import CorpusFolder
 from storage.receipts import Counts, Receipt
 
@@ -60,17 +60,14 @@ class Memory(Protocol):
 class _Encoded:
     """What the encoder makes of passages."""
 
-    def __init__(self, encoder: MemoryEncoder, table: passage_table.PassageTable) -> None:
-        self._encoder, self._table = encoder, table
-
-    def _texts(self, ids: Ids) -> list[str]:
-        return render(self._encoder.template.template, self._table.take(ids))
+    def __init__(self, encoder: MemoryEncoder, reading: Reading) -> None:
+        self._encoder, self._reading = encoder, reading
 
     def tokens(self, ids: Ids) -> int:
-        return len(self._encoder.tokenize(self._texts(ids)).ids)
+        return len(self._reading.tokens(self._encoder, ids).ids)
 
     def values(self, ids: Ids) -> npt.NDArray[np.float32]:
-        return self._encoder.encode_texts(self._texts(ids))
+        return self._reading.memory(self._encoder, ids)
 
 
 class _Stored:
@@ -162,5 +159,4 @@ class TrainCodec:
     def _memory(self) -> Memory:
         if isinstance(self.job, RecodeShards):
             return _Stored(Corpus(self.corpus).memory(self.job.origin))
-        table = passage_table.PassageTable(self.corpus.root, self.job.parts, ensure=self.corpus.ensure)
-        return _Encoded(load_encoder(self.job.encoder), table)
+        return _Encoded(load_encoder(self.job.encoder), self.job.reading)

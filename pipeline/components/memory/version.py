@@ -30,6 +30,7 @@ from storage import (
     files,
     memory_files,
     memory_store,
+    remote_memory,
     zarr_arrays,
 )
 from storage.aliases import Json
@@ -241,7 +242,8 @@ class CommitMemory:
         )
         values = canaries.from_stored(data, width=layout.width, dtype=dtype)
         opened = memory_files.MemoryFiles(self._folder, layout)
-        tokens = [opened.tokens(i) for i in ids]
+        found = opened.find(np.array(ids, np.int64))
+        tokens = (found.stops - found.firsts).tolist()
         if len(values) != sum(tokens):
             raise errors.DamagedError(
                 f"the canaries of {plan.folder} have {len(values)} tokens, wanted {sum(tokens)}"
@@ -261,7 +263,7 @@ def _rows(corpus: CorpusFolder, layout: memory_store.MemoryLayout) -> Iterator[m
 
 def _quality(corpus: CorpusFolder, card: MemoryCard) -> canaries.Difference:
     """What the codec lost, on the canaries, read back as a reader will read it."""
-    reader = MemoryReader(memory_files.open_files(corpus, card), card)
+    reader = MemoryReader(remote_memory.open_files(corpus, card), card)
     kept = canaries.read(corpus.root, card.canaries, width=card.layout.width)
     stored = np.asarray(reader.fetch(card.canaries.passage_ids).values, np.float32)
     # What was coded: a version that is recoded may have lost more before than this codec does.
@@ -312,7 +314,7 @@ def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
         corpus.publish(path for path in copied.rglob("*") if path.is_file())
     job = _job(remaking, card, staged)
     wanted = list(layout.grid) if whole else sorted(shards)
-    remaking.run(STAGE, job, wanted, layout.grid.shards)
+    remaking.run(STAGE, job, wanted, layout.grid.shards, staged)
     for shard, path in sorted(shards.items()):
         values = corpus.path(f"{staged}/{memory_store.VALUES}")
         remaking.offer(path, zarr_arrays.shard_path(values, shard, 3))

@@ -14,6 +14,7 @@ from encoders import fingerprint
 from encoders.errors import EncoderError
 from encoders.memory_encoder import memory_fingerprint
 from encoders.memory_spec import MemorySpec
+from encoders.retro import memory as retro_memory
 from pipeline.components.base import built_with
 from pipeline.components.memory.encode import MemoryModel
 from pipeline.components.memory.version import MemoryPlan
@@ -147,6 +148,12 @@ def choose(
                 ]
             return
         card = home.card(components.MEMORY, version)
+        if card.encoder.get("kind") == retro_memory.KIND:
+            raise errors.CorpusError(
+                f"version {version} is of a RETRO's encoder, which an update does not bring forward; make "
+                "another version current (`memcorpus use`), update with --versions current, and `reencode` "
+                "behind it"
+            )
         if card.origin is None:
             codec = card.layout.codec
             wanted = Wanted(

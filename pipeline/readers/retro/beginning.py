@@ -11,7 +11,7 @@ from encoders.retro import folder as retro_folder
 from encoders.retro.config import EncoderConfig, LanguageConfig, RetroConfig
 from encoders.retro.folder import RetroFolder, RetroSettings
 from encoders.retro.training import ALL, LANGUAGE, RETRIEVAL, RetroTraining
-from pipeline.readers.retro import opening
+from pipeline.readers.retro import encodings, opening
 from pipeline.readers.retro.opening import CorpusChunks
 from pipeline.readers.retro.retrieval import OFF
 from pipeline.readers.retro.run import Run
@@ -159,14 +159,16 @@ def _opened(asked: Asked, corpus: Corpus) -> RetroFolder:
             layers=asked.layers,
             heads=asked.heads,
         )
-    memory_encoder, width, places, encoder = None, None, chunks.width, None
+    memory_encoder, width, places, encoder = None, None, 2 * chunks.width, None
     card: Any
     if asked.encoding == shapes.STORED:
         card = corpus.memory(asked.memory).card
-        memory_encoder, width, places = card.encoder_fingerprint, card.layout.width, card.layout.max_tokens
+        memory_encoder, width = card.encoder_fingerprint, card.layout.width
+        # Of a chunk and its continuation each, or of both together.
+        places = (1 if encodings.continued(card) else 2) * card.layout.max_tokens
     elif asked.encoding == shapes.VECTORS:
         card = corpus.vectors_card
-        memory_encoder, width, places = card.encoder_fingerprint, card.layout.dim, 1
+        memory_encoder, width, places = card.encoder_fingerprint, card.layout.dim, 2
     else:
         encoder = EncoderConfig(
             d_model=asked.encoder_width,
@@ -184,7 +186,7 @@ def _opened(asked: Asked, corpus: Corpus) -> RetroFolder:
             memory_width=width,
             chunk_tokens=chunks.width,
             neighbours=asked.count,
-            neighbour_tokens=2 * places,
+            neighbour_tokens=places,
             cca_layers=asked.cca_layers or shapes.default_cca_layers(language.layers),
         ),
         compute_dtype=asked.compute_dtype,

@@ -7,11 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.memory_encoder import MemoryEncoder
+from encoders.retro import memory as retro_memory
 from pipeline.readers.retro.chunks import Ids
+from retrieval import neighbours
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
 from storage import errors
 from storage.aliases import AnyDtype
+from storage.components import MemoryCard
 from storage.ragged import RaggedMemory
 
 Padded = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
@@ -25,6 +28,9 @@ class StoredMemory:
         places: t, what chunks are padded to; the longest of the corpus must fit.
         encoder: the fingerprint of the encoder whose memory the model reads; None for any.
 
+    Attributes:
+        continued: whether a chunk's states are of its continuation too, as a RETRO's encoder writes them.
+
     Raises:
         MismatchError: the version was written by another encoder.
     """
@@ -33,6 +39,7 @@ class StoredMemory:
         if encoder is not None:
             memory.require_encoder(encoder)
         self._memory, self.places = memory, places
+        self.continued = continued(memory.card)
 
     @property
     def width(self) -> int:
@@ -59,6 +66,8 @@ class LiveMemory:
             bytes, for whole shards of work. None encodes what is asked for alone, which is the same but for
             rounding.
     """
+
+    continued = False
 
     def __init__(
         self,
@@ -104,6 +113,28 @@ class LiveMemory:
         return states, real
 
 
+class LiveChunks:
+    """What a RETRO's encoder gives of chunks with their continuations when it is asked, which is what
+    `reencode` stores: to the bit, in float32.
+
+    Args:
+        corpus: of the model's chunks.
+        encoder: of the model's folder.
+    """
+
+    continued = True
+
+    def __init__(self, corpus: Corpus, encoder: MemoryEncoder) -> None:
+        self._corpus, self._encoder = corpus, encoder
+        self.places, self.width = encoder.max_tokens, encoder.width
+
+    def fetch(self, ids: Ids) -> Padded:
+        read = neighbours.retrieved(self._corpus, ids)
+        states = np.zeros((*read.mask.shape, self.width), np.float32)
+        states[read.mask] = self._encoder.encode_chunks(read.values, read.mask)
+        return states, read.mask
+
+
 class VectorMemory:
     """The retriever's vector of a chunk as a memory of one token.
 
@@ -115,7 +146,7 @@ class VectorMemory:
         MismatchError: the corpus's vectors are another retriever's.
     """
 
-    places = 1
+    places, continued = 1, False
 
     def __init__(self, corpus: Corpus, *, encoder: str | None = None) -> None:
         card = corpus.vectors_card
@@ -135,6 +166,11 @@ class VectorMemory:
                 first = int(ids[places[0]])
                 out[places, 0] = self._vectors.read(first, first + len(places))
         return out, np.ones((len(ids), 1), bool)
+
+
+def continued(card: MemoryCard) -> bool:
+    """Whether a version's states of a chunk are of its continuation too."""
+    return card.encoder.get("kind") == retro_memory.KIND
 
 
 def padded(memory: RaggedMemory, places: int) -> Padded:

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders import fingerprint, model_folder
-from encoders.retro.config import STORED, VECTORS
-from encoders.retro.folder import RetroSettings
+from encoders.retro import memory as retro_memory
+from encoders.retro.config import CONDITIONED, STORED, UNCONDITIONED, VECTORS
+from encoders.retro.folder import RetroFolder, RetroSettings
 from pipeline.readers.retro import encodings
 from pipeline.readers.retro.chunks import Ids
 from pipeline.readers.retro.retrieval import OFF, ON, Encodings, Retrieval
@@ -20,6 +21,14 @@ from storage import components, errors
 
 # The files by which a corpus and a model may have the same tokenizer: the first that both have must be one.
 TOKENIZERS = ("tokenizer.json", "spiece.model")
+
+# Why a model reads no memory version, by its encoding.
+_NO_MEMORY = {
+    CONDITIONED: "this RETRO's encoder is conditioned on the chunk that asks, so a neighbour has other "
+    "states for each chunk and none can be stored",
+    UNCONDITIONED: "the encoder of this RETRO is being trained, so what it wrote before is out of date",
+    VECTORS: "this RETRO reads the retriever's vectors and no memory version",
+}
 
 
 class CorpusChunks:
@@ -74,6 +83,7 @@ def text(
     neighbours: int | None = None,
     own_documents: bool = False,
     seed: int = 0,
+    model: RetroFolder | None = None,
 ) -> Text:
     """A corpus as text, with what is retrieved for it.
 
@@ -87,6 +97,7 @@ def text(
         neighbours: k; the model's if not given.
         own_documents: let neighbours out of a chunk's own document through.
         seed: of "shuffled".
+        model: what reads, where it is trained: an unconditioned one may read its own encoder's memory.
 
     Raises:
         MismatchError: table, database, memory and model do not belong together.
@@ -104,7 +115,7 @@ def text(
             table=open_table(corpus, source, table),
             neighbours=settings.config.neighbours if neighbours is None else neighbours,
             mode=mode,
-            encodings=memory_of(source, settings, memory),
+            encodings=memory_of(source, settings, memory, model=model),
             own_documents=own_documents,
             seed=seed,
         ),
@@ -123,22 +134,36 @@ def open_table(corpus: Corpus, database: Corpus, name: str | None) -> CorpusTabl
     return CorpusTable(reader)
 
 
-def memory_of(database: Corpus, settings: RetroSettings, version: str | None) -> Encodings | None:
+def memory_of(
+    database: Corpus, settings: RetroSettings, version: str | None, *, model: RetroFolder | None = None
+) -> Encodings | None:
     """The states that a model reads of a database; None for one that encodes tokens.
 
+    Args:
+        database: where neighbours lie.
+        settings: of the model.
+        version: of the database's memory. A model of stored states reads the current one if not given; an
+            unconditioned one runs its encoder then, and with it reads what its encoder has written.
+        model: the model's folder, where it is trained.
+
     Raises:
-        MismatchError: they were made by another encoder than the model was trained with.
+        MismatchError: they were made by another encoder than the model was trained with, or than its own.
         CorpusError: a version is named for a model that reads none.
     """
     config = settings.config
     if config.encoding == STORED:
+        memory = database.memory(version)
+        parts = 1 if encodings.continued(memory.card) else 2
         return encodings.StoredMemory(
-            database.memory(version), places=config.neighbour_tokens // 2, encoder=settings.memory_encoder
+            memory, places=config.neighbour_tokens // parts, encoder=settings.memory_encoder
+        )
+    if version is not None and config.encoding == UNCONDITIONED and model is not None:
+        own = retro_memory.fingerprint_of(model, compute_dtype=settings.compute_dtype)
+        return encodings.StoredMemory(
+            database.memory(version), places=config.neighbour_tokens, encoder=own.hex
         )
     if version is not None:
-        raise errors.CorpusError(
-            f"--memory {version}: this RETRO is {config.encoding} and reads no memory version; leave it out"
-        )
+        raise errors.CorpusError(f"--memory {version}: {_NO_MEMORY[config.encoding]}; leave it out")
     if config.encoding == VECTORS:
         return encodings.VectorMemory(database, encoder=settings.memory_encoder)
     return None

@@ -32,6 +32,11 @@ class Encodings(Protocol):
         """d'."""
         ...
 
+    @property
+    def continued(self) -> bool:
+        """Whether the states of a chunk are of its continuation too."""
+        ...
+
     def fetch(self, ids: Ids) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """States [q, t, d'] and which are real [q, t]."""
         ...
@@ -117,7 +122,10 @@ class Retrieval:
         its document ends.
         """
         ids = self.ids(asked.reshape(-1)).reshape(*asked.shape, self.neighbours)
-        both = np.stack([ids, self.database.continuations(ids)], axis=-1)  # [batch, l, k, 2]
+        if self.encodings is not None and self.encodings.continued:
+            both = ids[..., None]  # [batch, l, k, 1]
+        else:
+            both = np.stack([ids, self.database.continuations(ids)], axis=-1)  # [batch, l, k, 2]
         if self.encodings is None:
             tokens, lengths, _ = chunks_of.tokens_of(self.database, both)
             real = np.arange(tokens.shape[-1]) < lengths[..., None]
@@ -130,7 +138,7 @@ class Retrieval:
             wanted, again = np.unique(both.reshape(-1)[there], return_inverse=True)
             values, held = self.encodings.fetch(wanted)
             states[there], real[there] = values[again], held[again]
-        shape = (*ids.shape, 2 * places)
+        shape = (*ids.shape, both.shape[-1] * places)
         return Neighbours(tokens=None, states=states.reshape(*shape, width), real=real.reshape(shape))
 
     def _without_own(self, rows: Ids, found: Ids) -> Ids:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from pipeline.units import failures, overlap, work
@@ -52,9 +52,10 @@ class Engine(Protocol):
         """
 
 
-def grouped(job: AnyJob, units: Sequence[int], slots: int) -> list[tuple[int, ...]]:
-    """Units as they are dealt out: in groups of consecutive ones where their phases can overlap."""
+def grouped(job: AnyJob, units: Sequence[int], slots: int) -> Iterator[tuple[int, ...]]:
+    """Units as they are dealt out, one after the other: in groups of consecutive ones where their phases can
+    overlap."""
     size = 1
     if isinstance(job, overlap.PhasedJob):
         size = max(1, min(len(units) // (GROUPS_A_SLOT * max(1, slots)), MOST_GROUPED))
-    return [tuple(units[first : first + size]) for first in range(0, len(units), size)]
+    return (tuple(units[first : first + size]) for first in range(0, len(units), size))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import apache_beam as beam
@@ -28,6 +29,8 @@ REFUSED_RUNNERS: Final = {
 }
 # Slots of a runner that has not been told how many.
 LIKELY_SLOTS: Final = 64
+# How long a runner may take to hear that a job was given up.
+CANCEL_SECONDS: Final = 10.0
 
 
 def parse_options(arguments: Sequence[str]) -> pipeline_options.PipelineOptions:
@@ -87,12 +90,32 @@ class Portable:
         remote = self._options.view_as(pipeline_options.WorkerOptions)
         slots = int(remote.max_num_workers or remote.num_workers or LIKELY_SLOTS)
         graph = Spread(RunGroup(job), grouped(job, units, slots))
+        root = beam.Pipeline(runner=_runner(self._options), options=self._options)
+        _ = root | f"Run {job.stage.name} units" >> graph
+        running: list[Any] = []
+        ended = threading.Event()
 
         def run() -> None:
-            with beam.Pipeline(runner=_runner(self._options), options=self._options) as root:
-                _ = root | f"Run {job.stage.name} units" >> graph
+            try:
+                running.append(root.run())
+                running[0].wait_until_finish()
+            finally:
+                ended.set()
 
-        polling.run(run, on_poll, job)
+        try:
+            polling.run(run, on_poll, job)
+        finally:
+            # Given up while the runner would still wait: its workers are not to go on for nobody.
+            if running and not ended.is_set():
+                cancel = threading.Thread(target=_cancel, args=(running[0],), daemon=True)
+                cancel.start()
+                cancel.join(CANCEL_SECONDS)
+
+
+def _cancel(running: Any) -> None:
+    # Best effort, by a runner that may be what went wrong; the reason for it is told anyway.
+    with contextlib.suppress(Exception):
+        running.cancel()
 
 
 class RunGroup(beam.DoFn):  # type: ignore[misc]
@@ -112,7 +135,7 @@ class Spread(beam.PTransform):  # type: ignore[misc]
     One chain, with neither side outputs nor anything that a bundle's end emits: all runners do that alike.
     """
 
-    def __init__(self, function: beam.DoFn, elements: Sequence[Any]) -> None:
+    def __init__(self, function: beam.DoFn, elements: Iterable[Any]) -> None:
         super().__init__()
         self._function = function
         self._elements = list(elements)

@@ -27,6 +27,8 @@ from storage import errors
 
 # Groups that a slot has, at work or next.
 GROUPS_AHEAD: Final = 2
+# Seconds between two times that the scheduler is asked for its workers: its answer names all of them.
+LOOK_SECONDS: Final = 2.0
 # How long a scheduler may have no worker at all: queues of clusters are slow.
 NO_WORKER_SECONDS: Final = 1800.0
 CONNECT_SECONDS: Final = 30.0
@@ -107,10 +109,11 @@ class _Run:
         self._ended = threading.Event()
 
     def to_its_end(self) -> None:
-        """Submit groups as others get done."""
+        """Submit groups as others get done; look at the cluster and at the progress by the clock alone."""
         slots, resources = self._look()
-        groups = iter(enumerate(grouped(self._job, self._units, slots)))
+        groups = enumerate(grouped(self._job, self._units, slots))
         at_work: set[Any] = set()
+        looked = polled = time.monotonic()
         while True:
             room = max(1, GROUPS_AHEAD * slots) - len(at_work)
             at_work.update(self._submit(group, resources) for group in itertools.islice(groups, max(0, room)))
@@ -118,12 +121,18 @@ class _Run:
                 return
             self._ended.wait(POLL_SECONDS)
             self._ended.clear()
-            self._on_poll()
             # By status, which the client keeps: nothing is asked of the scheduler.
             for future in [future for future in at_work if future.done()]:
                 at_work.remove(future)
                 self._take(future)
-            slots, resources = self._look()
+            self._require_scheduler()
+            # The cluster first: where it has no worker at all, its own words are plainer than silence.
+            if (now := time.monotonic()) - looked >= LOOK_SECONDS:
+                slots, resources = self._look()
+                looked = now
+            if now - polled >= POLL_SECONDS:
+                self._on_poll()
+                polled = now
 
     def _submit(self, group: tuple[int, tuple[int, ...]], resources: Mapping[str, float]) -> Any:
         number, units = group
@@ -141,6 +150,17 @@ class _Run:
         future.add_done_callback(lambda _: self._ended.set())
         return future
 
+    def _require_scheduler(self) -> None:
+        """
+        Raises:
+            WorkerDied: the scheduler is gone.
+        """
+        if self._client.status != "running":
+            raise WorkerDied(
+                f"engine {self._name}: the scheduler is gone; what is done is kept: start it and run the "
+                "same command again"
+            )
+
     def _look(self) -> tuple[int, dict[str, float]]:
         """Slots there are now, and what a unit that computes takes of its worker.
 
@@ -148,11 +168,7 @@ class _Run:
             WorkerDied: the scheduler is gone.
             Failed: it has had no worker for too long.
         """
-        if self._client.status != "running":
-            raise WorkerDied(
-                f"engine {self._name}: the scheduler is gone; what is done is kept: start it and run the "
-                "same command again"
-            )
+        self._require_scheduler()
         workers = self._client.scheduler_info(n_workers=-1)["workers"]
         now = time.monotonic()
         if workers:

@@ -64,15 +64,20 @@ class Local:
             tickets = Tickets(Path(folder) / "drawn")
             graph = Spread(RunSlot(job, units, tickets), range(min(self.slots, len(units))))
             runner, options = self._runner()
+            ended = threading.Event()
 
             def run() -> None:
-                with beam.Pipeline(runner=runner, options=options) as root:
-                    _ = root | f"Run {job.stage.name} units" >> graph
+                try:
+                    with beam.Pipeline(runner=runner, options=options) as root:
+                        _ = root | f"Run {job.stage.name} units" >> graph
+                finally:
+                    ended.set()
 
             try:
                 polling.run(run, on_poll, job, watch.reason)
             finally:
-                if watch.reason():
+                # Given up while Beam would still wait.
+                if watch.reason() or not ended.is_set():
                     watch.end_workers()
 
     def _runner(self) -> tuple[fn_runner.FnApiRunner, pipeline_options.PipelineOptions]:

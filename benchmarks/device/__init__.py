@@ -1,0 +1,1 @@
+"""The sections of `benchmarks.accelerator`: what is measured of one device, each in a process of its own."""

@@ -1,0 +1,72 @@
+"""What a memory encoder reads of a corpus's passages: their text, or the tokens of chunks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.components.shards import render
+from retrieval import neighbours
+from retrieval.corpus import Corpus
+from storage import passage_table
+from storage.aliases import AnyArray
+from storage.folder import CorpusFolder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from encoders.memory_encoder import MemoryEncoder
+    from encoders.tokenizing import Tokens
+
+Ids = Sequence[int] | npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The passages of a corpus, as encoders read them.
+
+    Args:
+        corpus: one that is finished, where an encoder reads chunks.
+        parts: of its passage table.
+    """
+
+    corpus: CorpusFolder
+    parts: tuple[passage_table.Part, ...]
+
+    @functools.cached_property
+    def table(self) -> passage_table.PassageTable:
+        """Opened once by each worker's copy of a job."""
+        return passage_table.PassageTable(self.corpus.root, self.parts, ensure=self.corpus.ensure)
+
+    @functools.cached_property
+    def _chunks(self) -> Corpus:
+        return Corpus(self.corpus)
+
+    def tokens(self, encoder: MemoryEncoder, passages: Ids, *, table: pa.Table | None = None) -> Tokens:
+        """What the encoder is given of some passages.
+
+        Args:
+            encoder: it says what it reads.
+            passages: ids.
+            table: the passages' rows, where they have been read.
+
+        Raises:
+            CorpusError: it reads chunks, and the corpus has none of its size.
+        """
+        if encoder.reads_chunks:
+            read = neighbours.retrieved(self._chunks, passages)
+            return encoder.ragged(read.values, read.mask)
+        rows = self.table.take(list(passages)) if table is None else table
+        return encoder.tokenize(render(encoder.template.template, rows))
+
+    def memory(self, encoder: MemoryEncoder, passages: Ids) -> AnyArray:
+        """Memory of a few passages, [all their tokens, width] float32."""
+        tokens = self.tokens(encoder, passages)
+        values = np.empty((len(tokens.ids), encoder.width), np.float32)
+        encoder.encode(tokens, values)
+        return values

@@ -1,0 +1,96 @@
+"""The files of a memory version in all segments of a corpus, as those of one."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from storage import errors
+from storage.memory_files import MemoryFiles, Run
+from storage.memory_rows import Found, Integers
+from storage.memory_store import ShardRows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """The files of a version in one segment: its first id, and how many. `files` is None where the version
+    was left behind, and `why` says so."""
+
+    first: int
+    passages: int
+    files: MemoryFiles | None
+    why: str = ""
+
+
+class JoinedMemoryFiles:
+    """The interface of `MemoryFiles`; shards are counted through."""
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        """`pieces` ascend, without a gap; the first has files."""
+        self._pieces = tuple(pieces)
+        self._firsts = np.array([piece.first for piece in pieces], np.int64)
+        # The first shard of each piece; one that was left behind has none.
+        self._shards = [0]
+        for piece in pieces:
+            shards = 0 if piece.files is None else piece.files.layout.grid.shards
+            self._shards.append(self._shards[-1] + shards)
+        first = pieces[0].files
+        assert first is not None
+        self.layout, self.folder, self.transfers = first.layout, first.folder, first.transfers
+
+    def find(self, wanted: Integers) -> Found:
+        """As `MemoryFiles.find`.
+
+        Raises:
+            CorpusError: the version has no memory of some of them.
+        """
+        segment = np.searchsorted(self._firsts, wanted, side="right") - 1
+        found = Found(*(np.empty(len(wanted), np.int64) for _ in fields(Found)))
+        for number in np.unique(segment).tolist():
+            piece, here = self._pieces[number], segment == number
+            if piece.files is None:
+                raise errors.CorpusError(f"passage {int(wanted[here][0])}: {piece.why}")
+            own = piece.files.find(wanted[here])
+            for field in fields(Found):
+                getattr(found, field.name)[here] = getattr(own, field.name)
+            found.shards[here] += self._shards[number]
+        return found
+
+    def holds(self, wanted: Integers) -> npt.NDArray[np.bool_]:
+        there = np.array([piece.files is not None for piece in self._pieces])
+        held: npt.NDArray[np.bool_] = there[np.searchsorted(self._firsts, wanted, side="right") - 1]
+        return held
+
+    def checked(self, wanted: Integers) -> npt.NDArray[np.bool_]:
+        segment = np.searchsorted(self._firsts, wanted, side="right") - 1
+        found = np.zeros(len(wanted), bool)
+        for number in np.unique(segment).tolist():
+            files, here = self._pieces[number].files, segment == number
+            if files is not None:
+                found[here] = files.checked(wanted[here])
+        return found
+
+    def shard_rows(self, shard: int) -> ShardRows:
+        files, own = self._of(shard)
+        return files.shard_rows(own)
+
+    def read_ahead(self) -> None:
+        for piece in self._pieces:
+            if piece.files is not None:
+                piece.files.read_ahead()
+
+    def read(self, run: Run, *, nowait: bool, check: str) -> None:
+        shard, end, spans = run
+        files, own = self._of(shard)
+        files.read((own, end, spans), nowait=nowait, check=check)
+
+    def _of(self, shard: int) -> tuple[MemoryFiles, int]:
+        """The files that a shard is of, and its number there."""
+        number = bisect_right(self._shards, shard) - 1
+        files = self._pieces[number].files
+        assert files is not None
+        return files, shard - self._shards[number]
