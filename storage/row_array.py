@@ -166,7 +166,7 @@ class RowArray:
             chunk_bytes = self.layout.chunk_rows * self.layout.row_bytes
 
             def opened() -> descriptors.OpenFile:
-                found = descriptors.OpenFile(path, folder)
+                found = descriptors.OpenFile(str(path), str(folder))
                 shard_files.require_in_order(found.descriptor, chunk_bytes, total, path)
                 return found
 
