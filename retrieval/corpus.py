@@ -26,6 +26,7 @@ from storage import (
     errors,
     ids,
     locks,
+    remote,
     remote_memory,
     segments,
     texts,
@@ -98,7 +99,12 @@ class Corpus:
         held = () if folder.values is not None else self.segments
         self._holds = [locks.hold(part.folder.path(below)) for part in held]
         self._passages_card = self.segments[0].card(components.PASSAGES)
-        self._table = PassageTable(folder.root, segments.parts(self.segments), ensure=folder.ensure)
+        self._table = PassageTable(
+            folder.root,
+            segments.parts(self.segments),
+            ensure=folder.ensure,
+            ranges=folder.read_range if isinstance(folder, remote.RemoteFolder) else None,
+        )
         if len(self._table) != self.ids_given:
             raise errors.DamagedError(f"the parts of {folder} do not add up to its passages")
         self.tombstones = segments.removed(folder, self.manifest, self.ids_given)

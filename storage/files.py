@@ -120,7 +120,23 @@ def read_bytes(path: Path) -> bytes:
         UnreadableError: it cannot be read.
     """
     with errors.reading(path):
-        return path.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return _rest_of(descriptor, os.fstat(descriptor).st_size)
+        finally:
+            os.close(descriptor)
+
+
+def _rest_of(descriptor: int, size: int) -> bytes:
+    """What a descriptor gives to its end. Of a file of so many bytes one call is enough: each is a request
+    where disks are far away, and a commit reads a million small files."""
+    data = os.read(descriptor, size + 1)
+    if len(data) == size > 0:
+        return data
+    pieces = [data]
+    while pieces[-1]:
+        pieces.append(os.read(descriptor, BLOCK_BYTES))
+    return b"".join(pieces)
 
 
 def damage(root: Path, entry: FileEntry, *, full: bool = True) -> str | None:
@@ -133,14 +149,15 @@ def damage(root: Path, entry: FileEntry, *, full: bool = True) -> str | None:
     """
     path = inside(root, entry.path)
     try:
-        if not path.is_file():
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             return f"{entry.path} is missing"
-        size = path.stat().st_size
+        size = status.st_size
         if size != entry.bytes:
             return f"{entry.path} has {size:,} bytes, wanted {entry.bytes:,}"
         if full and (found := measure(path).crc32) != entry.crc32:
             return f"{entry.path} has CRC-32 {found:08x}, wanted {entry.crc32:08x}"
-    except FileNotFoundError:  # since it was looked for
+    except (FileNotFoundError, NotADirectoryError):
         return f"{entry.path} is missing"
     except OSError as e:
         raise errors.from_os(path, e) from e
@@ -160,6 +177,8 @@ def inside(root: Path, relative: str) -> Path:
             f"stored path {relative!r:.200} leaves the corpus folder; only plain relative paths are allowed"
         )
     path = root / pure
+    if not _may_lead_away(root, pure):
+        return path
     try:
         stays = path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError, ValueError) as e:  # links in a circle, a name that no file can have
@@ -167,6 +186,25 @@ def inside(root: Path, relative: str) -> Path:
     if not stays:
         raise errors.CorpusError(f"stored path {relative!r} is a link out of the corpus folder {root}")
     return path
+
+
+def _may_lead_away(root: Path, name: PurePosixPath) -> bool:
+    """Is something below `root` a link, or can nobody say? Where nothing is, all stays within.
+
+    A look at each folder below `root` takes a third of the time that resolving both paths does, and half of
+    the requests, of a commit that looks at every file.
+    """
+    at = str(root)
+    for part in name.parts:
+        at = f"{at}/{part}"
+        try:
+            if stat.S_ISLNK(os.lstat(at).st_mode):
+                return True
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except (OSError, ValueError):
+            return True
+    return False
 
 
 def sync_folder(folder: Path) -> None:
@@ -254,12 +292,17 @@ def read_json(path: Path) -> dict[str, Any]:
         UnreadableError: it cannot be read now.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_JSON_BYTES:
-            raise errors.CorpusError(
-                f"{path} is no file of up to {MAX_JSON_BYTES:,} bytes; manifests and cards are"
-            )
-        data = path.read_bytes()
+        # What has no end, or waits for a writer, is not waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_JSON_BYTES:
+                raise errors.CorpusError(
+                    f"{path} is no file of up to {MAX_JSON_BYTES:,} bytes; manifests and cards are"
+                )
+            data = _rest_of(descriptor, status.st_size)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise
     except OSError as e:
@@ -303,6 +346,33 @@ def _finite(text: str) -> float:
 
 def leftovers(folder: Path) -> Iterator[Path]:
     """Unfinished files of writers that were killed."""
-    for path in sorted(folder.rglob("*")):
-        if path.name.endswith((PARTIAL_SUFFIX, TENSORSTORE_LOCK_SUFFIX)) and path.is_file():
-            yield path
+    for name, _ in names_below(folder):
+        if name.endswith((PARTIAL_SUFFIX, TENSORSTORE_LOCK_SUFFIX)):
+            yield folder / name
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link in a circle, or to where nobody may look
+        return False
+
+
+def names_below(folder: Path, prefix: str = "", *, sizes: bool = False) -> Iterator[tuple[str, int]]:
+    """All files below a folder, in the order of their parts: (name, bytes, or 0 without `sizes`).
+
+    The names of one folder, and of those above it, are held at a time. Links to folders are not followed, and
+    folders that may not be read are passed over.
+    """
+    try:
+        with os.scandir(folder / prefix) as entries:
+            found = sorted(
+                (entry.name, entry.is_dir(follow_symlinks=False), _is_file(entry)) for entry in entries
+            )
+    except (PermissionError, FileNotFoundError, NotADirectoryError):  # or removed since it was listed
+        return
+    for name, is_folder, is_file in found:
+        if is_folder:
+            yield from names_below(folder, f"{prefix}{name}/", sizes=sizes)
+        elif is_file:
+            yield prefix + name, (folder / prefix / name).stat().st_size if sizes else 0

@@ -300,7 +300,7 @@ class CorpusFolder:
 
     def names(self) -> Iterator[str]:
         """All files there are now, whoever wrote them, in order."""
-        return _files_below(str(self.root), "")
+        return (name for name, _ in files.names_below(self.root))
 
     def below(self, folder: str) -> list[str]:
         """The folders and files right below one, in order."""
@@ -344,7 +344,7 @@ class CorpusFolder:
 
     def bytes_on_disk(self) -> int:
         """Of all files that are there now, whoever wrote them."""
-        return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
+        return sum(size for _, size in files.names_below(self.root, sizes=True))
 
     def remove_leftovers(self) -> None:
         """Whatever writers that were killed left half written."""
@@ -461,21 +461,6 @@ class CorpusFolder:
     def values(self) -> ts.KvStore | None:
         """Where memory is read from by byte ranges; None for the files in `root`."""
         return None
-
-
-def _files_below(folder: str, prefix: str) -> Iterator[str]:
-    """Names of all files, in the order of their parts; the names of one folder and of those above it are held
-    at a time. Links to folders are not followed."""
-    try:
-        with os.scandir(folder) as entries:
-            found = [(e.name, e.is_dir(follow_symlinks=False), e.is_file()) for e in entries]
-    except (PermissionError, FileNotFoundError):  # removed since it was listed
-        return
-    for name, is_folder, is_file in sorted(found):
-        if is_folder:
-            yield from _files_below(f"{folder}/{name}", f"{prefix}{name}/")
-        elif is_file:
-            yield prefix + name
 
 
 # The folders that are open in this process. A job that comes back to the process that sent it, as with Beam's

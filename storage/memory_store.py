@@ -13,6 +13,7 @@ that a version of 30 TB is opened by reading two files. docs/format.md gives the
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -271,7 +272,8 @@ def write_shard(
 def join(folder: Path, layout: MemoryLayout, rows: Callable[[], Iterable[ShardRows]]) -> list[Path]:
     """Write `offsets` and `checksums` from the rows of all shards in order. Returns their files.
 
-    `rows` is called once for each of the two arrays, and its items are taken as they come.
+    The items of `rows` are taken as they come, once: each may be a file on a disk that is far away. Checksums
+    wait in a file of their own until all offsets are written.
     """
     per_shard, shards = layout.grid.shard_passages, layout.grid.shards
 
@@ -284,10 +286,24 @@ def join(folder: Path, layout: MemoryLayout, rows: Callable[[], Iterable[ShardRo
         if shard + 1 != shards:
             raise errors.CorpusError(f"{folder} got the rows of {shard + 1} shards, wanted {shards}")
 
-    paths = []
-    for name, length in ((OFFSETS, per_shard + 1), (CHECKSUMS, per_shard)):
-        path = zarr_arrays.shard_path(folder / name, 0, 2)
-        chunks = (getattr(item, name).astype("<u4") for item in checked())
-        shard_files.write(path, chunks, chunk_bytes=length * 4, total=max(shards, 1))
-        paths.append(path)
+    paths = [zarr_arrays.shard_path(folder / name, 0, 2) for name in (OFFSETS, CHECKSUMS)]
+    aside = files.partial_path(paths[1])
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        stack.callback(aside.unlink, missing_ok=True)
+        waiting = stack.enter_context(aside.open("x+b"))
+
+        def offsets() -> Iterator[memoryview]:
+            for item in checked():
+                waiting.write(item.checksums.astype("<u4").tobytes())
+                yield files.bytes_of(np.ascontiguousarray(item.offsets.astype("<u4")))
+
+        def checksums() -> Iterator[bytes]:
+            waiting.seek(0)
+            while data := waiting.read(per_shard * 4):
+                yield data
+
+        total = max(shards, 1)
+        shard_files.write(paths[0], offsets(), chunk_bytes=(per_shard + 1) * 4, total=total)
+        shard_files.write(paths[1], checksums(), chunk_bytes=per_shard * 4, total=total)
     return paths

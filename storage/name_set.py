@@ -15,7 +15,7 @@ _BATCH: Final = 4096
 
 def hashed(name: str) -> int:
     """64 bits of a name."""
-    return int.from_bytes(blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
+    return int.from_bytes(blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 class NameSet:

@@ -20,7 +20,7 @@ from storage.aliases import Json
 from storage.errors import CorpusError
 from storage.object_store import TRAFFIC, ObjectStore
 from storage.receipts import C, Receipt
-from storage.work_folder import ERROR, NAME, PLAN, PROGRESS, RECEIPT, WorkFolder
+from storage.work_folder import ERROR, NAME, PLAN, PROGRESS, RECEIPT, WorkFolder, marked
 
 T = TypeVar("T")
 
@@ -147,14 +147,14 @@ class StoredWork(WorkFolder):
         return self._objects.damage(entry)
 
     def there(self, stage: str, units: Sequence[int], counts: type[C]) -> Iterator[Receipt[C]]:
-        found = _marked(self._units(stage, RECEIPT))
+        found = marked(self._units(stage, RECEIPT))
         wanted = (unit for unit in units if unit < len(found) and found[unit])
         for receipt in self._receipts(stage, wanted, counts):
             if isinstance(receipt, Receipt):
                 yield receipt
 
     def missing(self, stage: str, units: Sequence[int]) -> Iterator[int]:
-        found = _marked(self._units(stage, RECEIPT))
+        found = marked(self._units(stage, RECEIPT))
         return (unit for unit in units if unit >= len(found) or not found[unit])
 
     def receipts(self, stage: str, units: Sequence[int], counts: type[C]) -> Iterator[Receipt[C]]:
@@ -250,13 +250,3 @@ def _ahead(items: Iterator[int], read: Callable[[int], T]) -> Iterator[T]:
         finally:
             for future in asked:
                 future.cancel()
-
-
-def _marked(units: Iterator[int]) -> bytearray:
-    """1 at each of some units."""
-    found = bytearray()
-    for unit in units:
-        if unit >= len(found):
-            found.extend(bytes(unit + 1 - len(found)))
-        found[unit] = 1
-    return found

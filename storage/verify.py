@@ -99,7 +99,7 @@ class Checked:
 class Check(Protocol):
     """Whoever looks at files."""
 
-    def __call__(self, roll: Roll, entries: Iterator[tuple[int, FileEntry]]) -> Iterator[Checked]:
+    def __call__(self, roll: Roll, entries: Iterator[tuple[int, FileEntry]], /) -> Iterator[Checked]:
         """What is to be said of each file, in order.
 
         Raises:

@@ -23,6 +23,16 @@ RECEIPT: Final = ".json"
 ERROR: Final = ".error"
 
 
+def marked(units: Iterable[int]) -> bytearray:
+    """1 at each of some units: a byte for each of a stage's, in place of a list of numbers."""
+    found = bytearray()
+    for unit in units:
+        if unit >= len(found):
+            found.extend(bytes(unit + 1 - len(found)))
+        found[unit] = 1
+    return found
+
+
 class WorkFolder:
     """The folder `work/` below `root`, whether it is there or not."""
 
@@ -183,8 +193,10 @@ class WorkFolder:
                 continue
 
     def missing(self, stage: str, units: Sequence[int]) -> Iterator[int]:
-        """Of some units, those that have no receipt, in order."""
-        return (unit for unit in units if not self.receipt_path(stage, unit).is_file())
+        """Of some units, those that have no receipt, in order: by one listing, and not a look for each."""
+        names = (path.name.removesuffix(RECEIPT) for path in self._scan(stage, RECEIPT))
+        found = marked(int(name) for name in names if name.isdigit())
+        return (unit for unit in units if unit >= len(found) or not found[unit])
 
     def receipts(self, stage: str, units: Sequence[int], counts: type[C]) -> Iterator[Receipt[C]]:
         """The receipts of units of a stage, in order, as a stream.

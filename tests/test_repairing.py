@@ -1,4 +1,4 @@
-"""Repairs by shard: named ones alone, by workers, gone on with after a kill, with the same bytes."""
+"""Repairs by shard: named ones alone, by workers, gone on with after a kill; the bytes are as before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from pipeline.units import engines
 from storage import files
 from storage.folder import CorpusFolder
-from tests import jobs
+from tests import editions, jobs
 from tests.test_checking import Scattered, findings, plain
 
 ROOT = Path(__file__).parents[1]
@@ -59,7 +59,7 @@ def test_named_shards_are_made_again_and_nothing_else_is_read(
     assert shards[3] not in read
     assert shards[0] not in read
     assert plain(corpus_copy).damaged[0].startswith(shards[0].relative_to(corpus_copy).as_posix())
-    assert command("repair", corpus_copy, "--shard", "3") == (0, "nothing is damaged\n", err) or True
+    assert command("repair", corpus_copy, "--shard", "3")[:2] == (0, "nothing is damaged\n")
     assert jobs.repair(corpus_copy, shards=["0"]).left == []
     assert content(corpus_copy) == before
 
@@ -132,9 +132,7 @@ def test_every_component_of_every_generation_by_workers(
     live: Path, models: Path, tmp_path: Path, first_edition: Any
 ) -> None:
     """One byte of each file in turn, checked by workers; then of many at once, repaired by workers."""
-    from tests import editions
-
-    second, _ = editions.second(first_edition, 1)
+    second = editions.edited(first_edition, 1)
     jobs.update(live, editions.write(second, tmp_path / "second.jsonl"))
     before = content(live)
     assert any(name.startswith("generations/0001/memory/") for name in before)
@@ -143,9 +141,8 @@ def test_every_component_of_every_generation_by_workers(
         path = live / name
         path.write_bytes(before[name][:-1] if rng.random() < 0.3 or not before[name] else b"")
         if path.read_bytes() != before[name] and name != "corpus.json":
-            assert findings(jobs.verify_job(live, full=True, engine=Scattered())) == findings(plain(live)), (
-                name
-            )
+            found = jobs.verify_job(live, full=True, engine=Scattered())
+            assert findings(found) == findings(plain(live)), name
         path.write_bytes(before[name])
     for pattern in ("memory/*/values/c/*/0/0", "vectors/*/c/*/0", "memory/*/offsets/c/0/0"):
         for path in live.rglob(pattern):

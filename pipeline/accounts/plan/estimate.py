@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Final
 
 from pipeline.accounts import flops
-from pipeline.accounts.plan import form, indexing, searching
+from pipeline.accounts.plan import encodings, form, indexing, searching
 from pipeline.accounts.plan.indexing import Indexing
 from pipeline.accounts.plan.inputs import Chunks, Counts, Machines, Model, Neighbours, Rates
 from retrieval import index_shape
@@ -64,6 +64,7 @@ class Estimate:
     worker_ram_bytes: int
     neighbour_core_hours: float | None
     index: Indexing
+    chunk_encodings: encodings.Encodings | None
     refused: tuple[str, ...]
 
     @property
@@ -98,6 +99,7 @@ class Estimate:
             "worker_ram_bytes": self.worker_ram_bytes,
             "neighbour_core_hours": self.neighbour_core_hours,
             "indexing": self.index.to_json(),
+            "chunk_encodings": None if self.chunk_encodings is None else self.chunk_encodings.to_json(),
             "refused": list(self.refused),
             "wall_seconds": self.wall_seconds,
             "limit": self.limit,
@@ -193,6 +195,16 @@ def estimate(
             memory.grid.passages, model.retriever.dim, exact_limit=exact_limit, probes=neighbours.probes
         ),
         index=index,
+        chunk_encodings=None
+        if neighbours is None or chunks is None
+        else encodings.estimate(
+            round(counts.passages),
+            chunks.passage_tokens,
+            codecs.by_name(codec_name),
+            flops_per_second=machines.device.tflops * flops.TERA * machines.utilisation
+            if machines.device is not None
+            else None,
+        ),
         refused=tuple(_refused(size, machines, needed, given, waiting)),
     )
 
