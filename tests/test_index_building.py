@@ -203,7 +203,7 @@ def test_built_in_a_bucket_it_is_the_same(
 
 
 @pytest.mark.slow
-def test_two_workers_killed_and_resumed(whole: Any, tmp_path: Path) -> None:
+def test_two_workers_write_what_one_does(whole: Any, tmp_path: Path) -> None:
     expected, counts, _ = whole
     corpus = begun(CorpusFolder(tmp_path))
     engine = engines.chosen(None, ("--direct_running_mode=multi_processing", "--direct_num_workers=2"))

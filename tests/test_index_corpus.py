@@ -123,7 +123,10 @@ def test_a_damaged_index_is_made_again(listed: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_updates_go_on_with_lists_and_train_again(
-    live_settings: Any, first_edition: editions.Edition, tmp_path: Path
+    live_settings: Any,
+    first_edition: editions.Edition,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Added to; then, by growth, trained again. Searches find what is there, by exact scores."""
     root = jobs.build(live_settings, tmp_path / "live", exact_limit=64).corpus.root
@@ -131,11 +134,15 @@ def test_updates_go_on_with_lists_and_train_again(
     for number in (1, 2):
         edition = editions.edited(edition, 8 + number)
         source = editions.write(edition, tmp_path / f"{number}.jsonl")
-        jobs.update(root, source, exact_limit=64)
+        if number == 2:  # any growth is too much
+            monkeypatch.setattr("pipeline.components.index.GROWN", 0)
+        done = jobs.update(root, source, exact_limit=64)
+        assert done.retrained == (number == 2)
         corpus = open_corpus(root)
         assert corpus.generation == number
         card = corpus.index_card
-        assert card.refined == 2
+        assert (card.refined, card.target_recall) == (2, 0.97)
+        assert card.passages == (len(corpus) if number == 2 else corpus.segments[0].passages)
         live = corpus.passage_ids
         every = vectors_of(corpus)
         queries = every[live[::7]].astype(np.float32)
