@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.accounts.plan import indexing
 from pipeline.components import index as component
 from pipeline.components.index import IndexPlan
 from pipeline.units import engines, overlap
@@ -213,6 +214,15 @@ def test_two_workers_write_what_one_does(whole: Any, tmp_path: Path) -> None:
     assert receipt.counts == counts
     workers = {r.worker for r in corpus.work.receipts(component.ADD.name, range(6), component.ADD.counts)}
     assert f"{os.getpid()}" not in str(workers)
+
+
+def test_what_lies_in_work_is_foretold(whole: Any) -> None:
+    root: Path = whole[2]
+    found = [*root.glob("work/train/*"), *root.glob("work/add/*")]
+    taken = sum(path.stat().st_size for path in found if path.suffix != ".json")
+    shape = index.choose(PASSAGES, DIM, exact_limit=100)
+    foretold = indexing.parts_bytes(shape, PASSAGES, DIM, unit_passages=UNIT)
+    assert foretold == pytest.approx(taken, rel=0.01)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

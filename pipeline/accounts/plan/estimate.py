@@ -228,6 +228,7 @@ def corpus_bytes(
         vectors=vectors,
         tokens=counts.tokens,
         index_bytes=plan.file_bytes(passages, model.retriever.dim),
+        index_parts=indexing.parts_bytes(plan, passages, model.retriever.dim),
         text_bytes=counts.text_bytes,
         passage_bytes=counts.passage_bytes,
         parts=counts.parts,
