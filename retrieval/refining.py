@@ -52,7 +52,7 @@ def search(index: Index, vectors: VectorArray, queries: Floats, k: int, factor: 
 def _best(found: Ids, vectors: VectorArray, queries: Floats, k: int, similarity: str) -> tuple[Ids, Floats]:
     """The k best of each query's candidates [q, n], of which some may be none, -1, but never so many."""
     unique = np.unique(found[found >= 0])
-    rows = similarities.prepared(vectors.take(unique), similarity)
+    rows = similarities.prepared(vectors.pick(unique), similarity)
     ids = np.empty((len(found), k), np.int64)
     scores = np.empty((len(found), k), np.float32)
     for number, (candidates, query) in enumerate(zip(found, queries, strict=True)):

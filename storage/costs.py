@@ -109,6 +109,7 @@ def corpus_bytes(
     parts: int = 1,
     chunks: TokensLayout | None = None,
     table: NeighboursLayout | None = None,
+    index_parts: float = 0,
 ) -> CorpusBytes:
     """Bytes of a corpus of one memory version.
 
@@ -121,6 +122,7 @@ def corpus_bytes(
         parts: Parquet parts of passages, one a split of the sources.
         chunks: the layout of the passages' tokens, where they are cut by tokens.
         table: the layout of a table of neighbours, where one is wanted.
+        index_parts: bytes of what the index is put together from.
     """
     grid = memory.grid
     if passage_bytes is None:
@@ -150,7 +152,7 @@ def corpus_bytes(
         overhead=round(
             CARD_BYTES + PART_ENTRY_BYTES * parts + LISTED_FILE_BYTES * listed + STATISTICS_ROW_BYTES * units
         ),
-        temporary=round(passage_bytes) + waiting + RECEIPT_BYTES * units,
+        temporary=round(passage_bytes + index_parts) + waiting + RECEIPT_BYTES * units,
         # Parts, quarantine and card; vectors' and memory's files with list and card each; memory's
         # offsets, checksums, canaries and codec; the index and its card; manifest and the two files of
         # statistics; lists and cards of what else there is, and a table's own statistics.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -44,16 +44,23 @@ class JoinedRows:
         return found[0] if len(found) == 1 else np.concatenate(found or [self._pieces[0].read(0, 0)])
 
     def take(self, ids: Ids) -> AnyArray:
+        return self._each(ids, lambda rows, own: rows.take(own))
+
+    def pick(self, ids: Ids) -> AnyArray:
+        """As `take`, of arrays that have it; see `RowArray.pick`."""
+        return self._each(ids, lambda rows, own: rows.pick(own))
+
+    def _each(self, ids: Ids, read: Callable[[Any, Ids], AnyArray]) -> AnyArray:
         ids = np.asarray(ids, np.int64)
         segment = np.searchsorted(self._firsts, ids, side="right") - 1
         numbers = np.unique(segment)
         if len(numbers) <= 1:
             number = int(numbers[0]) if len(numbers) else 0
-            return self._pieces[number].take(ids - self._firsts[number])
+            return read(self._pieces[number], ids - self._firsts[number])
         result: AnyArray | None = None
         for number in numbers.tolist():
             here = np.flatnonzero(segment == number)
-            rows = self._pieces[number].take(ids[here] - self._firsts[number])
+            rows = read(self._pieces[number], ids[here] - self._firsts[number])
             if result is None:
                 result = np.empty((len(ids), *rows.shape[1:]), rows.dtype)
             result[here] = rows
@@ -74,6 +81,9 @@ class JoinedVectors(VectorArray):
 
     def take(self, ids: Ids) -> AnyArray:
         return self._joined.take(ids)
+
+    def pick(self, ids: Ids) -> AnyArray:
+        return self._joined.pick(ids)
 
     def batches(self, rows: int = 16384) -> Iterator[tuple[int, AnyArray]]:
         for first in range(0, len(self._joined), rows):

@@ -221,6 +221,31 @@ def read_chunks(
     return data
 
 
+def require_in_order(descriptor: int, chunk_bytes: int, total: int, path: Path) -> None:
+    """Refuse a file whose chunks lie elsewhere than ours do: another writer's, which its index tells of.
+
+    Raises:
+        DamagedError: they do, or the index does not match its CRC-32C.
+        UnreadableError: it cannot be read.
+    """
+    data = bytearray(total * INDEX_ENTRY_BYTES + CRC_BYTES)
+    try:
+        read_into(descriptor, [memoryview(data)], max(0, os.fstat(descriptor).st_size - len(data)))
+    except EOFError as e:
+        raise errors.DamagedError(f"{path} ends before its index; run `memcorpus verify`") from e
+    except OSError as e:
+        raise errors.from_os(path, e) from e
+    body = bytes(memoryview(data)[:-CRC_BYTES])
+    if files.crc32c(body) != int.from_bytes(data[-CRC_BYTES:], "little"):
+        raise errors.DamagedError(f"the index of {path} does not match its checksum; run `memcorpus verify`")
+    found = np.frombuffer(body, "<u8").reshape(total, 2)
+    # Of chunks that are not there all bits are set.
+    there = np.flatnonzero((found != np.uint64(_ABSENT)).any(axis=1))
+    begins = there.astype(np.uint64) * np.uint64(chunk_bytes + CRC_BYTES)
+    if (found[there, 0] != begins).any() or (found[there, 1] != chunk_bytes + CRC_BYTES).any():
+        raise errors.DamagedError(f"chunks of {path} lie in another order than they are written in")
+
+
 def padded_rows(values: AnyArray, chunk_rows: int) -> Iterator[memoryview]:
     """Bytes of `values` [rows, ...] in chunks of `chunk_rows`, the last filled up with zeros."""
     for first in range(0, len(values), chunk_rows):

@@ -120,6 +120,10 @@ class VectorArray:
         """Vectors of the given passages, [k, dim], in that order."""
         return self._rows.take(ids)
 
+    def pick(self, ids: npt.NDArray[np.int64]) -> AnyArray:
+        """As `take`, of few passages at a time; see `RowArray.pick`."""
+        return self._rows.pick(ids)
+
     def batches(self, rows: int = 16384) -> Iterator[tuple[int, AnyArray]]:
         """All vectors in order of passage id, as (first id, [up to rows, dim])."""
         for first in range(0, self.layout.grid.passages, rows):

@@ -85,6 +85,11 @@ def test_minus_one_never_leaks(tmp_path: Path, kind: str) -> None:
     index_building.build(array, index.IndexShape(kind=kind, lists=64, probes=1), path)
     raw = faiss.read_index(str(path))
     assert (raw.search(vectors[:5], 3000)[1] == -1).any()  # FAISS itself runs out of candidates
+    # Whose lists FAISS would have tables for that take more than the file.
+    entry = files.entry_of(tmp_path, path)
+    for mapped in (False, True):
+        own = index.Index.read(tmp_path, entry, passages=4000, dim=16, mapped=mapped)
+        np.testing.assert_array_equal(own.search(vectors[:5], 7)[0], raw.search(vectors[:5], 7)[1])
     ids, _ = index.Index(raw).search(vectors[:5], 3000)
     assert ids.min() >= 0
     assert all(len(set(row)) == 3000 for row in ids.tolist())

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.accounts.plan import indexing
 from pipeline.components import index as component
 from pipeline.components.index import IndexPlan
 from pipeline.units import engines, overlap
@@ -26,6 +27,7 @@ from pipeline.units.stages import Stages
 from retrieval import index, index_building, index_files, index_shape, refining
 from storage import components, errors, files, row_array, vector_array
 from storage.folder import CorpusFolder
+from storage.joined import JoinedVectors
 from storage.shards import ShardGrid
 from storage.stored_folder import open_for_writing
 from storage.vector_array import VectorArray, VectorLayout
@@ -202,7 +204,7 @@ def test_built_in_a_bucket_it_is_the_same(
 
 
 @pytest.mark.slow
-def test_two_workers_killed_and_resumed(whole: Any, tmp_path: Path) -> None:
+def test_two_workers_write_what_one_does(whole: Any, tmp_path: Path) -> None:
     expected, counts, _ = whole
     corpus = begun(CorpusFolder(tmp_path))
     engine = engines.chosen(None, ("--direct_running_mode=multi_processing", "--direct_num_workers=2"))
@@ -212,6 +214,15 @@ def test_two_workers_killed_and_resumed(whole: Any, tmp_path: Path) -> None:
     assert receipt.counts == counts
     workers = {r.worker for r in corpus.work.receipts(component.ADD.name, range(6), component.ADD.counts)}
     assert f"{os.getpid()}" not in str(workers)
+
+
+def test_what_lies_in_work_is_foretold(whole: Any) -> None:
+    root: Path = whole[2]
+    found = [*root.glob("work/train/*"), *root.glob("work/add/*")]
+    taken = sum(path.stat().st_size for path in found if path.suffix != ".json")
+    shape = index.choose(PASSAGES, DIM, exact_limit=100)
+    foretold = indexing.parts_bytes(shape, PASSAGES, DIM, unit_passages=UNIT)
+    assert foretold == pytest.approx(taken, rel=0.01)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -346,6 +357,55 @@ def test_a_gather_holds_few_chunks_at_a_time(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(row_array, "GATHERED_BYTES", 100 * 64 * DIM * 4)
     np.testing.assert_array_equal(array.take(ids), VECTORS[ids])
     assert (max(asked), sum(asked)) == (100, 2000)
+
+
+def test_picked_rows_are_the_rows(tmp_path: Path) -> None:
+    """By plain reads; what does not match its checksum is an error, and in whatever order chunks lie."""
+    vector_array.create(tmp_path, LAYOUT)
+    for shard in LAYOUT.grid:
+        first, stop = LAYOUT.grid.bounds(shard)
+        vector_array.write_shard(tmp_path, LAYOUT, shard, VECTORS[first:stop])
+    array = VectorArray(tmp_path, LAYOUT)
+    rng = np.random.default_rng(4)
+    for ids in (rng.integers(0, PASSAGES, 500), np.array([2999, 0, 2999, 191, 192]), np.zeros(0, np.int64)):
+        np.testing.assert_array_equal(array.pick(ids), VECTORS[ids])
+    grid = replace(LAYOUT.grid, passages=2 * PASSAGES)
+    both = JoinedVectors([(0, array), (PASSAGES, array)], replace(LAYOUT, grid=grid))
+    ids = rng.integers(0, 2 * PASSAGES, 300)
+    np.testing.assert_array_equal(both.pick(ids), VECTORS[ids % PASSAGES])
+    # Two chunks and their entries of the index change places, each under its checksum.
+    path = tmp_path / "c/2/0"
+    data = bytearray(path.read_bytes())
+    size, entries = 64 * DIM * 4 + 4, len(data) - 3 * 16 - 4
+    data[:size], data[size : 2 * size] = data[size : 2 * size], data[:size]
+    data[entries : entries + 8], data[entries + 16 : entries + 24] = (
+        data[entries + 16 : entries + 24],
+        data[entries : entries + 8],
+    )
+    data[-4:] = files.crc32c(bytes(data[entries:-4])).to_bytes(4, "little")
+    path.write_bytes(data)
+    swapped = VectorArray(tmp_path, LAYOUT)
+    ids = np.arange(380, 520)
+    np.testing.assert_array_equal(swapped.pick(ids), VECTORS[ids])
+    path = tmp_path / "c/1/0"
+    data = bytearray(path.read_bytes())
+    data[70] ^= 1
+    path.write_bytes(data)
+    damaged = VectorArray(tmp_path, LAYOUT)
+    np.testing.assert_array_equal(damaged.pick(np.array([5, 400])), VECTORS[[5, 400]])
+    with pytest.raises(errors.DamagedError):
+        damaged.pick(np.array([193]))
+
+
+def test_a_forked_process_refines(whole: Any, written: Path) -> None:
+    array = VectorArray(whole[2] / components.VECTORS.folder(NAME), LAYOUT)
+    found = opened(written)
+    expected = refining.search(found, array, VECTORS[:2], 5, 2)
+    child = os.fork()
+    if not child:
+        ids, _ = refining.search(found, array, VECTORS[:2], 5, 2)
+        os._exit(0 if (ids == expected[0]).all() else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_the_sample_is_gathered_into_its_own_size() -> None:

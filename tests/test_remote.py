@@ -223,14 +223,14 @@ def test_vectors_that_change_there_raise(bucket: Any, corpus: Path, tmp_path: Pa
 def test_a_cache_that_cannot_be_read(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_corpus(f"s3://{BUCKET}/wiki", cache=tmp_path)
     cached = tmp_path / "corpus.json"
-    real = Path.read_bytes
+    real = os.open
 
-    def failing(path: Path) -> bytes:
-        if path == cached:
+    def failing(path: Any, *arguments: Any, **more: Any) -> int:
+        if str(path) == str(cached):
             raise OSError(errno.EIO, "Input/output error")  # of a read the system names no file
-        return real(path)
+        return real(path, *arguments, **more)
 
-    monkeypatch.setattr(Path, "read_bytes", failing)
+    monkeypatch.setattr(os, "open", failing)
     with pytest.raises(errors.UnreadableError, match=f"{cached} cannot be read: Input/output error"):
         open_corpus(f"s3://{BUCKET}/wiki", cache=tmp_path)
 

@@ -170,6 +170,7 @@ def make(stages: Stages, plan: IndexPlan) -> None:
                 work.forget_stage(ADD.name)
                 break
         stages.run(ADD, adding, plan.units, total=passages)
+        load_trained.forget()  # where units ran in this process
         stages.run(STAGE, JoinIndex(adding=adding), 1, total=passages, local=True)
     else:
         stages.run(STAGE, ExactIndex(plan=plan), 1, total=passages, local=True)

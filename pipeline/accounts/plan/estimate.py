@@ -11,9 +11,10 @@ from fractions import Fraction
 from typing import Final
 
 from pipeline.accounts import flops
-from pipeline.accounts.plan import encodings, form, searching
+from pipeline.accounts.plan import encodings, form, indexing, searching
+from pipeline.accounts.plan.indexing import Indexing
 from pipeline.accounts.plan.inputs import Chunks, Counts, Machines, Model, Neighbours, Rates
-from retrieval import index as index_module
+from retrieval import index_shape
 from storage import codecs, costs
 from storage.components.neighbours import NeighboursLayout
 from storage.memory_store import MemoryLayout
@@ -61,6 +62,7 @@ class Estimate:
     build_price: float | None
     worker_ram_bytes: int
     neighbour_core_hours: float | None
+    index: Indexing
     chunk_encodings: encodings.Encodings | None
     refused: tuple[str, ...]
 
@@ -95,6 +97,7 @@ class Estimate:
             "build_price": self.build_price,
             "worker_ram_bytes": self.worker_ram_bytes,
             "neighbour_core_hours": self.neighbour_core_hours,
+            "indexing": self.index.to_json(),
             "chunk_encodings": None if self.chunk_encodings is None else self.chunk_encodings.to_json(),
             "refused": list(self.refused),
             "wall_seconds": self.wall_seconds,
@@ -109,7 +112,7 @@ def estimate(
     machines: Machines,
     *,
     shard_passages: int | None = None,
-    exact_limit: int = index_module.EXACT_LIMIT,
+    exact_limit: int = index_shape.EXACT_LIMIT,
     chunks: Chunks | None = None,
     neighbours: Neighbours | None = None,
 ) -> Estimate:
@@ -139,6 +142,7 @@ def estimate(
         chunks=chunks,
         neighbours=neighbours,
     )
+    index = indexing.foretold(memory.grid.passages, model.retriever.dim, exact_limit=exact_limit)
     memory_flops = counts.tokens * model.token_flops
     # Where nobody counted what it reads, it is taken to read what the memory encoder does.
     read = counts.retriever_read
@@ -146,7 +150,7 @@ def estimate(
     written = size.memory + size.vectors
     given = machines.storage.write_bytes_per_second(machines.workers)
     if machines.rates is not None:
-        seconds = _measured(counts, size, machines.rates, machines.workers)
+        seconds = _measured(counts, size, machines.rates, machines.workers, index)
         # Measured writing is among the seconds already; what is asked of the storage is the same.
         computing = seconds["encode shards"]
     else:
@@ -189,6 +193,7 @@ def estimate(
         else searching.core_hours(
             memory.grid.passages, model.retriever.dim, exact_limit=exact_limit, probes=neighbours.probes
         ),
+        index=index,
         chunk_encodings=None
         if neighbours is None or chunks is None
         else encodings.estimate(
@@ -209,19 +214,20 @@ def corpus_bytes(
     codec_name: str,
     *,
     shard_passages: int | None = None,
-    exact_limit: int = index_module.EXACT_LIMIT,
+    exact_limit: int = index_shape.EXACT_LIMIT,
     chunks: Chunks | None = None,
     neighbours: Neighbours | None = None,
 ) -> costs.CorpusBytes:
     """Bytes of the corpus alone; arguments as for `estimate`."""
     passages = round(counts.passages)
     memory, vectors = layouts(passages, model, codec_name, shard_passages=shard_passages)
-    plan = index_module.choose(passages, model.retriever.dim, exact_limit=exact_limit)
+    plan = index_shape.choose(passages, model.retriever.dim, exact_limit=exact_limit)
     return costs.corpus_bytes(
         memory=memory,
         vectors=vectors,
         tokens=counts.tokens,
         index_bytes=plan.file_bytes(passages, model.retriever.dim),
+        index_parts=indexing.parts_bytes(plan, passages, model.retriever.dim),
         text_bytes=counts.text_bytes,
         passage_bytes=counts.passage_bytes,
         parts=counts.parts,
@@ -256,8 +262,19 @@ def worker_ram(model: Model, memory: MemoryLayout) -> int:
     return WORKER_BASE_BYTES + weights + rows * (2 * model.width + memory.row_bytes)
 
 
-def _measured(counts: Counts, size: costs.CorpusBytes, rates: Rates, workers: int) -> dict[str, float]:
-    """Seconds of each stage at the measured rates, units dealt out evenly to `workers` processes."""
+def _measured(
+    counts: Counts, size: costs.CorpusBytes, rates: Rates, workers: int, index: Indexing
+) -> dict[str, float]:
+    """Seconds of each stage at the measured rates, units dealt out evenly to `workers` processes.
+
+    An index of lists is larger than what was tried: it is trained and added to at the rates of `indexing`.
+    """
+    lists = {}
+    if index.units:
+        lists = {
+            "train index": HOUR * index.training_core_hours / workers,
+            "add to index": HOUR * index.adding_core_hours / workers,
+        }
     encoding = (
         counts.passages * rates.embedding_per_passage
         + counts.tokens * (rates.tokenizing_per_token + rates.encoding_per_token)
@@ -267,6 +284,7 @@ def _measured(counts: Counts, size: costs.CorpusBytes, rates: Rates, workers: in
         "read passages": rates.reading / workers,
         "number passages": counts.passages * rates.numbering_per_passage / workers,
         "encode shards": rates.loading + rates.compiling + encoding / workers,
+        **lists,
         "index vectors": rates.indexing,
     }
 

@@ -76,6 +76,17 @@ class Machines(TypedDict):
     rates: Rates | None
 
 
+class Indexing(TypedDict):
+    """What the index takes; see `indexing.Indexing`."""
+
+    kind: str
+    training_core_hours: float
+    adding_core_hours: float
+    units: int
+    training_ram_bytes: int
+    bytes: int
+
+
 class Estimate(TypedDict):
     """One way of building; see `estimate.Estimate`."""
 
@@ -99,6 +110,7 @@ class Estimate(TypedDict):
     build_price: float | None
     worker_ram_bytes: int
     neighbour_core_hours: float | None
+    indexing: Indexing
     chunk_encodings: ChunkEncodings | None
     refused: list[str]
     wall_seconds: float

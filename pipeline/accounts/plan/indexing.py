@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from retrieval.index import RECALL_QUERIES
+from pipeline.accounts.plan import form
+from retrieval.index import RECALL_AT, RECALL_QUERIES
 from retrieval.index_building import UNIT_PASSAGES
-from retrieval.index_shape import EXACT_LIMIT, IndexShape, choose
+from retrieval.index_shape import CODE_BYTES, EXACT_LIMIT, IndexShape, choose
 
 # Operations of a core in a second: of k-means over a sample, and of finding each vector's list.
 TRAINING: Final = 102e9
@@ -45,7 +46,7 @@ class Indexing:
     def core_hours(self) -> float:
         return self.training_core_hours + self.adding_core_hours
 
-    def to_json(self) -> dict[str, str | int | float]:
+    def to_json(self) -> form.Indexing:
         return {
             "kind": self.kind,
             "training_core_hours": self.training_core_hours,
@@ -70,6 +71,19 @@ def foretold(passages: int, dim: int, *, exact_limit: int = EXACT_LIMIT) -> Inde
         training_ram_bytes=shape.training_bytes(passages, dim),
         bytes=shape.file_bytes(passages, dim),
     )
+
+
+def parts_bytes(shape: IndexShape, passages: int, dim: int, *, unit_passages: int = UNIT_PASSAGES) -> int:
+    """Bytes in `work/` that the index is put together from: its training, parts, and nearest of queries."""
+    if not shape.lists:
+        return 0
+    code = CODE_BYTES if shape.has_product_codes else dim
+    units = -(-passages // unit_passages)
+    queries = min(RECALL_QUERIES, passages)
+    # Of a query its vector, and in each unit scores and ids of twice as many as are counted.
+    nearest = queries * 2 * RECALL_AT * 12
+    parts = passages * (code + 4) + units * (4 * shape.lists + nearest)
+    return shape.file_bytes(0, dim) + queries * dim * 4 + parts
 
 
 def _training(shape: IndexShape, passages: int, dim: int) -> float:

@@ -137,6 +137,13 @@ def print_plan(plan: Plan, out: Console) -> None:
             note=f"{where}; MB/s and RAM of one worker; hours of accelerators, waiting included",
         ),
     )
+    index = ways[0]["indexing"]
+    if index["units"]:
+        out.print(
+            f"The index, {index['kind']}: {index['training_core_hours']:,.1f} core-hours of training, in one "
+            f"unit with {words.size(index['training_ram_bytes'])} of RAM, and "
+            f"{index['adding_core_hours']:,.1f} of adding, in {index['units']:,} units.\n"
+        )
     hours = [way["neighbour_core_hours"] for way in ways if way["neighbour_core_hours"] is not None]
     if hours:
         out.print(
