@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import signal
 import threading
@@ -109,6 +110,14 @@ def test_a_scheduler_that_dies_while_it_is_asked(
     with pytest.raises(engines.WorkerDied, match="the scheduler is gone; what is done is kept"):
         Stages(folder, engine(cluster)).run(STAGE, Marking(folder, 3), 3, total=3)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_clients_say_nothing_of_their_own(cluster: Cluster) -> None:
+    """distributed's loggers have levels of their own: tracebacks would stand above the launcher's line."""
+    cluster.schedule()
+    with engines.chosen(f"dask:{cluster.file}")._connected():  # type: ignore[attr-defined]
+        assert logging.getLogger("distributed.client").level == logging.CRITICAL
+        assert not logging.getLogger("distributed.client").isEnabledFor(logging.ERROR)
 
 
 def test_no_worker_comes(folder: CorpusFolder, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

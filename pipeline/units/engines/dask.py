@@ -74,9 +74,11 @@ class Dask:
     def _connected(self) -> Iterator[Any]:
         import distributed
 
-        # They tell of lost connections by tracebacks; what the launcher has to say of them is a line.
-        for logger in ("distributed", "tornado", "asyncio"):
-            logging.getLogger(logger).setLevel(logging.CRITICAL)
+        # They tell of lost connections by tracebacks; what the launcher has to say of them is a line. Some
+        # have levels of their own, which their parent's does not change.
+        for name in list(logging.root.manager.loggerDict):
+            if name.partition(".")[0] in ("distributed", "tornado", "asyncio"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         named = "://" in self._where
         if not named and not Path(self._where).is_file():
             raise errors.CorpusError(
