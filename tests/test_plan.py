@@ -205,6 +205,12 @@ def test_wikipedia_in_chunks_with_their_neighbours() -> None:
     assert (plain["bytes"]["tokens"], plain["bytes"]["neighbours"]) == (0, 0)
     assert row["bytes"]["total"] - plain["bytes"]["total"] > 61e6 * 150
     assert plain["neighbour_core_hours"] is None
+    # Ten times the passages: ten times the shards, calls and seconds, and RAM but for the libraries.
+    (more,) = asking.plan(asking.PlanSettings(**{**asked, "passages": 10 * asked["passages"]}))["ways"]
+    for name in ("resume_seconds", "commit_requests", "verify_seconds", "reader_ram_bytes"):
+        assert more["launching"][name] == pytest.approx(10 * plain["launching"][name], rel=1e-3)  # type: ignore[literal-required]
+    grown = more["launching"]["ram_bytes"] - plain["launching"]["ram_bytes"]
+    assert grown == 8 * (more["bytes"]["files"] - plain["bytes"]["files"])
     assert (row["neighbour_core_hours"] or 0) > (few["neighbour_core_hours"] or 0) > 0
     with pytest.raises(errors.CorpusError, match="probes is 4: wanted 1 or more, and --neighbours K"):
         asking.PlanSettings(**asked, probes=4)

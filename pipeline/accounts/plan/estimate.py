@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Final
 
 from pipeline.accounts import flops
-from pipeline.accounts.plan import form, searching
+from pipeline.accounts.plan import form, launching, searching
 from pipeline.accounts.plan.inputs import Chunks, Counts, Machines, Model, Neighbours, Rates
 from retrieval import index as index_module
 from storage import codecs, costs
@@ -62,6 +62,7 @@ class Estimate:
     build_price: float | None
     worker_ram_bytes: int
     neighbour_core_hours: float | None
+    launching: form.Launching
     refused: tuple[str, ...]
 
     @property
@@ -95,6 +96,7 @@ class Estimate:
             "build_price": self.build_price,
             "worker_ram_bytes": self.worker_ram_bytes,
             "neighbour_core_hours": self.neighbour_core_hours,
+            "launching": self.launching,
             "refused": list(self.refused),
             "wall_seconds": self.wall_seconds,
             "limit": self.limit,
@@ -188,6 +190,7 @@ def estimate(
         else searching.core_hours(
             memory.grid.passages, model.retriever.dim, exact_limit=exact_limit, probes=neighbours.probes
         ),
+        launching=launching.launching(memory.grid.shards, memory.grid.passages, size),
         refused=tuple(_refused(size, machines, needed, given, waiting)),
     )
 

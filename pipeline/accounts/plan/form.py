@@ -76,6 +76,23 @@ class Machines(TypedDict):
     rates: Rates | None
 
 
+class Launching(TypedDict):
+    """What the launching process and readers take; see `launching`.
+
+    RAM of the launcher, CPU seconds and calls of the file system of a resume, of a commit and of a
+    verification of sizes, core-hours of one of every byte, and what an open reader keeps of all passages.
+    """
+
+    ram_bytes: int
+    resume_seconds: float
+    commit_seconds: float
+    commit_requests: int
+    verify_seconds: float
+    verify_requests: int
+    verify_full_core_hours: float
+    reader_ram_bytes: int
+
+
 class Estimate(TypedDict):
     """One way of building; see `estimate.Estimate`."""
 
@@ -99,6 +116,7 @@ class Estimate(TypedDict):
     build_price: float | None
     worker_ram_bytes: int
     neighbour_core_hours: float | None
+    launching: Launching
     refused: list[str]
     wall_seconds: float
     limit: str
