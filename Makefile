@@ -9,7 +9,7 @@ WORKERS ?= 2
 # Extra arguments for pytest, such as ARGS="-k store -x".
 ARGS ?=
 
-.PHONY: demo test test-slow test-faults test-processors lint bench docs wheel constraints clean
+.PHONY: demo test test-slow test-faults test-engines test-processors lint bench docs wheel constraints clean
 
 $(VENV)/build.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,7 +30,7 @@ demo: $(VENV)/build.stamp
 	$(BIN)/python -m examples.miniwiki demo $(DEMO)
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -m 'not slow and not faults' -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow and not faults and not engines' -n $(WORKERS) --dist loadfile $(ARGS)
 
 # Minutes long: random kills, flips of every file, the peak of memory at 20,000 articles.
 test-slow: $(VENV)/dev.stamp
@@ -40,12 +40,16 @@ test-slow: $(VENV)/dev.stamp
 test-faults: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m faults tests/faults $(ARGS)
 
+# Minutes long: Dask, Slurm, Prism and Beam's job service with workers that are killed; what is not there is skipped.
+test-engines: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m engines -rs -s $(ARGS)
+
 # The tests of what models compute, and of bytes that must be the same, as on other processors than this one.
 BITS := $(addprefix tests/test_, $(addsuffix .py, quantizing codecs memory_encoder inference t5 retriever \
     reader_model reader_losses compiling golden train_codec build versions processors))
 test-processors: $(VENV)/dev.stamp
 	for isa in AVX2 AVX512; do \
-	    XLA_FLAGS=--xla_cpu_max_isa=$$isa $(BIN)/python -m pytest -m 'not slow and not faults' $(BITS) $(ARGS) || exit 1; \
+	    XLA_FLAGS=--xla_cpu_max_isa=$$isa $(BIN)/python -m pytest -m 'not slow and not faults and not engines' $(BITS) $(ARGS) || exit 1; \
 	done
 
 lint: $(VENV)/dev.stamp
@@ -70,7 +74,9 @@ $(VENV)/docs.stamp: pyproject.toml constraints.txt
 docs: $(VENV)/docs.stamp
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
+# One for every machine, and, where there is a compiler, one with native decoding for this system and processor.
 wheel: $(VENV)/dev.stamp
+	MEMCORPUS_NATIVE=off $(BIN)/python -m build --no-isolation --wheel
 	$(BIN)/python -m build --no-isolation --wheel
 
 constraints: $(VENV)/dev.stamp

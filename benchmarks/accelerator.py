@@ -39,7 +39,7 @@ SECTIONS: Final = (
     Section(name="codecs", function=f"{_HERE}.codes:codecs_on_device", weight=2),
     Section(name="transfers", function=f"{_HERE}.rates:transfers", weight=2),
     Section(name="build", function=f"{_HERE}.building:tax", weight=5),
-    Section(name="training", function=f"{_HERE}.building:training_step", weight=3),
+    Section(name="training", function=f"{_HERE}.building:training_step", weight=5),
 )
 SECONDS: Final = 440.0
 PRELOADED: Final = (f"{_HERE}.rates", f"{_HERE}.encoding", f"{_HERE}.codes", f"{_HERE}.building")

@@ -198,14 +198,14 @@ def decoding(names: list[str], width: int, rows: int, rounds: int, *, device: bo
     pool.shutdown()
     size = rows * width * 2
     print(
-        f"\ndecoding {rows:,} tokens of width {width}, GB/s of bfloat16: median (quartiles); "
+        f"\ndecoding {rows:,} tokens of width {width}, GB/s of bfloat16: median (lower quartile to best); "
         f"decoded by {native.description()}; load {os.getloadavg()[0]:.0f}"
     )
 
     def cell(values: list[float] | None) -> str:
         if values is None:
             return f"{'':>24}"
-        low, middle, high = (size / s / 1e9 for s in np.percentile(values, [75, 50, 25]))
+        low, middle, high = (size / s / 1e9 for s in np.percentile(values, [75, 50, 0]))
         return f"{middle:>10.2f} ({low:.2f} to {high:.2f})".ljust(24)
 
     print(f"{'':<10}{'NumPy, one core':>24}{'native, one core':>24}{'two threads':>24}{'JAX':>12}")

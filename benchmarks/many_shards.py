@@ -5,8 +5,8 @@
 The corpus has as many shard files as are asked for, 128 passages in each as at XXL, 1,024 dimensions in
 bfloat16. The files are sparse: of each shard the rows of at most one passage are written, and the rest are
 holes, or they would take 690 GB; so the checksums of their chunks, which no reader of ours reads, are those
-of nothing. Passages are drawn from those that are there, 20 at a time, which lie in 20 shards. Beside it is
-np.memmap of the same rows in one file. Both are in the page cache; they take turns.
+of nothing. Passages are drawn from those that are there, 20 at a time, which lie in 20 shards. Beside it
+stands np.memmap of the same rows in one file. Both are in the page cache; they take turns.
 
 Text is of all passages: words drawn by a power law, 100 to 1,400 characters.
 
@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -294,7 +295,7 @@ def memory(root: Path, rows: Rows, rounds: int) -> dict[str, Any]:
             for name in rng.permutation(list(ways)).tolist():
                 # Not the first: it finds the processor's caches as another has left them.
                 ways[name](places[:1])
-                wall, cpu = timed(lambda way=ways[name], places=places: way(places))
+                wall, cpu = timed(partial(ways[name], places))
                 walls.setdefault(name, []).append(wall)
                 cpus.setdefault(name, []).append(cpu)
         for name in ways:

@@ -304,6 +304,7 @@ def judged(model: Retro, data: Data) -> dict[str, float]:
         )
 
     found: dict[str, float] = {}
+    losses_of = bits.compiled(model)
     for mode in ("off", "on", "stale", "stale-as-found", "shuffled"):
         sums = bits.measure(
             model,
@@ -315,6 +316,7 @@ def judged(model: Retro, data: Data) -> dict[str, float]:
             rows=16,
             overlaps=ALPHAS,
             nearest=retrieval("on", COMPARED),
+            losses_of=losses_of,
         )
         found[mode] = sums.all.bits_per_byte
         for alpha, held in sums.within.items():
@@ -334,6 +336,7 @@ def judged(model: Retro, data: Data) -> dict[str, float]:
             window=WINDOW,
             stride=WINDOW // 2,
             rows=16,
+            losses_of=losses_of,
         )
         found[name] = sums.all.bits_per_byte
     return found
@@ -364,8 +367,8 @@ def table(out: Path) -> str:
 
 
 def spread(values: list[float]) -> str:
-    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
-    return f"{statistics.fmean(values):.4f} ± {deviation:.4f}"
+    mean = f"{statistics.fmean(values):.4f}"
+    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
 
 
 if __name__ == "__main__":

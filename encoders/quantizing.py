@@ -7,6 +7,12 @@ them, not constants in it (a codebook of 65,536 codes has 134 MB at large size).
 The arithmetic is the same, in float32, but sums may run in another order: so where a value lies within
 rounding of a boundary between two codes (int8: halfway; turbo: a middle of two levels; pq: equally far
 from two codes), NumPy may take the one and the device the other, and both are as near.
+
+Decoding is the store's to the bit: values are looked up, or come of single products and sums in the store's
+order. Two exceptions. Where a width has an odd part (768 = 3 * 256), turbo's sums over it may be rounded once
+where the store rounds twice, as compilers join a product and a sum: a value may then be its neighbour in
+bfloat16. And XLA on CPUs takes what is below 2**-126 for 0, what turbo scales a token by as well: there up to
+d**2 * 2**-126 may be missing. Codes that no coder writes give NaN.
 """
 
 from __future__ import annotations
@@ -107,6 +113,7 @@ def tables_of(coder: Any) -> Tables:
     if kind == "turbo":
         turn = coder.rotation
         named = {"a": turn.a, "h": turn.h, "first": turn.first, "second": turn.second, "levels": coder.levels}
+        named["mix"] = turn.turn.mix
         return {name: jnp.asarray(table) for name, table in named.items()}
     if kind == "pq":
         return {
@@ -232,23 +239,48 @@ def _packed(codes: Array, levels: int) -> Array:
 
 
 def _from_turbo(tables: Tables, stored: Shaped[Array, "*rows stored"]) -> Shaped[Array, "*rows d"]:
-    levels, (p, q) = tables["levels"], tables["first"].shape
+    levels, (p, q), m = tables["levels"], tables["first"].shape, len(tables["mix"])
+    d = p * q
     bits = len(levels).bit_length() - 1
-    codes, tail = jnp.split(stored, [p * q * bits // 8], axis=-1)
+    codes, tail = jnp.split(stored, [d * bits // 8], axis=-1)
     scales, kept, places = jnp.split(tail, [4, 4 + 2 * OUTLIERS], axis=-1)
     shifts = jnp.arange(8 // bits, dtype=jnp.uint8) * jnp.uint8(bits)
     unpacked = (codes[..., None] >> shifts) & jnp.uint8(len(levels) - 1)
-    rotated = levels[unpacked].reshape(*stored.shape[:-1], p, q)
-    values = jnp.matmul(tables["a"].T, rotated, precision=lax.Precision.HIGHEST)
-    values = _times(_times(values, tables["h"]) * tables["second"], tables["h"]) * tables["first"]
-    values = values.reshape(*stored.shape[:-1], p * q) * _from_bytes(scales, jnp.float32)
-    return jnp.put_along_axis(
-        values.astype(jnp.bfloat16),
-        _from_bytes(places, jnp.uint16).astype(jnp.int32),
-        _from_bytes(kept, jnp.bfloat16),
-        axis=-1,
-        inplace=False,
-    )
+    values = _stages(levels[unpacked].reshape(*stored.shape[:-1], d), q, d // m)
+    if m > 1:
+        parts = values.reshape(*values.shape[:-1], m, d // m)
+        mixed = []
+        for factors in tables["mix"].T:
+            total = parts[..., 0, :] * factors[0]
+            for i in range(1, m):
+                total = total + parts[..., i, :] * factors[i]
+            mixed.append(total)
+        values = jnp.concatenate(mixed, axis=-1)
+    values = _stages(values, 1, q) * tables["second"].reshape(-1)
+    values = _stages(values, 1, q) * tables["first"].reshape(-1)
+    # The norms of both transforms, rounded once, before values are multiplied.
+    norm = np.float32(1 / (q * math.sqrt(d // m // q)))
+    values = (values * (_from_bytes(scales, jnp.float32) * norm)).astype(jnp.bfloat16)
+    kept, at = _from_bytes(kept, jnp.bfloat16), _from_bytes(places, jnp.uint16).astype(jnp.int32)
+    for i in range(OUTLIERS):
+        values = jnp.where(jnp.arange(d) == at[..., i : i + 1], kept[..., i : i + 1], values)
+    wrong = jnp.any(at >= d, axis=-1, keepdims=True)
+    return jnp.where(wrong, jnp.bfloat16(jnp.nan), values)
+
+
+def _stages(values: Float[Array, "*rows d"], first: int, end: int) -> Float[Array, "*rows d"]:
+    """Stages first, 2 * first, .. end / 2 of a Hadamard transform, without norms.
+
+    x[i], x[i + h] = x[i] + x[i + h], x[i] - x[i + h], in the order of `storage.codecs.rotation`.
+    """
+    *rows, d = values.shape
+    signs = np.array([[1], [-1]], np.float32)
+    h = first
+    while h < end:
+        pairs = values.reshape(*rows, d // (2 * h), 2, h)
+        values = (jnp.flip(pairs, axis=-2) + signs * pairs).reshape(*rows, d)
+        h *= 2
+    return values
 
 
 def _times(x: Array, matrix: Array) -> Array:
@@ -305,8 +337,12 @@ def _block(codes: int, rows: int) -> int:
 def _from_pq(tables: Tables, stored: Shaped[Array, "*rows groups"]) -> Shaped[Array, "*rows d"]:
     books = tables["books"]
     groups, codes, dims = books.shape
-    places = stored.astype(jnp.int32) + jnp.arange(groups, dtype=jnp.int32) * codes
+    index = stored.astype(jnp.int32)
+    places = index + jnp.arange(groups, dtype=jnp.int32) * codes
     values: Array = jnp.take(books.reshape(-1, dims), places, axis=0)
+    if codes < 1 << 8 * stored.dtype.itemsize:  # else a code's type holds no more than there are
+        # Beyond a group's codes stand the next group's.
+        values = jnp.where((index < codes)[..., None], values, jnp.asarray(jnp.nan, values.dtype))
     return values.reshape(*stored.shape[:-1], groups * dims)
 
 

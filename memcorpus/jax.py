@@ -9,8 +9,9 @@ from memcorpus import packages
 if TYPE_CHECKING:
     from retrieval.jax_loading import DeviceMemory as DeviceMemory
     from retrieval.jax_loading import batches_on_device as batches_on_device
+    from retrieval.jax_loading import decoder as decoder
 
-__all__ = ["DeviceMemory", "batches_on_device"]
+__all__ = ["DeviceMemory", "batches_on_device", "decoder"]
 
 
 def __getattr__(name: str) -> object:

@@ -33,6 +33,7 @@ class BuildKeywords(TypedDict, total=False):
     retriever_template: str
     vector_dtype: str
     retriever_backend: str | None
+    index_recall: float | None
     shard_passages: int | None
     split_bytes: int
     max_quarantined: float

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from memcorpus import packages
 
 if TYPE_CHECKING:
+    from retrieval.torch_decoding import Decoder as Decoder
     from retrieval.torch_loading import Collate as Collate
     from retrieval.torch_loading import MemoryDataset as MemoryDataset
     from retrieval.torch_loading import MemoryStream as MemoryStream
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from retrieval.torch_loading import PackedMemory as PackedMemory
     from retrieval.torch_loading import PaddedMemory as PaddedMemory
 
-__all__ = ["Collate", "MemoryDataset", "MemoryStream", "OnDevice", "PackedMemory", "PaddedMemory"]
+__all__ = ["Collate", "Decoder", "MemoryDataset", "MemoryStream", "OnDevice", "PackedMemory", "PaddedMemory"]
 
 
 def __getattr__(name: str) -> object:

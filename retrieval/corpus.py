@@ -26,6 +26,7 @@ from storage import (
     errors,
     ids,
     locks,
+    remote,
     remote_memory,
     segments,
     texts,
@@ -98,13 +99,19 @@ class Corpus:
         held = () if folder.values is not None else self.segments
         self._holds = [locks.hold(part.folder.path(below)) for part in held]
         self._passages_card = self.segments[0].card(components.PASSAGES)
-        self._table = PassageTable(folder.root, segments.parts(self.segments), ensure=folder.ensure)
+        self._table = PassageTable(
+            folder.root,
+            segments.parts(self.segments),
+            ensure=folder.ensure,
+            ranges=folder.read_range if isinstance(folder, remote.RemoteFolder) else None,
+        )
         if len(self._table) != self.ids_given:
             raise errors.DamagedError(f"the parts of {folder} do not add up to its passages")
         self.tombstones = segments.removed(folder, self.manifest, self.ids_given)
         self._retriever_name = retriever
         # Are so few texts searched for that a framework would take longest to load? Of a command, say.
         self.few_queries = False
+        self._refines: bool | None = None
         self._lock = ThreadLock()
         self._retriever: Retriever | None = None
         self._index: Index | None = None
@@ -113,11 +120,15 @@ class Corpus:
 
     def __reduce__(self) -> tuple[object, ...]:
         """To another process travels where it lies, and as what it was opened here: all read the same."""
-        return Corpus._again, (self.folder, self._retriever_name, self.manifest)
+        return Corpus._again, (self.folder, self._retriever_name, self.manifest, self._refines)
 
     @classmethod
-    def _again(cls, folder: CorpusFolder, retriever: str | None, found: Manifest) -> Corpus:
-        return cls(folder, retriever=retriever, found=found)
+    def _again(
+        cls, folder: CorpusFolder, retriever: str | None, found: Manifest, refines: bool | None
+    ) -> Corpus:
+        opened = cls(folder, retriever=retriever, found=found)
+        opened.refines = refines
+        return opened
 
     @property
     def root(self) -> Path:
@@ -432,14 +443,18 @@ class Corpus:
                     self._vectors = JoinedVectors(pieces, replace(card.layout, grid=grid))
             return self._vectors
 
-    def search(self, queries: Queries, k: SupportsIndex) -> SearchResult:
+    def search(self, queries: Queries, k: SupportsIndex, *, refine: bool | None = None) -> SearchResult:
         """The k passages that are most similar to each query, by the retriever's own similarity.
+
+        An index of codes finds some more than k, and ranks them roughly. Refined, they are ranked by their
+        stored vectors.
 
         Args:
             queries: texts (a single one counts as one query; the retriever is loaded on first use), or
                 vectors [q, dim] or [dim]: lists, arrays, tensors of NumPy, pandas, pyarrow, JAX or PyTorch.
                 Half a pair of UTF-16 in a text, which is no character, is read as U+FFFD.
             k: 1 to the number of passages.
+            refine: read the candidates' vectors, and rank by these. None: as `refines` says.
 
         Raises:
             CorpusError: k out of range, vectors of another dimension or not finite, anything else.
@@ -449,8 +464,37 @@ class Corpus:
         vectors = asked.read(queries, dim := self.vectors_card.layout.dim)
         if isinstance(vectors, list):
             vectors = np.asarray(asked.read(self._encode(vectors), dim))
-        found, scores = self.open_index().search(vectors, wanted)
+        factor = self._candidates() if (self.refines if refine is None else refine) else 0
+        if factor:
+            from retrieval import refining
+
+            found, scores = refining.search(self.open_index(), self.vectors(), vectors, wanted, factor)
+        else:
+            found, scores = self.open_index().search(vectors, wanted)
         return SearchResult(passage_ids=found, scores=scores)
+
+    def _candidates(self) -> int:
+        """For each passage wanted, where a search is refined; 0 where the index holds the vectors."""
+        from retrieval.index_shape import refined
+
+        card = self.index_card
+        return card.refined or refined(card.kind, card.parameters["lists"])
+
+    @property
+    def refines(self) -> bool:
+        """Are searches refined that do not say it?
+
+        They are where the index was built to be searched so, and the vectors are on this machine: in an
+        object store a query would take a request or two for each candidate, and read 200 KB for it. It can
+        be set.
+        """
+        if self._refines is not None:
+            return self._refines
+        return bool(self.index_card.refined) and self.folder.values is None
+
+    @refines.setter
+    def refines(self, value: bool | None) -> None:
+        self._refines = value
 
     def take_over(self, other: Corpus) -> None:
         """Share what another corpus has open: its index, retriever, vectors and tokens.
@@ -470,6 +514,7 @@ class Corpus:
             raise errors.CorpusError(f"{self.folder} and {other.folder} are of other generations")
         with other._lock:
             shared = other._index, other._retriever, other._vectors, other._tokens
+        self._refines = other._refines
         with self._lock:
             self._index, self._retriever, self._vectors, self._tokens = shared
             self._table = other._table
@@ -485,7 +530,7 @@ class Corpus:
                 # FAISS is for those alone who search.
                 from retrieval.index import join
 
-                pieces = self.index_pieces()
+                pieces = self.index_pieces(mapped=not self.generation)
                 # Of a corpus that was never updated an index of other passages is one of damage.
                 self._index = join(pieces, self.tombstones if self.generation else None)
                 if not self.generation and self._index.faiss.ntotal != len(self):
@@ -495,8 +540,10 @@ class Corpus:
                     )
             return self._index
 
-    def index_pieces(self) -> list[Index]:
+    def index_pieces(self, *, mapped: bool = False) -> list[Index]:
         """The index that was last trained, and what updates added to it since, read anew.
+
+        `mapped` leaves each in its file, for who searches it and does not change it.
 
         Raises:
             DamagedError: a file is not as it was written.
@@ -517,6 +564,7 @@ class Corpus:
                     dim=card.dim,
                     similarity=similarity,
                     within=whole,
+                    mapped=mapped,
                 )
             )
         return pieces

@@ -1,17 +1,20 @@
-"""The FAISS index over a corpus's vectors: exact when small, sized to the corpus otherwise.
+"""The FAISS index over a corpus's vectors: opened, searched, compared with exact search.
 
-Vectors are added in order of passage id, so an index row is a passage id and nothing else decides it. What an
-update adds lies in a file of its own, by the same centroids and codes, and is put behind the rest in memory;
-what it removed is taken out of the lists, or passed over where there are none.
+An index row is a passage id (`retrieval.index_building`). What an update adds lies in a file of its own, by
+the same centroids and codes, and is put behind the rest in memory; what it removed is taken out of the lists,
+or passed over where there are none.
+
+The index of a corpus that was never updated is mapped: FAISS reads its pages as it looks at them, and all
+processes of a machine share them. A file that got shorter since it was opened would end a process that looks
+behind its end, so its size is looked at before each search.
 """
 
 from __future__ import annotations
 
 import errno
-import math
 import os
+import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,22 +22,20 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from retrieval import refining
 from retrieval import similarity as similarities
+from retrieval.index_shape import CODE_BYTES as CODE_BYTES
+from retrieval.index_shape import EXACT_LIMIT as EXACT_LIMIT
+from retrieval.index_shape import IndexShape as IndexShape
+from retrieval.index_shape import choose as choose
 from storage import errors, files
 from storage.components.vectors import DOT
 from storage.thread_locks import ThreadLock
 from storage.tombstones import Tombstones
 from storage.vector_array import VectorArray
 
-# Up to here every search looks at every vector: 600 MB at 768 dimensions, tens of milliseconds.
-EXACT_LIMIT: Final = 200_000
-# Up to here vectors are kept as 8-bit numbers behind inverted lists; beyond, as 64-byte product codes.
-SCALAR_LIMIT: Final = 5_000_000
 RECALL_AT: Final = 10
 RECALL_QUERIES: Final = 1000
-# FAISS's k-means asks for 39 or more points a centroid, and uses at most 256.
-TRAINING_POINTS: Final = 64
-CODE_BYTES: Final = 64
 # FAISS keeps the limit that is set while an index is read for the whole process.
 _READING: Final = ThreadLock()
 _NO_LIMIT: Final[int] = faiss.get_deserialization_vector_byte_limit()
@@ -53,82 +54,6 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IndexShape:
-    """Which index a corpus of this size gets: FAISS's factory string, lists, lists probed."""
-
-    kind: str
-    lists: int
-    probes: int
-
-    @property
-    def parameters(self) -> dict[str, int]:
-        return {"lists": self.lists, "probes": self.probes}
-
-    def file_bytes(self, passages: int, dim: int) -> int:
-        """Bytes of the index file, its header of some hundred bytes aside."""
-        if not self.lists:
-            return passages * dim * 4
-        # Each vector's code and its number of 8 bytes; the lists' centroids and lengths.
-        lists = passages * 8 + self.lists * (dim * 4 + 8)
-        if self.kind.startswith("OPQ"):
-            return lists + passages * CODE_BYTES + dim * dim * 4 + 256 * dim * 4
-        return lists + passages * dim + 2 * dim * 4
-
-
-def choose(passages: int, dim: int, *, exact_limit: int = EXACT_LIMIT) -> IndexShape:
-    """The index for `passages` vectors of `dim`: about 4 * sqrt(passages) lists, a sixteenth probed."""
-    if passages <= exact_limit:
-        return IndexShape(kind="Flat", lists=0, probes=0)
-    lists = 1 << round(math.log2(4 * math.sqrt(passages)))
-    probes = max(16, lists // 16)
-    if passages <= SCALAR_LIMIT or dim % CODE_BYTES:
-        kind = f"IVF{lists},SQ8"
-    else:
-        kind = f"OPQ{CODE_BYTES},IVF{lists},PQ{CODE_BYTES}"
-    return IndexShape(kind=kind, lists=lists, probes=probes)
-
-
-def build(
-    vectors: VectorArray,
-    shape: IndexShape,
-    path: Path,
-    *,
-    similarity: str = DOT,
-    tombstones: Tombstones | None = None,
-) -> float:
-    """Train, fill and write the index; returns its recall@10 on a sample of the corpus's own vectors.
-
-    `similarity` is that of the vectors' card. Without lists a row is a passage, gone or not; lists hold those
-    that are there.
-
-    RAM: the index itself and one batch of vectors; training takes `TRAINING_POINTS` vectors a list.
-    """
-    count, dim = vectors.layout.shape
-    live = None if tombstones is None else tombstones.live()
-    index = faiss.index_factory(dim, shape.kind, similarities.metric(similarity))
-    if not index.is_trained:
-        # Product codes have 256 centroids of their own to train.
-        wanted = max(shape.lists, 256) * TRAINING_POINTS
-        there = count if live is None else len(live)
-        points = np.linspace(0, there - 1, min(there, wanted)).astype(np.int64)
-        points = points if live is None else live[points]
-        index.train(similarities.prepared(vectors.take(points), similarity))
-    if tombstones is not None and shape.lists:
-        count = len(tombstones.live())
-        for ids, batch in _there(vectors.batches(), tombstones):
-            index.add_with_ids(similarities.prepared(batch, similarity), ids)
-    else:
-        for _, batch in vectors.batches():
-            index.add(similarities.prepared(batch, similarity))
-    if index.ntotal != count:
-        raise errors.CorpusError(f"the index took {index.ntotal} vectors, wanted {count}")
-    if shape.probes:
-        faiss.extract_index_ivf(index).nprobe = shape.probes
-    _write(index, path)
-    return recall(Index(index, similarity, tombstones=tombstones), vectors)
 
 
 def extend(trained: Index, vectors: VectorArray, first: int, path: Path) -> None:
@@ -161,6 +86,8 @@ def join(pieces: Sequence[Index], tombstones: Tombstones | None) -> Index:
         DamagedError: they are not of one kind.
     """
     whole = pieces[0]
+    if len(pieces) == 1 and tombstones is None:
+        return whole
     index = whole.faiss
     for piece in pieces[1:]:
         try:
@@ -173,7 +100,7 @@ def join(pieces: Sequence[Index], tombstones: Tombstones | None) -> Index:
     return Index(index, whole.similarity, tombstones=tombstones)
 
 
-def _there(
+def live_batches(
     batches: Iterator[tuple[int, npt.NDArray[Any]]], tombstones: Tombstones | None
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]:
     """Batches of vectors with their ids, without those that are gone."""
@@ -192,15 +119,21 @@ def _write(index: Any, path: Path) -> None:
         faiss.write_index(index, writer)
 
 
-def recall(index: Index, vectors: VectorArray) -> float:
-    """Share of the exact `RECALL_AT` nearest passages that the index returns, over evenly spaced queries."""
+def recall(index: Index, vectors: VectorArray, factor: int = 0) -> float:
+    """Share of the exact `RECALL_AT` nearest passages that a search finds, over evenly spaced queries.
+
+    `factor` is of candidates that are compared again by their vectors, for each passage wanted; 0: none are.
+    """
     gone = index.tombstones
     count = vectors.layout.grid.passages - (0 if gone is None else len(gone))
     k = min(RECALL_AT, count)
     sample = np.unique(np.linspace(0, count - 1, min(RECALL_QUERIES, count)).astype(np.int64))
     queries = vectors.take(sample if gone is None else gone.live()[sample])
     best, _ = exact_search(vectors.batches(), queries, k, similarity=index.similarity, tombstones=gone)
-    found, _ = index.search(queries, k)
+    if factor:
+        found, _ = refining.search(index, vectors, queries, k, factor)
+    else:
+        found, _ = index.search(queries, k)
     # Judged by the passages' exact scores: among equals at the k-th place either one is right.
     scores = [
         similarities.between(
@@ -227,7 +160,7 @@ def exact_search(
     scores = np.zeros((len(queries), 0), np.float32)
     found = np.zeros((len(queries), 0), np.int64)
     asked = similarities.prepared(queries, similarity)
-    for ids, batch in _there(batches, tombstones):
+    for ids, batch in live_batches(batches, tombstones):
         best, rows = faiss.knn(
             asked,
             similarities.prepared(batch, similarity),
@@ -242,7 +175,7 @@ def exact_search(
     return scores, found
 
 
-def _read(path: Path, size: int) -> Any:
+def _read(path: Path, size: int, *, mapped: bool = False) -> Any:
     """An index by FAISS, which believes whatever a file claims.
 
     Raises:
@@ -250,7 +183,11 @@ def _read(path: Path, size: int) -> Any:
         UnreadableError: it cannot be read.
     """
     # In the index's own folder, where none is: lists that lie in another file are refused.
-    flags = faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR
+    # Tables by which distances to product codes are had sooner take as much RAM as the codes, and FAISS takes
+    # them for more than a file of some millions of passages can hold. Inner products have none.
+    flags = faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
+    if mapped:
+        flags |= faiss.IO_FLAG_MMAP_IFC
     with _READING:
         faiss.set_deserialization_vector_byte_limit(size)
         try:
@@ -263,33 +200,83 @@ def _read(path: Path, size: int) -> Any:
             faiss.set_deserialization_vector_byte_limit(_NO_LIMIT)
 
 
+class _Mapped:
+    """A file that an index is mapped from."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with errors.reading(path):
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._bytes = os.fstat(self._descriptor).st_size
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def require_whole(self) -> None:
+        """
+        Raises:
+            DamagedError: it is shorter than it was: what lies behind its end would be looked at.
+        """
+        size = os.fstat(self._descriptor).st_size
+        if size < self._bytes:
+            raise errors.DamagedError(
+                f"{self._path} has {size:,} bytes, and had {self._bytes:,} when it was opened; run "
+                "`memcorpus verify`"
+            )
+
+
 class Index:
     """A FAISS index whose rows are passage ids, which are ranked by `similarity`."""
 
-    def __init__(self, index: Any, similarity: str = DOT, *, tombstones: Tombstones | None = None) -> None:
-        """`tombstones` are taken out of the lists of `index`, or passed over where it has none."""
+    def __init__(
+        self,
+        index: Any,
+        similarity: str = DOT,
+        *,
+        tombstones: Tombstones | None = None,
+        mapped: _Mapped | None = None,
+    ) -> None:
+        """`tombstones` are taken out of the lists of `index`, or passed over where it has none.
+
+        `mapped` is the file that it lies in, if it does not lie in memory: then its lists are without them.
+        """
         self._index = index
+        self._mapped = mapped
         self.similarity = similarity
         self.tombstones = tombstones if tombstones is not None and len(tombstones) else None
         self._there: Any = None
         self._stop = index.ntotal if tombstones is None else tombstones.passages
-        self._live = index.ntotal
+        self._live: int = index.ntotal
         if self.tombstones is not None:
             there = _FAISS.IDSelectorBitmap(self.tombstones.bits)
             self._live = self.tombstones.passages - len(self.tombstones)
             if faiss.try_extract_index_ivf(index) is None:
                 self._there = there
-            else:
+            elif mapped is None:
                 # A list without them is searched faster than one in which they are passed over.
                 index.remove_ids(_FAISS.IDSelectorNot(there))
         held = self._stop if self._there is not None else self._live
         if index.ntotal != held:
             raise errors.DamagedError(f"the index holds {index.ntotal} vectors, wanted {held}")
 
+    def __len__(self) -> int:
+        """Passages that can be found."""
+        return self._live
+
     @property
     def faiss(self) -> Any:
-        """The index itself, for who searches it otherwise."""
+        """The index itself, for who searches it otherwise.
+
+        Raises:
+            DamagedError: it is mapped, and its file has been cut off since.
+        """
+        if self._mapped is not None:
+            self._mapped.require_whole()
         return self._index
+
+    @classmethod
+    def mapped(cls, path: Path, similarity: str = DOT, tombstones: Tombstones | None = None) -> Index:
+        """An index that this process has just written, without `tombstones` in its lists."""
+        index = _read(path, path.stat().st_size, mapped=True)
+        return cls(index, similarity, tombstones=tombstones, mapped=_Mapped(path))
 
     @classmethod
     def read(
@@ -301,15 +288,20 @@ class Index:
         dim: int,
         similarity: str = DOT,
         within: int = 0,
+        mapped: bool = False,
     ) -> Index:
         """Read the file of an index, or of what an update added to one, and compare it with its card.
 
         The checksum is looked at first. `within` are bytes that FAISS may allocate for it beyond those of the
-        file: what an update added has the tables of the whole, and few rows.
+        file: what an update added has the tables of the whole, and few rows. `mapped` leaves it where it is;
+        such an index can be searched, and not be changed.
         """
+        path = files.inside(root, entry.path)
+        # Held before its bytes are checked: what is mapped is what was checked, or is seen to be cut off.
+        held = _Mapped(path) if mapped and path.is_file() else None
         if wrong := files.damage(root, entry):
             raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
-        index = _read(files.inside(root, entry.path), max(entry.bytes, within))
+        index = _read(path, max(entry.bytes, within), mapped=held is not None)
         if (index.ntotal, index.d) != (passages, dim):
             raise errors.DamagedError(
                 f"{entry.path} holds {index.ntotal} vectors of {index.d}, its card says {passages} of {dim}"
@@ -319,7 +311,7 @@ class Index:
                 f"{entry.path} has FAISS's metric {index.metric_type}, wanted that of {similarity}, by which "
                 "its vectors are compared"
             )
-        return cls(index, similarity)
+        return cls(index, similarity, mapped=held)
 
     def search(
         self, queries: npt.NDArray[np.float32], k: int
@@ -329,13 +321,29 @@ class Index:
         FAISS fills up with -1 where the lists it probed held fewer than k vectors. Those queries
         are searched again through all lists, so that an id returned is always a passage.
         """
+        scores, rows = self._found(queries, k, k)
+        return rows, similarities.scores(scores, self.similarity)
+
+    def candidates(
+        self, queries: npt.NDArray[np.float32], k: int, most: int, *, probes: int | None = None
+    ) -> npt.NDArray[np.int64]:
+        """The `most` best passages of each query [q, dim] in the lists that are looked into, best first.
+
+        As `search`, but only k have to be found: then come -1, where there are no more. `probes` is how many
+        lists are looked into; None: as the index has it.
+        """
+        return self._found(queries, k, most, probes)[1]
+
+    def _found(
+        self, queries: npt.NDArray[np.float32], k: int, most: int, probes: int | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
         queries = similarities.prepared(queries, self.similarity)
-        scores, rows = self._search(queries, k)
-        if (rows < 0).any() or not self._are_there(rows):
+        scores, rows = self._search(queries, most, None, probes, needed=k)
+        if (rows[:, :k] < 0).any() or not self._are_there(rows):
             raise errors.DamagedError(
                 f"the index found fewer than {k} of its {self._live} vectors, or others"
             )
-        return rows, similarities.scores(scores, self.similarity)
+        return scores, rows
 
     def search_outside(
         self, queries: npt.NDArray[np.float32], k: int, *, first: int, stop: int, probes: int | None = None
@@ -365,7 +373,7 @@ class Index:
         """Were all of these given, and are they not gone?"""
         if (rows >= self._stop).any():
             return False
-        return self.tombstones is None or bool(self.tombstones.are_there(rows).all())
+        return self.tombstones is None or bool(self.tombstones.are_there(rows[rows >= 0]).all())
 
     def _search(
         self,
@@ -373,10 +381,16 @@ class Index:
         k: int,
         selector: Any = None,
         probes: int | None = None,
+        needed: int | None = None,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """(scores, rows), searched again through all lists where those that are probed hold too few."""
+        """(scores, rows), searched again through all lists where those that are probed hold too few.
+
+        Too few are fewer than `needed`; None: than k.
+        """
+        if self._mapped is not None:
+            self._mapped.require_whole()
         scores, rows = self._index.search(queries, k, params=self._parameters(selector, probes))
-        short = (rows < 0).any(axis=1)
+        short = (rows[:, : k if needed is None else needed] < 0).any(axis=1)
         ivf = faiss.try_extract_index_ivf(self._index)
         if short.any() and ivf is not None:
             every = self._parameters(selector, ivf.nlist)

@@ -1,17 +1,22 @@
-"""Memory for JAX: batches of one shape, put on the devices ahead of use. Importing this loads no jax."""
+"""Memory for JAX: batches of one shape, put on the devices ahead of use, codes decoded there.
+
+Importing this loads no jax.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from retrieval import decoding
 from retrieval.memory import MemoryReader
 from storage import errors
+from storage.codecs import Coder
 
 if TYPE_CHECKING:
     import jax
@@ -26,6 +31,24 @@ class DeviceMemory:
     mask: jax.Array
 
 
+def decoder(coder: Coder) -> Callable[[jax.Array], jax.Array]:
+    """A codec's decoder on the device: stored rows [..., stored_width] -> values [..., d].
+
+        decode = decoder(reader.coder)
+        values = decode(jnp.asarray(reader.fetch(ids, decode=False).values))  # [tokens, d]
+
+    It is a pytree: given to a function under `jax.jit` as an argument, the version's scales or codebooks are
+    no constants of the program. Values are those of the store's own decoder, to the bit but for what
+    `encoders.quantizing` says; codes that no coder writes give NaN.
+
+    Args:
+        coder: of a reader, which holds the version's scales or codebooks.
+    """
+    from encoders import quantizing
+
+    return quantizing.dequantizer(coder)
+
+
 def batches_on_device(
     reader: MemoryReader,
     batches: Iterable[npt.ArrayLike],
@@ -33,6 +56,7 @@ def batches_on_device(
     max_tokens: int,
     sharding: Any = None,
     ahead: int = 2,
+    decode: str = decoding.HOST,
 ) -> Iterator[DeviceMemory]:
     """Memory of one batch of ids after another, padded to one shape, so that a step is compiled once.
 
@@ -45,23 +69,29 @@ def batches_on_device(
         max_tokens: T; longer passages are cut.
         sharding: where values and masks go, as `jax.device_put` takes it; None: the default device.
         ahead: 1 or more.
+        decode: "host"; or "device": codes cross the bus as they are stored, and are decoded behind it.
 
     Raises:
-        CorpusError: `ahead` or `max_tokens` is below 1; what `MemoryReader.fetch` raises.
+        CorpusError: `ahead` or `max_tokens` is below 1, `decode` is neither; what `MemoryReader.fetch`
+            raises.
     """
     if ahead < 1 or max_tokens < 1:
         raise errors.CorpusError(f"ahead is {ahead} and max_tokens {max_tokens}, wanted 1 or more of each")
+    here = decoding.on_host(decode) or decoding.is_plain(reader)
     import jax
 
-    fetched = reader.batches(batches, ahead=ahead)
+    restore = None if here else _restorer(reader, sharding)
+    fetched = reader.batches(batches, ahead=ahead, decode=here)
 
     def sent(count: int) -> list[DeviceMemory]:
         found = []
         for memory in islice(fetched, count):
             values, mask = memory.padded(max_tokens)
             # Returns at once; the copy goes on beside the program.
-            on_device = jax.device_put((values, mask), sharding)
-            found.append(DeviceMemory(passage_ids=memory.passage_ids, values=on_device[0], mask=on_device[1]))
+            sent_values, sent_mask = jax.device_put((values, mask), sharding)
+            if restore is not None:
+                sent_values = restore(sent_values, sent_mask)
+            found.append(DeviceMemory(passage_ids=memory.passage_ids, values=sent_values, mask=sent_mask))
         return found
 
     waiting = deque(sent(ahead))
@@ -69,3 +99,22 @@ def batches_on_device(
         batch = waiting.popleft()
         waiting.extend(sent(1))
         yield batch
+
+
+def _restorer(reader: MemoryReader, sharding: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Codes and mask of a batch, where they lie, into values; behind a passage's tokens stay zeros."""
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    tables_at = sharding
+    if isinstance(sharding, NamedSharding):  # whole on every device, once
+        tables_at = NamedSharding(sharding.mesh, PartitionSpec())  # type: ignore[no-untyped-call]
+    decode = jax.device_put(decoder(reader.coder), tables_at)
+
+    @jax.jit
+    def restored(decode: Any, stored: Any, mask: Any) -> Any:
+        values = decode(stored)
+        return jnp.where(mask[..., None], values, jnp.zeros((), values.dtype))
+
+    return lambda stored, mask: restored(decode, stored, mask)

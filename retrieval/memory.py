@@ -115,7 +115,8 @@ class MemoryReader:
                 there are tokens. By default a buffer of the reader's own, used again when the
                 result and everything made of it is gone.
             decode: give values [tokens, d] of `dtype`; False gives rows as they are stored,
-                [tokens, stored width], for readers that decode on their device.
+                [tokens, stored width], for readers that decode on their device: see
+                `memcorpus.torch.Decoder` and `memcorpus.jax.decoder`.
 
         Raises:
             UnknownPassageError: naming the ids that are not in the corpus.
@@ -139,27 +140,39 @@ class MemoryReader:
         self._fill(wanted, found, rows, files.bytes_of(stored), offsets[:-1] * layout.row_bytes, tokens)
         if not direct:
             self._decode(stored, values)
+        if not decode:
+            layout.codec.check_stored(values, layout.width)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
 
-    def prefetch(self, passage_ids: npt.ArrayLike) -> Future[RaggedMemory]:
+    def prefetch(self, passage_ids: npt.ArrayLike, *, decode: bool = True) -> Future[RaggedMemory]:
         """Begin to fetch; `result()` waits for the memory, or raises what `fetch` would have."""
-        return self._pools.ahead().submit(self.fetch, ids.copied(passage_ids))
+        return self._pools.ahead().submit(self.fetch, ids.copied(passage_ids), decode=decode)
 
     def batches(
-        self, batches: Iterable[npt.ArrayLike], *, tokens: slice | None = None, ahead: int = 2
+        self,
+        batches: Iterable[npt.ArrayLike],
+        *,
+        tokens: slice | None = None,
+        ahead: int = 2,
+        decode: bool = True,
     ) -> Iterator[RaggedMemory]:
         """Memory of one batch of ids after another, the next `ahead` being read meanwhile."""
         if ahead < 1:
             raise errors.CorpusError(f"ahead is {ahead}, wanted 1 or more")
         rest = iter(batches)
         pool = self._pools.ahead()
-        waiting = [pool.submit(self.fetch, ids.copied(batch), tokens=tokens) for batch in islice(rest, ahead)]
+
+        def begun(count: int) -> list[Future[RaggedMemory]]:
+            return [
+                pool.submit(self.fetch, ids.copied(batch), tokens=tokens, decode=decode)
+                for batch in islice(rest, count)
+            ]
+
+        waiting = begun(ahead)
         try:
             while waiting:
                 memory = waiting.pop(0).result()
-                waiting += [
-                    pool.submit(self.fetch, ids.copied(batch), tokens=tokens) for batch in islice(rest, 1)
-                ]
+                waiting += begun(1)
                 yield memory
         finally:
             for future in waiting:

@@ -325,12 +325,18 @@ class ServedCorpus(Corpus):
             f"{self.client} is a service, and keeps its index; search, or open the folder"
         )
 
-    def search(self, queries: Queries, k: SupportsIndex) -> SearchResult:
+    def search(self, queries: Queries, k: SupportsIndex, *, refine: bool | None = None) -> SearchResult:
         """As `Corpus.search`; texts are read by the service, unless a retriever was named here.
 
         Raises:
+            CorpusError: `refine` is given: a service searches as it searches for all.
             UnreadableError: the service cannot be reached.
         """
+        if refine is not None:
+            raise errors.CorpusError(
+                f"{self.client} searches for all alike, by its own settings; leave out refine, or "
+                "open the folder"
+            )
         wanted = asked.count(k, len(self))
         read = asked.read(queries, dim := self.vectors_card.layout.dim)
         if isinstance(read, list) and self._retriever_name is not None:

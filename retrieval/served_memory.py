@@ -137,6 +137,8 @@ class ServedMemory(MemoryReader):
         else:
             values = self._target(out, int(offsets[-1]), decode)
             self._decode(target, values)
+        if not decode:
+            layout.codec.check_stored(values, layout.width)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
 
     def tokens(self, passage_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:

@@ -2,6 +2,8 @@
 
 This module imports torch; nothing else of the readers does. Worker processes, forked or spawned, each
 open the corpus for themselves, at the version that the dataset was made with.
+
+With `decode="device"` batches hold codes as they are stored, and `OnDevice` decodes them behind the bus.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import copy
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -19,9 +21,10 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from retrieval import opening
+from retrieval import decoding, opening
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
+from retrieval.torch_decoding import Decoder
 from storage import errors, ids
 from storage.ragged import RaggedMemory
 
@@ -51,6 +54,19 @@ class _Batch:
     def to(self: B, device: Any, *, non_blocking: bool = False) -> B:
         """On a device."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    @property
+    def nbytes(self) -> int:
+        """Of all tensors: what crosses the bus."""
+        return sum(getattr(self, field.name).nbytes for field in fields(self))
+
+    def decoded(self: B, decoder: Decoder) -> B:
+        """With values in place of codes; behind a passage's tokens stay zeros."""
+        values = decoder(self.values)
+        mask = getattr(self, "mask", None)
+        if mask is not None:
+            values = values.masked_fill(~mask[:, :, None], 0)
+        return replace(self, values=values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,7 +167,8 @@ def _offsets(lengths: torch.Tensor) -> torch.Tensor:
 class _Opened:
     """A corpus and one version of its memory, opened by each process for itself."""
 
-    def __init__(self, corpus: Corpus | str | Path, version: str | None, check: str) -> None:
+    def __init__(self, corpus: Corpus | str | Path, version: str | None, check: str, decode: str) -> None:
+        self.on_host = decoding.on_host(decode)
         # A corpus travels as what it was opened: all workers read the same passages.
         self._corpus = corpus if isinstance(corpus, Corpus) else opening.open_corpus(corpus)
         self._check = check
@@ -175,6 +192,17 @@ class _Opened:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_owner": 0, "_reader": None}
+
+    def decoder(self) -> Decoder:
+        return Decoder(self.reader().coder)
+
+    def fetch(self, passage_ids: npt.NDArray[np.int64]) -> RaggedMemory:
+        reader = self.reader()
+        return reader.fetch(passage_ids, decode=self.decodes(reader))
+
+    def decodes(self, reader: MemoryReader) -> bool:
+        """Whether the host does; values that are stored as they are have nothing to be decoded."""
+        return self.on_host or decoding.is_plain(reader)
 
     def reader(self) -> MemoryReader:
         if self._reader is None or self._owner != os.getpid():
@@ -203,6 +231,7 @@ class MemoryDataset(Dataset):  # type: ignore[misc]
         *,
         version: str | None = None,
         check: str = "once",
+        decode: str = decoding.HOST,
     ) -> None:
         """
         Args:
@@ -210,14 +239,20 @@ class MemoryDataset(Dataset):  # type: ignore[misc]
             passage_ids: those of the dataset, in its order; None: all.
             version: of the memory; None: the current one, now.
             check: when bytes are checked; see `MemoryReader`. A worker has a reader of its own.
+            decode: "host", here; or "device": `values` are codes as they are stored, [tokens, stored width],
+                for `decoder()`. Of codecs without codes, such as bfloat16, they are values anyway.
 
         Raises:
             CorpusError: no such version; what `Corpus.memory` raises.
             UnknownPassageError: ids that the corpus does not hold.
         """
-        self._opened = _Opened(corpus, version, check)
+        self._opened = _Opened(corpus, version, check, decode)
         self.version = self._opened.version
         self.passage_ids = self._opened.checked(passage_ids)
+
+    def decoder(self) -> Decoder:
+        """What decodes the codes of this version, for a device of the caller's."""
+        return self._opened.decoder()
 
     def __len__(self) -> int:
         return len(self._opened) if self.passage_ids is None else len(self.passage_ids)
@@ -235,7 +270,7 @@ class MemoryDataset(Dataset):  # type: ignore[misc]
 
     def __getitems__(self, places: Sequence[int]) -> Fetched:
         """A batch in one fetch, which DataLoader asks for."""
-        return Fetched(self._opened.reader().fetch(self._ids(places)))
+        return Fetched(self._opened.fetch(self._ids(places)))
 
 
 class MemoryStream(IterableDataset):  # type: ignore[misc]
@@ -262,10 +297,11 @@ class MemoryStream(IterableDataset):  # type: ignore[misc]
         ahead: int = 2,
         version: str | None = None,
         check: str = "once",
+        decode: str = decoding.HOST,
     ) -> None:
         """
         Args:
-            corpus, passage_ids, version, check: see `MemoryDataset`.
+            corpus, passage_ids, version, check, decode: see `MemoryDataset`.
             batch_size: passages of a batch; the last may have fewer.
             form, max_tokens: see `Collate`.
             shuffle: passages in another order each epoch, by `seed` and `set_epoch`.
@@ -280,13 +316,17 @@ class MemoryStream(IterableDataset):  # type: ignore[misc]
                 raise errors.CorpusError(f"{name} is {value!r:.40}, wanted a whole number, {least} or more")
         if not 0 <= part < parts:
             raise errors.CorpusError(f"part is {part!r:.40} of {parts}, wanted 0 to {parts - 1}")
-        self._opened = _Opened(corpus, version, check)
+        self._opened = _Opened(corpus, version, check, decode)
         self.version = self._opened.version
         self.passage_ids = self._opened.checked(passage_ids)
         self.batch_size, self.epoch = batch_size, 0
         self._collate = Collate(form, max_tokens=max_tokens)
         self._shuffle, self._seed = shuffle, seed
         self._part, self._parts, self._ahead = part, parts, ahead
+
+    def decoder(self) -> Decoder:
+        """What decodes the codes of this version, for a device of the caller's."""
+        return self._opened.decoder()
 
     def set_epoch(self, epoch: int) -> None:
         """Which order comes next, where they are shuffled; before the DataLoader is iterated."""
@@ -317,7 +357,8 @@ class MemoryStream(IterableDataset):  # type: ignore[misc]
             np.arange(at, min(at + size, self._passages)) if order is None else order[at : at + size]
             for at in starts
         )
-        for memory in self._opened.reader().batches(batches, ahead=self._ahead):
+        reader = self._opened.reader()
+        for memory in reader.batches(batches, ahead=self._ahead, decode=self._opened.decodes(reader)):
             yield self._collate.batch(memory)
 
 
@@ -325,16 +366,32 @@ class OnDevice(Generic[B]):
     """Batches on a device, the next `ahead` being copied while one is used: wraps a DataLoader.
 
     With CUDA copies run on a stream of their own, from pinned memory. Elsewhere they are what `to` does.
+
+        data = MemoryDataset("corpus", decode="device")
+        for batch in OnDevice(DataLoader(data, ..), "cuda", decoder=data.decoder()):
+            batch.values  # bfloat16, of codes that were decoded there
+
+    Args:
+        batches: a DataLoader, or what gives batches.
+        device: where they go.
+        ahead: 1 or more.
+        decoder: of a dataset whose batches hold codes: they are decoded on the device, when their turn comes.
     """
 
-    def __init__(self, batches: Iterable[B], device: Any, *, ahead: int = 2) -> None:
+    def __init__(
+        self, batches: Iterable[B], device: Any, *, ahead: int = 2, decoder: Decoder | None = None
+    ) -> None:
         if ahead < 1:
             raise errors.CorpusError(f"ahead is {ahead}, wanted 1 or more")
         self._batches, self._device, self._ahead = batches, torch.device(device), ahead
+        self._decoder = None if decoder is None else decoder.to(self._device)
+
+    def _decoded(self, batch: B) -> B:
+        return batch if self._decoder is None else batch.decoded(self._decoder)
 
     def __iter__(self) -> Iterator[B]:
         if self._device.type != "cuda":
-            yield from (batch.to(self._device) for batch in self._batches)
+            yield from (self._decoded(batch.to(self._device)) for batch in self._batches)
             return
         stream = torch.cuda.Stream(self._device)
         sent: deque[tuple[B, B, Any]] = deque()
@@ -344,7 +401,7 @@ class OnDevice(Generic[B]):
             torch.cuda.current_stream(self._device).wait_event(event)
             # Freed memory must not be given out again before the user's stream is done with it.
             batch._each(lambda one: one.record_stream(torch.cuda.current_stream(self._device)))
-            return batch
+            return self._decoded(batch)
 
         for batch in self._batches:
             with torch.cuda.stream(stream):

@@ -12,7 +12,7 @@ import shutil
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, cast
 
@@ -447,6 +447,11 @@ class CorpusFolder:
     def store(self, folder: str) -> Json:
         """TensorStore's name for a folder of the corpus."""
         return {"driver": "file", "path": f"{self.path(folder).resolve()}/"}
+
+    @contextmanager
+    def borrowed(self, folder: str, names: Iterable[str]) -> Iterator[Json]:
+        """As `store`, for whoever reads some of its files whole, once, and within the block."""
+        yield self.store(folder)
 
     def scanned(self, folder: str) -> Json:
         """As `store`, for whoever reads all of it, and more than once."""

@@ -1,142 +1,45 @@
-"""The passage table: Parquet parts whose rows lie in order of passage id.
+"""The passage table: rows by passage id, out of Parquet parts.
 
-Columns: passage_id int64, passage_key 16 bytes, page_id string, title string, section list of string
-(headings from the top down), ordinal int32 (place in the article), text string, words int32.
+What is read of a part is the row groups that hold the rows, and its footer once. See `passage_parts`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from storage import descriptors, errors, fields, files, ids
+from storage import descriptors, errors, files, ids, open_parts
+from storage.open_parts import Opened, RangedPart, WholePart
+from storage.passage_parts import ROW_GROUP as ROW_GROUP
+from storage.passage_parts import SCHEMA as SCHEMA
+from storage.passage_parts import UNNUMBERED as UNNUMBERED
+from storage.passage_parts import Part as Part
+from storage.passage_parts import number_part as number_part
+from storage.passage_parts import part_name as part_name
+from storage.passage_parts import write_part as write_part
 from storage.thread_locks import ThreadLock
 
-SCHEMA: Final = pa.schema(
-    [
-        pa.field("passage_id", pa.int64(), nullable=False),
-        pa.field("passage_key", pa.binary(ids.KEY_BYTES), nullable=False),
-        pa.field("page_id", pa.string(), nullable=False),
-        pa.field("title", pa.string(), nullable=False),
-        pa.field("section", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=False),
-        pa.field("ordinal", pa.int32(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("words", pa.int32(), nullable=False),
-    ]
-)
-# What a split's worker writes, before ids can be known.
-UNNUMBERED: Final = pa.schema([field for field in SCHEMA if field.name != "passage_id"])
-# Rows read and decoded together: about 1 MiB of text.
-ROW_GROUP: Final = 1024
-# Parts a reader keeps open: each has its footer in memory, and a file of `descriptors`' budget.
-OPEN_PARTS: Final = 32
+# Row groups of the parts that a reader keeps open, of which a footer has 3 kB each in memory: 400 MB at most,
+# all of Wikipedia. One part is kept however many it has.
+KEPT_GROUPS: Final = 150_000
+# Row groups whose bytes are in memory at once.
+_WINDOW: Final = 64
+# Requests at once, of an object store.
+_THREADS: Final = 16
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
-    """One Parquet file: its first passage id, its rows, and its bytes' checksum."""
-
-    file: files.FileEntry
-    first_passage_id: int
-    rows: int
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            **self.file.to_json(),
-            "first_passage_id": self.first_passage_id,
-            "rows": self.rows,
-        }
-
-    @classmethod
-    def from_json(cls, value: Any) -> Part:
-        found = fields.Fields(value, "a part of the passages")
-        return cls(
-            file=files.FileEntry.from_fields(found),
-            first_passage_id=found.integer("first_passage_id"),
-            rows=found.integer("rows"),
-        )
-
-
-def part_name(number: int) -> str:
-    return f"part-{number:05d}.parquet"
-
-
-def write_part(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
-    """Write one part, whole or not at all, a row group at a time. Returns its rows."""
-    rows = 0
-    with (
-        files.aside(path) as partial,
-        pq.ParquetWriter(partial, schema, compression="zstd", write_page_checksum=True) as writer,
-    ):
-        for batch in batches:
-            writer.write_batch(batch, row_group_size=ROW_GROUP)
-            rows += batch.num_rows
-    return rows
-
-
-def number_part(source: Path, target: Path, first_passage_id: int) -> int:
-    """Copy a part that has no ids yet, giving its rows first_passage_id, +1, ... Returns its rows."""
-
-    def numbered() -> Iterator[pa.RecordBatch]:
-        at = first_passage_id
-        with errors.reading(source), pq.ParquetFile(source, page_checksum_verification=True) as file:
-            for batch in file.iter_batches(ROW_GROUP):
-                column = pa.array(np.arange(at, at + batch.num_rows, dtype=np.int64))
-                yield pa.RecordBatch.from_arrays([column, *batch.columns], schema=SCHEMA)
-                at += batch.num_rows
-
-    return write_part(target, SCHEMA, numbered())
-
-
-class _OpenPart(descriptors.Kept):
-    """A part that is open, and the first row of each of its row groups."""
-
-    __slots__ = ("file", "firsts")
-
-    def __init__(self, part: Part, path: Path) -> None:
-        """
-        Raises:
-            DamagedError: it is no Parquet file, or not of these rows.
-            UnreadableError: it cannot be opened.
-        """
-        super().__init__()
-        try:
-            self.file = pq.ParquetFile(path, page_checksum_verification=True)
-        except (OSError, pa.ArrowException) as e:
-            raise _failure(part, e) from e
-        groups = [self.file.metadata.row_group(g).num_rows for g in range(self.file.num_row_groups)]
-        self.firsts: npt.NDArray[np.int64] = np.array(ids.first_ids(groups), np.int64)
-        if self.firsts[-1] != part.rows or not self.file.schema_arrow.equals(SCHEMA):
-            raise errors.DamagedError(
-                f"{part.file.path} has {self.firsts[-1]} rows of {len(self.file.schema_arrow)} columns, "
-                f"wanted {part.rows} of {SCHEMA.names}"
-            )
-        # A few bytes of Parquet can stand for any number of equal rows, and a group is read whole.
-        if max(groups) > ROW_GROUP:
-            raise errors.CorpusError(
-                f"{part.file.path} has a row group of {max(groups):,} rows, wanted up to {ROW_GROUP:,}"
-            )
-
-    def __del__(self) -> None:
-        if (file := getattr(self, "file", None)) is not None:
-            with contextlib.suppress(OSError):  # as `descriptors.OpenFile`
-                file.close()
-
-
-def _failure(part: Part, error: OSError | pa.ArrowException) -> errors.DamagedError | errors.UnreadableError:
-    """Arrow raises OSError of bytes that make no sense too, but then without the system's number."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return errors.from_os(part.file.path, error)
-    return errors.DamagedError(f"{part.file.path} is no Parquet file, or was changed: {error}")
+# Bytes of a file that is not here, from and to.
+Ranges = Callable[[files.FileEntry, int, int], bytes]
+# A part, one of its row groups, and the rows that are wanted of it.
+_Piece = tuple[int, int, npt.NDArray[np.int64]]
 
 
 class PassageTable:
@@ -148,10 +51,14 @@ class PassageTable:
         parts: Sequence[Part],
         *,
         ensure: Callable[[files.FileEntry], None] | None = None,
+        ranges: Ranges | None = None,
     ) -> None:
-        """`root` is the corpus folder, `parts` all parts in order of passage id.
-
-        `ensure` is called before a part is first opened, where it may have to be brought there.
+        """
+        Args:
+            root: the corpus folder.
+            parts: all of them, in order of passage id.
+            ensure: called before a part is first opened, where it may have to be brought there.
+            ranges: reads from where parts lie that need not be brought.
         """
         wanted = ids.first_ids(part.rows for part in parts)
         for part, first in zip(parts, wanted, strict=False):
@@ -166,34 +73,64 @@ class PassageTable:
         self._firsts = np.array(wanted, np.int64)
         self._open = descriptors.Home()
         self._owner = os.getpid()
+        self._ranges = ranges
+        # Parts that were compared with their checksum whole, and those that can be read no other way.
         self._checked: set[int] = set()
+        self._old: set[int] = set()
         self._lock = ThreadLock()
 
     def __len__(self) -> int:
         return int(self._firsts[-1])
 
-    def _part(self, number: int) -> _OpenPart:
-        """A part, open. Under the lock."""
+    def _part(self, number: int, *, whole: bool = False) -> Opened:
+        """A part, open; with `whole` one that was checked whole, for who reads a column of all of it.
+
+        Under the lock.
+        """
         if self._owner != os.getpid():
             # Forked, maybe while another thread was in the middle of one of these.
             self._open.clear()
             self._owner = os.getpid()
-        known: _OpenPart | None = self._open.get(number)
-        if known is not None:
-            known.used = descriptors.tick()
-            return known
+        key = ~number if whole else number
+        known: Opened | None = self._open.get(key)
+        if known is None:
+            known = descriptors.OPEN.open(self._open, key, partial(self._opened, number, whole))
+            self._leave_out(known)
+        known.used = descriptors.tick()
+        return known
+
+    def _leave_out(self, new: Opened) -> None:
+        """Close the least recently used parts, as far as their footers are too many."""
+        kept = sorted(((part.used, key, len(part.firsts)) for key, part in self._open.items()), reverse=True)
+        groups = len(new.firsts)
+        for _, key, count in kept:
+            if self._open.get(key) is not new:
+                groups += count
+                if groups > KEPT_GROUPS:
+                    self._open.pop(key, None)
+
+    def _opened(self, number: int, whole: bool) -> Opened:
         part = self.parts[number]
+        path = files.inside(self.root, part.file.path)
+        if not whole and number not in self._old:
+            if (ranged := self._ranged(part, path)) is not None:
+                return ranged
+            self._old.add(number)
         if number not in self._checked:
             if self._ensure is not None:
                 self._ensure(part.file)
             if wrong := files.damage(self.root, part.file):
                 raise errors.DamagedError(f"{wrong}; run `memcorpus verify`")
             self._checked.add(number)
-        path = files.inside(self.root, part.file.path)
-        while len(self._open) >= OPEN_PARTS:
-            oldest = min(self._open, key=lambda number: self._open[number].used)
-            del self._open[oldest]
-        return descriptors.OPEN.open(self._open, number, lambda: _OpenPart(part, path))
+        return WholePart(part, path)
+
+    def _ranged(self, part: Part, path: Path) -> RangedPart | None:
+        """A part that is read by ranges; None where that cannot be, or it is damaged."""
+        if self._ranges is not None and not path.exists():
+            return RangedPart.open(part, partial(self._ranges, part.file))
+        if self._ensure is not None:
+            self._ensure(part.file)
+        return open_parts.on_disk(part, path, self.root.resolve())
 
     def take(self, wanted: npt.ArrayLike, *, columns: Sequence[str] | None = None) -> pa.Table:
         """Passages by id, in the order asked, duplicates allowed.
@@ -237,12 +174,9 @@ class PassageTable:
         found = np.full(len(wanted), -1, np.int64)
         for number in range(len(self.parts) if len(wanted) else 0):
             with self._lock:
-                part = self._part(number)
-                for group in range(part.file.num_row_groups):
-                    try:
-                        column = part.file.read_row_group(group, columns=["page_id"]).column(0)
-                    except (OSError, pa.ArrowException) as e:
-                        raise _failure(self.parts[number], e) from e
+                part = self._part(number, whole=True)
+                for group in range(len(part.firsts) - 1):
+                    column = part.table(group, ["page_id"], b"").column(0)
                     places = pc.index_in(column, wanted).to_numpy(zero_copy_only=False)
                     rows = np.flatnonzero(~np.isnan(places.astype(np.float64)))[::-1]
                     first = self._firsts[number] + part.firsts[group]
@@ -258,18 +192,46 @@ class PassageTable:
         self, unique: npt.NDArray[np.int64], columns: Sequence[str] | None
     ) -> Iterator[pa.Table]:
         """Rows of ascending ids, row group by row group, each read once."""
+        pieces = iter(list(self._pieces(unique)))
+        while window := list(islice(pieces, _WINDOW)):
+            data = self._bring(window)
+            for number, group, rows in window:
+                with self._lock:
+                    part = self._part(number)
+                    table = part.table(group, columns, data.get((number, group), b""))
+                    yield table.take(pa.array(rows - part.firsts[group]))
+
+    def _pieces(self, unique: npt.NDArray[np.int64]) -> Iterator[_Piece]:
         part_of = np.searchsorted(self._firsts, unique, side="right") - 1
-        for number in np.unique(part_of):
+        for number in np.unique(part_of).tolist():
             local = unique[part_of == number] - self._firsts[number]
             with self._lock:
-                part = self._part(int(number))
-                group_of = np.searchsorted(part.firsts, local, side="right") - 1
-                for group in np.unique(group_of):
-                    try:
-                        table = part.file.read_row_group(int(group), columns=columns)
-                    except (OSError, pa.ArrowException) as e:  # changed since its checksum was verified
-                        raise _failure(self.parts[number], e) from e
-                    yield table.take(pa.array(local[group_of == group] - part.firsts[group]))
+                firsts = self._part(number).firsts
+            group_of = np.searchsorted(firsts, local, side="right") - 1
+            for group in np.unique(group_of).tolist():
+                yield number, group, local[group_of == group]
+
+    def _bring(self, window: list[_Piece]) -> dict[tuple[int, int], bytes]:
+        """Bytes of row groups, by part and group; none of parts that are read otherwise."""
+        runs: list[tuple[int, list[int]]] = []
+        for number, group, _ in window:
+            if runs and runs[-1] == (number, [*runs[-1][1][:-1], group - 1]):
+                runs[-1][1].append(group)
+            else:
+                runs.append((number, [group]))
+
+        def bring(run: tuple[int, list[int]]) -> dict[tuple[int, int], bytes]:
+            number, groups = run
+            with self._lock:
+                part = self._part(number)
+            return {(number, group): data for group, data in part.bring(groups).items()}
+
+        if self._ranges is None or len(runs) == 1:
+            brought = [bring(run) for run in runs]
+        else:
+            with ThreadPoolExecutor(min(_THREADS, len(runs)), thread_name_prefix="passages") as pool:
+                brought = list(pool.map(bring, runs))
+        return {place: data for one in brought for place, data in one.items()}
 
     def read(self, first: int, stop: int) -> pa.Table:
         """Passages first to stop."""

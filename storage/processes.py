@@ -13,9 +13,10 @@ _START: Final = 19
 _DEAD: Final = (b"Z", b"X")
 
 
-def named() -> str:
-    """This process, as `lives` knows it: "id:start"."""
-    return f"{os.getpid()}:{_started(os.getpid())}"
+def named(pid: int | None = None) -> str:
+    """A process, this one if none is given, as `lives` knows it: "id:start"."""
+    pid = os.getpid() if pid is None else pid
+    return f"{pid}:{_started(pid)}"
 
 
 def lives(name: str) -> bool:

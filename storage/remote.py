@@ -97,6 +97,18 @@ class RemoteFolder(CorpusFolder):
                 path.unlink()
                 raise errors.DamagedError(f"{self.url}: {wrong}")
 
+    def read_range(self, entry: files.FileEntry, first: int, stop: int) -> bytes:
+        """Bytes of a file that lies there, of which nothing is kept here.
+
+        Raises:
+            DamagedError: it is missing.
+            UnreadableError: the store cannot be reached, or refuses.
+        """
+        data = self._read(entry.path, slice(first, stop))
+        if data is None:
+            raise errors.DamagedError(f"{self.url}/{entry.path} is missing")
+        return data
+
     def _blocks(self, entry: files.FileEntry) -> Iterator[bytes]:
         """A file as it is stored there, a piece at a time."""
         for first in range(0, max(entry.bytes, 1), _BLOCK_BYTES):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ import numpy.typing as npt
 from storage import errors, files, shard_files, zarr_arrays
 from storage.aliases import AnyArray, AnyDtype, Json
 from storage.shards import ShardGrid
+
+# Of the chunks that rows are gathered from at once; TensorStore would hold those of all rows of a call.
+GATHERED_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,5 +118,11 @@ class RowArray:
         return self._array.read((slice(first, stop), *self._rest))
 
     def take(self, ids: npt.NDArray[np.int64]) -> AnyArray:
-        """Rows of the given passages, in that order."""
-        return self._array.read((ids, *self._rest))
+        """Rows of the given passages, in that order. RAM: these, and the chunks of some of them at a time."""
+        some = max(1, GATHERED_BYTES // (self.layout.chunk_rows * self.layout.row_bytes))
+        if len(ids) <= some:
+            return self._array.read((ids, *self._rest))
+        found = np.empty(self.layout.row_shape(len(ids)), np.dtype(self.layout.dtype))
+        for first in range(0, len(ids), some):
+            found[first : first + some] = self._array.read((ids[first : first + some], *self._rest))
+        return found

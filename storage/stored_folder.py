@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import threading
+import uuid
 import weakref
 from array import array
 from bisect import bisect_left
@@ -37,6 +38,8 @@ _SCRATCH: Final = "-scratch"
 # Objects that are copied at a time, and names that are held meanwhile.
 _BROUGHT: Final = 8
 _BATCH: Final = 1024
+# Below the scratch folder: copies that go when they have been read.
+_BORROWED: Final = "borrowed"
 
 
 class StoredFolder(RemoteFolder):
@@ -179,6 +182,22 @@ class StoredFolder(RemoteFolder):
         with ThreadPoolExecutor(_BROUGHT) as pool:
             while batch := list(islice(listed, _BATCH)):
                 list(pool.map(get, batch))
+
+    @contextmanager
+    def borrowed(self, folder: str, names: Iterable[str]) -> Iterator[Json]:
+        """They are copied here for so long; into a folder of its own, as others may borrow the same."""
+        own = self.path(f"{_BORROWED}/{uuid.uuid4().hex}")
+
+        def get(name: str) -> None:
+            if not self.objects.get_file(f"{folder}/{name}", own / name):
+                raise errors.DamagedError(f"{self.url}/{folder}/{name} is missing")
+
+        try:
+            with ThreadPoolExecutor(_BROUGHT) as pool:
+                list(pool.map(get, names))
+            yield {"driver": "file", "path": f"{own.resolve()}/"}
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
 
     def scanned(self, folder: str) -> Json:
         """Its files are copied here: read there, an array takes a request or two for each chunk."""

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from storage import errors, fields, files, row_array
+from storage import errors, fields, files, row_array, zarr_arrays
 from storage.aliases import AnyArray, Json
 from storage.row_array import RowLayout
 from storage.shards import ShardGrid
@@ -94,6 +94,14 @@ def write_shard(
         row = first + int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
         raise errors.CorpusError(f"the retriever's vector of passage {row} is not finite")
     return row_array.write_shard(folder, layout.rows, shard, vectors)
+
+
+def files_of(layout: VectorLayout, first: int, stop: int) -> Iterator[str]:
+    """Names, below the array's folder, of the files that hold passages first to stop - 1."""
+    yield zarr_arrays.METADATA
+    size = layout.grid.shard_passages
+    for shard in range(first // size, -(-stop // size)):
+        yield row_array.shard_path(Path(), layout.rows, shard).as_posix()
 
 
 class VectorArray:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from pipeline.units import engines, failures, progress
@@ -24,76 +17,21 @@ from pipeline.units.stage import Stage
 from pipeline.units.stages import Stages
 from storage import errors
 from storage.folder import CorpusFolder
+from tests.dask_cluster import Cluster
 from tests.jobs import build
 from tests.test_build import content
 from tests.test_engines import STAGE, Marking
-from tests.test_failures import ROOT, Failing
+from tests.test_failures import Failing
 
 pytest.importorskip("distributed", reason="the extra `dask` is not installed")
-
-
-@dataclass
-class Cluster:
-    """A scheduler, and workers with a nanny each, in a folder that is not the launcher's."""
-
-    folder: Path
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    @property
-    def file(self) -> Path:
-        return self.folder / "scheduler.json"
-
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
-        with (self.folder / f"{len(self.processes)}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "dask", *command],
-                cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-            )
-        self.processes.append(process)
-        return process
-
-    def schedule(self) -> subprocess.Popen[bytes]:
-        found = self.start(
-            *("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-jupyter"),
-            *("--scheduler-file", str(self.file)),
-        )
-        until = time.monotonic() + 60
-        while not self.file.exists():
-            assert time.monotonic() < until, (self.folder / "0.log").read_text()
-            time.sleep(0.05)
-        return found
-
-    def work(self, *arguments: str) -> subprocess.Popen[bytes]:
-        return self.start(
-            *("worker", "--scheduler-file", str(self.file), "--nthreads", "1", "--no-dashboard"), *arguments
-        )
-
-    def worker_processes(self) -> list[psutil.Process]:
-        """Those that do the work: children of the nannies."""
-        return [
-            child
-            for process in self.processes[1:]
-            if process.poll() is None
-            for child in psutil.Process(process.pid).children()
-            if "spawn_main" in " ".join(child.cmdline())
-        ]
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     folder = tmp_path / "cluster"
     folder.mkdir()
-    with contextlib.ExitStack() as stack:
-        made = Cluster(folder)
+    with Cluster(folder) as made:
         yield made
-        for process in made.processes:
-            for one in [*psutil.Process(process.pid).children(recursive=True), process]:
-                with contextlib.suppress(psutil.Error):
-                    one.kill()
-            stack.callback(process.wait)
 
 
 def engine(cluster: Cluster) -> engines.Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -54,3 +55,16 @@ def test_forms_and_schemas_have_the_same_keys(form: Any, name: str) -> None:
     inner = schema["properties"]["prices"]["properties"]["devices"]["items"]
     del inner["properties"]["tflops"]
     assert differences(form, schema, name) == [f"{name}.prices.devices has ['tflops']"]
+
+
+def test_every_step_that_workers_time_is_in_the_schema() -> None:
+    """A report of any stage keeps to it, of a table of neighbours too."""
+    steps = {
+        step
+        for path in (ROOT / "pipeline").rglob("*.py")
+        for step in re.findall(r'meter\.time\("([a-z ]+)"\)', path.read_text())
+    }
+    schema = json.loads((ROOT / "docs/report.schema.json").read_text())
+    seconds = schema["properties"]["time"]["items"]["properties"]["worker_seconds"]
+    assert steps == set(seconds["additionalProperties"]["properties"])
+    assert "searching" in steps

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from retrieval import index
+from retrieval import index, index_building
 from storage import canaries, file_list, files, passage_table, shard_files, vector_array
 from storage.shards import ShardGrid
 
@@ -39,7 +39,7 @@ def write_index(path: Path) -> None:
         values = np.random.default_rng(0).normal(size=(_ROWS, 24)).astype(np.float32)
         vector_array.create(folder, layout)
         vector_array.write_shard(folder, layout, 0, values)
-    index.build(vector_array.VectorArray(folder, layout), index.choose(_ROWS, 24), path)
+    index_building.build(vector_array.VectorArray(folder, layout), index.choose(_ROWS, 24), path)
 
 
 def write_canaries(path: Path) -> None:

@@ -25,7 +25,7 @@ from pipeline.components import neighbours as component
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs import neighbours as module
 from pipeline.units import engines
-from retrieval import Corpus, nearest, neighbours, open_corpus
+from retrieval import Corpus, index_building, nearest, neighbours, open_corpus
 from retrieval import index as index_module
 from retrieval.index import Index
 from retrieval.nearest import Best
@@ -372,7 +372,7 @@ def test_the_index_is_trained_on_passages_from_end_to_end(
     real = vectors.take
     monkeypatch.setattr(vectors, "take", lambda ids: taken.append(ids) or real(ids))
     shape = index_module.choose(len(open_corpus(listed)), 24, exact_limit=64)
-    index_module.build(vectors, shape, listed.parent / "again.faiss")
+    index_building.build(vectors, shape, listed.parent / "again.faiss")
     points = taken[0]
     count = vectors.layout.grid.passages
     assert points[0] == 0

@@ -212,6 +212,14 @@ def test_wikipedia_in_chunks_with_their_neighbours() -> None:
     grown = more["launching"]["ram_bytes"] - plain["launching"]["ram_bytes"]
     assert grown == 8 * (more["bytes"]["files"] - plain["bytes"]["files"])
     assert (row["neighbour_core_hours"] or 0) > (few["neighbour_core_hours"] or 0) > 0
+    assert plain["chunk_encodings"] is None
+    stored = row["chunk_encodings"]
+    # The paper's encoder, conditioning and positions aside; 896 of bfloat16 a token.
+    assert stored is not None
+    assert 61e6 * 128 * 896 * 2 < stored["bytes"] < 61e6 * 128 * 896 * 2 * 1.01
+    weights = 2 * (4 * 896 * 1024 + 2 * 896 * 3584)
+    assert stored["flops"] == 2 * weights * 128 * 61e6
+    assert stored["accelerator_hours"] == pytest.approx(stored["flops"] / (0.4 * 989e12) / 3600)
     with pytest.raises(errors.CorpusError, match="probes is 4: wanted 1 or more, and --neighbours K"):
         asking.PlanSettings(**asked, probes=4)
     with pytest.raises(errors.CorpusError, match="k is 0, wanted 1 to"):

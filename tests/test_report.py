@@ -398,3 +398,24 @@ def test_the_schemas_hold_for_any_price_list(command: Command, corpus: Path, tmp
     plan = json.loads(out)
     assert [set(way["month"]) for way in plan["ways"]] == [{"tape"}, {"tape"}]
     jsonschema.validate(plan, json.loads((ROOT / "docs/plan.schema.json").read_text()))
+
+
+def test_a_report_tells_of_chunks_and_their_neighbours(command: Command, tmp_path: Path) -> None:
+    """As `info` does: the same figures, and the same lines."""
+    corpus = ROOT / "tests" / "golden" / "format-1-chunks"
+    report, told = (json.loads(command(name, corpus, "--json")[1]) for name in ("report", "info"))
+    jsonschema.validate(report, json.loads((ROOT / "docs/report.schema.json").read_text()))
+    assert report["tokens"] == told["tokens"]
+    assert report["neighbours"] == told["neighbours"]
+    ((name, table),) = report["neighbours"].items()
+    assert (table["k"], table["searched"], table["recall"]) == (2, report["passages"], 1.0)
+    lines = [
+        f"Neighbours {name}",
+        "Chunks of 32 tokens",
+        "2, itself (own document excluded)",
+        "exact, 1.0000",
+    ]
+    page = tmp_path / "report.html"
+    assert command("report", corpus, "--html", page)[0] == 0
+    for said in (command("report", corpus)[1], command("info", corpus)[1], page.read_text()):
+        assert all(line in said for line in lines), said

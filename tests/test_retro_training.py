@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -187,3 +192,70 @@ def test_the_rate_rises_and_falls_to_a_tenth() -> None:
 def test_settings_that_cannot_be(changes: dict[str, Any]) -> None:
     with pytest.raises(errors.EncoderError):
         settings(**changes)
+
+
+EIGHT = """
+import json
+import jax, numpy as np
+from encoders.retro import tensors
+from encoders.retro.training import RetroTrainer
+from tests import small_retro
+from tests.test_retro_training import settings
+
+assert len(jax.devices()) == 8
+found = {}
+for devices in (1, 8):
+    trainer = RetroTrainer(
+        small_retro.make(small_retro.config()),
+        settings(batch=16, micro_batch=8, dropout=0.0),
+        devices=jax.devices()[:devices],
+    )
+    told = []
+    for step in range(2):
+        rows = small_retro.batch(
+            documents=[[7, 7, 7, 9, 9], [3] * 5] * 8, lengths=[[4, 4, 2, 4, 3], [4] * 5] * 8, seed=step
+        )
+        told.append(trainer.step(rows, small_retro.retrieved(small_retro.config(), rows=16, seed=step)))
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(trainer.state.optimizer)]
+    language, extra = tensors.named(trainer.model)
+    placed = {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(trainer.state.weights)}
+    found[devices] = told, leaves, language | extra, placed
+(told, moments, weights, one), (told8, moments8, weights8, eight) = found[1], found[8]
+before = tensors.named(small_retro.make(small_retro.config()))
+before = before[0] | before[1]
+largest = max(float(np.abs(leaf).max()) for leaf in moments if leaf.ndim)
+apart = {name: np.abs(weights[name] - weights8[name]) for name in weights}
+print(json.dumps({
+    "told": [told, told8],
+    "devices": [sorted(one), sorted(eight)],
+    "moments": max(float(np.abs(a - b).max()) for a, b in zip(moments, moments8, strict=True)) / largest,
+    "moved": min(float(np.abs(weights[name] - before[name]).max()) for name in weights),
+    "largest": max(float(a.max()) for a in apart.values()),
+    "apart": float(np.mean(np.concatenate([a.reshape(-1) > 2e-4 for a in apart.values()]))),
+}))
+"""
+
+
+@pytest.mark.slow  # compiles a step for one device, and one for eight: 40 s
+def test_eight_devices_are_one() -> None:
+    """The loss and gradients of one device, and its weights after two steps of two micro-batches each."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", EIGHT],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["devices"] == [[1], [8]]
+    for one, eight in zip(*found["told"], strict=True):
+        assert eight == pytest.approx(one, rel=1e-4)
+    assert found["told"][0][0]["tokens"] > 100
+    # Adam's moments are the gradient's own; a step divides by its size, also where that is rounding: there a
+    # weight may go the other way, by two learning rates a step.
+    assert found["moments"] < 1e-5
+    assert found["moved"] > 5e-4
+    assert found["apart"] < 0.005
+    assert found["largest"] < 4e-3

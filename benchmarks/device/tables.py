@@ -76,6 +76,7 @@ COLUMNS: Final[Mapping[str, tuple[tuple[str, str, Cell], ...]]] = {
         ("bare_seconds", "bare, s", _number),
         ("whole", "tax", lambda value: f"{value:.2f}"),
         ("steady", "tax, models loaded", lambda value: f"{value:.2f}"),
+        ("seconds", "making, s", _number),
         ("bottleneck", "", str),
     ),
     "training": (

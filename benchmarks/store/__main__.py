@@ -16,7 +16,7 @@ from benchmarks.store import limits, ours, page_cache, peers, reading, report, w
 from benchmarks.store.contender import Contender
 from benchmarks.store.reading import Setting
 from benchmarks.store.truth import Truth
-from storage import codecs
+from storage import codecs, native
 
 # What Python modules the distributions bring, where the name is another.
 _MODULES: Final = {"pylance": "lance"}
@@ -157,7 +157,7 @@ def _written(
     print(f"writing the first shard, checksums and fsync included\n{report.rates_table(written)}\n")
     decoded = report.rates(writing.decode_rates(base.truth, coded.values(), rounds=times), writing.MEMCPY)
     if len(decoded["contenders"]) > 1:
-        print(f"decoding with NumPy, bytes of the values\n{report.rates_table(decoded)}\n")
+        print(f"decoded by {native.description()}, bytes of the values\n{report.rates_table(decoded)}\n")
     disk = {c.name: asdict(writing.disk_use(c)) for c in contenders}
     print(f"on the disk\n{report.disk_table(disk)}\n")
     counted = writing.count_files(root / ours.version_folder(ours.BASE_CODEC), base)

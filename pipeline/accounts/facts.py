@@ -412,9 +412,9 @@ def summary(facts: Facts) -> form.Summary:
         "warnings": warnings(facts),
     }
     if facts.tokens is not None:
-        result["tokens"] = _tokens(facts, facts.tokens)
+        result["tokens"] = tokens(facts, facts.tokens)
     if facts.tables:
-        result["neighbours"] = {card.name: table(facts, card.name) for card in facts.tables}
+        result["neighbours"] = tables(facts)
     if facts.updates:
         result["updates"] = list(facts.updates)
     run = facts.build
@@ -453,7 +453,7 @@ def warnings(facts: Facts, version: str | None = None) -> list[str]:
     return lines
 
 
-def _tokens(facts: Facts, card: TokensCard) -> form.Tokens:
+def tokens(facts: Facts, card: TokensCard) -> form.Tokens:
     return {
         "tokenizer": card.tokenizer,
         "vocabulary": card.vocabulary,
@@ -466,6 +466,11 @@ def _tokens(facts: Facts, card: TokensCard) -> form.Tokens:
         "short": card.counts.short,
         "bytes": facts.bytes_of(components.TOKENS.noun),
     }
+
+
+def tables(facts: Facts) -> dict[str, form.Table]:
+    """All tables of neighbours, by name."""
+    return {card.name: table(facts, card.name) for card in facts.tables}
 
 
 def table(facts: Facts, name: str) -> form.Table:

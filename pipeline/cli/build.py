@@ -50,6 +50,11 @@ from pipeline.cli import options
     "--retriever-backend",
     help="What runs the retriever: jax or sentence-transformers (default: jax, if it can run the model).",
 )
+@click.option(
+    "--index-recall",
+    type=float,
+    help="Recall@10 that searches of an index of lists are to have (default 0.97), above 200,000 passages.",
+)
 @click.option("--shard-passages", type=int, help="Passages a shard (default: sized to model and corpus).")
 @options.where
 @click.option("--split-bytes", type=int, help="Bytes of a source that one worker reads at a time.")

@@ -38,8 +38,21 @@ def info(corpus: str, as_json: bool) -> None:
 @click.argument("queries", nargs=-1, required=True, metavar="QUERY...")
 @click.option("-k", default=5, show_default=True, help="Passages for each query.")
 @click.option("--retriever", help="The retriever, where it is not at the place that the build found it.")
+@click.option(
+    "--refine/--no-refine",
+    default=None,
+    help="Rank the index's candidates by their stored vectors, or by its codes (default: by their vectors, "
+    "where the index was built for it and the corpus is on a disk).",
+)
 @options.JSON
-def search(corpus: str, queries: tuple[str, ...], k: int, retriever: str | None, as_json: bool) -> None:
+def search(
+    corpus: str,
+    queries: tuple[str, ...],
+    k: int,
+    retriever: str | None,
+    refine: bool | None,
+    as_json: bool,
+) -> None:
     """Find the passages nearest to each QUERY, a text."""
     from retrieval import open_corpus
 
@@ -47,7 +60,7 @@ def search(corpus: str, queries: tuple[str, ...], k: int, retriever: str | None,
     opened.few_queries = len(queries) <= FEW
     asked = [options.text(query) for query in queries]
     start = time.perf_counter()
-    result = opened.search(asked, min(k, len(opened)) if k > 0 else k)
+    result = opened.search(asked, min(k, len(opened)) if k > 0 else k, refine=refine)
     seconds = time.perf_counter() - start
     for query, found, scores in zip(asked, result.passage_ids, result.scores, strict=True):
         rows = opened.passages(found).to_pylist()

@@ -199,6 +199,7 @@ def evaluate(
             own_documents=own_documents,
         )
     length = settings.window if window is None else window
+    losses_of = bits.compiled(network)
     for mode in modes or ("on", "off"):
         given = opening.text(
             text,
@@ -222,6 +223,7 @@ def evaluate(
             rows=batch,
             overlaps=overlaps,
             nearest=nearest,
+            losses_of=losses_of,
         )
         _show(mode, found.all, None, as_json)
         for share, sums in found.within.items():

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from pipeline.accounts import form, reading, statistics
-from pipeline.accounts.show import words
+from pipeline.accounts.show import chunks, words
 from pipeline.components import shards
 from pipeline.components.base import AnyStage
 from pipeline.components.passages import counts as passages
@@ -230,31 +230,9 @@ def print_summary(summary: form.Summary, out: Console) -> None:
                 },
             )
         )
-    if (chunks := summary.get("tokens")) is not None:
+    for title, rows in chunks.told(summary.get("tokens"), summary.get("neighbours", {})):
         out.print()
-        out.print(
-            _rows(
-                f"Chunks of {chunks['passage_tokens']} tokens",
-                {
-                    "documents": f"{chunks['documents']:,}",
-                    "tokens, of a vocabulary of": f"{chunks['tokens']:,}, {chunks['vocabulary']:,}",
-                    "unknown / special left out": f"{chunks['unknown']:,} / {chunks['special']:,}",
-                    "chunks that are short": f"{chunks['short']:,}",
-                },
-            )
-        )
-    for name, table in summary.get("neighbours", {}).items():
-        out.print()
-        out.print(
-            _rows(
-                f"Neighbours {table['title'] or name}",
-                {
-                    "k, database": f"{table['k']}, {table['database']} ({table['rule']})",
-                    "searched / short": f"{table['searched']:,} / {table['short']:,}",
-                    "search, recall": f"{table['method']}, {table['recall']:.4f}",
-                },
-            )
-        )
+        out.print(_rows(title, rows))
     for vectors in summary["vectors"].values():
         given = vectors["read"]
         out.print()

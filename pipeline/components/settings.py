@@ -57,6 +57,8 @@ class BuildSettings:
         tokenizer: name or folder of the tokenizer that cuts; goes with `passage_tokens`.
         retriever_template: a passage's text as the retriever reads it.
         vector_dtype: of the stored vectors.
+        index_recall: share of the exact ten nearest passages that a search of an index of lists is to find:
+            by it is chosen how many lists a search looks into; None: `retrieval.index_building` says.
         shard_passages: passages a shard; None: sized by the corpus and the model.
         split_bytes: bytes on the disk of a source that one worker reads at a time.
         max_quarantined: share of the pages that may be unreadable before the build gives up.
@@ -80,6 +82,7 @@ class BuildSettings:
     retriever_backend: str | None = None
     passage_tokens: int | None = None
     tokenizer: str | None = None
+    index_recall: float | None = None
     shard_passages: int | None = None
     split_bytes: int = SPLIT_BYTES
     max_quarantined: float = MAX_QUARANTINED
@@ -107,6 +110,10 @@ class BuildSettings:
             raise errors.CorpusError(
                 f"shard passages is {self.shard_passages}, wanted a multiple of {rows}, "
                 "the rows of a chunk of vectors"
+            )
+        if self.index_recall is not None and not 0 < self.index_recall <= 1:
+            raise errors.CorpusError(
+                f"index recall is {self.index_recall}, wanted a share above 0 and up to 1"
             )
         template.PassageTemplate(self.retriever_template)
 
@@ -176,6 +183,8 @@ class BuildSettings:
         }
         # Of the two ways to cut, the one that decides. A plan of before there were two has the first.
         found.pop("passage_tokens" if self.passage_tokens is None else "passage_words")
+        if self.index_recall is None:  # nor has a plan of before it could be asked for
+            del found["index_recall"]
         return {name: found.pop(name) for name in _FIRST if name in found} | found
 
 

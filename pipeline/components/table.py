@@ -16,6 +16,8 @@ STAGES: Final[tuple[AnyStage, ...]] = (
     train_codec.STAGE,
     shards.STAGE,
     vectors.STAGE,
+    index.TRAIN,
+    index.ADD,
     index.STAGE,
     neighbours.STAGE,
     neighbours.RECALL_STAGE,

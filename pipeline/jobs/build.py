@@ -23,7 +23,8 @@ from pipeline.units import engines, progress
 from pipeline.units.engines import Engine
 from pipeline.units.same import require_same
 from pipeline.units.stages import Stages
-from retrieval.index import EXACT_LIMIT
+from retrieval.index_building import TARGET_RECALL
+from retrieval.index_shape import EXACT_LIMIT
 from storage import (
     codecs,
     components,
@@ -216,14 +217,16 @@ class _Build:
                 embed=embed,
             ),
         )
-        indexing = index.IndexVectors(
+        recall = self._settings.index_recall
+        indexing = index.IndexPlan(
             corpus=corpus,
             fingerprint=plan.vectors.fingerprint,
             vectors=plan.vectors.layout,
             similarity=opened.similarity,
             exact_limit=self._exact_limit,
+            target=TARGET_RECALL if recall is None else recall,
         )
-        stages.run(index.STAGE, indexing, 1, total=plan.passages, local=True)
+        index.make(stages, indexing)
         return plan
 
     def _check_budget(self, counts: ReadCounts, splits: int) -> None:

@@ -1,4 +1,7 @@
-"""A worker process of the local runner: Beam's, kept quiet, and gone when its launcher is."""
+"""A worker process: Beam's, kept quiet, and gone when whoever started it is; here the local runner.
+
+`boot` is how other runners of Beam start one.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +33,24 @@ def main() -> None:
     # Before anything else: what comes next takes seconds, and may wait for a launcher that is gone.
     name = os.environ[launcher.VARIABLE]
     threading.Thread(target=launcher.end_with, args=(name,), daemon=True).start()
+    named = _NAMED.fullmatch(os.environ.get("WORKER_ID", ""))
+    serve(int(named[1]) if named else None, name)
+
+
+def serve(number: int | None, started_by: str) -> None:
+    """Run Beam's worker, by the environment that Beam gives it, and end the process.
+
+    Args:
+        number: by which it gets its devices; see `accelerators.share`.
+        started_by: the process that it ends with, by its `launcher.named`.
+    """
     from encoders import compiling
     from pipeline.units import cores, library_output
 
     library_output.silence()
     cores.share()
-    if named := _NAMED.fullmatch(os.environ.get("WORKER_ID", "")):
-        accelerators.share(int(named[1]))
+    if number is not None:
+        accelerators.share(number)
     from apache_beam.runners.worker import sdk_worker_main
 
     # Beam prints the traceback of whatever a unit raises. The unit leaves it for the launcher, who tells it
@@ -47,7 +61,7 @@ def main() -> None:
         sdk_worker_main.main(sys.argv)
     except BaseException:
         status = 1
-        if launcher.lives(name):
+        if launcher.lives(started_by):
             traceback.print_exc(file=told)
     sys.stdout.flush()
     told.flush()

@@ -104,6 +104,15 @@ class Codec(abc.ABC):
         check_values(sample, sample.shape[-1])
         return {}
 
+    def check_stored(self, stored: AnyArray, width: int) -> None:  # noqa: B027  (most have nothing to refuse)
+        """Refuse stored rows [n, stored_width] that no coder writes, and that lead outside of its tables.
+
+        `Coder.decode` refuses them itself; this is for rows that are decoded elsewhere.
+
+        Raises:
+            DamagedError: there is one.
+        """
+
     def check_parameters(self, width: int, parameters: Parameters) -> None:
         """Refuse parameters of other names, shapes or types than `parameter_shapes` tells."""
         wanted = self.parameter_shapes(width)

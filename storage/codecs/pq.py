@@ -86,6 +86,13 @@ class PQ(base.Codec):
     def bind(self, width: int, parameters: base.Parameters) -> PQCoder:
         return PQCoder(self, width, parameters)
 
+    def check_stored(self, stored: AnyArray, width: int) -> None:
+        # Where a code's type holds more than there are codes, it might lead into the next group's book.
+        if self.bits not in (8, 16) and stored.size and stored.max() >= self.codes:
+            raise errors.DamagedError(
+                f"a code of {stored.max()} is stored, codec {self.name} has {self.codes} codes"
+            )
+
     def train(self, sample: npt.NDArray[np.float32], seed: int = 0) -> dict[str, AnyArray]:
         """Codebooks, group by group, each with its own random numbers, from `seed` and the group."""
         groups = self.stored_width(sample.shape[-1])
@@ -164,17 +171,9 @@ class PQCoder(base.Coder):
             here = places[: rows.stop - rows.start]
             # Code c of group g is row g * codes + c of the table.
             np.add(stored[rows], self._first, out=here)
-            # Where a code's type holds more than there are codes, it might lead into the next group's book.
-            if self.codec.bits not in (8, 16):
-                self._check(stored[rows])
+            self.codec.check_stored(stored[rows], self.width)
             # In range, as a code has no more bits than its type; "wrap" is the mode that checks least.
             np.take(self._table, here, out=items[rows], mode="wrap")
 
     def _decode_natively(self, library: native.Library, stored: AnyArray, out: AnyArray) -> bool:
         return library.gather(stored, out, self.codebooks)
-
-    def _check(self, stored: AnyArray) -> None:
-        if stored.size and stored.max() >= self.codec.codes:
-            raise errors.DamagedError(
-                f"a code of {stored.max()} is stored, codec {self.codec.name} has {self.codec.codes} codes"
-            )

@@ -76,6 +76,14 @@ class Turbo(base.Codec):
     def bind(self, width: int, parameters: base.Parameters) -> TurboCoder:
         return TurboCoder(self, width, parameters)
 
+    def check_stored(self, stored: AnyArray, width: int) -> None:
+        # They index the result: of bytes that were read unchecked they may be anything.
+        places = np.ascontiguousarray(stored[:, width // self.packed + _PLACES :]).view("<u2")
+        if places.size and places.max() >= width:
+            raise errors.DamagedError(
+                f"a stored value has place {places.max()}, rows of codec {self.name} here have width {width}"
+            )
+
 
 def levels(bits: int) -> npt.NDArray[np.float32]:
     """The 2**bits levels, ascending; code 0 is the lowest."""
@@ -166,12 +174,7 @@ class TurboCoder(base.Coder):
         scales = np.ascontiguousarray(tail[:, :_VALUES]).view("<f4")
         kept = np.ascontiguousarray(tail[:, _VALUES:_PLACES]).view(base.bfloat16)
         places = np.ascontiguousarray(tail[:, _PLACES:]).view("<u2")
-        # They index the result: of bytes that were read unchecked they may be anything.
-        if places.size and places.max() >= self.width:
-            raise errors.DamagedError(
-                f"a stored value has place {places.max()}, rows of codec {self.codec.name} here have width "
-                f"{self.width}"
-            )
+        self.codec.check_stored(stored, self.width)
         # Tokens side by side, a coordinate a row: each step of the transform is then a few long sums.
         p, q = self.rotation.first.shape
         step = min(len(stored), base.block_rows(self.width))

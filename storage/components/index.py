@@ -12,6 +12,8 @@ from storage.fields import Fields
 from storage.files import FileEntry
 
 FILE: Final = "index.faiss"
+# Candidates for each passage wanted, that a card may ask for: a search reads as many vectors.
+MOST_REFINED: Final = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +25,10 @@ class IndexCard:
 
     The index of an update holds `passages` rows from `first_passage_id` on: those that it added, to be put
     behind the rows of the index before it, or from 0 all that there are, where it was trained again.
+
+    `refined` is how many candidates of the index a search compares again by their stored vectors, for each
+    passage wanted; 0: none, as with every index of a release that did not. `recall_at_10` is of that search,
+    `codes_recall_at_10` what the index alone would find, and `target_recall` what its probes were chosen for.
     """
 
     fingerprint: str
@@ -34,6 +40,9 @@ class IndexCard:
     recall_queries: int
     file: FileEntry
     first_passage_id: int | None = None
+    refined: int = 0
+    target_recall: float | None = None
+    codes_recall_at_10: float | None = None
 
     def to_json(self) -> Json:
         return {
@@ -46,6 +55,9 @@ class IndexCard:
             "recall_queries": self.recall_queries,
             "file": self.file.to_json(),
             **({} if self.first_passage_id is None else {"first_passage_id": self.first_passage_id}),
+            **({"refined": self.refined} if self.refined else {}),
+            **({} if self.target_recall is None else {"target_recall": self.target_recall}),
+            **({} if self.codes_recall_at_10 is None else {"codes_recall_at_10": self.codes_recall_at_10}),
         }
 
     @classmethod
@@ -62,6 +74,11 @@ class IndexCard:
             recall_queries=fields.integer("recall_queries"),
             file=FileEntry.from_json(fields.object("file")),
             first_passage_id=fields.integer("first_passage_id") if "first_passage_id" in fields else None,
+            refined=fields.integer("refined", most=MOST_REFINED) if "refined" in fields else 0,
+            target_recall=fields.number("target_recall", most=1) if "target_recall" in fields else None,
+            codes_recall_at_10=fields.number("codes_recall_at_10", most=1)
+            if "codes_recall_at_10" in fields
+            else None,
         )
 
     @property

@@ -22,7 +22,7 @@ from pipeline.accounts.plan.sample import Sample
 from pipeline.components.passages.cut import PassageRow
 from pipeline.components.settings import BuildSettings
 from pipeline.components.shards import render
-from retrieval import index
+from retrieval import index, index_building
 from storage import passage_table, vector_array
 from storage.aliases import AnyArray
 from storage.shards import ShardGrid
@@ -191,7 +191,7 @@ def _write_and_index(vectors: AnyArray, passages: float) -> tuple[float, float]:
         vector_array.write_shard(folder / "vectors", layout, 0, vectors)
         array = vector_array.VectorArray(folder / "vectors", layout)
         plan = index.choose(*vectors.shape)
-        _, building = _timed(lambda: index.build(array, plan, folder / "index"))
+        _, building = _timed(lambda: index_building.build(array, plan, folder / "index"))
     # Looking at the queries' neighbours one by one costs the same at any size; searching grows with
     # the passages.
     queries = min(index.RECALL_QUERIES, passages) / min(index.RECALL_QUERIES, len(vectors))

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Final
 
 from pipeline.accounts import flops
-from pipeline.accounts.plan import form, launching, searching
+from pipeline.accounts.plan import encodings, form, launching, searching
 from pipeline.accounts.plan.inputs import Chunks, Counts, Machines, Model, Neighbours, Rates
 from retrieval import index as index_module
 from storage import codecs, costs
@@ -63,6 +63,7 @@ class Estimate:
     worker_ram_bytes: int
     neighbour_core_hours: float | None
     launching: form.Launching
+    chunk_encodings: encodings.Encodings | None
     refused: tuple[str, ...]
 
     @property
@@ -97,6 +98,7 @@ class Estimate:
             "worker_ram_bytes": self.worker_ram_bytes,
             "neighbour_core_hours": self.neighbour_core_hours,
             "launching": self.launching,
+            "chunk_encodings": None if self.chunk_encodings is None else self.chunk_encodings.to_json(),
             "refused": list(self.refused),
             "wall_seconds": self.wall_seconds,
             "limit": self.limit,
@@ -191,6 +193,16 @@ def estimate(
             memory.grid.passages, model.retriever.dim, exact_limit=exact_limit, probes=neighbours.probes
         ),
         launching=launching.launching(memory.grid.shards, memory.grid.passages, size),
+        chunk_encodings=None
+        if neighbours is None or chunks is None
+        else encodings.estimate(
+            round(counts.passages),
+            chunks.passage_tokens,
+            codecs.by_name(codec_name),
+            flops_per_second=machines.device.tflops * flops.TERA * machines.utilisation
+            if machines.device is not None
+            else None,
+        ),
         refused=tuple(_refused(size, machines, needed, given, waiting)),
     )
 

@@ -117,9 +117,18 @@ class Estimate(TypedDict):
     worker_ram_bytes: int
     neighbour_core_hours: float | None
     launching: Launching
+    chunk_encodings: ChunkEncodings | None
     refused: list[str]
     wall_seconds: float
     limit: str
+
+
+class ChunkEncodings(TypedDict):
+    """What a RETRO's encoder would store of all chunks; see `encodings.Encodings`."""
+
+    bytes: float
+    flops: float
+    accelerator_hours: float | None
 
 
 class Way(Estimate):

@@ -75,7 +75,7 @@ def corpus_report(corpus: CorpusFolder, options: Options) -> form.Report:
         )
         served = _serving(corpus, current, site, options)
         coded = _codecs(current, known.passages.passages, storage)
-    return {
+    found: form.Report = {
         "kind": "report",
         "schema": SCHEMA,
         "corpus": str(corpus),
@@ -104,6 +104,11 @@ def corpus_report(corpus: CorpusFolder, options: Options) -> form.Report:
             options.prices.storage.values(),
         ),
     }
+    if known.tokens is not None:
+        found["tokens"] = facts.tokens(known, known.tokens)
+    if known.tables:
+        found["neighbours"] = facts.tables(known)
+    return found
 
 
 def _updated(update: Update, builder: prices.Device | None) -> form.Updated:

@@ -7,8 +7,9 @@ kind, statistics of an earlier release, a break-even that never comes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
+from pipeline.accounts.form import Table, Tokens
 from pipeline.accounts.prices import Listed
 from pipeline.accounts.reading import Reading
 from storage.aliases import Json
@@ -229,7 +230,8 @@ class Updated(TypedDict):
 
 
 class Report(TypedDict):
-    """All of it. `serving` is None and `codecs` empty where a corpus has no memory."""
+    """All of it. `serving` is None and `codecs` empty where a corpus has no memory; `tokens` and `neighbours`
+    are there where it has them."""
 
     kind: str
     schema: int
@@ -244,6 +246,8 @@ class Report(TypedDict):
     versions: list[Version]
     vectors: list[Vectors]
     indexes: list[Index]
+    tokens: NotRequired[Tokens]
+    neighbours: NotRequired[Mapping[str, Table]]
     planned: list[Planned]
     time: list[Time]
     storage_classes: list[StorageClass]

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from pipeline.accounts import reading, statistics
 from pipeline.accounts.report import form
-from pipeline.accounts.show import plots, words
+from pipeline.accounts.show import chunks, plots, words
 from pipeline.components.table import TITLES
 
 
@@ -25,6 +25,7 @@ def render(report: form.Report) -> str:
     for name in ("size", "dollars", "duration", "big", "share", "signed"):
         environment.filters[name] = getattr(words, name)
     environment.filters["remarks"] = _remarks
+    environment.filters["told"] = _told
     environment.filters["cut"] = reading.told_cut
     environment.filters["unknown"] = reading.told_unknown
     serving = report["serving"]
@@ -37,6 +38,10 @@ def render(report: form.Report) -> str:
         # matplotlib has escaped the text in them.
         plots={name: Markup(svg) for name, svg in plots.plots(report).items()},
     )
+
+
+def _told(report: form.Report) -> list[tuple[str, dict[str, str]]]:
+    return chunks.told(report.get("tokens"), report.get("neighbours", {}))
 
 
 def _remarks(run: form.Time) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pipeline.accounts import prices as price_list
 from pipeline.accounts import reading, statistics
 from pipeline.accounts.plan.form import Plan, Way
 from pipeline.accounts.report.form import Report, Serving, Time, Updated, Vectors, Version
-from pipeline.accounts.show import words
+from pipeline.accounts.show import chunks, words
 
 # Keys that are shown column by column.
 _COUNTS: Final[tuple[Literal["pages", "passages", "tokens", "left_out_words"], ...]] = (
@@ -168,6 +168,15 @@ def print_plan(plan: Plan, out: Console) -> None:
             f"The table of neighbours: {max(hours):,.1f} core-hours of searching after the build; "
             "fewer --probes take fewer.\n"
         )
+    for way in ways[:1]:
+        if (stored := way["chunk_encodings"]) is not None:
+            hours_of = stored["accelerator_hours"]
+            out.print(
+                f"Encodings of neighbours by RETRO's encoder, stored once: {words.size(stored['bytes'])}, "
+                f"{stored['flops']:.2e} FLOPs"
+                + ("" if hours_of is None else f", {hours_of:,.2f} hours of one {device}")
+                + " (2 layers of 896; see docs/retro-model.md).\n"
+            )
     if machines["rates"]:
         seconds = ways[0]["seconds"]
         print_(
@@ -248,6 +257,7 @@ def print_report(report: Report, out: Console) -> None:
         print_version(version, out)
     for vectors in report["vectors"]:
         print_vectors(vectors, out)
+    print_chunks(report, out)
     if report["warnings"]:
         print_warnings(report["warnings"], out)
         out.print()
@@ -360,6 +370,12 @@ def print_vectors(vectors: Vectors, out: Console) -> None:
         ["unknown tokens", reading.told_unknown(given)],
     ]
     print_(out, table(f"Retriever {vectors['fingerprint']}", ["", ""], rows))
+
+
+def print_chunks(report: Report, out: Console) -> None:
+    """What is of chunks alone: their tokens, and tables of neighbours, which other passages may have too."""
+    for title, rows in chunks.told(report.get("tokens"), report.get("neighbours", {})):
+        print_(out, table(title, ["", ""], [[name, said] for name, said in rows.items()]))
 
 
 def print_time(run: Time, out: Console) -> None:

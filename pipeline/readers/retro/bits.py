@@ -26,6 +26,9 @@ from storage import errors
 # Nearest chunks of the database that a chunk is compared with (Borgeaud et al. 2021, section 2.6).
 COMPARED: Final = 10
 
+# Losses [batch, tokens] of rows, in nats.
+Losses = Callable[[Rows, Neighbours | None], jax.Array]
+
 
 @dataclass
 class Sums:
@@ -76,6 +79,7 @@ def measure(
     overlaps: Sequence[float] = (),
     nearest: Retrieval | None = None,
     on_batch: Callable[[int, npt.NDArray[np.float64], Ids], None] | None = None,
+    losses_of: Losses | None = None,
 ) -> Bits:
     """Bits per byte of all tokens of a corpus, each predicted once.
 
@@ -92,6 +96,8 @@ def measure(
             `overlaps`. Also where retrieval is off the chunks must be the same.
         on_batch: called with the chunks done, the losses [rows * l * m] of a batch in nats and the chunk of
             each, -1 where there is none.
+        losses_of: what `compiled` gave of the model, where it is measured more than once: a program that was
+            compiled is not compiled again.
 
     Raises:
         CorpusError: the text has tokens that the model's vocabulary has not, or the stride is out of range.
@@ -103,7 +109,7 @@ def measure(
         within={float(alpha): Sums() for alpha in overlaps},
         compared=0 if nearest is None else nearest.neighbours,
     )
-    losses_of = compiled(model)
+    losses_of = compiled(model) if losses_of is None else losses_of
     done = 0
     vocabulary = min(model.config.language.vocab_size, len(counts.counts))
     for batch in windows.sliding(chunks, length=window, stride=stride, rows=rows):
@@ -122,7 +128,7 @@ def measure(
     return found
 
 
-def compiled(model: Retro) -> Callable[[Rows, Neighbours | None], jax.Array]:
+def compiled(model: Retro) -> Losses:
     """Losses [batch, tokens] of the model as it is now, one program a shape."""
     graph, state = nnx.split(model)
 
