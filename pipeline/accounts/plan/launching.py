@@ -10,6 +10,7 @@ from typing import Final
 
 from pipeline.accounts.plan import form
 from storage.costs import CorpusBytes
+from storage.memory_rows import KNOWN_PASSAGES
 
 # CPU seconds a shard: of going on with a build that was interrupted, of a stage's end, of the commit; and of
 # a look at one file's size.
@@ -26,7 +27,7 @@ RAM_BYTES: Final = 330 << 20
 FILE_BYTES: Final = 8
 # CRC-32 of zlib, of one core.
 CHECK_BYTES_PER_SECOND: Final = 3.0e9
-# Of each passage a reader keeps where its rows begin, and their checksum.
+# Of each passage that was asked for a reader keeps where its rows begin, and their checksum, up to a bound.
 READER_PASSAGE_BYTES: Final = 8
 
 
@@ -40,5 +41,5 @@ def launching(shards: int, passages: int, size: CorpusBytes) -> form.Launching:
         "verify_seconds": VERIFY_SECONDS * size.files,
         "verify_requests": VERIFY_REQUESTS * size.files,
         "verify_full_core_hours": size.total / CHECK_BYTES_PER_SECOND / 3600,
-        "reader_ram_bytes": READER_PASSAGE_BYTES * passages,
+        "reader_ram_bytes": READER_PASSAGE_BYTES * min(passages, KNOWN_PASSAGES),
     }
