@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from examples.miniwiki.export import DumpTruth
+from pipeline.cli import main
 from pipeline.components import shards
 from retrieval import open_corpus
 from tests.commands import Command, refused
@@ -429,3 +430,18 @@ def test_saved_memory_is_whole_or_what_was_there(command: Command, corpus: Path,
     assert str(save) in err
     assert save.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [save]
+
+
+def test_a_retro_goes_by_the_readers_commands_too() -> None:
+    of = main.of_retro
+    assert of(["evaluate", "c", "--bits-per-byte", "-k", "3"]) == ["retro", "evaluate", "c", "-k", "3"]
+    assert of(["train", "c", "--system", "retro", "-k", "3"]) == ["retro", "train", "c", "-k", "3"]
+    assert of(["train", "--system=retro", "c"]) == ["retro", "train", "c"]
+    for other in (
+        ["evaluate", "gold", "predictions"],
+        ["train", "c", "--system", "fid"],
+        ["train", "c", "--", "--system", "retro"],
+        ["search", "c", "--bits-per-byte"],
+        ["evaluate"],
+    ):
+        assert of(other) == other

@@ -163,7 +163,9 @@ def test_what_is_refused(
     refused(command, [*own, "--memory", "current"], "is being trained")
     refused(command, ["retro", "train", corpus, *train[3:], "--model", llama], "--passage-tokens")
     refused(command, ["retro", "evaluate", text, "--model", llama], "holds no RETRO")
-    refused(command, ["train", text, "--model", llama, "--out", tmp_path, "--system", "retro"], "retro train")
+    # By the readers' name it is the same command.
+    refused(command, ["train", text, "--system", "retro", "--out", tmp_path / "run"], "--tokenizer")
+    refused(command, ["evaluate", text, "--bits-per-byte", "--model", llama], "holds no RETRO")
     other = small_models.make_llama_folder(
         tmp_path / "other", texts=("Another text.", "And others."), vocab=40
     )

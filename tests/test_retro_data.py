@@ -205,7 +205,7 @@ def test_retrieval_that_cannot_be() -> None:
 class Counting:
     """States that tell which chunk and token they are of."""
 
-    places, width = M, 3
+    places, width, continued = M, 3, False
 
     def fetch(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         states = np.stack(
@@ -227,6 +227,28 @@ def test_stored_states_stand_where_tokens_would() -> None:
         assert CORPUS.values[int(chunk), int(at)] == tokens.tokens[0, u, j, place]
 
 
+class Both(Counting):
+    """States of chunks with their continuations, which tell which chunk and token they are of."""
+
+    places, continued = 2 * M, True
+
+    def fetch(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        following = CORPUS.continuations(ids)
+        first, second = super().fetch(ids), super().fetch(np.maximum(following, 0))
+        return (
+            np.concatenate([first[0], second[0]], axis=1),
+            np.concatenate([first[1], second[1] & (following >= 0)[:, None]], axis=1),
+        )
+
+
+def test_states_of_chunks_with_their_continuations_are_fetched_once() -> None:
+    asked = np.array([[0, 1, 2, 8]])
+    apart, whole = (modes("on", encodings=states).fetch(asked) for states in (Counting(), Both()))
+    np.testing.assert_array_equal(whole.real, apart.real)
+    assert whole.real.any()
+    np.testing.assert_array_equal(np.asarray(whole.states)[whole.real], np.asarray(apart.states)[apart.real])
+
+
 @settings(deadline=None, max_examples=100)
 @given(
     st.lists(st.integers(0, 2), min_size=1, max_size=8),
@@ -239,21 +261,22 @@ def test_the_longest_common_run_is_that_of_brute_force(
     chunk: list[int], others: list[list[tuple[int, bool]]], held: int
 ) -> None:
     held = min(held, len(chunk))
-    best = 0
+    ends = [0] * len(chunk)
     for other in others:
         # Padding is a token that nothing equals.
         seen = [token if real else -1 for token, real in other]
         for i in range(held):
             for j in range(i + 1, held + 1):
                 if any(seen[s : s + j - i] == chunk[i:j] for s in range(len(seen))):
-                    best = max(best, j - i)
-    found = overlap.longest_common(
+                    ends[j - 1] = max(ends[j - 1], j - i)
+    given_of = (
         np.array([chunk]),
         np.array([held]),
         np.array([[[token for token, _ in other] for other in others]]),
         np.array([[[real for _, real in other] for other in others]]),
     )
-    assert found.tolist() == [best]
+    assert overlap.common_runs(*given_of).tolist() == [ends]
+    assert overlap.longest_common(*given_of).tolist() == [max(ends)]
 
 
 def make_fast_tokenizer(path: Path, kind: str) -> Any:

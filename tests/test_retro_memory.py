@@ -235,6 +235,38 @@ def test_a_retro_is_fitted_to_what_another_has_stored(
     refused(command, evaluate, "encoder")
 
 
+@pytest.mark.slow
+def test_an_updated_corpus_is_encoded_again_segment_by_segment(
+    text: Path, retro: Path, tmp_path: Path
+) -> None:
+    """An update leaves a RETRO's version behind, and is refused where it is the current one; documents of
+    both generations are encoded then."""
+    root = Path(shutil.copytree(text, tmp_path / "corpus"))
+    changes = tmp_path / "changes.jsonl"
+    rows = [{"id": 50 + i, "title": f"New {i}", "text": t} for i, t in enumerate(texts(5, 6))]
+    changes.write_text("".join(json.dumps({"op": "upsert", **row}) + "\n" for row in rows))
+    current = CorpusFolder(root).manifest.version(None)
+    jobs.use(root, "own")
+    with pytest.raises(errors.CorpusError, match=r"RETRO's encoder.*`reencode` behind the update"):
+        jobs.update(root, f"jsonl:{changes}")
+    jobs.use(root, current)
+    done = jobs.update(root, f"jsonl:{changes}")
+    own = CorpusFolder(root).manifest.version("own")
+    assert current in done.brought
+    assert own not in done.brought
+    encode(root, retro, "again", codec="float32", shard_passages=16)
+    corpus = open_corpus(root)
+    assert corpus.generation == 1
+    ids = np.asarray(corpus.passage_ids)
+    assert len(ids) > len(open_corpus(text))
+    opened = retro_folder.open_retro(retro)
+    encoder = retro_memory.ChunkEncoder.load(retro, retro_memory.spec(opened, MemorySpec()))
+    live, real = encodings.LiveChunks(corpus, encoder).fetch(ids)
+    stored = encodings.padded(corpus.memory("again").fetch(ids), 2 * M)
+    np.testing.assert_array_equal(stored[1], real)
+    np.testing.assert_array_equal(stored[0], live)
+
+
 def test_chunks_have_no_gap() -> None:
     tokens = retro_memory.ChunkEncoder.ragged
     encoder: Any = type("Encoder", (), {"max_tokens": 4})()

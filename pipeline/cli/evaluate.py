@@ -26,6 +26,8 @@ def evaluate(gold: Path, predictions: Path, ks: tuple[int, ...], as_json: bool) 
     """Score PREDICTIONS against GOLD, a task file of KILT, as KILT's own evaluation does.
 
     Of two folders, each .jsonl file in PREDICTIONS is scored against the file of its name in GOLD.
+
+    `memcorpus evaluate CORPUS --bits-per-byte --model RETRO ...` is `memcorpus retro evaluate`.
     """
     from pipeline.cli import terminal
 

@@ -84,7 +84,33 @@ def _say(text: str) -> None:
     print(f"memcorpus: {' '.join(text.split())}", file=sys.stderr)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Commands(click.Group):
+    """The commands. What a RETRO has of its own is `memcorpus retro`, and goes by the readers' names too:
+    `train --system retro` and `evaluate --bits-per-byte`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        return super().resolve_command(ctx, of_retro(args))
+
+
+def of_retro(args: list[str]) -> list[str]:
+    """A command line for a RETRO by its own name; others as they are."""
+    name, rest = args[0], args[1:]
+    # Behind `--` are arguments for somebody else.
+    end = rest.index("--") if "--" in rest else len(rest)
+    own, others = rest[:end], rest[end:]
+    if name == "evaluate" and "--bits-per-byte" in own:
+        return ["retro", "evaluate", *(one for one in own if one != "--bits-per-byte"), *others]
+    if name == "train":
+        for place, one in enumerate(own):
+            words = 2 if own[place : place + 2] == ["--system", "retro"] else int(one == "--system=retro")
+            if words:
+                return ["retro", "train", *own[:place], *own[place + words :], *others]
+    return args
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="memcorpus")
 def cli() -> None:
     """Builds memory corpora for retrieval-augmented readers, and reads them.

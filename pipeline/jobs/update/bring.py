@@ -151,8 +151,7 @@ def choose(
         if card.encoder.get("kind") == retro_memory.KIND:
             raise errors.CorpusError(
                 f"version {version} is of a RETRO's encoder, which an update does not bring forward; make "
-                "another version current (`memcorpus use`), update with --versions current, and `reencode` "
-                "behind it"
+                "another version current (`memcorpus use`), and `reencode` behind the update"
             )
         if card.origin is None:
             codec = card.layout.codec
