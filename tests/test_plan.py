@@ -20,7 +20,7 @@ from pipeline.accounts.plan import asking, estimate, indexing, inputs
 from pipeline.accounts.plan import from_source as plan
 from pipeline.text import sources
 from retrieval import open_corpus
-from storage import codecs, costs, errors
+from storage import codecs, costs, errors, memory_rows
 from tests.commands import Command
 from tests.test_cli import refused
 
@@ -205,6 +205,13 @@ def test_wikipedia_in_chunks_with_their_neighbours() -> None:
     assert (plain["bytes"]["tokens"], plain["bytes"]["neighbours"]) == (0, 0)
     assert row["bytes"]["total"] - plain["bytes"]["total"] > 61e6 * 150
     assert plain["neighbour_core_hours"] is None
+    # Ten times the passages: ten times the shards, calls and seconds, and RAM but for the libraries.
+    (more,) = asking.plan(asking.PlanSettings(**{**asked, "passages": 10 * asked["passages"]}))["ways"]
+    for name in ("resume_seconds", "commit_requests", "verify_seconds"):
+        assert more["launching"][name] == pytest.approx(10 * plain["launching"][name], rel=1e-3)  # type: ignore[literal-required]
+    assert plain["launching"]["reader_ram_bytes"] == 8 * memory_rows.KNOWN_PASSAGES
+    grown = more["launching"]["ram_bytes"] - plain["launching"]["ram_bytes"]
+    assert grown == 8 * (more["bytes"]["files"] - plain["bytes"]["files"])
     assert (row["neighbour_core_hours"] or 0) > (few["neighbour_core_hours"] or 0) > 0
     assert plain["chunk_encodings"] is None
     stored = row["chunk_encodings"]

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Final
 
 from pipeline.accounts import flops
-from pipeline.accounts.plan import encodings, form, indexing, searching
+from pipeline.accounts.plan import encodings, form, indexing, launching, searching
 from pipeline.accounts.plan.indexing import Indexing
 from pipeline.accounts.plan.inputs import Chunks, Counts, Machines, Model, Neighbours, Rates
 from retrieval import index_shape
@@ -63,6 +63,7 @@ class Estimate:
     worker_ram_bytes: int
     neighbour_core_hours: float | None
     index: Indexing
+    launching: form.Launching
     chunk_encodings: encodings.Encodings | None
     refused: tuple[str, ...]
 
@@ -98,6 +99,7 @@ class Estimate:
             "worker_ram_bytes": self.worker_ram_bytes,
             "neighbour_core_hours": self.neighbour_core_hours,
             "indexing": self.index.to_json(),
+            "launching": self.launching,
             "chunk_encodings": None if self.chunk_encodings is None else self.chunk_encodings.to_json(),
             "refused": list(self.refused),
             "wall_seconds": self.wall_seconds,
@@ -194,6 +196,7 @@ def estimate(
             memory.grid.passages, model.retriever.dim, exact_limit=exact_limit, probes=neighbours.probes
         ),
         index=index,
+        launching=launching.launching(memory.grid.shards, memory.grid.passages, size),
         chunk_encodings=None
         if neighbours is None or chunks is None
         else encodings.estimate(

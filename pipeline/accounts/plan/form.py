@@ -87,6 +87,23 @@ class Indexing(TypedDict):
     bytes: int
 
 
+class Launching(TypedDict):
+    """What the launching process and readers take; see `launching`.
+
+    RAM of the launcher, CPU seconds and calls of the file system of a resume, of a commit and of a
+    verification of sizes, core-hours of one of every byte, and what an open reader keeps of all passages.
+    """
+
+    ram_bytes: int
+    resume_seconds: float
+    commit_seconds: float
+    commit_requests: int
+    verify_seconds: float
+    verify_requests: int
+    verify_full_core_hours: float
+    reader_ram_bytes: int
+
+
 class Estimate(TypedDict):
     """One way of building; see `estimate.Estimate`."""
 
@@ -111,6 +128,7 @@ class Estimate(TypedDict):
     worker_ram_bytes: int
     neighbour_core_hours: float | None
     indexing: Indexing
+    launching: Launching
     chunk_encodings: ChunkEncodings | None
     refused: list[str]
     wall_seconds: float

@@ -144,6 +144,31 @@ def print_plan(plan: Plan, out: Console) -> None:
             f"unit with {words.size(index['training_ram_bytes'])} of RAM, and "
             f"{index['adding_core_hours']:,.1f} of adding, in {index['units']:,} units.\n"
         )
+    print_(
+        out,
+        table(
+            "The launcher, and readers",
+            ["", "shards", "files", "calls", "resume", "commit", "RAM", "sizes", "every byte", "a reader"],
+            [
+                [
+                    _way(way),
+                    words.big(way["shards"]),
+                    words.big(way["bytes"]["files"]),
+                    words.big(way["launching"]["commit_requests"]),
+                    words.duration(way["launching"]["resume_seconds"]),
+                    words.duration(way["launching"]["commit_seconds"]),
+                    words.size(way["launching"]["ram_bytes"]),
+                    words.duration(way["launching"]["verify_seconds"]),
+                    f"{way['launching']['verify_full_core_hours']:,.1f} h",
+                    words.size(way["launching"]["reader_ram_bytes"]),
+                ]
+                for way in ways
+            ],
+            note="calls of the file system and seconds of a commit; of one core. sizes and every byte: what "
+            "`verify` takes without and with --full, which workers share; a reader: its RAM for where "
+            "passages lie",
+        ),
+    )
     hours = [way["neighbour_core_hours"] for way in ways if way["neighbour_core_hours"] is not None]
     if hours:
         out.print(
