@@ -5,7 +5,9 @@ ARG BEAM=2.77.0
 
 FROM python:${PYTHON}-slim AS wheel
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+# For the decoders (storage/native); without a compiler NumPy decodes.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY memcorpus memcorpus
 COPY pipeline pipeline
 COPY encoders encoders

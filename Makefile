@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := demo
+# An installation compiles them, where there is a compiler.
+NATIVE := hatch_build.py storage/native/decode.c storage/native/lanes.h storage/native/building.py
 # Processes that share the tests, file by file.
 WORKERS ?= 2
 # Extra arguments for pytest, such as ARGS="-k store -x".
@@ -11,12 +13,12 @@ ARGS ?=
 
 .PHONY: demo test test-slow test-faults test-engines test-processors lint bench docs wheel constraints clean
 
-$(VENV)/build.stamp: pyproject.toml constraints.txt
+$(VENV)/build.stamp: pyproject.toml constraints.txt $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt -e '.[build]'
 	touch $@
 
-$(VENV)/dev.stamp: pyproject.toml constraints.txt
+$(VENV)/dev.stamp: pyproject.toml constraints.txt $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -c constraints.txt -e '.[dev]'
 	touch $@ $(VENV)/build.stamp

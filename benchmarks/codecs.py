@@ -12,6 +12,7 @@ shares a scale). Errors are of tokens that no codec was trained on.
 from __future__ import annotations
 
 import argparse
+import mmap
 import os
 import tempfile
 import time
@@ -164,7 +165,9 @@ def decoding(names: list[str], width: int, rows: int, rounds: int, *, device: bo
     """
     library = native.library()
     source = np.zeros((rows, width), np.uint16)
-    room = np.ones(4 * source.size, np.uint8)
+    # From where a page begins, as a reader's buffers do.
+    room = np.ones(4 * source.size + mmap.PAGESIZE, np.uint8)
+    room = room[-room.ctypes.data % mmap.PAGESIZE :]
     target = room[: source.nbytes].view(np.uint16).reshape(rows, width)
     one: dict[str, Callable[[], object]] = {"memcpy": lambda: np.copyto(target, source)}
     two: dict[str, Callable[[], object]] = {}

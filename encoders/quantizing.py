@@ -274,11 +274,13 @@ def _stages(values: Float[Array, "*rows d"], first: int, end: int) -> Float[Arra
     x[i], x[i + h] = x[i] + x[i + h], x[i] - x[i + h], in the order of `storage.codecs.rotation`.
     """
     *rows, d = values.shape
-    signs = np.array([[1], [-1]], np.float32)
     h = first
     while h < end:
         pairs = values.reshape(*rows, d // (2 * h), 2, h)
-        values = (jnp.flip(pairs, axis=-2) + signs * pairs).reshape(*rows, d)
+        a, b = pairs[..., 0, :], pairs[..., 1, :]
+        # Not as one sum with a copy that is turned round: XLA would fuse all stages into one, in which each
+        # computes those before it again, twice over.
+        values = jnp.stack([a + b, a - b], axis=-2).reshape(*rows, d)
         h *= 2
     return values
 

@@ -5,6 +5,7 @@ Importing this loads no jax.
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from retrieval import decoding
 from retrieval.memory import MemoryReader
 from storage import errors
 from storage.codecs import Coder
+from storage.ragged import MemoryArray, PaddedMemory
 
 if TYPE_CHECKING:
     import jax
@@ -81,14 +83,13 @@ def batches_on_device(
     import jax
 
     restore = None if here else _restorer(reader, sharding)
-    fetched = reader.batches(batches, ahead=ahead, decode=here)
+    fetched = _rectangles(reader, batches, max_tokens, ahead, here)
 
     def sent(count: int) -> list[DeviceMemory]:
         found = []
         for memory in islice(fetched, count):
-            values, mask = memory.padded(max_tokens)
             # Returns at once; the copy goes on beside the program.
-            sent_values, sent_mask = jax.device_put((values, mask), sharding)
+            sent_values, sent_mask = jax.device_put((memory.values, memory.mask), sharding)
             if restore is not None:
                 sent_values = restore(sent_values, sent_mask)
             found.append(DeviceMemory(passage_ids=memory.passage_ids, values=sent_values, mask=sent_mask))
@@ -101,20 +102,41 @@ def batches_on_device(
         yield batch
 
 
+def _rectangles(
+    reader: MemoryReader, batches: Iterable[npt.ArrayLike], max_tokens: int, ahead: int, decode: bool
+) -> Iterator[PaddedMemory]:
+    """Batches of one shape, of values or, without `decode`, of rows as they are stored."""
+    if decode:
+        yield from reader.padded_batches(batches, max_tokens, ahead=ahead)
+        return
+    for memory in reader.batches(batches, ahead=ahead, decode=False):
+        values, mask = memory.padded(max_tokens)
+        yield PaddedMemory(
+            passage_ids=memory.passage_ids, lengths=mask.sum(1), values=values.view(MemoryArray)
+        )
+
+
 def _restorer(reader: MemoryReader, sharding: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Codes and mask of a batch, where they lie, into values; behind a passage's tokens stay zeros."""
     import jax
-    import jax.numpy as jnp
     from jax.sharding import NamedSharding, PartitionSpec
 
     tables_at = sharding
     if isinstance(sharding, NamedSharding):  # whole on every device, once
         tables_at = NamedSharding(sharding.mesh, PartitionSpec())  # type: ignore[no-untyped-call]
-    decode = jax.device_put(decoder(reader.coder), tables_at)
+    decode, restored = jax.device_put(decoder(reader.coder), tables_at), _restored()
+    return lambda stored, mask: restored(decode, stored, mask)
+
+
+@functools.cache
+def _restored() -> Callable[..., jax.Array]:
+    """One for all calls, so that an epoch finds the program of the one before."""
+    import jax
+    import jax.numpy as jnp
 
     @jax.jit
     def restored(decode: Any, stored: Any, mask: Any) -> Any:
         values = decode(stored)
         return jnp.where(mask[..., None], values, jnp.zeros((), values.dtype))
 
-    return lambda stored, mask: restored(decode, stored, mask)
+    return restored

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,13 @@ from storage.memory_files import CHECKS as CHECKS
 from storage.memory_files import ChangedError, MemoryFiles, Run
 from storage.memory_rows import Found, Integers
 from storage.memory_store import ShardRows
-from storage.ragged import MemoryArray, RaggedMemory
+from storage.ragged import MemoryArray, PaddedMemory, RaggedMemory
 from storage.thread_locks import ThreadLock
 
 # Of a fetch, where files are replaced while it reads them.
 _TRIES: Final = 8
+
+Memory = TypeVar("Memory", RaggedMemory, PaddedMemory)
 
 
 class MemoryReader:
@@ -85,6 +88,32 @@ class MemoryReader:
         function, *arguments = self._reopen
         return function, tuple(arguments)
 
+    def beside(self) -> MemoryReader | None:
+        """Another reader of the same open files, with buffers, threads and a memory of checks of its own.
+
+        So forked processes share what was read of where passages lie. None where bytes are transferred: those
+        connections do not outlive a fork.
+        """
+        if self._files.transfers:
+            return None
+        return MemoryReader(
+            self._files,
+            self.card,
+            check=self._check,
+            passages=self.passages,
+            require_live=self._require_live,
+            reopen=self._reopen,
+        )
+
+    def read_ahead(self) -> None:
+        """Read now where all passages lie, 8 bytes for each, so that processes forked later share it.
+
+        Raises:
+            DamagedError, UnreadableError: as `fetch`.
+        """
+        if not self._files.transfers:
+            self._files.read_ahead()
+
     @property
     def coder(self) -> codecs.Coder:
         """What decodes stored rows: the codec with this version's parameters, read when first used."""
@@ -126,6 +155,8 @@ class MemoryReader:
         """
         wanted = self._wanted(passage_ids)
         layout = self.card.layout
+        if len(wanted) == 1 and (one := self._fetch_one(wanted, tokens, out, decode)) is not None:
+            return one
         found = self._files.find(wanted)
         rows = memory_plan.wanted_rows(found, tokens)
         offsets = np.zeros(len(wanted) + 1, np.int64)
@@ -139,10 +170,91 @@ class MemoryReader:
         )
         self._fill(wanted, found, rows, files.bytes_of(stored), offsets[:-1] * layout.row_bytes, tokens)
         if not direct:
-            self._decode(stored, values)
+            self._decode_rows(stored, values)
         if not decode:
             layout.codec.check_stored(values, layout.width)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
+
+    def _fetch_one(
+        self,
+        wanted: Integers,
+        tokens: slice | None,
+        out: npt.NDArray[Any] | None,
+        decode: bool,
+    ) -> RaggedMemory | None:
+        """One passage, without what is planned for many; None of a part to be read with its passage."""
+        passage = int(wanted[0])
+        shard, first, stop, end, checksum = self._files.find_one(passage)
+        whole = True
+        if tokens is not None:
+            begin, finish, step = tokens.indices(stop - first)
+            if step != 1:
+                raise errors.CorpusError(f"tokens is {tokens}, wanted a slice of step 1")
+            whole = finish - begin == stop - first
+            if not (whole or self._trusted(wanted)[0]):
+                return None
+            first, stop = first + begin, first + max(begin, finish)
+        rows, layout = stop - first, self.card.layout
+        values = self._target(out, rows, decode)
+        direct = not decode or self.coder.view_only
+        stored = (
+            values if direct else self._buffers.take(rows, layout.stored_width, layout.codec.stored_dtype)
+        )
+        if rows:
+            run: Run = (shard, end, [(passage, first, stop, files.bytes_of(stored), whole, checksum)])
+            try:
+                try:
+                    self._read_run(run, True)
+                except OSError:  # not in the page cache, or a file system that cannot tell
+                    self._read_run(run, False)
+            except ChangedError:
+                return None
+        if not direct:
+            self._decode_rows(stored, values)
+        if not decode:
+            layout.codec.check_stored(values, layout.width)
+        offsets = np.array([0, rows], np.int64)
+        return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
+
+    def padded(
+        self, passage_ids: npt.ArrayLike, max_tokens: int, *, out: npt.NDArray[Any] | None = None
+    ) -> PaddedMemory:
+        """Memory of passages by id as one rectangle: read, or decoded, straight to its place in it.
+
+        Args:
+            passage_ids: whole numbers [k], any order, duplicates allowed.
+            max_tokens: T; longer passages are cut, shorter ones have zeros behind them.
+            out: where to put the values, [k, T, width] of `dtype`; by default a buffer of the reader's
+                own, as of `fetch`.
+
+        Raises:
+            As `fetch`.
+        """
+        wanted = self._wanted(passage_ids)
+        if isinstance(max_tokens, bool) or max_tokens < 1:
+            raise errors.CorpusError(f"max_tokens is {max_tokens!r:.40}, wanted 1 or more")
+        layout = self.card.layout
+        tokens = slice(0, int(max_tokens))
+        found = self._files.find(wanted)
+        rows = memory_plan.wanted_rows(found, tokens)
+        values = self._rectangle(out, len(wanted), tokens.stop)
+        for place, length in enumerate(rows.lengths.tolist()):
+            values[place, length:] = 0
+        if self.coder.view_only:
+            at = np.arange(len(wanted)) * (tokens.stop * layout.row_bytes)
+            self._fill(wanted, found, rows, files.bytes_of(values), at, tokens)
+        else:
+            ends = np.cumsum(rows.lengths)
+            begins = ends - rows.lengths
+            total = int(ends[-1]) if len(ends) else 0
+            stored = self._buffers.take(total, layout.stored_width, layout.codec.stored_dtype)
+            self._fill(wanted, found, rows, files.bytes_of(stored), begins * layout.row_bytes, tokens)
+            bounds = zip(begins.tolist(), ends.tolist(), strict=True)
+            self._decode(
+                [(stored[begin:end], values[k, : end - begin]) for k, (begin, end) in enumerate(bounds)],
+                total,
+            )
+        return PaddedMemory(passage_ids=wanted, lengths=rows.lengths, values=values.view(MemoryArray))
 
     def prefetch(self, passage_ids: npt.ArrayLike, *, decode: bool = True) -> Future[RaggedMemory]:
         """Begin to fetch; `result()` waits for the memory, or raises what `fetch` would have."""
@@ -157,22 +269,26 @@ class MemoryReader:
         decode: bool = True,
     ) -> Iterator[RaggedMemory]:
         """Memory of one batch of ids after another, the next `ahead` being read meanwhile."""
+        return self._ahead(partial(self.fetch, tokens=tokens, decode=decode), batches, ahead)
+
+    def padded_batches(
+        self, batches: Iterable[npt.ArrayLike], max_tokens: int, *, ahead: int = 2
+    ) -> Iterator[PaddedMemory]:
+        """As `batches`, of what `padded` gives."""
+        return self._ahead(partial(self.padded, max_tokens=max_tokens), batches, ahead)
+
+    def _ahead(
+        self, read: Callable[[npt.ArrayLike], Memory], batches: Iterable[npt.ArrayLike], ahead: int
+    ) -> Iterator[Memory]:
         if ahead < 1:
             raise errors.CorpusError(f"ahead is {ahead}, wanted 1 or more")
         rest = iter(batches)
         pool = self._pools.ahead()
-
-        def begun(count: int) -> list[Future[RaggedMemory]]:
-            return [
-                pool.submit(self.fetch, ids.copied(batch), tokens=tokens, decode=decode)
-                for batch in islice(rest, count)
-            ]
-
-        waiting = begun(ahead)
+        waiting = [pool.submit(read, ids.copied(batch)) for batch in islice(rest, ahead)]
         try:
             while waiting:
                 memory = waiting.pop(0).result()
-                waiting += begun(1)
+                waiting += [pool.submit(read, ids.copied(batch)) for batch in islice(rest, 1)]
                 yield memory
         finally:
             for future in waiting:
@@ -225,6 +341,21 @@ class MemoryReader:
                 f"of at least {rows} rows and {width} columns"
             )
         return out[:rows]
+
+    def _rectangle(self, out: npt.NDArray[Any] | None, passages: int, max_tokens: int) -> npt.NDArray[Any]:
+        shape = (passages, max_tokens, self.width)
+        if out is None:
+            return self._buffers.take(passages * max_tokens, self.width, self.dtype).reshape(shape)
+        if (
+            out.shape != shape
+            or out.dtype != self.dtype
+            or not (out.flags.c_contiguous and out.flags.writeable)
+        ):
+            raise errors.CorpusError(
+                f"out is {out.dtype} {list(out.shape)}, "
+                f"wanted writable, contiguous {self.dtype} {list(shape)}"
+            )
+        return out
 
     def _fill(
         self,
@@ -283,19 +414,27 @@ class MemoryReader:
             failures.append(e)
         pools.raise_first(failures, [other for other in others if not other.cancel()], on_disk)
 
-    def _decode(self, stored: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
-        """Decode in pieces, on as many threads as reading from the page cache takes."""
-        coder = self.coder
+    def _decode_rows(self, stored: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
+        """Decode rows that lie back to back, in pieces, so that several threads can."""
         shares = min(pools.CACHE_THREADS, 1 + values.nbytes // (2 * pools.CACHE_THREAD_BYTES))
-        step = -(-len(stored) // shares) if len(stored) else 1
+        step = max(1, -(-len(stored) // shares))
         pieces = [slice(first, first + step) for first in range(0, len(stored), step)]
-        others = [
-            self._pools.cache().submit(coder.decode, stored[piece], values[piece]) for piece in pieces[1:]
-        ]
+        self._decode([(stored[piece], values[piece]) for piece in pieces], len(stored))
+
+    def _decode(self, pieces: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], rows: int) -> None:
+        """Decode (stored, values), of so many rows in all, on as many threads as reading takes."""
+        coder = self.coder
+        size = rows * self.width * self.dtype.itemsize
+        shares = min(pools.CACHE_THREADS, max(1, len(pieces)), 1 + size // (2 * pools.CACHE_THREAD_BYTES))
+
+        def decode(share: int) -> None:
+            for stored, values in pieces[share::shares]:
+                coder.decode(stored, values)
+
+        others = [self._pools.cache().submit(decode, share) for share in range(1, shares)]
         failures: list[BaseException] = []
         try:
-            for piece in pieces[:1]:
-                coder.decode(stored[piece], values[piece])
+            decode(0)
         except Exception as e:
             failures.append(e)
         pools.raise_first(failures, others)

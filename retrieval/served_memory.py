@@ -19,7 +19,7 @@ from storage import codec_parameters, codecs, errors
 from storage.components import MemoryCard
 from storage.memory_files import MemoryFiles
 from storage.memory_store import MemoryLayout
-from storage.ragged import MemoryArray, RaggedMemory
+from storage.ragged import MemoryArray, PaddedMemory, RaggedMemory
 from storage.tombstones import Tombstones
 
 _ARRAYS: Final = ["passage_ids", "offsets", "values"]
@@ -136,10 +136,27 @@ class ServedMemory(MemoryReader):
             values = target
         else:
             values = self._target(out, int(offsets[-1]), decode)
-            self._decode(target, values)
+            self._decode_rows(target, values)
         if not decode:
             layout.codec.check_stored(values, layout.width)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
+
+    def padded(
+        self, passage_ids: npt.ArrayLike, max_tokens: int, *, out: npt.NDArray[Any] | None = None
+    ) -> PaddedMemory:
+        """As `MemoryReader.padded`, by one more copy: a service sends rows back to back."""
+        if isinstance(max_tokens, bool) or max_tokens < 1:
+            raise errors.CorpusError(f"max_tokens is {max_tokens!r:.40}, wanted 1 or more")
+        memory = self.fetch(passage_ids, tokens=slice(0, int(max_tokens)))
+        values = self._rectangle(out, len(memory), int(max_tokens))
+        for place, rows in enumerate(memory):
+            values[place, : len(rows)] = rows
+            values[place, len(rows) :] = 0
+        return PaddedMemory(
+            passage_ids=memory.passage_ids,
+            lengths=np.diff(memory.offsets),
+            values=values.view(MemoryArray),
+        )
 
     def tokens(self, passage_ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """As `MemoryReader.tokens`."""

@@ -24,8 +24,8 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from retrieval import decoding, opening
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
-from retrieval.torch_decoding import Decoder
-from storage import errors, ids
+from retrieval.torch_decoding import Decoder as Decoder
+from storage import errors, ids, ragged
 from storage.ragged import RaggedMemory
 
 PACKED: Final = "packed"
@@ -157,6 +157,15 @@ class Collate:
         values, mask = memory.padded(self.max_tokens)
         return PaddedMemory(passage_ids=passage_ids, values=tensor(values), mask=torch.from_numpy(mask))
 
+    @staticmethod
+    def rectangle(memory: ragged.PaddedMemory) -> PaddedMemory:
+        """The batch of what was fetched as one rectangle: those bytes."""
+        return PaddedMemory(
+            passage_ids=torch.from_numpy(memory.passage_ids),
+            values=tensor(memory.values),
+            mask=torch.from_numpy(memory.mask),
+        )
+
 
 def _offsets(lengths: torch.Tensor) -> torch.Tensor:
     offsets = torch.zeros(len(lengths) + 1, dtype=torch.int32)
@@ -173,7 +182,8 @@ class _Opened:
         self._corpus = corpus if isinstance(corpus, Corpus) else opening.open_corpus(corpus)
         self._check = check
         self.version = self._corpus.manifest.version(version)
-        self._corpus.memory(self.version, check=check)  # which says now what is wrong with it
+        # Which says now what is wrong with it, and whose files forked workers go on with.
+        self._parent: MemoryReader | None = self._corpus.memory(self.version, check=check)
         self._owner, self._reader = 0, None
         # None where they are all that were ever given: then places are ids.
         whole = len(self._corpus) == self._corpus.ids_given
@@ -185,13 +195,16 @@ class _Opened:
     def checked(self, passage_ids: npt.ArrayLike | None) -> npt.NDArray[np.int64] | None:
         """The ids of a dataset, all of which are there; None where its places are ids."""
         if passage_ids is None:
+            if self._parent is not None:
+                # Once, for all workers that will be forked: they would each come to have all of it.
+                self._parent.read_ahead()
             return self.every
         wanted = ids.as_ids(passage_ids, self._corpus.ids_given)
         self._corpus.tombstones.require_live(wanted)
         return wanted
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_owner": 0, "_reader": None}
+        return {**self.__dict__, "_owner": 0, "_reader": None, "_parent": None}
 
     def decoder(self) -> Decoder:
         return Decoder(self.reader().coder)
@@ -208,7 +221,8 @@ class _Opened:
         if self._reader is None or self._owner != os.getpid():
             # A forked process could go on with its parent's, but would keep that one's buffers too. A copy of
             # a corpus is opened anew, as what this one is.
-            self._reader = copy.copy(self._corpus).memory(self.version, check=self._check)
+            shared = self._parent.beside() if self._parent is not None else None
+            self._reader = shared or copy.copy(self._corpus).memory(self.version, check=self._check)
             self._owner = os.getpid()
         return self._reader
 
@@ -357,8 +371,12 @@ class MemoryStream(IterableDataset):  # type: ignore[misc]
             np.arange(at, min(at + size, self._passages)) if order is None else order[at : at + size]
             for at in starts
         )
-        reader = self._opened.reader()
-        for memory in reader.batches(batches, ahead=self._ahead, decode=self._opened.decodes(reader)):
+        reader, most = self._opened.reader(), self._collate.max_tokens
+        decode = self._opened.decodes(reader)
+        if decode and most is not None:
+            yield from map(Collate.rectangle, reader.padded_batches(batches, most, ahead=self._ahead))
+            return
+        for memory in reader.batches(batches, ahead=self._ahead, decode=decode):
             yield self._collate.batch(memory)
 
 

@@ -60,6 +60,15 @@ class JoinedMemoryFiles:
             found.shards[here] += self._shards[number]
         return found
 
+    def find_one(self, passage: int) -> tuple[int, int, int, int, int]:
+        number = int(np.searchsorted(self._firsts, passage, side="right")) - 1
+        piece = self._pieces[number]
+        if piece.files is None:
+            raise errors.CorpusError(f"passage {passage}: {piece.why}")
+        shard, *rest = piece.files.find_one(passage)
+        first, stop, end, checksum = rest
+        return shard + self._shards[number], first, stop, end, checksum
+
     def holds(self, wanted: Integers) -> npt.NDArray[np.bool_]:
         there = np.array([piece.files is not None for piece in self._pieces])
         held: npt.NDArray[np.bool_] = there[np.searchsorted(self._firsts, wanted, side="right") - 1]

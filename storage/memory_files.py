@@ -85,6 +85,10 @@ class MemoryFiles:
         """
         return self._rows.find(wanted - self.first if self.first else wanted)
 
+    def find_one(self, passage: int) -> tuple[int, int, int, int, int]:
+        """As `find`, of one: shard, first row, the row behind the last, rows of the shard, checksum."""
+        return self._rows.find_one(passage - self.first)
+
     def holds(self, wanted: Integers) -> npt.NDArray[np.bool_]:
         """Of passages [n], of which there is memory."""
         return np.ones(len(wanted), bool)

@@ -53,13 +53,15 @@ class Found:
 class _Table:
     """Rows of some shards: offsets, then checksums. Memory that nobody has written to takes no room."""
 
-    __slots__ = ("capacity", "numbers", "slots", "used")
+    __slots__ = ("capacity", "flat", "numbers", "slots", "used")
 
     def __init__(self, shards: int, capacity: int, width: int) -> None:
         self.capacity, self.used = capacity, 0
         # Of a shard its place in `numbers`, from 1; 0 where it is not there.
         self.slots = np.zeros(shards, np.int64)
         self.numbers = np.empty((capacity + 1, width), np.uint32)
+        # The same as plain integers: reading one is several times faster than NumPy's scalars.
+        self.flat: memoryview = self.numbers.reshape(-1).data
 
 
 class MemoryRows:
@@ -115,6 +117,19 @@ class MemoryRows:
         three = flat[(begins + places)[:, None] + self._three].astype(np.int64)
         ends = flat[begins + self.layout.grid.shard_passages].astype(np.int64)
         return Found(shards, three[:, 0], three[:, 1], ends, three[:, 2])
+
+    def find_one(self, passage: int) -> tuple[int, int, int, int, int]:
+        """The numbers of `Found` of one passage, by steps that cost less for one. Raises as `find`."""
+        per_shard = self.layout.grid.shard_passages
+        shard, place = divmod(passage, per_shard)
+        table = self._table
+        slot = table.slots.item(shard)
+        if not slot:
+            table = self._read(np.array([shard]))
+            slot = table.slots.item(shard)
+        begin, flat = slot * self._width, table.flat
+        at = begin + place
+        return shard, flat[at], flat[at + 1], flat[begin + per_shard], flat[at + per_shard + 1]
 
     def shard(self, shard: int) -> ShardRows:
         """The rows of a whole shard. Raises as `find`."""

@@ -96,3 +96,26 @@ class RaggedMemory:
         for j, rows in enumerate(self):
             values[j, : len(rows)] = rows[:max_tokens]
         return values.view(MemoryArray), mask
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PaddedMemory:
+    """Memory of k passages in one rectangle, for readers with static shapes.
+
+    Attributes:
+        passage_ids: int64 [k].
+        lengths: int64 [k], tokens of each, T at most.
+        values: [k, T, d]; zeros behind a passage's tokens.
+    """
+
+    passage_ids: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+    values: MemoryArray
+
+    def __len__(self) -> int:
+        return len(self.passage_ids)
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """[k, T], True where a token is."""
+        return np.arange(self.values.shape[1]) < self.lengths[:, None]

@@ -92,6 +92,25 @@ def test_a_scheduler_that_dies_ends_the_job_in_a_line(folder: CorpusFolder, clus
         Stages(folder, engine(cluster)).run(STAGE, job, 3, total=3)
 
 
+@pytest.mark.parametrize("asked", ["_look", "_submit"])
+def test_a_scheduler_that_dies_while_it_is_asked(
+    asked: str, folder: CorpusFolder, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    """Between two stages, say; and nothing is told of it but the line."""
+    scheduler = cluster.schedule()
+    real = getattr(dask._Run, asked)
+
+    def dying(*arguments: Any) -> Any:
+        scheduler.kill()
+        scheduler.wait()
+        return real(*arguments)
+
+    monkeypatch.setattr(dask._Run, asked, dying)
+    with pytest.raises(engines.WorkerDied, match="the scheduler is gone; what is done is kept"):
+        Stages(folder, engine(cluster)).run(STAGE, Marking(folder, 3), 3, total=3)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_no_worker_comes(folder: CorpusFolder, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask, "NO_WORKER_SECONDS", 1.0)
     cluster.schedule()

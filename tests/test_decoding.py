@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from torch.utils.data import DataLoader
 import memcorpus
 import memcorpus.jax
 import memcorpus.torch as loading
+from encoders import compiling
 from storage import codecs, errors
 from storage.writer import open_writer
 from tests.test_codecs import FAST, WIDTH, coder_of, states
@@ -110,6 +114,19 @@ def test_states_are_the_stores(name: str, width: int) -> None:
     # In any number of dimensions, as batches have them.
     cube = loading.Decoder(coder)(torch.from_numpy(stored.reshape(7, 100, -1)))
     assert torch.equal(cube.reshape(700, width), loading.Decoder(coder)(torch.from_numpy(stored)))
+
+
+@pytest.mark.parametrize("width", [768, 1024])
+def test_turbo_at_widths_of_models(width: int) -> None:
+    """A program of fifteen stages, which XLA must neither fuse into one nor take minutes to compile."""
+    coder = coder_of("turbo4", width)
+    stored = coder.encode(states(64, width))
+    expected = np.array(coder.decoded(stored))
+    require_the_bits(coder, by_torch(coder, stored), expected)
+    got = by_jax(coder, stored)
+    if width == 1024:
+        require_the_bits(coder, got, expected)
+    require_jax(coder, got, expected)
 
 
 def test_codes_that_no_coder_writes() -> None:
@@ -223,6 +240,9 @@ def test_jax_batches_decode_on_the_device(corpus: Path) -> None:
         np.testing.assert_array_equal(np.asarray(one.mask), np.asarray(other.mask))
         assert one.values.dtype == other.values.dtype == jnp.bfloat16
         np.testing.assert_array_equal(np.asarray(one.values), np.asarray(other.values))
+    with compiling.counted() as programs:  # an epoch more: nothing is compiled again
+        list(memcorpus.jax.batches_on_device(reader, asked, max_tokens=5, decode="device"))
+    assert programs.compiled == 0
     # By hand, in one call.
     codes = reader.fetch([4, 9], decode=False)
     values = memcorpus.jax.decoder(reader.coder)(jnp.asarray(codes.values))
@@ -233,3 +253,38 @@ def test_jax_batches_decode_on_the_device(corpus: Path) -> None:
         next(memcorpus.jax.batches_on_device(reader, asked, max_tokens=5, decode="gpu"))
     with pytest.raises(memcorpus.CorpusError, match="decode is 'gpu', wanted 'host' or 'device'"):
         loading.MemoryDataset(corpus, decode="gpu")
+
+
+SPLIT = """
+import sys
+import jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import memcorpus, memcorpus.jax
+
+reader = memcorpus.open(sys.argv[1]).memory()
+mesh = Mesh(np.array(jax.devices()), ("data",))
+rows = NamedSharding(mesh, PartitionSpec("data"))
+asked = [[1, 2, 3, 4], [39, 0, 39, 7]]
+host, device = (
+    list(memcorpus.jax.batches_on_device(reader, asked, max_tokens=5, sharding=rows, decode=decode))
+    for decode in ("host", "device")
+)
+for one, other in zip(host, device, strict=True):
+    assert other.values.sharding.is_equivalent_to(one.values.sharding, 3), other.values.sharding
+    assert len(other.values.sharding.device_set) == 4
+    np.testing.assert_array_equal(np.asarray(one.values), np.asarray(other.values))
+print("the same on", len(jax.devices()))
+"""
+
+
+@pytest.mark.slow  # a process more for each codec
+def test_jax_batches_split_over_devices(corpus: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SPLIT, str(corpus)],
+        cwd=Path(__file__).parents[1],
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "the same on 4\n", done.stderr

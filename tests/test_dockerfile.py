@@ -88,8 +88,8 @@ def test_what_is_copied_is_there(found: dict[str, list[tuple[str, str]]]) -> Non
                 assert (ROOT / source).exists(), source
                 copied.add(source)
     assert packages <= copied
-    # What the wheel is made of besides: the metadata names them.
-    assert {"pyproject.toml", "README.md", "LICENSE", "constraints.txt"} <= copied
+    # What the wheel is made of besides: the metadata names them, and the build runs one.
+    assert {"pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "constraints.txt"} <= copied
 
 
 def test_workers_have_what_they_need_and_start_as_beams_do(found: dict[str, list[tuple[str, str]]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
+import grpc
 import pytest
 
 from pipeline.units import engines, failures, meter, overlap, progress, silence
@@ -251,3 +254,35 @@ def test_an_impossible_limit_is_refused(given: str, folder: CorpusFolder, monkey
         errors.CorpusError, match=f"MEMCORPUS_SILENCE is '{given}', wanted seconds, 60 or more"
     ):
         Stages(folder, Dead())
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (
+            RuntimeError("Pipeline 1 failed in state FAILED: SDK worker disconnected"),
+            r"\(PortableRunner\): the runner ended the job \(Pipeline 1 failed .* disconnected\); .*run",
+        ),
+        (
+            RuntimeError("job 1\nTraceback\n  File x\nKeyError: 'beam:env'"),
+            r"\(job 1 ... KeyError: 'beam:env'\)",
+        ),
+        (grpc.FutureTimeoutError(), r"ended the job \(FutureTimeoutError\)"),
+    ],
+)
+def test_a_runner_that_gives_up_is_no_bug(
+    raised: Exception, told: str, folder: CorpusFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Running:
+        def wait_until_finish(self) -> None:
+            raise raised
+
+    folder.work.open_stage(STAGE.name)
+    monkeypatch.setattr(beam.Pipeline, "run", lambda _: Running())
+    engine = engines.chosen(beam_options=["--runner=PortableRunner", "--job_endpoint=localhost:9"])
+    with pytest.raises(failures.Failed, match=told):
+        engine.run(Marking(folder, 2), range(2), lambda: None)
+    # Unless a unit has said why.
+    folder.work.leave_error(STAGE.name, 1, json.dumps(failures.to_json(errors.CorpusError("no such thing"))))
+    with pytest.raises(errors.CorpusError, match="no such thing"):
+        engine.run(Marking(folder, 2), range(2), lambda: None)

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from retrieval import memory
 from storage import errors, memory_store
 from storage.memory_store import MemoryLayout
-from tests.test_memory_store import layout_of, reader, write
+from tests.test_memory_store import CODECS, layout_of, reader, write
 
 
 @pytest.fixture
@@ -201,3 +203,80 @@ def test_after_a_fork_while_other_threads_fetch(tmp_path: Path, layout: MemoryLa
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     assert ended == (child, 0)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_fetch_is_the_arrays_themselves(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Ids in any order and as often as one likes, any slice, into any buffer, packed and padded."""
+    passages = data.draw(st.integers(1, 40))
+    lengths = np.array(
+        data.draw(st.lists(st.integers(1, 40), min_size=passages, max_size=passages)), np.int64
+    )
+    codec = data.draw(st.sampled_from(CODECS))
+    layout = layout_of(
+        passages,
+        codec=codec,
+        shard=data.draw(st.sampled_from([1, 3, 8, 64])),
+        chunk_rows=data.draw(st.sampled_from([1, 3, 16, 128])),
+    )
+    folder = tmp_path_factory.mktemp("any")
+    truth = write(folder, layout, lengths)
+    opened = reader(folder, layout, check=data.draw(st.sampled_from(memory.CHECKS)))
+    bound = st.one_of(st.none(), st.integers(-45, 45))
+    for _ in range(data.draw(st.integers(1, 3))):
+        wanted = data.draw(st.lists(st.integers(0, passages - 1), max_size=12))
+        tokens = data.draw(st.one_of(st.none(), st.builds(slice, bound, bound)))
+        right = [truth[i][slice(None) if tokens is None else tokens] for i in wanted]
+        rows = sum(map(len, right))
+        out = data.draw(st.sampled_from([None, np.ones((rows + 3, 6), opened.dtype)]))
+        found = opened.fetch(wanted, tokens=tokens, out=out)
+        assert found.offsets.tolist() == np.cumsum([0, *map(len, right)]).tolist()
+        for got, one in zip(found, right, strict=True):
+            np.testing.assert_array_equal(got.view(np.uint8), one.view(np.uint8))
+        if out is not None:
+            assert np.shares_memory(found.values, out) or rows == 0
+            assert (out[rows:] == 1).all()
+        most = data.draw(st.integers(1, 50))
+        given_out = data.draw(st.sampled_from([None, np.ones((len(wanted), most, 6), opened.dtype)]))
+        padded = opened.padded(wanted, most, out=given_out)
+        values, mask = opened.fetch(wanted).padded(most)
+        np.testing.assert_array_equal(padded.values.view(np.uint8), values.view(np.uint8))
+        np.testing.assert_array_equal(padded.mask, mask)
+        assert padded.lengths.tolist() == [min(len(truth[i]), most) for i in wanted]
+        assert padded.passage_ids.tolist() == wanted
+
+
+def test_a_rectangle_is_checked_like_a_fetch(tmp_path: Path, layout: MemoryLayout, truth: Any) -> None:
+    flip(tmp_path)
+    for most in (1, 60):
+        with pytest.raises(errors.DamagedError, match="passage 0"):
+            reader(tmp_path, layout).padded([3, 0], most)
+    opened = reader(tmp_path, layout)
+    assert opened.padded([], 5).values.shape == (0, 5, 6)
+    for wrong in (0, -1, True):
+        with pytest.raises(errors.CorpusError, match="max_tokens is"):
+            opened.padded([3], wrong)
+    out = np.ones((2, 7, 6), opened.dtype)
+    for bad in (out[:1], out[:, :6], out.astype(np.float32), out[:, ::-1]):
+        with pytest.raises(errors.CorpusError, match=r"wanted writable, contiguous bfloat16 \[2, 7, 6\]"):
+            opened.padded([3, 4], 7, out=bad)
+    batches = [[i, 63 - i] for i in range(1, 9)]
+    for wanted, got in zip(batches, opened.padded_batches(batches, 7, ahead=3), strict=True):
+        values, mask = opened.fetch(wanted).padded(7)
+        np.testing.assert_array_equal(got.values, values)
+        np.testing.assert_array_equal(got.mask, mask)
+
+
+def test_readers_beside_each_other_share_what_was_read(
+    tmp_path: Path, layout: MemoryLayout, truth: Any
+) -> None:
+    opened = reader(tmp_path, layout)
+    opened.read_ahead()
+    other = opened.beside()
+    assert other is not None
+    assert other._files is opened._files
+    assert other._buffers is not opened._buffers
+    np.testing.assert_array_equal(other.fetch([9])[0], truth[9])

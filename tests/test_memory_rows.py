@@ -46,7 +46,9 @@ def test_rows_are_those_of_the_files(
     for wanted in data.draw(st.lists(st.lists(st.integers(0, passages - 1), max_size=9), max_size=6)):
         found = rows.find(np.array(wanted, np.int64))
         got = zip(found.shards, found.firsts, found.stops, found.ends, found.checksums, strict=True)
-        assert list(got) == [expected(folder, layout, passage) for passage in wanted]
+        right = [expected(folder, layout, passage) for passage in wanted]
+        assert list(got) == right
+        assert [rows.find_one(passage) for passage in wanted] == right
         # As much as is allowed, or as one call needed.
         most = max(most, len({passage // shard for passage in wanted}))
         assert rows.known <= most

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -112,3 +116,144 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     one, two = write(tmp_path / "a", [7]), write(tmp_path / "b", [7])
     assert one.parts[0].file.crc32 == two.parts[0].file.crc32
+
+
+class Counting:
+    """Ranges out of a folder, as of an object store; `asked` are the bytes of each request."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.asked: list[int] = []
+
+    def __call__(self, entry: files.FileEntry, first: int, stop: int) -> bytes:
+        self.asked.append(stop - first)
+        return (self.root / entry.path).read_bytes()[first:stop]
+
+
+def long_rows(root: Path, rows: int = 3000) -> PassageTable:
+    """A part of a dozen row groups, with text that hardly compresses."""
+    rng = np.random.default_rng(0)
+    (root / "passages").mkdir()
+    table = [{"passage_id": i, **row, "text": rng.bytes(400).hex()} for i, row in enumerate(rows_of(rows))]
+    path = root / "passages" / passage_table.part_name(0)
+    batch = pa.RecordBatch.from_pylist(table, schema=passage_table.SCHEMA)
+    passage_table.write_part(path, passage_table.SCHEMA, iter([batch]))
+    return PassageTable(root, [Part(file=files.entry_of(root, path), first_passage_id=0, rows=rows)])
+
+
+def test_rows_are_read_by_ranges_alone(tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    here.mkdir()
+    local = long_rows(there)
+    ranges = Counting(there)
+    table = PassageTable(here, local.parts, ranges=ranges, ensure=None)
+    wanted = [2999, 5, 5, 1400, 6]
+    assert table.take(wanted).equals(local.take(wanted))
+    assert table.take([7], columns=["text"]).equals(local.take([7], columns=["text"]))
+    # The footer, three row groups, and one again; of a part of 1.3 MB.
+    assert len(ranges.asked) == 5
+    assert sum(ranges.asked[1:]) < 5 * 130_000 < 0.5 * local.parts[0].file.bytes
+    assert table.read(0, 3000).equals(local.read(0, 3000))
+    assert len(ranges.asked) == 6  # those that follow each other by one request
+    assert list(here.rglob("*.parquet")) == []
+
+
+def test_damage_in_ranges_raises_or_matters_to_no_row(tmp_path: Path) -> None:
+    local = long_rows(tmp_path)
+    path = tmp_path / local.parts[0].file.path
+    whole = path.read_bytes()
+    right = local.read(0, 3000)
+    metadata = pq.read_metadata(path)
+    rng = np.random.default_rng(1)
+    starts = [metadata.row_group(g).column(0).dictionary_page_offset for g in range(metadata.num_row_groups)]
+    places = [4, *rng.integers(4, len(whole), 40).tolist(), len(whole) - 1, len(whole) - 6, starts[3] + 1]
+    for place in places:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        with pytest.raises(errors.DamagedError, match="CRC-32"):
+            PassageTable(tmp_path, local.parts).read(0, 3000)
+        # A row of another group is as it was, or refused: nothing wrong is given.
+        for passage in (0, 2999):
+            try:
+                found = PassageTable(tmp_path, local.parts).take([passage])
+            except errors.DamagedError:
+                continue
+            assert found.equals(right.slice(passage, 1))
+    for length in (0, 5, 11, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(errors.DamagedError, match="wanted"):
+            PassageTable(tmp_path, local.parts).take([0])
+    path.unlink()
+    with pytest.raises(errors.DamagedError, match="missing"):
+        PassageTable(tmp_path, local.parts).take([0])
+
+
+def test_another_part_with_sums_of_its_own_is_no_stand_in(tmp_path: Path) -> None:
+    """All is right in itself; that it is this part, the card's checksum tells, without reading all of it."""
+    local = long_rows(tmp_path)
+    (tmp_path / "other").mkdir()
+    other = long_rows(tmp_path / "other", 2999)
+    path = tmp_path / local.parts[0].file.path
+    data = (tmp_path / "other" / other.parts[0].file.path).read_bytes()
+    path.write_bytes(data)
+    wrong = Part(
+        file=files.FileEntry(path=local.parts[0].file.path, bytes=len(data), crc32=local.parts[0].file.crc32),
+        first_passage_id=0,
+        rows=2999,
+    )
+    with pytest.raises(errors.DamagedError, match="CRC-32"):
+        PassageTable(tmp_path, [wrong]).take([0])
+
+
+def test_what_the_footer_says_is_what_parquet_says(tmp_path: Path) -> None:
+    """Groups lie back to back between the magic number and the footer, as their sums have it."""
+    local = long_rows(tmp_path)
+    path = tmp_path / local.parts[0].file.path
+    whole = path.read_bytes()
+    metadata = pq.read_metadata(path)
+    groups = passage_parts.groups_of(metadata)
+    assert groups is not None
+    assert [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)] == [256] * 11 + [184]
+    at = 4
+    for g, (length, value) in enumerate(groups.tolist()):
+        columns = [metadata.row_group(g).column(c) for c in range(metadata.num_columns)]
+        begins = [c.dictionary_page_offset or c.data_page_offset for c in columns]
+        assert min(begins) == at
+        assert sum(c.total_compressed_size for c in columns) == length
+        assert zlib.crc32(whole[at : at + length]) == value
+        at += length
+    assert at + metadata.serialized_size + 8 == len(whole)
+
+
+@pytest.mark.parametrize("told", [None, b"", b"AAAA", b"!!", "good"])
+def test_older_parts_are_read_whole(tmp_path: Path, told: bytes | str | None) -> None:
+    """Without sums, or with some that mean nothing; row groups of 1,024 rows."""
+    (tmp_path / "passages").mkdir()
+    path = tmp_path / "passages" / passage_table.part_name(0)
+    rows = [{"passage_id": i, **row} for i, row in enumerate(rows_of(2500))]
+    table = pa.Table.from_pylist(rows, schema=passage_table.SCHEMA)
+    with pq.ParquetWriter(path, passage_table.SCHEMA, compression="zstd", write_page_checksum=True) as writer:
+        writer.write_table(table, row_group_size=1024)
+        if told is not None:
+            # As many as there are groups, but of other bytes.
+            value = base64.b64encode(bytes(24)) if told == "good" else told
+            writer.add_key_value_metadata({passage_parts.GROUPS: value})
+    part = Part(file=files.entry_of(tmp_path, path), first_passage_id=0, rows=2500)
+    brought: list[files.FileEntry] = []
+    ranges = Counting(tmp_path)
+    for more in ({}, {"ensure": brought.append}):
+        found = PassageTable(tmp_path, [part], **more).take([2400, 1, 1024])  # type: ignore[arg-type]
+        assert found.column("text").to_pylist() == [rows[i]["text"] for i in (2400, 1, 1024)]
+    assert brought
+    # Out of an object store: brought, as ever.
+    (tmp_path / "cache/passages").mkdir(parents=True)
+
+    def bring(entry: files.FileEntry) -> None:
+        (tmp_path / "cache" / entry.path).write_bytes((tmp_path / entry.path).read_bytes())
+
+    remote = PassageTable(tmp_path / "cache", [part], ensure=bring, ranges=ranges)
+    assert remote.take([2400]).column("passage_id").to_pylist() == [2400]
+    assert len(ranges.asked) == 1
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(errors.DamagedError, match="CRC-32"):
+        PassageTable(tmp_path, [part]).take([0])

@@ -137,6 +137,33 @@ def test_versions_there_are_versions_here(bucket: Any, copied: str, corpus_copy:
 
 
 @pytest.mark.slow
+def test_encoded_again_by_an_encoder_from_there(
+    bucket: Any, copied: str, corpus_copy: Path, models: Path, command: Run
+) -> None:
+    """The encoder lies in the bucket, for both; the version that it makes is the same on a disk."""
+    for path in (models / "t5").iterdir():
+        bucket.upload_file(str(path), BUCKET, f"models/again/{path.name}")
+    encoder = ("--memory-encoder", f"s3://{BUCKET}/models/again", "--live-proportion", "1/2")
+    url = f"s3://{BUCKET}/{copied}"
+    before = set(stored(bucket, copied))
+    versions = []
+    for where in (url, corpus_copy):
+        status, out, err = command("reencode", where, *encoder, "--as", "deeper", "--use", "--json")
+        assert status == 0, err
+        versions.append(json.loads(out)["version"])
+    assert versions[0] == versions[1]
+    found = stored(bucket, copied)
+    assert len(set(found) - before) > 3
+    assert found == without_times(object_store.files(corpus_copy))
+    # Done is done.
+    status, out, err = command("reencode", url, *encoder, "--as", "deeper", "--json")
+    assert (status, json.loads(out)["already"]) == (0, True), err
+    there, here = (open_corpus(where).memory() for where in (url, corpus_copy))
+    assert there.card.version == versions[0]
+    np.testing.assert_array_equal(there.fetch([3, 70]).values, here.fetch([3, 70]).values)
+
+
+@pytest.mark.slow
 def test_neighbours_there_are_neighbours_here(
     bucket: Any, copied: str, corpus_copy: Path, command: Run
 ) -> None:

@@ -43,6 +43,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="where to put the files, on the disk to be measured")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="contenders whose name has one of these")
     parser.add_argument("--warm", action="store_true", help="reading from the page cache only")
+    parser.add_argument(
+        "--cpu", action="store_true", help="CPU time of a client, where the cores have other work"
+    )
     parser.add_argument("--cold", action="store_true", help="reading from the disk only")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     options = parser.parse_args(arguments)
@@ -89,7 +92,13 @@ def run(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     def read(cold: bool, kept: page_cache.Kept | None = None) -> None:
         for threads in options.threads:
-            setting = Setting(cold=cold, threads=threads, rounds=options.rounds, fetched=options.fetched)
+            setting = Setting(
+                cold=cold,
+                threads=threads,
+                rounds=options.rounds,
+                fetched=options.fetched,
+                cpu=options.cpu,
+            )
             timings = reading.measure(contenders, truth, setting, parity=parity, kept=kept)
             limit = limits.Pread.name if cold else limits.Memmap.name
             figures = report.reading(setting, timings, parity, limit if limit in timings else None)

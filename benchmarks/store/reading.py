@@ -6,7 +6,7 @@ import mmap
 import statistics
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
@@ -87,16 +87,22 @@ def ready(truth: Truth, fetched: int) -> npt.NDArray[np.uint8]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
-    """`cold`: nothing of a contender's files in the page cache when its turn begins."""
+    """`cold`: nothing of a contender's files in the page cache when its turn begins.
+
+    `cpu`: seconds are the process's on processors, of all its threads, which other work on the machine
+    lengthens less than those on the wall; what a second core would save is then not seen.
+    """
 
     cold: bool
     threads: int
     rounds: int
     fetched: int
+    cpu: bool = False
 
     @property
     def name(self) -> str:
-        return f"{'cold' if self.cold else 'warm'}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+        clients = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        return f"{'cold' if self.cold else 'warm'}, {clients}{', CPU time' if self.cpu else ''}"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -131,7 +137,7 @@ def measure(
     """
     rng = np.random.default_rng(3)
     timings = {contender.name: Timings() for contender in contenders}
-    clients = _Clients(setting.threads)
+    clients = _Clients(setting.threads, time.process_time if setting.cpu else time.perf_counter)
     buffers = [ready(truth, setting.fetched) for _ in range(setting.threads)]
     for number in range(setting.rounds + 1):
         # The same ids for all in a round, others in the next, so that no cache of results can help.
@@ -171,7 +177,8 @@ class _Turn:
 class _Clients:
     """Client threads that begin to count at the same moment; one client is the calling thread itself."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._barrier = threading.Barrier(threads)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
@@ -188,10 +195,10 @@ class _Clients:
             for ids in jobs[number][:counted_from]:
                 contender.fetch(ids, out)
             self._barrier.wait()
-            begun = last = time.perf_counter()
+            begun = last = self._clock()
             for ids in jobs[number][counted_from:]:
                 rows += len(contender.fetch(ids, out))
-                now = time.perf_counter()
+                now = self._clock()
                 seconds.append(now - last)
                 last = now
             return begun, last, seconds, rows

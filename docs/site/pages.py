@@ -26,8 +26,9 @@ REFERENCE = {
         for name in (
             *("MemoryDataset", "MemoryStream", "Collate", "PackedMemory", "PaddedMemory", "OnDevice"),
         )
-    ],
-    "In JAX": ["retrieval.jax_loading.batches_on_device", "retrieval.jax_loading.DeviceMemory"],
+    ]
+    + ["retrieval.torch_decoding.Decoder"],
+    "In JAX": [f"retrieval.jax_loading.{name}" for name in ("batches_on_device", "DeviceMemory", "decoder")],
     "Errors": [
         f"storage.errors.{name}"
         for name in (

@@ -211,7 +211,7 @@ def predictions(corpus: Corpus, examples: Sequence[Example], answers: Sequence[A
     Best by the reader's score where it has one, else as retrieved; a page counts where its best passage is.
     """
     wanted = sorted({read.passage_id for answer in answers for read in answer.passages})
-    rows = corpus.passages(wanted).select(["page_id", "title"]).to_pylist()
+    rows = corpus.passages(wanted, columns=["page_id", "title"]).to_pylist()
     page_of = dict(zip(wanted, rows, strict=True))
     found = []
     for example, answer in zip(examples, answers, strict=True):

@@ -117,7 +117,7 @@ class Collator:
             self._kept.clear()
             missing = wanted
         if missing:
-            table = self._corpus.passages(missing).select(["title", "section", "text"]).to_pylist()
+            table = self._corpus.passages(missing, columns=["title", "section", "text"]).to_pylist()
             texts = [
                 self._passage.render(title=row["title"], section=row["section"], text=row["text"])
                 for row in table

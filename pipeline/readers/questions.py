@@ -131,7 +131,7 @@ def relevant(task: Task, corpus: Corpus) -> Task:
     for start in range(0, len(task), SEARCH_BATCH):
         ids = task.passage_ids[start : start + SEARCH_BATCH]
         unique = np.unique(ids[ids >= 0])
-        table = corpus.passages(unique).select(["page_id", "text"]).to_pydict()
+        table = corpus.passages(unique, columns=["page_id", "text"]).to_pydict()
         page = dict(zip(unique.tolist(), map(str, table["page_id"]), strict=True))
         text = dict(zip(unique.tolist(), (t.lower() for t in table["text"]), strict=True))
         for row, found in enumerate(ids.tolist(), start):
@@ -163,7 +163,7 @@ def with_gold(task: Task, corpus: Corpus) -> Task:
     every = corpus.passage_ids
     for start in range(0, len(every), SCAN):
         some = every[start : start + SCAN]
-        columns = corpus.passages(some).select(["page_id", "text"]).to_pydict()
+        columns = corpus.passages(some, columns=["page_id", "text"]).to_pydict()
         for passage, page, text in zip(some.tolist(), columns["page_id"], columns["text"], strict=True):
             if str(page) in pages:
                 of_page.setdefault(str(page), []).append((passage, text))

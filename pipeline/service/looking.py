@@ -89,10 +89,10 @@ class Looker:
             other: of the version that it is compared with.
         """
         corpus = state.corpus
-        row = corpus.passages([passage]).select(_COLUMNS).to_pylist()[0]
+        row = corpus.passages([passage], columns=_COLUMNS).to_pylist()[0]
         begin, end = _document(corpus, passage)
         first, stop = max(begin, passage - AROUND), min(end, passage + AROUND + 1)
-        article = corpus.passages(np.arange(first, stop)).select(_COLUMNS).to_pylist()
+        article = corpus.passages(np.arange(first, stop), columns=_COLUMNS).to_pylist()
         pieces, unread = self._pieces(state, reader.card, row)
         values = np.asarray(reader.fetch([passage]).values)
         norms = _norms(values)
@@ -174,7 +174,7 @@ class Looker:
         reader = self._once(("reader", state.name, version), lambda: self._reader(state, version))
         found = list(reader.answer(questions)) if questions else []
         wanted = sorted({read.passage_id for one in found for read in one.passages})
-        rows = {row["passage_id"]: row for row in state.corpus.passages(wanted).select(_COLUMNS).to_pylist()}
+        rows = {row["passage_id"]: row for row in state.corpus.passages(wanted, columns=_COLUMNS).to_pylist()}
         return {
             "version": version if reader.source == "store" else None,
             "answers": [
@@ -233,7 +233,7 @@ def _neighbours(state: State, passage: int) -> list[Json]:
         for one, score in zip(found.passage_ids[0].tolist(), found.scores[0].tolist(), strict=True)
         if one != passage
     ][:NEIGHBOURS]
-    rows = corpus.passages([one for one, _ in others]).select(_COLUMNS).to_pylist()
+    rows = corpus.passages([one for one, _ in others], columns=_COLUMNS).to_pylist()
     return [{**row, "score": score} for row, (_, score) in zip(rows, others, strict=True)]
 
 

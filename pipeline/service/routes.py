@@ -187,7 +187,7 @@ class Service:
         ids = asking.passage_ids(given, state.corpus, self.settings.limits)
         columns = asking.columns(given)
         kind = asking.accepted(request, wire.JSON, wire.ARROW)
-        table = (await self._read("passages", lambda: state.corpus.passages(ids))).select(columns)
+        table = await self._read("passages", lambda: state.corpus.passages(ids, columns=columns))
         if kind == wire.ARROW:
             return self._parts([answering.table_as_arrow(table)], kind, state)
         return _json({"state": state.name, "passages": answering.passages_as_json(table)}, state)

@@ -77,7 +77,7 @@ class Rows:
             found = {one: self._kept[one] for one in wanted if one in self._kept}
         missing = sorted(wanted - found.keys())
         if missing:
-            table = self._corpus.passages(missing).select(list(SHOWN))
+            table = self._corpus.passages(missing, columns=list(SHOWN))
             found |= {row["passage_id"]: row for row in table.to_pylist()}
         with self._lock:
             for one in wanted:

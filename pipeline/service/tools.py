@@ -56,7 +56,7 @@ def server(corpus: Corpus) -> MCPServer[Any]:
         """Find the passages nearest to a query, best first: id, score, title, section, text."""
         try:
             found = corpus.search(query, min(k, len(corpus)))
-            rows = corpus.passages(found.passage_ids[0]).select(_COLUMNS).to_pylist()
+            rows = corpus.passages(found.passage_ids[0], columns=_COLUMNS).to_pylist()
         except (errors.CorpusError, OSError) as e:
             raise _told(e) from None
         scores = found.scores[0].tolist()
@@ -79,7 +79,7 @@ def server(corpus: Corpus) -> MCPServer[Any]:
             stops = np.minimum(document.stops, ids + around + 1)
             ranges = [np.arange(first, stop) for first, stop in zip(firsts, stops, strict=True)]
             wanted = np.unique(np.concatenate(ranges))
-            return {"passages": corpus.passages(wanted).select(_COLUMNS).to_pylist()}
+            return {"passages": corpus.passages(wanted, columns=_COLUMNS).to_pylist()}
         except (errors.CorpusError, OSError) as e:
             raise _told(e) from None
 

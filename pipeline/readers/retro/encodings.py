@@ -100,7 +100,7 @@ class LiveMemory:
         return states, real
 
     def _encoded(self, ids: Ids) -> Padded:
-        rows = self._corpus.passages(ids).select(["title", "section", "text"]).to_pylist()
+        rows = self._corpus.passages(ids, columns=["title", "section", "text"]).to_pylist()
         template = self._encoder.template
         tokens = self._encoder.tokenize(
             [template.render(title=row["title"], section=row["section"], text=row["text"]) for row in rows]

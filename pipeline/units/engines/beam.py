@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import apache_beam as beam
+import grpc
 from apache_beam.options import pipeline_options
 
-from pipeline.units import overlap
+from pipeline.units import failures, overlap
 from pipeline.units.engines import polling
 from pipeline.units.engines.base import AnyJob, grouped
 from storage import errors
@@ -84,7 +85,11 @@ class Portable:
         self._options = options
 
     def run(self, job: AnyJob, units: Sequence[int], on_poll: Callable[[], None]) -> None:
-        """See `Engine.run`."""
+        """See `Engine.run`.
+
+        Raises:
+            Failed: the runner cannot be reached, or ended the job without a unit that failed.
+        """
         if not units:
             return
         remote = self._options.view_as(pipeline_options.WorkerOptions)
@@ -99,6 +104,13 @@ class Portable:
             try:
                 running.append(root.run())
                 running[0].wait_until_finish()
+            except (RuntimeError, grpc.RpcError, grpc.FutureTimeoutError) as e:
+                # By these it tells that a worker died, or that it cannot be reached. A unit's own failure is
+                # what the unit has left, and goes before this one.
+                raise failures.Failed(
+                    f"engine {self.name}: the runner ended the job ({_short(e)}); see to it and its workers' "
+                    "logs; what is done is kept: run the same command again"
+                ) from e
             finally:
                 ended.set()
 
@@ -110,6 +122,14 @@ class Portable:
                 cancel = threading.Thread(target=_cancel, args=(running[0],), daemon=True)
                 cancel.start()
                 cancel.join(CANCEL_SECONDS)
+
+
+def _short(error: Exception) -> str:
+    """A runner's words, which may be a whole traceback of a worker's: the first line, and the last."""
+    details = getattr(error, "details", None)
+    text = str(details() if callable(details) else error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    return " ... ".join(line[:300] for line in dict.fromkeys((lines[0], lines[-1])))
 
 
 def _cancel(running: Any) -> None:

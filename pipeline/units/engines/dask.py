@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import itertools
+import logging
 import platform
 import socket
 import threading
@@ -19,11 +20,13 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pipeline.units import failures, library_output, overlap, work
 from pipeline.units.engines.base import POLL_SECONDS, AnyJob, WorkerDied, grouped
 from storage import errors
+
+T = TypeVar("T")
 
 # Groups that a slot has, at work or next.
 GROUPS_AHEAD: Final = 2
@@ -71,6 +74,9 @@ class Dask:
     def _connected(self) -> Iterator[Any]:
         import distributed
 
+        # They tell of lost connections by tracebacks; what the launcher has to say of them is a line.
+        for logger in ("distributed", "tornado", "asyncio"):
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
         named = "://" in self._where
         if not named and not Path(self._where).is_file():
             raise errors.CorpusError(
@@ -110,13 +116,14 @@ class _Run:
 
     def to_its_end(self) -> None:
         """Submit groups as others get done; look at the cluster and at the progress by the clock alone."""
-        slots, resources = self._look()
+        slots, resources = self._asked_of_scheduler(self._look)
         groups = enumerate(grouped(self._job, self._units, slots))
         at_work: set[Any] = set()
         looked = polled = time.monotonic()
         while True:
             room = max(1, GROUPS_AHEAD * slots) - len(at_work)
-            at_work.update(self._submit(group, resources) for group in itertools.islice(groups, max(0, room)))
+            for group in itertools.islice(groups, max(0, room)):
+                at_work.add(self._asked_of_scheduler(self._submit, group, resources))
             if not at_work:
                 return
             self._ended.wait(POLL_SECONDS)
@@ -128,7 +135,7 @@ class _Run:
             self._require_scheduler()
             # The cluster first: where it has no worker at all, its own words are plainer than silence.
             if (now := time.monotonic()) - looked >= LOOK_SECONDS:
-                slots, resources = self._look()
+                slots, resources = self._asked_of_scheduler(self._look)
                 looked = now
             if now - polled >= POLL_SECONDS:
                 self._on_poll()
@@ -150,25 +157,43 @@ class _Run:
         future.add_done_callback(lambda _: self._ended.set())
         return future
 
+    def _asked_of_scheduler(self, call: Callable[..., T], *arguments: Any) -> T:
+        """What a call says that needs the scheduler.
+
+        Raises:
+            WorkerDied: the scheduler is gone, maybe in the middle of the call.
+        """
+        self._require_scheduler()
+        try:
+            return call(*arguments)
+        except failures.Failed:
+            raise
+        except Exception as e:
+            # Whatever a call raises whose connection breaks: distributed has many words for it.
+            if isinstance(e, OSError) or self._client.status != "running":
+                raise WorkerDied(self._gone()) from e
+            raise
+
     def _require_scheduler(self) -> None:
         """
         Raises:
             WorkerDied: the scheduler is gone.
         """
         if self._client.status != "running":
-            raise WorkerDied(
-                f"engine {self._name}: the scheduler is gone; what is done is kept: start it and run the "
-                "same command again"
-            )
+            raise WorkerDied(self._gone())
+
+    def _gone(self) -> str:
+        return (
+            f"engine {self._name}: the scheduler is gone; what is done is kept: start it and run the same "
+            "command again"
+        )
 
     def _look(self) -> tuple[int, dict[str, float]]:
         """Slots there are now, and what a unit that computes takes of its worker.
 
         Raises:
-            WorkerDied: the scheduler is gone.
             Failed: it has had no worker for too long.
         """
-        self._require_scheduler()
         workers = self._client.scheduler_info(n_workers=-1)["workers"]
         now = time.monotonic()
         if workers:
