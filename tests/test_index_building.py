@@ -397,6 +397,8 @@ def test_picked_rows_are_the_rows(tmp_path: Path) -> None:
         damaged.pick(np.array([193]))
 
 
+# Where another test has used obstore, that says in any forked process that it cannot be used there.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_forked_process_refines(whole: Any, written: Path) -> None:
     array = VectorArray(whole[2] / components.VECTORS.folder(NAME), LAYOUT)
     found = opened(written)
