@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -231,6 +232,8 @@ class Tokenizer:
 
     def __init__(self, tokenizer: Any, *, max_tokens: int) -> None:
         self._tokenizer, self._max_tokens = tokenizer, max_tokens
+        # Where a text is cut is a state of the library's tokenizer, which a call sets for itself alone.
+        self._alone = threading.Lock()
         self.size: int = len(tokenizer)
         self.padding: int = tokenizer.pad_token_id or 0
         self._unknown = unknown_id(tokenizer)
@@ -244,15 +247,16 @@ class Tokenizer:
         return tokens.offsets
 
     def _ids(self, texts: Sequence[str], limit: int | None) -> list[list[int]]:
-        found: list[list[int]] = self._tokenizer(
-            list(texts),
-            # Said each time: a tokenizer's file may hold a limit of its own.
-            truncation=limit is not None,
-            max_length=limit,
-            padding=False,
-            return_attention_mask=False,
-            verbose=False,
-        )["input_ids"]
+        with self._alone:
+            found: list[list[int]] = self._tokenizer(
+                list(texts),
+                # Said each time: a tokenizer's file may hold a limit of its own.
+                truncation=limit is not None,
+                max_length=limit,
+                padding=False,
+                return_attention_mask=False,
+                verbose=False,
+            )["input_ids"]
         return found
 
 

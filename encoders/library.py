@@ -5,6 +5,7 @@ Importing this loads no framework; a `Tower` does.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,7 @@ class Tower:
         self.dim: int = self.model.get_embedding_dimension()
         self._prompts = folder.prompts
         self._batch_size = batch_size
+        self._alone = threading.Lock()
         self._unknown = unknown_id(self.model.tokenizer)
 
     def batches(
@@ -71,15 +73,18 @@ class Tower:
         for start in range(0, len(order), self._batch_size):
             rows = order[start : start + self._batch_size]
             batch = [texts[i] for i in rows]
-            with self._watched(count) as given:
-                vectors = encode(
-                    batch,
-                    prompt=self._prompts[role],
-                    batch_size=len(rows),
-                    show_progress_bar=False,
-                    convert_to_numpy=True,
-                )
-            yield rows, vectors, self._read(batch, role, given) if count else None
+            # Where a text is cut is a state of the library's tokenizer, and what is watched one of its model.
+            with self._alone:
+                with self._watched(count) as given:
+                    vectors = encode(
+                        batch,
+                        prompt=self._prompts[role],
+                        batch_size=len(rows),
+                        show_progress_bar=False,
+                        convert_to_numpy=True,
+                    )
+                read = self._read(batch, role, given) if count else None
+            yield rows, vectors, read
 
     @contextmanager
     def _watched(self, count: bool) -> Iterator[list[_Given]]:

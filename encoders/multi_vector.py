@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -235,6 +236,7 @@ class Tower:
 
     Attributes:
         model: the library's.
+        alone: held by whoever has texts cut.
         similarity: how scores are compared: `MAXSIM`, or `MEAN_MAXSIM`, which is by a question's vectors.
 
     Raises:
@@ -266,6 +268,8 @@ class Tower:
             stored = model_folder.find_tensors(opened.places[0])
             library.require_all_weights(opened.folder, opened.places[0], stored, self.model[0].model)
         self.model.float().eval()
+        # Where a text is cut is a state of the library's tokenizer, which a call sets for itself alone.
+        self.alone = threading.Lock()
         tokenizer = self.model.tokenizer
         self.padding: int = tokenizer.pad_token_id or 0
         self._unknown = unknown_id(tokenizer)
@@ -294,7 +298,7 @@ class Tower:
 
     def _ids(self, texts: Sequence[str], limit: int | None) -> list[list[int]]:
         own: Json = {"truncation": False} if limit is None else {"max_length": limit}
-        with transformers_output.silenced():  # of texts that are too long
+        with self.alone, transformers_output.silenced():  # of texts that are too long
             given = self.model.preprocess(
                 list(texts), prompt=self._prompt, task=DOCUMENT, processing_kwargs={"text": own}
             )
@@ -341,6 +345,6 @@ class MultiVectors(TorchEncoder):
 
     def queries(self, texts: Sequence[str]) -> list[npt.NDArray[np.float32]]:
         """The vectors of each question, [its tokens, width], with the library's prefix and expansion."""
-        with self.computing(), transformers_output.silenced():
+        with self.computing(), self.tower.alone, transformers_output.silenced():
             found = self.tower.model.encode_query(list(texts), show_progress_bar=False)
         return [vectors.float().cpu().numpy() for vectors in found]

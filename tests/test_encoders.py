@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,22 @@ def test_texts_are_cut_as_transformers_cuts_them(kind: str, tmp_path: Path) -> N
     assert [ids.tolist() for ids in tokens.split()] == wanted
     assert tokens.cut.tolist() == [max(0, len(ids) - 24) for ids in whole]
     assert 0 < np.count_nonzero(tokens.cut) < len(PASSAGES)
+
+
+def test_threads_cut_their_own_texts_alone(bert: Path) -> None:
+    """A limit is a state of the library's tokenizer, which several lanes of a worker share."""
+    cut = memory_encoders.open_encoder(bert, SPEC).tokenizer()
+    texts = [["river " * 400] * 40, ["river " * length for length in range(1, 90)]]
+    alone = [cut(each) for each in texts]
+
+    def again(number: int) -> bool:
+        wanted, found = alone[number % 2], cut(texts[number % 2])
+        return all(
+            np.array_equal(getattr(wanted, name), getattr(found, name)) for name in ("ids", "offsets", "cut")
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(again, range(200)))
 
 
 def test_a_table_of_positions_limits_tokens(bert: Path, tmp_path: Path) -> None:

@@ -188,6 +188,8 @@ def test_a_shard_that_is_cut_off_under_a_reader_is_an_error(tmp_path: Path) -> N
     assert opened.fetch([0]).offsets.tolist() == [0, 5]
 
 
+# JAX warns where it is loaded, which other tests of this process may have done.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_a_forked_process_goes_on_with_what_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = layout_of(64)
     write(tmp_path, layout, np.full(64, 3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,23 @@ def test_vectors_are_the_librarys(make: str, makes: Callable[[str], Path]) -> No
         assert tokens.lengths.max() == document
         assert tokens.cut.any()
         assert loaded(folder, max_tokens=20).tokenize(PASSAGES).lengths.max() == 20
+
+
+def test_threads_cut_their_own_texts_alone(makes: Callable[[str], Path]) -> None:
+    """Documents and questions are cut at limits of their own, by one tokenizer."""
+    encoder = loaded(makes("colbert"))
+    question = encoder.queries(["Where is it?"])[0]
+    documents = [text * 20 for text in PASSAGES]
+    alone = encoder.tokenize(documents)
+
+    def again(number: int) -> bool:
+        if number % 4 == 0:
+            return np.array_equal(encoder.queries(["Where is it?"])[0], question)
+        found = encoder.tokenize(documents)
+        return np.array_equal(found.ids, alone.ids) and np.array_equal(found.cut, alone.cut)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(again, range(80)))
 
 
 @given(st.data())

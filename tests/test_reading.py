@@ -212,19 +212,17 @@ def test_what_is_not_known_is_told(
 
 
 def test_corpora_of_before_say_not_counted(command: Callable[..., Any], tmp_path: Path) -> None:
-    golden = sorted(path for path in (ROOT / "tests/golden").rglob("corpus.json"))
-    assert golden
-    for path in golden:
-        root = Path(shutil.copytree(path.parent, tmp_path / path.parent.name))
-        for name in ("info", "report"):
-            status, out, err = command(name, root)
-            assert status == 0, err
-            assert out.count("not counted") >= 3
-            assert "warning:" not in out
-        found = facts.summary(facts.read(CorpusFolder(root)))
-        assert [one["read"] for one in (*found["vectors"].values(), *found["memory"].values())] == [None] * (
-            len(found["vectors"]) + len(found["memory"])
-        )
+    # Made before tokens were counted; `format-1-chunks` was made since.
+    root = Path(shutil.copytree(ROOT / "tests/golden/format-1", tmp_path / "golden"))
+    for name in ("info", "report"):
+        status, out, err = command(name, root)
+        assert status == 0, err
+        assert out.count("not counted") >= 3
+        assert "warning:" not in out
+    found = facts.summary(facts.read(CorpusFolder(root)))
+    assert [one["read"] for one in (*found["vectors"].values(), *found["memory"].values())] == [None] * (
+        len(found["vectors"]) + len(found["memory"])
+    )
 
 
 def test_shards_of_an_earlier_release_leave_the_corpus_uncounted(

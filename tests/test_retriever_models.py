@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,25 @@ def test_counting_looks_again_at_long_texts_alone(tmp_path: Path, monkeypatch: p
     assert again == []  # whoever counts nothing pays nothing
     loaded.encode(TEXTS, on_read=lambda _: None)
     assert 0 < sum(again) < len(TEXTS)
+
+
+def test_threads_embed_and_count_their_own_texts_alone(tmp_path: Path) -> None:
+    folder = make_retriever(tmp_path / "model")
+    loaded = Retriever.load(folder, device="cpu", batch_size=2)
+    texts = [text * 30 for text in TEXTS]
+
+    def embedded(count: bool) -> tuple[Any, Read]:
+        reads: list[Read] = []
+        return loaded.encode(texts, on_read=reads.append if count else None), sum(reads, Read())
+
+    alone = embedded(True)
+
+    def again(number: int) -> bool:
+        vectors, read = embedded(bool(number % 2))
+        return np.allclose(vectors, alone[0], atol=1e-6) and read in (Read(), alone[1])
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(again, range(60)))
 
 
 def test_unknown_ids_are_asked_of_the_vocabulary(tmp_path: Path) -> None:
