@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -154,7 +155,7 @@ def test_every_component_of_every_generation_by_workers(
 
 
 @pytest.mark.slow
-def test_repairs_that_are_killed_at_random_moments(corpus_copy: Path, models: Path) -> None:
+def test_repairs_that_are_killed_at_random_moments(corpus_copy: Path, models: Path, tmp_path: Path) -> None:
     before = content(corpus_copy)
     rng = random.Random(5)
     killed = 0
@@ -164,14 +165,22 @@ def test_repairs_that_are_killed_at_random_moments(corpus_copy: Path, models: Pa
         *corpus_copy.glob("index/*/*.faiss"),
     ):
         flip(path)
-    for _ in range(6):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "repair", str(corpus_copy)],
+
+    def repairing(root: Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline", "repair", str(root)],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        time.sleep(rng.uniform(2, 40))
+
+    # How long it takes undisturbed, on this machine.
+    began = time.monotonic()
+    assert repairing(Path(shutil.copytree(corpus_copy, tmp_path / "undisturbed"))).wait() == 0
+    whole = time.monotonic() - began
+    for _ in range(6):
+        process = repairing(corpus_copy)
+        time.sleep(whole * rng.uniform(0.3, 0.8))
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             killed += 1
