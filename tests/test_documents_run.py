@@ -120,6 +120,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_dump(folder / "later", articles=170, pages_per_stream=20)
     (folder / "run").mkdir()
     shutil.copytree(TRAINED / GLIMMER_NAME, folder / "run" / "reader")
+    shutil.copytree(TRAINED / GLIMMER_NAME, folder / "run-pq" / "reader")
     shutil.copytree(TRAINED / GLIMMER_NAME, folder / "step-2000")
     weights = folder / "step-2000" / "model.safetensors"
     moved = {name: value * np.float32(1.01) for name, value in load_file(weights).items()}
@@ -178,7 +179,12 @@ def test_it_runs(path: Path, workshop: Path, command: Command, monkeypatch: pyte
     # Each document finds the corpus as it was built: commands of another one change it.
     shutil.rmtree(workshop / "corpus", ignore_errors=True)
     if not (workshop / "built").exists():
-        build = next(blocks(ROOT / "docs" / "operations.md")).lines[0]
+        build = next(
+            line
+            for block in blocks(ROOT / "docs" / "operations.md")
+            for line in block.lines
+            if parsed(line) == "build"
+        )
         status, _, err = command(*shlex.split(replaced(build, workshop))[1:])
         assert status == 0, err
         # As the README does after training: the reader has limits and a template of its own.
