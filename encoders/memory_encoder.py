@@ -27,6 +27,7 @@ from encoders.model_folder import ModelFolderError
 from encoders.t5_config import T5Config, memory_layers
 from encoders.template import PassageTemplate
 from encoders.token_encoder import Spent as Spent
+from encoders.token_encoder import encoded
 from encoders.tokenizing import Tokenizer
 from encoders.tokenizing import Tokens as Tokens
 
@@ -149,13 +150,7 @@ class MemoryEncoder:
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Memory of a few rendered passages, [all their tokens, width] float32."""
-        return self.encoded(self.tokenize(texts))
-
-    def encoded(self, tokens: Tokens) -> npt.NDArray[np.float32]:
-        """Memory of a few texts' tokens, [tokens, width] float32."""
-        values = np.empty((len(tokens.ids), self.width), np.float32)
-        self.encode(tokens, values)
-        return values
+        return encoded(self, self.tokenize(texts))
 
     def encode(
         self,

@@ -103,6 +103,13 @@ class TokenEncoder(Protocol):
         """Memory of a few rendered passages, [all their rows, width] float32."""
 
 
+def encoded(encoder: TokenEncoder, tokens: Tokens) -> npt.NDArray[np.float32]:
+    """Memory of a few texts' tokens, [all their rows, width] float32."""
+    values = np.empty((int(encoder.offsets(tokens)[-1]), encoder.width), np.float32)
+    encoder.encode(tokens, values)
+    return values
+
+
 class TextReader(Protocol):
     """Texts to tokens, and to where the memory of each begins."""
 

@@ -22,7 +22,7 @@ from encoders.aliases import AnyArray, Json
 from encoders.fingerprint import Fingerprint
 from encoders.memory_spec import MemorySpec
 from encoders.template import PassageTemplate
-from encoders.token_encoder import Spent
+from encoders.token_encoder import Spent, encoded
 from encoders.tokenizing import Tokens
 
 if TYPE_CHECKING:
@@ -90,10 +90,7 @@ class TorchEncoder:
 
     def encode_texts(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """See `token_encoder.TokenEncoder`."""
-        tokens = self.tokenize(texts)
-        values = np.empty((int(self.offsets(tokens)[-1]), self.width), np.float32)
-        self.encode(tokens, values)
-        return values
+        return encoded(self, self.tokenize(texts))
 
     def encode(
         self,

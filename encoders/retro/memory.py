@@ -33,7 +33,7 @@ from encoders.retro import names
 from encoders.retro.config import UNCONDITIONED, RetroConfig
 from encoders.retro.folder import RetroFolder
 from encoders.template import PassageTemplate
-from encoders.token_encoder import TextReader
+from encoders.token_encoder import TextReader, encoded
 from encoders.tokenizing import Tokens
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ class ChunkEncoder(MemoryEncoder):
         self, values: npt.NDArray[np.integer], mask: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.float32]:
         """Memory of a few chunks, [all their tokens, width] float32; arguments as of `ragged`."""
-        return self.encoded(self.ragged(values, mask))
+        return encoded(self, self.ragged(values, mask))
 
     def _planned(self, tokens: Tokens) -> list[batching.Batch]:
         # One shape for all: what a row gives hangs on no other row then, and on nothing but itself. Lengths

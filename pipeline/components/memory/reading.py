@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.retro.memory import ChunkEncoder
+from encoders.token_encoder import encoded
 from pipeline.components.shards import render
 from retrieval import neighbours
 from retrieval.corpus import Corpus
@@ -67,7 +68,4 @@ class Reading:
 
     def memory(self, encoder: TokenEncoder, passages: Ids) -> AnyArray:
         """Memory of a few passages, [all their rows, width] float32."""
-        tokens = self.tokens(encoder, passages)
-        values = np.empty((int(encoder.offsets(tokens)[-1]), encoder.width), np.float32)
-        encoder.encode(tokens, values)
-        return values
+        return encoded(encoder, self.tokens(encoder, passages))
