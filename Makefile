@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := demo
 # An installation compiles them, where there is a compiler.
-NATIVE := hatch_build.py storage/native/decode.c storage/native/lanes.h storage/native/building.py
+NATIVE := hatch_build.py storage/native/decode.c storage/native/lanes.h storage/native/mapped.h storage/native/building.py
 # Processes that share the tests, file by file.
 WORKERS ?= 2
 # Extra arguments for pytest, such as ARGS="-k store -x".

@@ -13,13 +13,14 @@ import numpy.typing as npt
 
 from retrieval import memory_plan, pools
 from retrieval.buffers import Buffers
-from storage import codec_parameters, codecs, errors, files, ids
+from storage import codec_parameters, codecs, errors, files, ids, native
 from storage.components import MemoryCard
 from storage.joined_memory import JoinedMemoryFiles
 from storage.memory_files import CHECKS as CHECKS
 from storage.memory_files import ChangedError, MemoryFiles, Run
 from storage.memory_rows import Found, Integers
 from storage.memory_store import ShardRows
+from storage.native import mapped
 from storage.ragged import MemoryArray, PaddedMemory, RaggedMemory
 from storage.thread_locks import ThreadLock
 
@@ -80,6 +81,8 @@ class MemoryReader:
         self._pools = pools.Pools()
         self._coder: codecs.Coder | None = None
         self._loading = ThreadLock()
+        # By whether rows are decoded.
+        self._recipes: dict[bool, mapped.Recipe] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Where it lies travels to another process, which opens it there; no open file and no buffer does."""
@@ -163,14 +166,7 @@ class MemoryReader:
         np.cumsum(rows.lengths, out=offsets[1:])
         total = int(offsets[-1])
         values = self._target(out, total, decode)
-        # Stored rows that are values bit for bit are read into the result itself; codes into a buffer.
-        direct = not decode or self.coder.view_only
-        stored = (
-            values if direct else self._buffers.take(total, layout.stored_width, layout.codec.stored_dtype)
-        )
-        self._fill(wanted, found, rows, files.bytes_of(stored), offsets[:-1] * layout.row_bytes, tokens)
-        if not direct:
-            self._decode_rows(stored, values)
+        self._deliver(wanted, found, rows, values, offsets[:-1], tokens, decode)
         if not decode:
             layout.codec.check_stored(values, layout.width)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
@@ -196,6 +192,11 @@ class MemoryReader:
             first, stop = first + begin, first + max(begin, finish)
         rows, layout = stop - first, self.card.layout
         values = self._target(out, rows, decode)
+        offsets = np.array([0, rows], np.int64)
+        if self._serve_one(wanted, shard, first, stop, values, decode):
+            if not decode:
+                layout.codec.check_stored(values, layout.width)
+            return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
         direct = not decode or self.coder.view_only
         stored = (
             values if direct else self._buffers.take(rows, layout.stored_width, layout.codec.stored_dtype)
@@ -213,7 +214,6 @@ class MemoryReader:
             self._decode_rows(stored, values)
         if not decode:
             layout.codec.check_stored(values, layout.width)
-        offsets = np.array([0, rows], np.int64)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
 
     def padded(
@@ -233,27 +233,14 @@ class MemoryReader:
         wanted = self._wanted(passage_ids)
         if isinstance(max_tokens, bool) or max_tokens < 1:
             raise errors.CorpusError(f"max_tokens is {max_tokens!r:.40}, wanted 1 or more")
-        layout = self.card.layout
         tokens = slice(0, int(max_tokens))
         found = self._files.find(wanted)
         rows = memory_plan.wanted_rows(found, tokens)
         values = self._rectangle(out, len(wanted), tokens.stop)
         for place, length in enumerate(rows.lengths.tolist()):
             values[place, length:] = 0
-        if self.coder.view_only:
-            at = np.arange(len(wanted)) * (tokens.stop * layout.row_bytes)
-            self._fill(wanted, found, rows, files.bytes_of(values), at, tokens)
-        else:
-            ends = np.cumsum(rows.lengths)
-            begins = ends - rows.lengths
-            total = int(ends[-1]) if len(ends) else 0
-            stored = self._buffers.take(total, layout.stored_width, layout.codec.stored_dtype)
-            self._fill(wanted, found, rows, files.bytes_of(stored), begins * layout.row_bytes, tokens)
-            bounds = zip(begins.tolist(), ends.tolist(), strict=True)
-            self._decode(
-                [(stored[begin:end], values[k, : end - begin]) for k, (begin, end) in enumerate(bounds)],
-                total,
-            )
+        at = np.arange(len(wanted)) * tokens.stop
+        self._deliver(wanted, found, rows, values.reshape(-1, self.width), at, tokens, True)
         return PaddedMemory(passage_ids=wanted, lengths=rows.lengths, values=values.view(MemoryArray))
 
     def prefetch(self, passage_ids: npt.ArrayLike, *, decode: bool = True) -> Future[RaggedMemory]:
@@ -356,6 +343,124 @@ class MemoryReader:
                 f"wanted writable, contiguous {self.dtype} {list(shape)}"
             )
         return out
+
+    def _deliver(
+        self,
+        wanted: Integers,
+        found: Found,
+        rows: memory_plan.Wanted,
+        values: npt.NDArray[Any],
+        at: Integers,
+        tokens: slice | None,
+        decode: bool,
+    ) -> None:
+        """Put passages [k] into `values` [n, width], the rows of each from row `at` on."""
+        served = self._serve(wanted, found, rows, values, at, decode)
+        if served is not None:
+            left = np.flatnonzero(~served)
+            if not len(left):
+                return
+            wanted, found, rows, at = wanted[left], found.of(left), rows.of(left), at[left]
+        layout = self.card.layout
+        # Stored rows that are values bit for bit are read into the result itself; codes into a buffer.
+        if not decode or self.coder.view_only:
+            self._fill(wanted, found, rows, files.bytes_of(values), at * layout.row_bytes, tokens)
+            return
+        ends = np.cumsum(rows.lengths)
+        begins = ends - rows.lengths
+        total = int(ends[-1]) if len(ends) else 0
+        stored = self._buffers.take(total, layout.stored_width, layout.codec.stored_dtype)
+        self._fill(wanted, found, rows, files.bytes_of(stored), begins * layout.row_bytes, tokens)
+        if total and (at - begins == at[0]).all():
+            self._decode_rows(stored, values[at[0] : at[0] + total])
+        else:
+            places = zip(begins.tolist(), at.tolist(), rows.lengths.tolist(), strict=True)
+            self._decode([(stored[b : b + n], values[a : a + n]) for b, a, n in places], total)
+
+    def _serve(
+        self,
+        wanted: Integers,
+        found: Found,
+        rows: memory_plan.Wanted,
+        values: npt.NDArray[Any],
+        at: Integers,
+        decode: bool,
+    ) -> npt.NDArray[np.bool_] | None:
+        """As `_deliver`, out of mappings of the files, of passages whose bytes need no look at their checksum.
+
+        Returns:
+            Which of [k] are there now; None where that was not tried.
+        """
+        recipe = self._recipe(decode)
+        if recipe is None:
+            return None
+        trusted = self._trusted(wanted)
+        held: dict[int, tuple[mapped.Mapping, Any] | None] = {}
+        addresses = []
+        for shard, may in zip(found.shards.tolist(), trusted.tolist(), strict=True):
+            if shard not in held and may:
+                held[shard] = self._files.mapped(shard, recipe.library)
+            known = held[shard] if may else None
+            addresses.append(0 if known is None else known[0].address)
+        if not any(addresses):
+            return None
+        spans = np.zeros((len(wanted), mapped.COLUMNS), np.int64)
+        spans[:, mapped.FILE] = addresses
+        spans[:, mapped.FIRST] = rows.firsts
+        spans[:, mapped.STOP] = rows.stops
+        spans[:, mapped.OUT] = at * recipe.value_bytes + values.ctypes.data
+        following = np.zeros(1, np.int64)
+        shares = min(
+            pools.CACHE_THREADS, len(wanted), 1 + rows.lengths.sum() * recipe.value_bytes // pools.CACHE_THREAD_BYTES
+        )
+        # With what is held: nobody's mapping goes before the last has done with it.
+        others = [
+            self._pools.cache().submit(_serve_share, spans, following, recipe, held, values)
+            for _ in range(shares - 1)
+        ]
+        mapped.serve(spans, following, recipe)
+        pools.raise_first([], [other for other in others if not other.cancel()])
+        return self._still(wanted, spans[:, mapped.DONE] != 0)
+
+    def _serve_one(
+        self,
+        wanted: Integers,
+        shard: int,
+        first: int,
+        stop: int,
+        values: npt.NDArray[Any],
+        decode: bool,
+    ) -> bool:
+        """As `_serve`, of one passage."""
+        recipe = self._recipe(decode)
+        if recipe is None or not self._trusted(wanted)[0]:
+            return False
+        held = self._files.mapped(shard, recipe.library)
+        if held is None:
+            return False
+        spans = np.array([[held[0].address, first, stop, values.ctypes.data, 0]], np.int64)
+        mapped.serve(spans, np.zeros(1, np.int64), recipe)
+        return bool(self._still(wanted, spans[:, mapped.DONE] != 0)[0])
+
+    def _still(self, wanted: Integers, done: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Those that are done and right: a file that was replaced meanwhile is checked anew."""
+        return done & self._files.checked(wanted) if self._remembers else done
+
+    def _recipe(self, decode: bool) -> mapped.Recipe | None:
+        """How rows come out of mappings; None where they are read and decoded one after the other."""
+        library = native.library()
+        if library is None or not (self._remembers or self._check == "never"):
+            return None
+        known = self._recipes.get(decode)
+        if known is None or known.library is not library:
+            if decode and not self.coder.view_only:
+                known = self.coder.recipe(library)
+            else:
+                known = mapped.copying(library, self.card.layout.row_bytes)
+            if known is None:
+                return None
+            self._recipes[decode] = known
+        return known
 
     def _fill(
         self,
@@ -469,3 +574,10 @@ class MemoryReader:
 
     def _read_run(self, run: Run, nowait: bool) -> None:
         self._files.read(run, nowait=nowait, check=self._check)
+
+
+def _serve_share(
+    spans: npt.NDArray[np.int64], following: npt.NDArray[np.int64], recipe: mapped.Recipe, *_held: object
+) -> None:
+    """On another thread, which keeps what is held as long."""
+    mapped.serve(spans, following, recipe)

@@ -29,6 +29,10 @@ class Wanted:
     stops: Integers
     lengths: Integers
 
+    def of(self, places: npt.NDArray[np.intp]) -> Wanted:
+        """Those of some passages."""
+        return Wanted(self.firsts[places], self.stops[places], self.lengths[places])
+
 
 def wanted_rows(found: Found, tokens: slice | None) -> Wanted:
     """The rows of `tokens`, taken as Python slices a list.

@@ -11,7 +11,7 @@ from storage.thread_locks import ThreadLock
 # What a cold disk needs is a deep queue; the cores have little to do meanwhile.
 DISK_THREADS: Final = 20
 # Copying out of the page cache gains from a few cores, down to this much for each.
-CACHE_THREADS: Final = max(1, min(4, os.cpu_count() or 1))
+CACHE_THREADS: Final = max(1, min(4, len(os.sched_getaffinity(0))))
 CACHE_THREAD_BYTES: Final = 1 << 20
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from storage import errors
-from storage.memory_files import MemoryFiles, Run
+from storage import errors, native
+from storage.memory_files import MemoryFiles, Run, ValuesFile
 from storage.memory_rows import Found, Integers
 from storage.memory_store import ShardRows
+from storage.native import mapped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +92,10 @@ class JoinedMemoryFiles:
         for piece in self._pieces:
             if piece.files is not None:
                 piece.files.read_ahead()
+
+    def mapped(self, shard: int, library: native.Library) -> tuple[mapped.Mapping, ValuesFile] | None:
+        files, own = self._of(shard)
+        return files.mapped(own, library)
 
     def read(self, run: Run, *, nowait: bool, check: str) -> None:
         shard, end, spans = run

@@ -14,10 +14,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from storage import descriptors, errors, files, locks, memory_store, shard_files
+from storage import descriptors, errors, files, locks, memory_store, native, shard_files
 from storage.aliases import AnyArray
 from storage.memory_rows import Found, Integers, MemoryRows
 from storage.memory_store import MemoryLayout, ShardRows
+from storage.native import mapped
 
 CHECKS: Final = ("once", "always", "never")
 _NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
@@ -31,6 +32,24 @@ Run = tuple[int, int, list[Span]]
 
 class ChangedError(Exception):
     """A file was replaced since a part of a passage was taken to be right. Read the passage whole."""
+
+
+class ValuesFile(descriptors.OpenFile):
+    """A shard's values. Whoever serves rows out of its mapping keeps this meanwhile.
+
+    Attributes:
+        size_bytes: when it was opened.
+        mapping: None until it is asked for.
+        unmapped: it cannot be had.
+    """
+
+    __slots__ = ("mapping", "size_bytes", "unmapped")
+
+    def __init__(self, path: str, folder: str) -> None:
+        super().__init__(path, folder)
+        self.size_bytes = 0
+        self.mapping: mapped.Mapping | None = None
+        self.unmapped = False
 
 
 class MemoryFiles:
@@ -119,6 +138,26 @@ class MemoryFiles:
             self.read((int(found.shards[0]), int(found.ends[0]), [span]), nowait=False, check="always")
         return rows
 
+    def mapped(self, shard: int, library: native.Library) -> tuple[mapped.Mapping, ValuesFile] | None:
+        """The mapping of a shard's file that is open; None where it is not, or cannot be mapped.
+
+        Both are to be kept as long as rows are served. No file is opened here, so that whoever reads from many
+        at random, each once, maps none of them.
+        """
+        file: ValuesFile | None = self._values.get(shard)
+        if file is None or file.unmapped:
+            return None
+        file.used = descriptors.tick()
+        found = file.mapping
+        if found is None:
+            # Two threads may map it at once; one of the mappings goes when nobody uses it any more.
+            found = mapped.Mapping.of(library, file.descriptor, file.size_bytes, self._chunk_rows)
+            if found is None:
+                file.unmapped = True
+                return None
+            file.mapping = found
+        return found, file
+
     def read(self, run: Run, *, nowait: bool, check: str) -> None:
         """Fill spans of rows that follow each other in a shard, and compare them with their checksums.
 
@@ -163,7 +202,7 @@ class MemoryFiles:
 
     def _fill(self, run: Run, nowait: bool) -> None:
         shard, end, spans = run
-        file: descriptors.OpenFile | None = self._values.get(shard)
+        file: ValuesFile | None = self._values.get(shard)
         if file is None:
             file = descriptors.OPEN.open(self._values, shard, partial(self._open_values, shard, end))
         else:
@@ -191,13 +230,14 @@ class MemoryFiles:
                 raise
             raise errors.from_os(file.path, e) from e
 
-    def _open_values(self, shard: int, end: int) -> descriptors.OpenFile:
-        file = descriptors.OpenFile(self._path(shard), self._root)
+    def _open_values(self, shard: int, end: int) -> ValuesFile:
+        file = ValuesFile(self._path(shard), self._root)
         status = os.fstat(file.descriptor)
         # As `shard_files.file_bytes` has it.
         wanted = -(-end // self._chunk_rows) * self._stored_chunk_bytes + self._index_bytes
         if status.st_size != wanted:
             raise errors.DamagedError(f"{file.path} has {status.st_size:,} bytes, wanted {wanted:,}")
+        file.size_bytes = status.st_size
         # Closed and opened again as descriptors run short. What has come in its place meanwhile (a repair
         # puts the same bytes there) is checked anew; this is seen to before anybody else can get it.
         identity = hash((status.st_dev, status.st_ino, status.st_mtime_ns)) | 1

@@ -49,6 +49,16 @@ class Found:
     ends: Integers
     checksums: Integers
 
+    def of(self, places: npt.NDArray[np.intp]) -> Found:
+        """Some of them."""
+        return Found(
+            self.shards[places],
+            self.firsts[places],
+            self.stops[places],
+            self.ends[places],
+            self.checksums[places],
+        )
+
 
 class _Table:
     """Rows of some shards: offsets, then checksums. Memory that nobody has written to takes no room."""

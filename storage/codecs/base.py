@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from storage import errors, native
 from storage.aliases import AnyArray, AnyDtype, Json
+from storage.native import mapped
 
 bfloat16: Final[AnyDtype] = np.dtype(ml_dtypes.bfloat16)
 float32: Final[AnyDtype] = np.dtype("<f4")
@@ -219,6 +220,10 @@ class Coder(abc.ABC):
     def _decode_natively(self, library: native.Library, stored: AnyArray, out: AnyArray) -> bool:
         """The same values, to the bit; False where native code does not decode these rows."""
         return False
+
+    def recipe(self, library: native.Library) -> mapped.Recipe | None:
+        """How native code decodes rows on their way out of a file; None where it decodes none of these."""
+        return None
 
 
 def blocks(rows: int, width: int) -> Iterator[slice]:

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from storage import errors, native
 from storage.aliases import AnyArray, Json
 from storage.codecs import base
+from storage.native import mapped
 
 SCALE_BYTES: Final = 4
 CHANNEL_SCALE: Final = "channel_scale"
@@ -160,6 +161,9 @@ class Int8Coder(base.Coder):
 
     def _decode_natively(self, library: native.Library, stored: AnyArray, out: AnyArray) -> bool:
         return library.int8(stored, out, self.scales)
+
+    def recipe(self, library: native.Library) -> mapped.Recipe | None:
+        return mapped.int8(library, self.scales)
 
 
 def token_floats(stored: AnyArray, at: int) -> npt.NDArray[np.float32]:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from storage import errors, native
 from storage.aliases import AnyArray, AnyDtype, Json
 from storage.codecs import base, kmeans
+from storage.native import mapped
 
 CODEBOOKS: Final = "codebooks"
 MAX_DIMS: Final = 256
@@ -177,3 +178,6 @@ class PQCoder(base.Coder):
 
     def _decode_natively(self, library: native.Library, stored: AnyArray, out: AnyArray) -> bool:
         return library.gather(stored, out, self.codebooks)
+
+    def recipe(self, library: native.Library) -> mapped.Recipe | None:
+        return mapped.gather(library, self.codec.stored_dtype.itemsize, self.codebooks)

@@ -31,6 +31,7 @@ from storage import errors, native
 from storage.aliases import AnyArray, Json
 from storage.codecs import base, rotation
 from storage.codecs.int8 import SCALE_BYTES
+from storage.native import mapped
 
 # Lloyd-Max levels of the standard normal distribution, the positive half; a test solves for them.
 # They agree with Max 1960, table I.
@@ -200,6 +201,9 @@ class TurboCoder(base.Coder):
 
     def _decode_natively(self, library: native.Library, stored: AnyArray, out: AnyArray) -> bool:
         return library.turbo(stored, out, self.levels, self.rotation.turn)
+
+    def recipe(self, library: native.Library) -> mapped.Recipe | None:
+        return mapped.turbo(library, self.width, self.levels, self.rotation.turn)
 
 
 TURBO4: Final = Turbo(name="turbo4", bits=4)

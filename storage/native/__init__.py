@@ -59,7 +59,7 @@ class Library:
     stored rows hold what no coder writes; then NumPy is to decode, and to say what is wrong.
 
     Attributes:
-        instructions: which.
+        instructions: which; `isa` is their number.
     """
 
     def __init__(self, path: Path, most: str = INSTRUCTIONS[-1]) -> None:
@@ -80,8 +80,8 @@ class Library:
         # A library of other sources may take other arguments.
         if source != building.source_digest():
             raise OSError(f"{path} was built of other sources")
-        self._isa = min(INSTRUCTIONS.index(most), int(library.memcorpus_widest()))
-        self.instructions = INSTRUCTIONS[self._isa]
+        self.isa = min(INSTRUCTIONS.index(most), int(library.memcorpus_widest()))
+        self.instructions = INSTRUCTIONS[self.isa]
         pointer, size, isa = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
         self._int8 = library.memcorpus_int8
         self._int8.argtypes = (isa, pointer, pointer, size, size, pointer)
@@ -92,13 +92,20 @@ class Library:
             *(isa, pointer, pointer, size, size, pointer, size, size, size),
             *(ctypes.c_float, pointer, pointer, pointer, pointer),
         )
+        # For `mapped`, which serves rows out of mappings of their files.
+        self.map, self.unmap = library.memcorpus_map, library.memcorpus_unmap
+        self.map.restype, self.map.argtypes = pointer, (size, size)
+        self.unmap.restype, self.unmap.argtypes = None, (pointer, size)
+        self.scratch, self.serve = library.memcorpus_scratch, library.memcorpus_serve
+        self.scratch.restype, self.scratch.argtypes = size, (pointer,)
+        self.serve.restype, self.serve.argtypes = None, (pointer, size, pointer, pointer, pointer)
 
     def int8(self, stored: _Array, out: _Array, scales: _Floats) -> bool:
         """Rows [n, d + 4] of codes and a token's scale, into bfloat16 [n, d]; scales of channels [d]."""
         n, width = out.shape
         if not _fit(stored, n * (width + 4)) or not _fit(out, 2 * n * width) or not _fit(scales, 4 * width):
             return False
-        return bool(self._int8(self._isa, _at(stored), _at(out), n, width, _at(scales)))
+        return bool(self._int8(self.isa, _at(stored), _at(out), n, width, _at(scales)))
 
     def gather(self, stored: _Array, out: _Array, books: _Array) -> bool:
         """Codes [n, groups], uint8 or uint16, into two-byte values [n, groups * dims] of books
@@ -114,7 +121,7 @@ class Library:
             return False
         return bool(
             self._gather(
-                self._isa, _at(stored), _at(out), n, groups, codes, wide, 2 * dims, _at(books)
+                self.isa, _at(stored), _at(out), n, groups, codes, wide, 2 * dims, _at(books)
             )
         )  # fmt: skip
 
@@ -138,7 +145,7 @@ class Library:
         scratch = np.empty(2 * width, np.float32)
         return bool(
             self._turbo(
-                *(self._isa, _at(stored), _at(out), n, bits, _at(levels)),
+                *(self.isa, _at(stored), _at(out), n, bits, _at(levels)),
                 *(blocks, turn.block, turn.run, turn.norm),
                 *(_at(turn.mix), _at(turn.first), _at(turn.second), _at(scratch)),
             )

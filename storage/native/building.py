@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 FOLDER: Final = Path(__file__).parent
-SOURCES: Final = ("decode.c", "lanes.h")
+SOURCES: Final = ("decode.c", "lanes.h", "mapped.h")
 # No instructions of this machine's own (-march): each kernel names its set. No contraction: one rounding
 # instead of two would be other bits than NumPy's.
 FLAGS: Final = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off")

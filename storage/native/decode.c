@@ -12,6 +12,8 @@
  * to as many bytes as are told. Codes and places that are stored are not trusted, they are checked here: a
  * function that finds one out of range returns 0, and the caller has NumPy say what is wrong.
  */
+/* Of glibc all: what mapped.h asks of the system. */
+#define _GNU_SOURCE
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -176,3 +178,5 @@ EXPORT int32_t memcorpus_turbo(int32_t isa, const uint8_t *stored, uint8_t *out,
     const rotation turn = {blocks, block, run, norm, mix, first, second};
     DISPATCH(turbo_rows, stored, out, rows, bits, levels, &turn, scratch)
 }
+
+#include "mapped.h"

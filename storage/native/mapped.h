@@ -1,0 +1,251 @@
+/* Rows of passages out of mappings of their files, decoded on the way; included by decode.c.
+ *
+ * A mapping costs no system call and no copy by the kernel, but what goes wrong under it comes as a signal: a
+ * disk error, or a file that was cut off, would end the process (SIGBUS). So every byte is copied out of it by
+ * `copied` alone, which comes back from that signal and says so; everything else works on the copy, which
+ * nobody changes meanwhile. Who calls reads by `pread` what is not done here, and that says what is wrong.
+ *
+ * The signal is watched in the whole process. What is not ours goes to whoever watched it before.
+ */
+
+#if defined(__linux__) && defined(__GLIBC__)
+#define HAVE_MAPPINGS 1
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct {
+    sigjmp_buf back;
+    const uint8_t *first, *stop; /* what is being read */
+} guard;
+
+/* Of this thread, while it copies. In the thread's static block: a signal handler must not allocate one. */
+static __thread guard *volatile watching __attribute__((tls_model("initial-exec")));
+static struct sigaction before;
+static volatile sig_atomic_t passed_on;
+
+static void on_bus_error(int number, siginfo_t *info, void *context) {
+    guard *mine = watching;
+    const uint8_t *at = info->si_addr;
+    /* Positive codes come from the kernel, and from nobody's kill(). */
+    if (mine && info->si_code > 0 && at >= mine->first && at < mine->stop) {
+        watching = NULL;
+        siglongjmp(mine->back, 1);
+    }
+    /* One that was set after ours may hand it back to us: then it ends here. */
+    const int again = passed_on;
+    passed_on = 1;
+    if (!again && (before.sa_flags & SA_SIGINFO) && before.sa_sigaction) {
+        before.sa_sigaction(number, info, context);
+    } else if (!again && !(before.sa_flags & SA_SIGINFO) && before.sa_handler != SIG_DFL &&
+               before.sa_handler != SIG_IGN) {
+        before.sa_handler(number);
+    } else if (!again && info->si_code <= 0 && before.sa_handler == SIG_IGN) {
+        /* Somebody's kill(), which was to be ignored. */
+    } else {
+        signal(number, SIG_DFL);
+        raise(number);
+        return;
+    }
+    passed_on = 0;
+}
+
+/* Watch, whoever has put another handler in our place meanwhile. Returns 0 where it cannot be. */
+static int watch(void) {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    struct sigaction now;
+    if (sigaction(SIGBUS, NULL, &now))
+        return 0;
+    if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_bus_error)
+        return 1;
+    /* Not waited for: in a forked process the thread that held it may not be there. */
+    if (pthread_mutex_trylock(&lock))
+        return 0;
+    int watched = sigaction(SIGBUS, NULL, &now) == 0;
+    if (watched && !((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_bus_error)) {
+        struct sigaction ours = {0};
+        ours.sa_sigaction = on_bus_error;
+        /* Not deferred: a jump out of the handler leaves the mask as it is there. */
+        ours.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+        before = now;
+        watched = sigaction(SIGBUS, &ours, NULL) == 0;
+    }
+    pthread_mutex_unlock(&lock);
+    return watched;
+}
+
+/* memcpy out of a mapping; 0 where what is read is not there. */
+static __attribute__((noinline)) int copied(uint8_t *to, const uint8_t *from, int64_t bytes) {
+    guard mine;
+    mine.first = from;
+    mine.stop = from + bytes;
+    if (sigsetjmp(mine.back, 0))
+        return 0;
+    watching = &mine;
+    memcpy(to, from, (size_t)bytes);
+    __asm__ volatile("" ::: "memory");
+    watching = NULL;
+    return 1;
+}
+
+/* Is all of it in the page cache? A disk is read by many requests at once, which a mapping cannot. */
+static int resident(const uint8_t *from, const uint8_t *stop) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    unsigned char there[512];
+    for (uintptr_t at = (uintptr_t)from / page * page; at < (uintptr_t)stop;) {
+        size_t pages = ((uintptr_t)stop - at + page - 1) / page;
+        if (pages > sizeof there)
+            pages = sizeof there;
+        if (mincore((void *)at, pages * page, there))
+            return 0;
+        unsigned char all = 1;
+        for (size_t i = 0; i < pages; i++)
+            all &= there[i];
+        if (!(all & 1))
+            return 0;
+        at += pages * page;
+    }
+    return 1;
+}
+#endif
+
+/* A file of values that is mapped. */
+typedef struct {
+    const uint8_t *map;
+    int64_t bytes; /* of the file when it was opened */
+    int64_t descriptor;
+    int64_t chunk_rows;
+} mapped_file;
+
+/* Rows that are wanted of a file, and where they go. */
+typedef struct {
+    const mapped_file *file; /* NULL: not to be served */
+    int64_t row, stop;
+    uint8_t *out;
+    int64_t done; /* 1 when they are there */
+} span;
+
+/* How stored rows become values; kinds as storage/native/__init__.py numbers them. */
+enum { COPY, INT8, GATHER, TURBO };
+typedef struct {
+    int64_t kind, isa;
+    int64_t row_bytes, value_bytes; /* of a row, stored and decoded */
+    int64_t width;
+    const void *table;                            /* scales, books or levels */
+    int64_t groups, codes, code_bytes, item_bytes; /* GATHER */
+    int64_t bits;                                 /* TURBO */
+    rotation turn;
+} recipe;
+
+static int32_t decoded(const recipe *how, const uint8_t *stored, uint8_t *out, int64_t rows, float *scratch) {
+    switch (how->kind) {
+    case INT8:
+        return memcorpus_int8((int32_t)how->isa, stored, out, rows, how->width, how->table);
+    case GATHER:
+        return memcorpus_gather((int32_t)how->isa, stored, out, rows, how->groups, how->codes, how->code_bytes,
+                                how->item_bytes, how->table);
+    case TURBO:
+        return memcorpus_turbo((int32_t)how->isa, stored, out, rows, how->bits, how->table, how->turn.blocks,
+                               how->turn.block, how->turn.run, how->turn.norm, how->turn.mix, how->turn.first,
+                               how->turn.second, scratch);
+    default:
+        return 0;
+    }
+}
+
+#ifdef HAVE_MAPPINGS
+/* What is copied at a time before it is decoded: half of a small first-level cache. */
+enum { BLOCK_BYTES = 16384, CRC_BYTES = 4 };
+
+static int served(const span *wanted, const recipe *how, uint8_t *block, float *scratch) {
+    const mapped_file *file = wanted->file;
+    /* As storage/shard_files.py lays rows out: behind each chunk lies its checksum. */
+#define PLACE(row) ((row) * size + (row) / chunk * CRC_BYTES)
+    if (!file)
+        return 0;
+    if (wanted->row >= wanted->stop)
+        return 1;
+    const int64_t size = how->row_bytes, chunk = file->chunk_rows;
+    const int64_t end = PLACE(wanted->stop - 1) + size;
+    if (wanted->row < 0 || end > file->bytes || !resident(file->map + PLACE(wanted->row), file->map + end))
+        return 0;
+    const int64_t most = how->kind == COPY ? chunk : BLOCK_BYTES / size > 1 ? BLOCK_BYTES / size : 1;
+    uint8_t *out = wanted->out;
+    for (int64_t row = wanted->row, rows; row < wanted->stop; row += rows, out += rows * how->value_bytes) {
+        rows = chunk - row % chunk;
+        if (rows > wanted->stop - row)
+            rows = wanted->stop - row;
+        if (rows > most)
+            rows = most;
+        uint8_t *to = how->kind == COPY ? out : block;
+        if (!copied(to, file->map + PLACE(row), rows * size))
+            return 0;
+        if (to == block && !decoded(how, block, out, rows, scratch))
+            return 0;
+    }
+#undef PLACE
+    /* Of a file that was cut off meanwhile, the rest of its last page reads as zeros. */
+    struct stat status;
+    return fstat((int)file->descriptor, &status) == 0 && status.st_size >= file->bytes;
+}
+#endif
+
+/* Map a file to be read. Returns NULL where it cannot be, or where nobody would say what of it is in the page
+ * cache: that is told to whoever owns it or may write to it. */
+EXPORT void *memcorpus_map(int64_t descriptor, int64_t bytes) {
+#ifdef HAVE_MAPPINGS
+    struct stat status;
+    char path[64];
+    if (bytes <= 0 || fstat((int)descriptor, &status) || status.st_size < bytes)
+        return NULL;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", (int)descriptor);
+    if (status.st_uid != geteuid() && faccessat(AT_FDCWD, path, W_OK, AT_EACCESS))
+        return NULL;
+    void *map = mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, (int)descriptor, 0);
+    return map == MAP_FAILED ? NULL : map;
+#else
+    (void)descriptor, (void)bytes;
+    return NULL;
+#endif
+}
+
+EXPORT void memcorpus_unmap(void *map, int64_t bytes) {
+#ifdef HAVE_MAPPINGS
+    munmap(map, (size_t)bytes);
+#else
+    (void)map, (void)bytes;
+#endif
+}
+
+/* Bytes of scratch that `memcorpus_serve` wants, from an address that is a multiple of 64. */
+EXPORT int64_t memcorpus_scratch(const recipe *how) {
+#ifdef HAVE_MAPPINGS
+    const int64_t block = how->row_bytes > BLOCK_BYTES ? how->row_bytes : BLOCK_BYTES;
+    return how->kind == COPY ? 0 : how->kind == TURBO ? block + 8 * how->width : block;
+#else
+    (void)how;
+    return 0;
+#endif
+}
+
+/* Serve spans, as many as can be. Threads that are given the same ones share them by `next`, which begins as 0;
+ * each has scratch of its own. */
+EXPORT void memcorpus_serve(span *spans, int64_t count, int64_t *next, const recipe *how, uint8_t *scratch) {
+#ifdef HAVE_MAPPINGS
+    if (!watch())
+        return;
+    /* Floats first, which are aligned so. */
+    float *floats = (float *)scratch;
+    uint8_t *block = how->kind == TURBO ? scratch + 8 * how->width : scratch;
+    for (int64_t i; (i = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < count;)
+        spans[i].done = served(&spans[i], how, block, floats);
+#else
+    (void)spans, (void)count, (void)next, (void)how, (void)scratch;
+#endif
+}
