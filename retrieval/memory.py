@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from storage import codec_parameters, codecs, errors, files, ids, native
 from storage.components import MemoryCard
 from storage.joined_memory import JoinedMemoryFiles
 from storage.memory_files import CHECKS as CHECKS
-from storage.memory_files import ChangedError, MemoryFiles, Run
+from storage.memory_files import ChangedError, Held, MemoryFiles, Run
 from storage.memory_rows import Found, Integers
 from storage.memory_store import ShardRows
 from storage.native import mapped
@@ -26,6 +26,17 @@ from storage.thread_locks import ThreadLock
 
 # Of a fetch, where files are replaced while it reads them.
 _TRIES: Final = 8
+
+_NOTHING: Final = np.zeros(0, np.intp)
+
+
+class _Served(NamedTuple):
+    """What comes out of mappings, and what keeps them."""
+
+    recipe: mapped.Recipe
+    plan: mapped.Plan
+    held: list[Held | bool]
+
 
 Memory = TypeVar("Memory", RaggedMemory, PaddedMemory)
 
@@ -156,19 +167,27 @@ class MemoryReader:
             CorpusError: the version was left behind by the update that added some of them.
             DamagedError: stored bytes do not match their checksum; `out` must not be used.
         """
-        wanted = self._wanted(passage_ids)
-        layout = self.card.layout
-        if len(wanted) == 1 and (one := self._fetch_one(wanted, tokens, out, decode)) is not None:
-            return one
-        found = self._files.find(wanted)
-        rows = memory_plan.wanted_rows(found, tokens)
-        offsets = np.zeros(len(wanted) + 1, np.int64)
-        np.cumsum(rows.lengths, out=offsets[1:])
-        total = int(offsets[-1])
-        values = self._target(out, total, decode)
-        self._deliver(wanted, found, rows, values, offsets[:-1], tokens, decode)
+        wanted, served = self._planned(passage_ids, tokens, decode)
+        if served is None and len(wanted) == 1:
+            one = self._fetch_one(wanted, tokens, out, decode)
+            if one is not None:
+                return one
+        if served is not None:
+            offsets = served.plan.offsets
+            values = self._target(out, served.plan.total, decode)
+            left = self._serve(served, values)
+        else:
+            left = None
+        if left is None or len(left):
+            found = self._files.find(wanted)
+            rows = memory_plan.wanted_rows(found, tokens)
+            if left is None:
+                offsets = np.zeros(len(wanted) + 1, np.int64)
+                np.cumsum(rows.lengths, out=offsets[1:])
+                values = self._target(out, int(offsets[-1]), decode)
+            self._deliver(wanted, found, rows, values, offsets[:-1], tokens, decode, left)
         if not decode:
-            layout.codec.check_stored(values, layout.width)
+            self.card.layout.codec.check_stored(values, self.width)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
 
     def _fetch_one(
@@ -192,11 +211,6 @@ class MemoryReader:
             first, stop = first + begin, first + max(begin, finish)
         rows, layout = stop - first, self.card.layout
         values = self._target(out, rows, decode)
-        offsets = np.array([0, rows], np.int64)
-        if self._serve_one(wanted, shard, first, stop, values, decode):
-            if not decode:
-                layout.codec.check_stored(values, layout.width)
-            return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
         direct = not decode or self.coder.view_only
         stored = (
             values if direct else self._buffers.take(rows, layout.stored_width, layout.codec.stored_dtype)
@@ -214,6 +228,7 @@ class MemoryReader:
             self._decode_rows(stored, values)
         if not decode:
             layout.codec.check_stored(values, layout.width)
+        offsets = np.array([0, rows], np.int64)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
 
     def padded(
@@ -230,18 +245,28 @@ class MemoryReader:
         Raises:
             As `fetch`.
         """
-        wanted = self._wanted(passage_ids)
         if isinstance(max_tokens, bool) or max_tokens < 1:
+            self._wanted(passage_ids)
             raise errors.CorpusError(f"max_tokens is {max_tokens!r:.40}, wanted 1 or more")
         tokens = slice(0, int(max_tokens))
-        found = self._files.find(wanted)
-        rows = memory_plan.wanted_rows(found, tokens)
+        wanted, served = self._planned(passage_ids, tokens, True, apart=tokens.stop)
+        found = None
+        if served is None:
+            found = self._files.find(wanted)
+            lengths = memory_plan.wanted_rows(found, tokens).lengths
+        else:
+            lengths = np.diff(served.plan.offsets)
         values = self._rectangle(out, len(wanted), tokens.stop)
-        for place, length in enumerate(rows.lengths.tolist()):
+        for place, length in enumerate(lengths.tolist()):
             values[place, length:] = 0
-        at = np.arange(len(wanted)) * tokens.stop
-        self._deliver(wanted, found, rows, values.reshape(-1, self.width), at, tokens, True)
-        return PaddedMemory(passage_ids=wanted, lengths=rows.lengths, values=values.view(MemoryArray))
+        flat = values.reshape(-1, self.width)
+        left = None if served is None else self._serve(served, flat)
+        if left is None or len(left):
+            found = found or self._files.find(wanted)
+            rows = memory_plan.wanted_rows(found, tokens)
+            at = np.arange(len(wanted)) * tokens.stop
+            self._deliver(wanted, found, rows, flat, at, tokens, True, left)
+        return PaddedMemory(passage_ids=wanted, lengths=lengths, values=values.view(MemoryArray))
 
     def prefetch(self, passage_ids: npt.ArrayLike, *, decode: bool = True) -> Future[RaggedMemory]:
         """Begin to fetch; `result()` waits for the memory, or raises what `fetch` would have."""
@@ -344,6 +369,57 @@ class MemoryReader:
             )
         return out
 
+    def _planned(
+        self, passage_ids: npt.ArrayLike, tokens: slice | None, decode: bool, *, apart: int = 0
+    ) -> tuple[npt.NDArray[np.int64], _Served | None]:
+        """Ids that were asked for, all of which are there; and how those passages whose bytes need no look at
+        their checksum come out of mappings of their files, None where none can.
+
+        Whatever fits in a step of native code is done there: after a fetch the processor's caches hold its
+        rows, and every other step of Python or NumPy waits for its own code.
+        """
+        recipe = self._recipe(decode)
+        # A step is refused where rows are planned for reading.
+        if recipe is None or (tokens is not None and tokens.step not in (None, 1)):
+            return self._wanted(passage_ids), None
+        if self._require_live is None and type(passage_ids) is np.ndarray and passage_ids.dtype == np.int64:
+            # The plan finds out whether they are there.
+            wanted = passage_ids.reshape(-1).copy() if passage_ids.ndim == 1 else self._wanted(passage_ids)
+        else:
+            wanted = self._wanted(passage_ids)
+        always = not self._remembers
+        for _ in range(_TRIES):
+            segments = self._files.segments()
+            plan = mapped.plan(recipe.library, segments, wanted, tokens, apart=apart, always=always)
+            if plan is None:
+                break
+            held = [self._files.hold(*shard, recipe.library) for shard in plan.shards]
+            if True in held:
+                continue
+            if any(held):
+                return wanted, _Served(recipe, plan, held)
+            break
+        return self._wanted(wanted), None
+
+    def _serve(self, served: _Served, values: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+        """Put passages into `values` [n, width]; returns the places of those that are to be read."""
+        recipe, plan, held = served
+        count = len(plan.offsets) - 1
+        size = plan.total * recipe.value_bytes
+        shares = min(pools.CACHE_THREADS, count, 1 + size // pools.CACHE_THREAD_BYTES)
+        if shares <= 1:
+            done = plan.serve(recipe, values, held)
+        else:
+            others = [
+                self._pools.cache().submit(plan.serve, recipe, values, held) for _ in range(shares - 1)
+            ]
+            try:
+                done = plan.serve(recipe, values, held)
+            finally:
+                pools.raise_first([], started := [other for other in others if not other.cancel()])
+            done += sum(other.result() for other in started)
+        return _NOTHING if done == count else plan.left()
+
     def _deliver(
         self,
         wanted: Integers,
@@ -353,13 +429,13 @@ class MemoryReader:
         at: Integers,
         tokens: slice | None,
         decode: bool,
+        left: npt.NDArray[np.intp] | None,
     ) -> None:
-        """Put passages [k] into `values` [n, width], the rows of each from row `at` on."""
-        served = self._serve(wanted, found, rows, values, at, decode)
-        if served is not None:
-            left = np.flatnonzero(~served)
-            if not len(left):
-                return
+        """Read passages [k] into `values` [n, width], the rows of each from row `at` on.
+
+        `left`: only those in these places; None: all.
+        """
+        if left is not None:
             wanted, found, rows, at = wanted[left], found.of(left), rows.of(left), at[left]
         layout = self.card.layout
         # Stored rows that are values bit for bit are read into the result itself; codes into a buffer.
@@ -376,75 +452,6 @@ class MemoryReader:
         else:
             places = zip(begins.tolist(), at.tolist(), rows.lengths.tolist(), strict=True)
             self._decode([(stored[b : b + n], values[a : a + n]) for b, a, n in places], total)
-
-    def _serve(
-        self,
-        wanted: Integers,
-        found: Found,
-        rows: memory_plan.Wanted,
-        values: npt.NDArray[Any],
-        at: Integers,
-        decode: bool,
-    ) -> npt.NDArray[np.bool_] | None:
-        """As `_deliver`, out of mappings of the files, of passages whose bytes need no look at their checksum.
-
-        Returns:
-            Which of [k] are there now; None where that was not tried.
-        """
-        recipe = self._recipe(decode)
-        if recipe is None:
-            return None
-        trusted = self._trusted(wanted)
-        held: dict[int, tuple[mapped.Mapping, Any] | None] = {}
-        addresses = []
-        for shard, may in zip(found.shards.tolist(), trusted.tolist(), strict=True):
-            if shard not in held and may:
-                held[shard] = self._files.mapped(shard, recipe.library)
-            known = held[shard] if may else None
-            addresses.append(0 if known is None else known[0].address)
-        if not any(addresses):
-            return None
-        spans = np.zeros((len(wanted), mapped.COLUMNS), np.int64)
-        spans[:, mapped.FILE] = addresses
-        spans[:, mapped.FIRST] = rows.firsts
-        spans[:, mapped.STOP] = rows.stops
-        spans[:, mapped.OUT] = at * recipe.value_bytes + values.ctypes.data
-        following = np.zeros(1, np.int64)
-        shares = min(
-            pools.CACHE_THREADS, len(wanted), 1 + rows.lengths.sum() * recipe.value_bytes // pools.CACHE_THREAD_BYTES
-        )
-        # With what is held: nobody's mapping goes before the last has done with it.
-        others = [
-            self._pools.cache().submit(_serve_share, spans, following, recipe, held, values)
-            for _ in range(shares - 1)
-        ]
-        mapped.serve(spans, following, recipe)
-        pools.raise_first([], [other for other in others if not other.cancel()])
-        return self._still(wanted, spans[:, mapped.DONE] != 0)
-
-    def _serve_one(
-        self,
-        wanted: Integers,
-        shard: int,
-        first: int,
-        stop: int,
-        values: npt.NDArray[Any],
-        decode: bool,
-    ) -> bool:
-        """As `_serve`, of one passage."""
-        recipe = self._recipe(decode)
-        if recipe is None or not self._trusted(wanted)[0]:
-            return False
-        held = self._files.mapped(shard, recipe.library)
-        if held is None:
-            return False
-        spans = np.array([[held[0].address, first, stop, values.ctypes.data, 0]], np.int64)
-        mapped.serve(spans, np.zeros(1, np.int64), recipe)
-        return bool(self._still(wanted, spans[:, mapped.DONE] != 0)[0])
-
-    def _still(self, wanted: Integers, done: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Those that are done and right: a file that was replaced meanwhile is checked anew."""
-        return done & self._files.checked(wanted) if self._remembers else done
 
     def _recipe(self, decode: bool) -> mapped.Recipe | None:
         """How rows come out of mappings; None where they are read and decoded one after the other."""
@@ -575,9 +582,3 @@ class MemoryReader:
     def _read_run(self, run: Run, nowait: bool) -> None:
         self._files.read(run, nowait=nowait, check=self._check)
 
-
-def _serve_share(
-    spans: npt.NDArray[np.int64], following: npt.NDArray[np.int64], recipe: mapped.Recipe, *_held: object
-) -> None:
-    """On another thread, which keeps what is held as long."""
-    mapped.serve(spans, following, recipe)

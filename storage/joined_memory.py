@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from storage import errors, native
-from storage.memory_files import MemoryFiles, Run, ValuesFile
+from storage.memory_files import Held, MemoryFiles, Run
 from storage.memory_rows import Found, Integers
 from storage.memory_store import ShardRows
-from storage.native import mapped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,9 +92,20 @@ class JoinedMemoryFiles:
             if piece.files is not None:
                 piece.files.read_ahead()
 
-    def mapped(self, shard: int, library: native.Library) -> tuple[mapped.Mapping, ValuesFile] | None:
-        files, own = self._of(shard)
-        return files.mapped(own, library)
+    def segments(self) -> npt.NDArray[np.int64]:
+        """As of `MemoryFiles`, [n, 7]. Of what was left behind nothing is known."""
+        return np.concatenate(
+            [
+                np.array([[piece.first, piece.passages, 1, 0, 0, 0, 0]], np.int64)
+                if piece.files is None
+                else piece.files.segments()
+                for piece in self._pieces
+            ]
+        )
+
+    def hold(self, segment: int, shard: int, address: int, library: native.Library) -> Held | bool:
+        files = self._pieces[segment].files
+        return files is not None and files.hold(0, shard, address, library)
 
     def read(self, run: Run, *, nowait: bool, check: str) -> None:
         shard, end, spans = run

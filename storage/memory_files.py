@@ -30,6 +30,10 @@ Span = tuple[int, int, int, memoryview, bool, int]
 Run = tuple[int, int, list[Span]]
 
 
+# As mapped.h has it.
+NOT_TO_BE_MAPPED: Final = -1
+
+
 class ChangedError(Exception):
     """A file was replaced since a part of a passage was taken to be right. Read the passage whole."""
 
@@ -40,16 +44,18 @@ class ValuesFile(descriptors.OpenFile):
     Attributes:
         size_bytes: when it was opened.
         mapping: None until it is asked for.
-        unmapped: it cannot be had.
     """
 
-    __slots__ = ("mapping", "size_bytes", "unmapped")
+    __slots__ = ("mapping", "size_bytes")
 
     def __init__(self, path: str, folder: str) -> None:
         super().__init__(path, folder)
         self.size_bytes = 0
         self.mapping: mapped.Mapping | None = None
-        self.unmapped = False
+
+
+# A mapping, and the file that it needs open.
+Held = tuple[mapped.Mapping, ValuesFile]
 
 
 class MemoryFiles:
@@ -89,6 +95,10 @@ class MemoryFiles:
         self._right: memoryview = self._checked.data
         # Which file a shard was when it was opened first; 0: never yet.
         self._identities = np.zeros(layout.grid.shards, np.int64)
+        # Of shards whose files are mapped the addresses of their mappings, or of what was there; 0: none, and
+        # none is made of those that are not to be mapped.
+        self._mapped = np.zeros(layout.grid.shards, np.int64)
+        self._segment: tuple[object, npt.NDArray[np.int64]] | None = None
         self._gap = memoryview(bytearray(shard_files.CRC_BYTES))
         # Properties of the layout, which are asked for every passage.
         self._row_bytes, self._chunk_rows = layout.row_bytes, layout.chunk_rows
@@ -138,25 +148,42 @@ class MemoryFiles:
             self.read((int(found.shards[0]), int(found.ends[0]), [span]), nowait=False, check="always")
         return rows
 
-    def mapped(self, shard: int, library: native.Library) -> tuple[mapped.Mapping, ValuesFile] | None:
-        """The mapping of a shard's file that is open; None where it is not, or cannot be mapped.
+    def segments(self) -> npt.NDArray[np.int64]:
+        """Where passages lie and which were checked, [1, 7], as `mapped.plan` takes it. To be asked for anew
+        each time, and kept until the plan is made."""
+        table = self._rows.table
+        if self._segment is None or self._segment[0] is not table:
+            grid = self.layout.grid
+            numbers = [self.first, grid.passages, grid.shard_passages]
+            arrays = (table.slots, table.numbers, self._checked, self._mapped)
+            made = np.array([numbers + [array.ctypes.data for array in arrays]], np.int64)
+            # With the table, which is replaced when it is full.
+            self._segment = table, made
+        return self._segment[1]
 
-        Both are to be kept as long as rows are served. No file is opened here, so that whoever reads from many
-        at random, each once, maps none of them.
+    def hold(self, _segment: int, shard: int, address: int, library: native.Library) -> Held | bool:
+        """Keep a shard's mapping, which a plan has found at this address, as long as the answer is kept.
+
+        Returns:
+            True where it is another one now, so that the plan is to be made anew; False where there is none. No
+            file is opened here, so that whoever reads from many at random, each once, maps none of them.
         """
         file: ValuesFile | None = self._values.get(shard)
-        if file is None or file.unmapped:
-            return None
-        file.used = descriptors.tick()
-        found = file.mapping
+        found = None if file is None else file.mapping
+        if address:
+            if file is not None and found is not None and found.address == address:
+                file.used = descriptors.tick()
+                return found, file
+            self._mapped[shard] = 0
+            return True
+        if file is None:
+            return False
         if found is None:
             # Two threads may map it at once; one of the mappings goes when nobody uses it any more.
             found = mapped.Mapping.of(library, file.descriptor, file.size_bytes, self._chunk_rows)
-            if found is None:
-                file.unmapped = True
-                return None
             file.mapping = found
-        return found, file
+        self._mapped[shard] = NOT_TO_BE_MAPPED if found is None else found.address
+        return found is not None
 
     def read(self, run: Run, *, nowait: bool, check: str) -> None:
         """Fill spans of rows that follow each other in a shard, and compare them with their checksums.

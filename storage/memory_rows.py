@@ -60,14 +60,18 @@ class Found:
         )
 
 
-class _Table:
-    """Rows of some shards: offsets, then checksums. Memory that nobody has written to takes no room."""
+class Table:
+    """Rows of some shards: offsets, then checksums. Memory that nobody has written to takes no room.
+
+    Attributes:
+        slots: int64 [shards], of each its place in `numbers`, from 1; 0 where it is not there.
+        numbers: uint32 [capacity + 1, 2 shard_passages + 1].
+    """
 
     __slots__ = ("capacity", "flat", "numbers", "slots", "used")
 
     def __init__(self, shards: int, capacity: int, width: int) -> None:
         self.capacity, self.used = capacity, 0
-        # Of a shard its place in `numbers`, from 1; 0 where it is not there.
         self.slots = np.zeros(shards, np.int64)
         self.numbers = np.empty((capacity + 1, width), np.uint32)
         # The same as plain integers: reading one is several times faster than NumPy's scalars.
@@ -102,7 +106,12 @@ class MemoryRows:
         # First: a card of somebody else's may claim any number of shards, and files must be as long.
         for name in (memory_store.OFFSETS, memory_store.CHECKSUMS):
             self._file(name)
-        self._table = _Table(layout.grid.shards, self._most, self._width)
+        self._table = Table(layout.grid.shards, self._most, self._width)
+
+    @property
+    def table(self) -> Table:
+        """Where those lie that were read. Another one takes its place when it is full."""
+        return self._table
 
     @property
     def known(self) -> int:
@@ -161,7 +170,7 @@ class MemoryRows:
                 return
             self._read(np.arange(first, stop))
 
-    def _read(self, shards: Integers) -> _Table:
+    def _read(self, shards: Integers) -> Table:
         """A table that has the rows of all these shards."""
         with self._lock:
             table = self._table
@@ -170,13 +179,13 @@ class MemoryRows:
                 # Whoever finds passages in the old one goes on with it.
                 missing = np.unique(shards)
                 capacity = max(self._most, len(missing))
-                table = _Table(self.layout.grid.shards, capacity, self._width)
+                table = Table(self.layout.grid.shards, capacity, self._width)
             for at in range(0, len(missing), _SHARDS_AT_ONCE):
                 self._read_some(table, missing[at : at + _SHARDS_AT_ONCE])
             self._table = table
             return table
 
-    def _read_some(self, table: _Table, shards: Integers) -> None:
+    def _read_some(self, table: Table, shards: Integers) -> None:
         """Put the rows of shards, which ascend, into a table, when they have been checked."""
         offsets = self._chunks(memory_store.OFFSETS, shards)
         checksums = self._chunks(memory_store.CHECKSUMS, shards)

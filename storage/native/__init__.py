@@ -98,7 +98,11 @@ class Library:
         self.unmap.restype, self.unmap.argtypes = None, (pointer, size)
         self.scratch, self.serve = library.memcorpus_scratch, library.memcorpus_serve
         self.scratch.restype, self.scratch.argtypes = size, (pointer,)
-        self.serve.restype, self.serve.argtypes = None, (pointer, size, pointer, pointer, pointer)
+        self.serve.restype, self.serve.argtypes = size, (pointer, size, *[pointer] * 4)
+        # Under the GIL: nobody changes meanwhile what it looks at.
+        self.plan = ctypes.PyDLL(str(path)).memcorpus_plan
+        self.plan.restype = size
+        self.plan.argtypes = (pointer, size, pointer, *[size] * 5, *[pointer] * 4)
 
     def int8(self, stored: _Array, out: _Array, scales: _Floats) -> bool:
         """Rows [n, d + 4] of codes and a token's scale, into bfloat16 [n, d]; scales of channels [d]."""

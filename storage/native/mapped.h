@@ -123,13 +123,90 @@ typedef struct {
     int64_t chunk_rows;
 } mapped_file;
 
+/* Where the passages of one generation lie, as storage/memory_rows.py and memory_files.py keep it. */
+typedef struct {
+    int64_t first, passages, per_shard;
+    const int64_t *slots;     /* [shards], of its rows, from 1; 0: not known yet */
+    const uint32_t *numbers;  /* [slots, 2 per_shard + 1]: offsets, then checksums */
+    const uint8_t *right;     /* [passages], compared with their checksum */
+    const int64_t *files;     /* [shards], the addresses of their mapped_file; 0: none yet, -1: there can be none */
+} segment;
+
 /* Rows that are wanted of a file, and where they go. */
 typedef struct {
     const mapped_file *file; /* NULL: not to be served */
     int64_t row, stop;
-    uint8_t *out;
-    int64_t done; /* 1 when they are there */
+    int64_t at;           /* the row of the result that they begin with */
+    const uint8_t *right; /* stays 1 as long as they are; NULL: nobody asks */
+    int64_t done;         /* 1 when they are there */
 } span;
+
+/* A shard that spans are of, once or more. */
+typedef struct {
+    int64_t segment, shard;
+    int64_t file; /* as in `segment` */
+} opened;
+
+/* How far back a shard is looked for among those that were met. */
+enum { LOOK_BACK = 32 };
+
+INLINE int64_t bound(int64_t at, int64_t length) {
+    return at < 0 ? (at + length > 0 ? at + length : 0) : at < length ? at : length;
+}
+
+/* Plan a fetch: spans of passages [count], and the first row of each in the result, [count + 1]. Nothing that
+ * `files` leads to is looked at, so that it may be gone.
+ *
+ * Of each passage tokens `begin` to `end` are wanted, as Python slices a list. `apart`: rows of the result from one
+ * passage to the next; 0 where they lie back to back. `always`: nobody asks which were compared with their
+ * checksum. Shards go to `shards` [count], and how many to *met.
+ *
+ * Returns the rows of the result; -1 where a passage is not there, or it is not known where. */
+EXPORT int64_t memcorpus_plan(const segment *segments, int64_t several, const int64_t *ids, int64_t count,
+                              int64_t begin, int64_t end, int64_t apart, int64_t always, span *spans,
+                              int64_t *offsets, opened *shards, int64_t *met) {
+    int64_t total = 0, found = 0;
+    offsets[0] = 0;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t number = several - 1;
+        while (number > 0 && ids[i] < segments[number].first)
+            number--;
+        const segment *in = segments + number;
+        const int64_t place = ids[i] - in->first;
+        if (place < 0 || place >= in->passages || !in->slots)
+            return -1;
+        const int64_t shard = place / in->per_shard, slot = in->slots[shard];
+        if (!slot)
+            return -1;
+        const uint32_t *at = in->numbers + slot * (2 * in->per_shard + 1) + place % in->per_shard;
+        const int64_t length = (int64_t)at[1] - at[0];
+        const int64_t from = bound(begin, length), to = bound(end, length);
+        span *one = spans + i;
+        one->file = NULL;
+        one->row = at[0] + from;
+        one->stop = at[0] + (to > from ? to : from);
+        one->at = apart ? i * apart : total;
+        one->right = always ? NULL : in->right + place;
+        one->done = 0;
+        total += one->stop - one->row;
+        offsets[i + 1] = total;
+        if (!always && !in->right[place])
+            continue;
+        const int64_t file = in->files[shard];
+        if (file > 0)
+            one->file = (const mapped_file *)(intptr_t)file;
+        if (file < 0)
+            continue;
+        int64_t k = found;
+        while (k > 0 && k + LOOK_BACK > found && (shards[k - 1].shard != shard || shards[k - 1].segment != number))
+            k--;
+        if (k > 0 && k + LOOK_BACK > found)
+            continue;
+        shards[found++] = (opened){number, shard, file};
+    }
+    *met = found;
+    return total;
+}
 
 /* How stored rows become values; kinds as storage/native/__init__.py numbers them. */
 enum { COPY, INT8, GATHER, TURBO };
@@ -163,7 +240,7 @@ static int32_t decoded(const recipe *how, const uint8_t *stored, uint8_t *out, i
 /* What is copied at a time before it is decoded: half of a small first-level cache. */
 enum { BLOCK_BYTES = 16384, CRC_BYTES = 4 };
 
-static int served(const span *wanted, const recipe *how, uint8_t *block, float *scratch) {
+static int served(const span *wanted, const recipe *how, uint8_t *values, uint8_t *block, float *scratch) {
     const mapped_file *file = wanted->file;
     /* As storage/shard_files.py lays rows out: behind each chunk lies its checksum. */
 #define PLACE(row) ((row) * size + (row) / chunk * CRC_BYTES)
@@ -176,7 +253,7 @@ static int served(const span *wanted, const recipe *how, uint8_t *block, float *
     if (wanted->row < 0 || end > file->bytes || !resident(file->map + PLACE(wanted->row), file->map + end))
         return 0;
     const int64_t most = how->kind == COPY ? chunk : BLOCK_BYTES / size > 1 ? BLOCK_BYTES / size : 1;
-    uint8_t *out = wanted->out;
+    uint8_t *out = values + wanted->at * how->value_bytes;
     for (int64_t row = wanted->row, rows; row < wanted->stop; row += rows, out += rows * how->value_bytes) {
         rows = chunk - row % chunk;
         if (rows > wanted->stop - row)
@@ -192,7 +269,10 @@ static int served(const span *wanted, const recipe *how, uint8_t *block, float *
 #undef PLACE
     /* Of a file that was cut off meanwhile, the rest of its last page reads as zeros. */
     struct stat status;
-    return fstat((int)file->descriptor, &status) == 0 && status.st_size >= file->bytes;
+    if (fstat((int)file->descriptor, &status) || status.st_size < file->bytes)
+        return 0;
+    /* Of a file that was replaced meanwhile, nothing counts as right any more. */
+    return !wanted->right || __atomic_load_n(wanted->right, __ATOMIC_ACQUIRE);
 }
 #endif
 
@@ -234,18 +314,21 @@ EXPORT int64_t memcorpus_scratch(const recipe *how) {
 #endif
 }
 
-/* Serve spans, as many as can be. Threads that are given the same ones share them by `next`, which begins as 0;
+/* Serve spans into `values`, as many as can be; returns how many. Threads that are given the same ones share them by `next`, which begins as 0;
  * each has scratch of its own. */
-EXPORT void memcorpus_serve(span *spans, int64_t count, int64_t *next, const recipe *how, uint8_t *scratch) {
+EXPORT int64_t memcorpus_serve(span *spans, int64_t count, int64_t *next, const recipe *how, uint8_t *values,
+                               uint8_t *scratch) {
+    int64_t all = 0;
 #ifdef HAVE_MAPPINGS
     if (!watch())
-        return;
+        return 0;
     /* Floats first, which are aligned so. */
     float *floats = (float *)scratch;
     uint8_t *block = how->kind == TURBO ? scratch + 8 * how->width : scratch;
     for (int64_t i; (i = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < count;)
-        spans[i].done = served(&spans[i], how, block, floats);
+        all += spans[i].done = served(&spans[i], how, values, block, floats);
 #else
-    (void)spans, (void)count, (void)next, (void)how, (void)scratch;
+    (void)spans, (void)count, (void)next, (void)how, (void)values, (void)scratch;
 #endif
+    return all;
 }

@@ -7,6 +7,7 @@ It does what it can, and tells what it could not do: what is not in the page cac
 from __future__ import annotations
 
 import ctypes
+import operator
 from typing import Any, Final
 
 import numpy as np
@@ -16,9 +17,11 @@ from storage import native
 
 # As mapped.h numbers them.
 _COPY, _INT8, _GATHER, _TURBO = range(4)
-# Numbers of a span there: the file's address, first row, the row behind the last, where they go, done.
-FILE, FIRST, STOP, OUT, DONE = range(5)
-COLUMNS: Final = 5
+# Numbers of a span there, and of a shard that spans are of.
+_SPAN, _DONE = 6, 5
+_SHARD: Final = 3
+# No passage is so long that a bound of this size means anything else.
+_FAR: Final = 1 << 40
 
 _Array = npt.NDArray[Any]
 _Floats = npt.NDArray[np.float32]
@@ -149,16 +152,80 @@ class Mapping:
         self._library.unmap(self._numbers[0], self._numbers[1])
 
 
-def serve(spans: npt.NDArray[np.int64], following: npt.NDArray[np.int64], recipe: Recipe) -> None:
-    """Copy or decode rows to where they go, and set `DONE` of those spans that are done.
+class Plan:
+    """Which rows are wanted of which files: where they go, and what has been served.
+
+    Attributes:
+        total: rows of the result.
+        offsets: int64 [k + 1], where each passage begins, back to back.
+        shards: (segment, shard, address of its mapping or 0), of the passages that may be served; some twice.
+    """
+
+    __slots__ = ("_following", "_spans", "offsets", "shards", "total")
+
+    def __init__(
+        self, total: int, offsets: npt.NDArray[np.int64], spans: npt.NDArray[np.int64], shards: list[list[int]]
+    ) -> None:
+        self.total, self.offsets, self.shards, self._spans = total, offsets, shards, spans
+        # The span that is served next, whichever thread does.
+        self._following = ctypes.c_int64(0)
+
+    def serve(self, recipe: Recipe, values: _Array, *_held: object) -> int:
+        """Serve what nobody else has begun, into `values` [total or more, d]; returns how many passages.
+
+        Several threads may do so at once, each keeping the mappings meanwhile, which are `_held`.
+        """
+        # From an address that is a multiple of 64.
+        scratch = np.empty(recipe.scratch_bytes + 64, np.uint8) if recipe.scratch_bytes else None
+        address = 0 if scratch is None else -(-scratch.ctypes.data // 64) * 64
+        return int(
+            recipe.library.serve(
+                *(self._spans.ctypes.data, len(self.offsets) - 1, ctypes.addressof(self._following)),
+                *(recipe.address, values.ctypes.data, address),
+            )
+        )
+
+    def left(self) -> npt.NDArray[np.intp]:
+        """Of k passages the places of those that were not served."""
+        return np.flatnonzero(self._spans.reshape(-1, _SPAN)[:, _DONE] == 0)
+
+
+def plan(
+    library: native.Library,
+    segments: npt.NDArray[np.int64],
+    wanted: npt.NDArray[np.int64],
+    tokens: slice | None,
+    *,
+    apart: int = 0,
+    always: bool = False,
+) -> Plan | None:
+    """Plan a fetch of passages [k].
 
     Args:
-        spans: int64 [n, 5], C-contiguous; who calls keeps the files' mappings, and has checked that there is
-            room for the rows where they go.
-        following: int64 [1], the span to begin with: 0. Threads that are given the same two arrays share
-            the work.
+        segments: int64 [n, 7], each a `segment` as in `mapped.h`.
+        tokens: which of each passage, as Python slices a list, step 1; None: all.
+        apart: rows of the result from one passage to the next; 0: they lie back to back.
+        always: serve without asking which passages were compared with their checksum.
+
+    Returns:
+        None where a passage is not there, or nobody knows yet where it lies.
     """
-    # From an address that is a multiple of 64.
-    scratch = np.empty(recipe.scratch_bytes + 64, np.uint8)
-    address = -(-scratch.ctypes.data // 64) * 64
-    recipe.library.serve(spans.ctypes.data, len(spans), following.ctypes.data, recipe.address, address)
+    count = len(wanted)
+    begin, end = 0, _FAR
+    if tokens is not None:
+        begin = 0 if tokens.start is None else max(-_FAR, min(operator.index(tokens.start), _FAR))
+        end = _FAR if tokens.stop is None else max(-_FAR, min(operator.index(tokens.stop), _FAR))
+    offsets = np.empty(count + 1, np.int64)
+    room = np.empty(count * (_SPAN + _SHARD) + 1, np.int64)
+    spans = room.ctypes.data
+    shards = spans + 8 * count * _SPAN
+    met = shards + 8 * count * _SHARD
+    total = library.plan(
+        *(segments.ctypes.data, len(segments), wanted.ctypes.data, count, begin, end, apart, always),
+        *(spans, offsets.ctypes.data, shards, met),
+    )
+    if total < 0:
+        return None
+    first = count * _SPAN
+    listed = room[first : first + _SHARD * int(room[-1])].reshape(-1, _SHARD).tolist()
+    return Plan(int(total), offsets, room[:first], listed)
