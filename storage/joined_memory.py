@@ -13,6 +13,7 @@ from storage import errors, native
 from storage.memory_files import Held, MemoryFiles, Run
 from storage.memory_rows import Found, Integers
 from storage.memory_store import ShardRows
+from storage.native import mapped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +41,7 @@ class JoinedMemoryFiles:
             self._shards.append(self._shards[-1] + shards)
         first = pieces[0].files
         assert first is not None
+        self._segments: tuple[list[mapped.Segments | None], mapped.Segments] | None = None
         self.layout, self.folder, self.transfers = first.layout, first.folder, first.transfers
 
     def find(self, wanted: Integers) -> Found:
@@ -92,16 +94,17 @@ class JoinedMemoryFiles:
             if piece.files is not None:
                 piece.files.read_ahead()
 
-    def segments(self) -> npt.NDArray[np.int64]:
-        """As of `MemoryFiles`, [n, 7]. Of what was left behind nothing is known."""
-        return np.concatenate(
-            [
-                np.array([[piece.first, piece.passages, 1, 0, 0, 0, 0]], np.int64)
-                if piece.files is None
-                else piece.files.segments()
-                for piece in self._pieces
+    def segments(self) -> mapped.Segments:
+        """As of `MemoryFiles`. Of what was left behind nothing is known."""
+        own = [None if piece.files is None else piece.files.segments() for piece in self._pieces]
+        known = self._segments
+        if known is None or any(a is not b for a, b in zip(known[0], own, strict=True)):
+            numbers = [
+                np.array([[piece.first, piece.passages, 1, 0, 0, 0, 0]], np.int64) if one is None else one.numbers
+                for piece, one in zip(self._pieces, own, strict=True)
             ]
-        )
+            known = self._segments = own, mapped.Segments.of(np.concatenate(numbers), own)
+        return known[1]
 
     def hold(self, segment: int, shard: int, address: int, library: native.Library) -> Held | bool:
         files = self._pieces[segment].files

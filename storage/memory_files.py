@@ -98,7 +98,7 @@ class MemoryFiles:
         # Of shards whose files are mapped the addresses of their mappings, or of what was there; 0: none, and
         # none is made of those that are not to be mapped.
         self._mapped = np.zeros(layout.grid.shards, np.int64)
-        self._segment: tuple[object, npt.NDArray[np.int64]] | None = None
+        self._segments: mapped.Segments | None = None
         self._gap = memoryview(bytearray(shard_files.CRC_BYTES))
         # Properties of the layout, which are asked for every passage.
         self._row_bytes, self._chunk_rows = layout.row_bytes, layout.chunk_rows
@@ -148,18 +148,17 @@ class MemoryFiles:
             self.read((int(found.shards[0]), int(found.ends[0]), [span]), nowait=False, check="always")
         return rows
 
-    def segments(self) -> npt.NDArray[np.int64]:
-        """Where passages lie and which were checked, [1, 7], as `mapped.plan` takes it. To be asked for anew
-        each time, and kept until the plan is made."""
-        table = self._rows.table
-        if self._segment is None or self._segment[0] is not table:
+    def segments(self) -> mapped.Segments:
+        """Where passages lie and which were checked; to be asked for anew each time."""
+        table, known = self._rows.table, self._segments
+        # The table is replaced when it is full.
+        if known is None or known.kept is not table:
             grid = self.layout.grid
             numbers = [self.first, grid.passages, grid.shard_passages]
             arrays = (table.slots, table.numbers, self._checked, self._mapped)
             made = np.array([numbers + [array.ctypes.data for array in arrays]], np.int64)
-            # With the table, which is replaced when it is full.
-            self._segment = table, made
-        return self._segment[1]
+            known = self._segments = mapped.Segments.of(made, table)
+        return known
 
     def hold(self, _segment: int, shard: int, address: int, library: native.Library) -> Held | bool:
         """Keep a shard's mapping, which a plan has found at this address, as long as the answer is kept.

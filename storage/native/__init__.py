@@ -96,9 +96,8 @@ class Library:
         self.map, self.unmap = library.memcorpus_map, library.memcorpus_unmap
         self.map.restype, self.map.argtypes = pointer, (size, size)
         self.unmap.restype, self.unmap.argtypes = None, (pointer, size)
-        self.scratch, self.serve = library.memcorpus_scratch, library.memcorpus_serve
-        self.scratch.restype, self.scratch.argtypes = size, (pointer,)
-        self.serve.restype, self.serve.argtypes = size, (pointer, size, *[pointer] * 4)
+        self.serve = library.memcorpus_serve
+        self.serve.restype, self.serve.argtypes = size, (pointer, size, *[pointer] * 3)
         # Under the GIL: nobody changes meanwhile what it looks at.
         self.plan = ctypes.PyDLL(str(path)).memcorpus_plan
         self.plan.restype = size

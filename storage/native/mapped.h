@@ -16,6 +16,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -159,12 +160,12 @@ INLINE int64_t bound(int64_t at, int64_t length) {
  *
  * Of each passage tokens `begin` to `end` are wanted, as Python slices a list. `apart`: rows of the result from one
  * passage to the next; 0 where they lie back to back. `always`: nobody asks which were compared with their
- * checksum. Shards go to `shards` [count], and how many to *met.
+ * checksum. Shards go to `shards` [count]; to `counts` how many, and 0, the span that is served first.
  *
  * Returns the rows of the result; -1 where a passage is not there, or it is not known where. */
 EXPORT int64_t memcorpus_plan(const segment *segments, int64_t several, const int64_t *ids, int64_t count,
                               int64_t begin, int64_t end, int64_t apart, int64_t always, span *spans,
-                              int64_t *offsets, opened *shards, int64_t *met) {
+                              int64_t *offsets, opened *shards, int64_t *counts) {
     int64_t total = 0, found = 0;
     offsets[0] = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -204,7 +205,8 @@ EXPORT int64_t memcorpus_plan(const segment *segments, int64_t several, const in
             continue;
         shards[found++] = (opened){number, shard, file};
     }
-    *met = found;
+    counts[0] = found;
+    counts[1] = 0;
     return total;
 }
 
@@ -303,32 +305,24 @@ EXPORT void memcorpus_unmap(void *map, int64_t bytes) {
 #endif
 }
 
-/* Bytes of scratch that `memcorpus_serve` wants, from an address that is a multiple of 64. */
-EXPORT int64_t memcorpus_scratch(const recipe *how) {
-#ifdef HAVE_MAPPINGS
-    const int64_t block = how->row_bytes > BLOCK_BYTES ? how->row_bytes : BLOCK_BYTES;
-    return how->kind == COPY ? 0 : how->kind == TURBO ? block + 8 * how->width : block;
-#else
-    (void)how;
-    return 0;
-#endif
-}
-
-/* Serve spans into `values`, as many as can be; returns how many. Threads that are given the same ones share them by `next`, which begins as 0;
- * each has scratch of its own. */
-EXPORT int64_t memcorpus_serve(span *spans, int64_t count, int64_t *next, const recipe *how, uint8_t *values,
-                               uint8_t *scratch) {
+/* Serve spans into `values`, as many as can be; returns how many. Threads that are given the same ones share them by
+ * `next`. */
+EXPORT int64_t memcorpus_serve(span *spans, int64_t count, int64_t *next, const recipe *how, uint8_t *values) {
     int64_t all = 0;
 #ifdef HAVE_MAPPINGS
     if (!watch())
         return 0;
-    /* Floats first, which are aligned so. */
-    float *floats = (float *)scratch;
-    uint8_t *block = how->kind == TURBO ? scratch + 8 * how->width : scratch;
+    /* What a block of stored rows is decoded from, and floats of two rows. */
+    uint8_t *block = NULL;
+    const int64_t bytes = how->row_bytes > BLOCK_BYTES ? how->row_bytes : BLOCK_BYTES;
+    if (how->kind != COPY && !(block = malloc((size_t)(bytes + 16 + 8 * how->width))))
+        return 0;
+    float *floats = block ? (float *)(void *)(block + (bytes + 15) / 16 * 16) : NULL;
     for (int64_t i; (i = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < count;)
         all += spans[i].done = served(&spans[i], how, values, block, floats);
+    free(block);
 #else
-    (void)spans, (void)count, (void)next, (void)how, (void)values, (void)scratch;
+    (void)spans, (void)count, (void)next, (void)how, (void)values;
 #endif
     return all;
 }

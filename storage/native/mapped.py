@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import operator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +68,6 @@ class Recipe:
         self.library, self.value_bytes = library, int(numbers.value_bytes)
         self._numbers, self._kept = numbers, kept
         self.address = ctypes.addressof(numbers)
-        self.scratch_bytes = int(library.scratch(self.address))
 
 
 def copying(library: native.Library, row_bytes: int) -> Recipe:
@@ -152,6 +151,20 @@ class Mapping:
         self._library.unmap(self._numbers[0], self._numbers[1])
 
 
+class Segments(NamedTuple):
+    """Where the passages of each generation lie, as in `mapped.h`: an address, how many, and what is there."""
+
+    address: int
+    count: int
+    numbers: npt.NDArray[np.int64]
+    kept: object
+
+    @classmethod
+    def of(cls, numbers: npt.NDArray[np.int64], kept: object) -> Segments:
+        """Of int64 [n, 7]; `kept` has what they point to."""
+        return cls(numbers.ctypes.data, len(numbers), numbers, kept)
+
+
 class Plan:
     """Which rows are wanted of which files: where they go, and what has been served.
 
@@ -161,38 +174,38 @@ class Plan:
         shards: (segment, shard, address of its mapping or 0), of the passages that may be served; some twice.
     """
 
-    __slots__ = ("_following", "_spans", "offsets", "shards", "total")
+    __slots__ = ("_following", "_room", "_spans", "offsets", "shards", "total")
 
-    def __init__(
-        self, total: int, offsets: npt.NDArray[np.int64], spans: npt.NDArray[np.int64], shards: list[list[int]]
-    ) -> None:
-        self.total, self.offsets, self.shards, self._spans = total, offsets, shards, spans
+    def __init__(self, total: int, offsets: npt.NDArray[np.int64], room: npt.NDArray[np.int64], at: int) -> None:
+        """`room` begins with spans, and `at` is its address."""
+        count = len(offsets) - 1
+        self.total, self.offsets, self._room, self._spans = total, offsets, room, at
+        first = count * _SPAN
+        stop = first + count * _SHARD
+        met = room.item(stop)
+        self.shards = room[first : first + _SHARD * met].reshape(-1, _SHARD).tolist()
         # The span that is served next, whichever thread does.
-        self._following = ctypes.c_int64(0)
+        self._following = at + 8 * (stop + 1)
 
     def serve(self, recipe: Recipe, values: _Array, *_held: object) -> int:
         """Serve what nobody else has begun, into `values` [total or more, d]; returns how many passages.
 
         Several threads may do so at once, each keeping the mappings meanwhile, which are `_held`.
         """
-        # From an address that is a multiple of 64.
-        scratch = np.empty(recipe.scratch_bytes + 64, np.uint8) if recipe.scratch_bytes else None
-        address = 0 if scratch is None else -(-scratch.ctypes.data // 64) * 64
+        count = len(self.offsets) - 1
         return int(
-            recipe.library.serve(
-                *(self._spans.ctypes.data, len(self.offsets) - 1, ctypes.addressof(self._following)),
-                *(recipe.address, values.ctypes.data, address),
-            )
+            recipe.library.serve(self._spans, count, self._following, recipe.address, values.ctypes.data)
         )
 
     def left(self) -> npt.NDArray[np.intp]:
         """Of k passages the places of those that were not served."""
-        return np.flatnonzero(self._spans.reshape(-1, _SPAN)[:, _DONE] == 0)
+        count = len(self.offsets) - 1
+        return np.flatnonzero(self._room[: count * _SPAN].reshape(-1, _SPAN)[:, _DONE] == 0)
 
 
 def plan(
     library: native.Library,
-    segments: npt.NDArray[np.int64],
+    segments: Segments,
     wanted: npt.NDArray[np.int64],
     tokens: slice | None,
     *,
@@ -202,7 +215,7 @@ def plan(
     """Plan a fetch of passages [k].
 
     Args:
-        segments: int64 [n, 7], each a `segment` as in `mapped.h`.
+        segments: where passages lie.
         tokens: which of each passage, as Python slices a list, step 1; None: all.
         apart: rows of the result from one passage to the next; 0: they lie back to back.
         always: serve without asking which passages were compared with their checksum.
@@ -215,17 +228,13 @@ def plan(
     if tokens is not None:
         begin = 0 if tokens.start is None else max(-_FAR, min(operator.index(tokens.start), _FAR))
         end = _FAR if tokens.stop is None else max(-_FAR, min(operator.index(tokens.stop), _FAR))
-    offsets = np.empty(count + 1, np.int64)
-    room = np.empty(count * (_SPAN + _SHARD) + 1, np.int64)
-    spans = room.ctypes.data
-    shards = spans + 8 * count * _SPAN
-    met = shards + 8 * count * _SHARD
+    # Spans, shards, their number, the next span; and the offsets, whose address is asked for no second time.
+    first = count * (_SPAN + _SHARD) + 2
+    room = np.empty(first + count + 1, np.int64)
+    at = room.ctypes.data
+    shards = at + 8 * count * _SPAN
     total = library.plan(
-        *(segments.ctypes.data, len(segments), wanted.ctypes.data, count, begin, end, apart, always),
-        *(spans, offsets.ctypes.data, shards, met),
+        *(segments[0], segments[1], wanted.ctypes.data, count, begin, end, apart, always),
+        *(at, at + 8 * first, shards, shards + 8 * count * _SHARD),
     )
-    if total < 0:
-        return None
-    first = count * _SPAN
-    listed = room[first : first + _SHARD * int(room[-1])].reshape(-1, _SHARD).tolist()
-    return Plan(int(total), offsets, room[:first], listed)
+    return None if total < 0 else Plan(int(total), room[first:], room, at)
