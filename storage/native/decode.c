@@ -38,6 +38,10 @@
 
 enum { OUTLIERS = 4 };
 
+/* How far ahead of where values are written their lines are asked for. What is asked for beyond an array is not
+ * looked at. */
+enum { WRITE_AHEAD = 2048 };
+
 /* A rotation as storage/codecs/rotation.py has it; width = blocks * block, and run divides block. */
 typedef struct {
     int64_t blocks; /* m, the odd part of the width */

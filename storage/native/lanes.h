@@ -81,6 +81,26 @@ INLINE void NAME(store_two_rounded)(uint8_t *to, floats v, floats w) {
 }
 #endif
 
+/* memcpy of what lies in memory and not in the caches: lines are asked for before they are needed, across the ends
+ * of pages, where processors stop looking ahead themselves. */
+static void NAME(copy)(uint8_t *to, const uint8_t *from, int64_t bytes) {
+    int64_t i = 0;
+#if LANES > 4
+    enum { LINE = 64, STEP = 4 * LINE, AHEAD = 4096 };
+    typedef uint8_t NAME(line) __attribute__((vector_size(4 * LANES)));
+    for (; i + STEP <= bytes; i += STEP) {
+        NAME(line) v[STEP / (4 * LANES)];
+        for (int k = 0; k < STEP; k += LINE) {
+            __builtin_prefetch(from + i + AHEAD + k, 0);
+            __builtin_prefetch(to + i + AHEAD / 2 + k, 1);
+        }
+        memcpy(v, from + i, sizeof v);
+        memcpy(to + i, v, sizeof v);
+    }
+#endif
+    memcpy(to + i, from + i, (size_t)(bytes - i));
+}
+
 /* int8 */
 
 static int32_t NAME(int8_rows)(const uint8_t *stored, uint8_t *out, int64_t rows, int64_t width,
@@ -99,6 +119,7 @@ static int32_t NAME(int8_rows)(const uint8_t *stored, uint8_t *out, int64_t rows
                 /* In this order, as in NumPy: float32 products do not associate. */
                 const floats v = NAME(widened)(codes + i) * NAME(load)(scales + i) * scale;
                 const floats w = NAME(widened)(codes + i + LANES) * NAME(load)(scales + i + LANES) * scale;
+                __builtin_prefetch(to + 2 * i + WRITE_AHEAD, 1);
                 NAME(store_two_rounded)(to + 2 * i, v, w);
             }
         for (; i < width; i++) {
@@ -121,13 +142,15 @@ INLINE void NAME(gather)(const uint8_t *stored, uint8_t *out, int64_t rows, int6
         const uint8_t *books = table;
         int64_t g = 0;
         /* Four at a time, for what the loop itself costs. */
-        for (; g + 4 <= groups; g += 4)
+        for (; g + 4 <= groups; g += 4) {
+            __builtin_prefetch(out + WRITE_AHEAD, 1);
             for (int64_t k = 0; k < 4; k++, books += book, out += item_bytes, stored += code_bytes) {
                 uint16_t code = *stored;
                 if (code_bytes == 2)
                     memcpy(&code, stored, sizeof code);
                 memcpy(out, books + code * item_bytes, (size_t)item_bytes);
             }
+        }
         for (; g < groups; g++, books += book, out += item_bytes, stored += code_bytes) {
             uint16_t code = *stored;
             if (code_bytes == 2)

@@ -81,15 +81,17 @@ static int watch(void) {
     return watched;
 }
 
-/* memcpy out of a mapping; 0 where what is read is not there. */
-static __attribute__((noinline)) int copied(uint8_t *to, const uint8_t *from, int64_t bytes) {
+static void copy(int64_t isa, uint8_t *to, const uint8_t *from, int64_t bytes) { DISPATCH(copy, to, from, bytes) }
+
+/* A copy out of a mapping; 0 where what is read is not there. */
+static __attribute__((noinline)) int copied(int64_t isa, uint8_t *to, const uint8_t *from, int64_t bytes) {
     guard mine;
     mine.first = from;
     mine.stop = from + bytes;
     if (sigsetjmp(mine.back, 0))
         return 0;
     watching = &mine;
-    memcpy(to, from, (size_t)bytes);
+    copy(isa, to, from, bytes);
     __asm__ volatile("" ::: "memory");
     watching = NULL;
     return 1;
@@ -263,7 +265,7 @@ static int served(const span *wanted, const recipe *how, uint8_t *values, uint8_
         if (rows > most)
             rows = most;
         uint8_t *to = how->kind == COPY ? out : block;
-        if (!copied(to, file->map + PLACE(row), rows * size))
+        if (!copied(how->isa, to, file->map + PLACE(row), rows * size))
             return 0;
         if (to == block && !decoded(how, block, out, rows, scratch))
             return 0;

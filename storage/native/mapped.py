@@ -72,7 +72,7 @@ class Recipe:
 
 def copying(library: native.Library, row_bytes: int) -> Recipe:
     """Stored rows are what is wanted."""
-    return Recipe(library, _Numbers(kind=_COPY, row_bytes=row_bytes, value_bytes=row_bytes))
+    return Recipe(library, _Numbers(kind=_COPY, isa=library.isa, row_bytes=row_bytes, value_bytes=row_bytes))
 
 
 def int8(library: native.Library, scales: _Floats) -> Recipe:
