@@ -410,9 +410,7 @@ class MemoryReader:
         if shares <= 1:
             done = plan.serve(recipe, values, held)
         else:
-            others = [
-                self._pools.cache().submit(plan.serve, recipe, values, held) for _ in range(shares - 1)
-            ]
+            others = [self._pools.cache().submit(plan.serve, recipe, values, held) for _ in range(shares - 1)]
             try:
                 done = plan.serve(recipe, values, held)
             finally:
@@ -581,4 +579,3 @@ class MemoryReader:
 
     def _read_run(self, run: Run, nowait: bool) -> None:
         self._files.read(run, nowait=nowait, check=self._check)
-

@@ -100,11 +100,15 @@ class JoinedMemoryFiles:
         known = self._segments
         if known is None or any(a is not b for a, b in zip(known[0], own, strict=True)):
             numbers = [
-                np.array([[piece.first, piece.passages, 1, 0, 0, 0, 0]], np.int64) if one is None else one.numbers
+                self._nothing(piece) if one is None else one.numbers
                 for piece, one in zip(self._pieces, own, strict=True)
             ]
             known = self._segments = own, mapped.Segments.of(np.concatenate(numbers), own)
         return known[1]
+
+    @staticmethod
+    def _nothing(piece: Piece) -> npt.NDArray[np.int64]:
+        return np.array([[piece.first, piece.passages, 1, 0, 0, 0, 0]], np.int64)
 
     def hold(self, segment: int, shard: int, address: int, library: native.Library) -> Held | bool:
         files = self._pieces[segment].files

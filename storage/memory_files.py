@@ -164,8 +164,8 @@ class MemoryFiles:
         """Keep a shard's mapping, which a plan has found at this address, as long as the answer is kept.
 
         Returns:
-            True where it is another one now, so that the plan is to be made anew; False where there is none. No
-            file is opened here, so that whoever reads from many at random, each once, maps none of them.
+            True where it is another one now, so that the plan is to be made anew; False where there is none.
+            No file is opened here, so that whoever reads from many at random, each once, maps none of them.
         """
         file: ValuesFile | None = self._values.get(shard)
         found = None if file is None else file.mapping

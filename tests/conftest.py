@@ -13,6 +13,8 @@ import pytest
 
 from encoders.memory_spec import MemorySpec
 from examples.miniwiki.export import DumpTruth, write_dump
+from storage import native
+from storage.native import building
 from tests import editions
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -36,6 +38,26 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"real data are not in {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def native_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library of native code, compiled anew."""
+    folder = tmp_path_factory.mktemp("native")
+    try:
+        building.compiler()
+    except building.BuildError as e:
+        pytest.skip(str(e))
+    return building.build(folder)
+
+
+@pytest.fixture(params=native.INSTRUCTIONS, scope="session")
+def decoders(request: pytest.FixtureRequest, native_library: Path) -> native.Library:
+    """Its kernels, for each set of instructions."""
+    found = native.Library(native_library, request.param)
+    if found.instructions != request.param:
+        pytest.skip(f"this processor has no {request.param}")
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -44,22 +44,8 @@ SCALES = np.array(
 
 
 @pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library, compiled anew."""
-    folder = tmp_path_factory.mktemp("native")
-    try:
-        building.compiler()
-    except building.BuildError as e:
-        pytest.skip(str(e))
-    return building.build(folder)
-
-
-@pytest.fixture(params=native.INSTRUCTIONS, scope="session")
-def decoders(request: pytest.FixtureRequest, library: Path) -> native.Library:
-    found = native.Library(library, request.param)
-    if found.instructions != request.param:
-        pytest.skip(f"this processor has no {request.param}")
-    return found
+def library(native_library: Path) -> Path:
+    return native_library
 
 
 def coder(name: str, width: int, seed: int) -> codecs.Coder:

@@ -98,6 +98,8 @@ class Library:
         self.unmap.restype, self.unmap.argtypes = None, (pointer, size)
         self.serve = library.memcorpus_serve
         self.serve.restype, self.serve.argtypes = size, (pointer, size, *[pointer] * 3)
+        self.copied = library.memcorpus_copied
+        self.copied.restype, self.copied.argtypes = isa, (size, pointer, pointer, size)
         # Under the GIL: nobody changes meanwhile what it looks at.
         self.plan = ctypes.PyDLL(str(path)).memcorpus_plan
         self.plan.restype = size

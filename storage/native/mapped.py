@@ -152,10 +152,10 @@ class Mapping:
 
 
 class Segments(NamedTuple):
-    """Where the passages of each generation lie, as in `mapped.h`: an address, how many, and what is there."""
+    """Where the passages of each generation lie, as in `mapped.h`: address, count, and what is there."""
 
     address: int
-    count: int
+    generations: int
     numbers: npt.NDArray[np.int64]
     kept: object
 
@@ -176,7 +176,9 @@ class Plan:
 
     __slots__ = ("_following", "_room", "_spans", "offsets", "shards", "total")
 
-    def __init__(self, total: int, offsets: npt.NDArray[np.int64], room: npt.NDArray[np.int64], at: int) -> None:
+    def __init__(
+        self, total: int, offsets: npt.NDArray[np.int64], room: npt.NDArray[np.int64], at: int
+    ) -> None:
         """`room` begins with spans, and `at` is its address."""
         count = len(offsets) - 1
         self.total, self.offsets, self._room, self._spans = total, offsets, room, at
@@ -238,3 +240,8 @@ def plan(
         *(at, at + 8 * first, shards, shards + 8 * count * _SHARD),
     )
     return None if total < 0 else Plan(int(total), room[first:], room, at)
+
+
+def copied(library: native.Library, out: _Array, address: int) -> bool:
+    """Fill `out` from an address in a mapping; False where the bytes are not there, and nobody is killed."""
+    return bool(library.copied(library.isa, out.ctypes.data, address, out.nbytes))
