@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -286,3 +287,33 @@ def test_a_runner_that_gives_up_is_no_bug(
     folder.work.leave_error(STAGE.name, 1, json.dumps(failures.to_json(errors.CorpusError("no such thing"))))
     with pytest.raises(errors.CorpusError, match="no such thing"):
         engine.run(Marking(folder, 2), range(2), lambda: None)
+
+
+def test_threads_of_beam_are_quiet_about_a_server_that_is_gone(
+    folder: CorpusFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They tell of it by a traceback each, beside the line that says it; other deaths are still told."""
+    told: list[BaseException | None] = []
+    monkeypatch.setattr(threading, "excepthook", lambda died: told.append(died.exc_value))
+
+    def die(error: Exception) -> None:
+        def run() -> None:
+            raise error
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+
+    class Running:
+        def wait_until_finish(self) -> None:
+            die(grpc.RpcError("Stream removed"))
+
+    folder.work.open_stage(STAGE.name)
+    monkeypatch.setattr(beam.Pipeline, "run", lambda _: Running())
+    for _ in range(2):
+        engine = engines.chosen(beam_options=["--runner=PortableRunner", "--job_endpoint=localhost:9"])
+        engine.run(Marking(folder, 2), range(2), lambda: None)
+    assert not told
+    bug = KeyError("a bug")
+    die(bug)
+    assert told == [bug]

@@ -11,6 +11,7 @@ import contextlib
 import io
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import apache_beam as beam
@@ -99,6 +100,7 @@ class Portable:
         _ = root | f"Run {job.stage.name} units" >> graph
         running: list[Any] = []
         ended = threading.Event()
+        _quiet_threads()
 
         def run() -> None:
             try:
@@ -122,6 +124,21 @@ class Portable:
                 cancel = threading.Thread(target=_cancel, args=(running[0],), daemon=True)
                 cancel.start()
                 cancel.join(CANCEL_SECONDS)
+
+
+def _quiet_threads() -> None:
+    """Let Beam's own threads say nothing of a server that is gone: the job's line says it.
+
+    Those that read its answers, and a LOOPBACK worker's, would each print a traceback. They outlive the run,
+    so the hook stays.
+    """
+    if getattr(threading.excepthook, "func", None) is not _tell_others:
+        threading.excepthook = partial(_tell_others, threading.excepthook)
+
+
+def _tell_others(tell: Callable[[threading.ExceptHookArgs], object], died: threading.ExceptHookArgs) -> None:
+    if not isinstance(died.exc_value, grpc.RpcError):
+        tell(died)
 
 
 def _short(error: Exception) -> str:
