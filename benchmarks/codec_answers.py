@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks.store.report import columns
 from encoders.reader import open_reader
 from examples.miniwiki import demo, export, readers, retriever, tasks
-from pipeline.accounts import facts
+from pipeline.accounts import facts, figures
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs import build, reencode
 from pipeline.jobs.reencode import ReencodeSettings
@@ -65,7 +65,7 @@ Read = tuple[float, dict[str, list[float]], list[str]]
 def read_all(place: Path, root: Path, reader: Path, stored: dict[str, str]) -> dict[str, Read]:
     """Every version read by a reader, by codec."""
     asked = load(place, open_corpus(root), reader)
-    listed = {row["version"]: row for row in facts.versions(facts.read(CorpusFolder(root)))}
+    listed = {row["version"]: row for row in figures.versions(facts.read(CorpusFolder(root)))}
     names = CorpusFolder(root).manifest
     found = {}
     for codec, name in stored.items():

@@ -30,8 +30,8 @@ from typing import Any, Final
 import numpy as np
 
 from pipeline.accounts.plan import indexing
-from pipeline.components import index as component
-from pipeline.components.index import IndexPlan
+from pipeline.components.index import build as component
+from pipeline.components.index.build import IndexPlan
 from pipeline.units import engines
 from pipeline.units.stages import Stages
 from retrieval import refining

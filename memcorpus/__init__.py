@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from pipeline.readers.answers import QuestionAnswerer
     from pipeline.units.progress import Observer
     from retrieval.corpus import Corpus as Corpus
-    from retrieval.corpus import SearchResult as SearchResult
     from retrieval.memory import MemoryReader as MemoryReader
     from retrieval.neighbours import Neighbours as Neighbours
+    from retrieval.searching import SearchResult as SearchResult
     from retrieval.tokens import Tokens as Tokens
     from storage.errors import CorpusError as CorpusError
     from storage.errors import DamagedError as DamagedError
@@ -83,7 +83,7 @@ _MODULES = {
     "MismatchError": "storage.errors",
     "Neighbours": "retrieval.neighbours",
     "RaggedMemory": "storage.ragged",
-    "SearchResult": "retrieval.corpus",
+    "SearchResult": "retrieval.searching",
     "Tokens": "retrieval.tokens",
     "TombstoneError": "storage.errors",
     "UnknownPassageError": "storage.errors",

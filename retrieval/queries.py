@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from storage import arrays, errors, texts
+
+# Texts or vectors; a column of another library's is either.
+Queries = Sequence[str] | str | npt.ArrayLike
 
 _WANTED: Final = "texts, or vectors"
 _NO_NUMBERS: Final = "bcSUTmM"  # kinds of NumPy's types that are none, or are no real ones

@@ -1,9 +1,8 @@
-"""A corpus that a service holds: the interface of one in a folder, with neither index nor retriever here."""
+"""A corpus that a service holds: the interface of one in a folder, with neither files nor index here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -11,18 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from retrieval import queries as asked
 from retrieval import service_client, wire
-from retrieval.corpus import Corpus, Queries, SearchResult
+from retrieval.corpus import Corpus
 from retrieval.documents import Ordinals, TableOrdinals
-from retrieval.index import Index
 from retrieval.memory import MemoryReader
 from retrieval.neighbours import NeighbourReader
 from retrieval.served_memory import ServedMemory
+from retrieval.served_searching import ServedSearcher
 from retrieval.service_client import Body, ServiceClient
 from retrieval.tokens import Tokens
 from storage import components, errors, ids, passage_table
-from storage.aliases import AnyArray, Json
+from storage.aliases import Json
 from storage.components import Component
 from storage.components.base import C
 from storage.fields import Fields
@@ -32,7 +30,6 @@ from storage.manifest import Manifest
 from storage.passage_table import PassageTable
 from storage.thread_locks import ThreadLock
 from storage.tombstones import Tombstones
-from storage.vector_array import VectorArray, VectorLayout
 
 _COMPONENTS: Final = (components.MEMORY, components.VECTORS, components.INDEX, components.TOKENS)
 
@@ -137,40 +134,6 @@ class ServedTable(PassageTable):
         return pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
 
 
-class ServedVectors(VectorArray):
-    """The retriever's vectors out of a service."""
-
-    def __init__(
-        self, client: ServiceClient, layout: VectorLayout, state: str, limits: dict[str, int]
-    ) -> None:
-        self.layout = layout
-        self._client, self._state, self._limits = client, state, limits
-
-    def read(self, first: int, stop: int) -> AnyArray:
-        return self.take(np.arange(first, stop, dtype=np.int64))
-
-    def take(self, ids: npt.NDArray[np.int64]) -> AnyArray:
-        out = np.empty((len(ids), self.layout.dim), np.dtype(self.layout.dtype))
-        step = max(1, min(self._limits["ids"], self._limits["answer_bytes"] // self.layout.row_bytes))
-        for first in range(0, len(ids), step):
-            part = out[first : first + step]
-
-            def read(body: Body, part: AnyArray = part) -> None:
-                found = wire.unpack(body.whole(part.nbytes + wire.MAX_HEADER_BYTES)).get("vectors")
-                if found is None or (found.dtype, found.shape) != (part.dtype, part.shape):
-                    raise errors.DamagedError(f"service {self._client} answered with other vectors")
-                part[:] = found
-
-            self._client.post(
-                "/v1/vectors",
-                {"ids": np.asarray(ids[first : first + step]).tolist()},
-                read,
-                accept=wire.SAFETENSORS,
-                memcorpus_state=self._state,
-            )
-        return out
-
-
 class ServedCorpus(Corpus):
     """A corpus that a service holds. Thread-safe, and free to be used in processes that are forked.
 
@@ -209,12 +172,17 @@ class ServedCorpus(Corpus):
         self.segments = cast(Any, (ServedSegment(self.folder, given),))
         self._table = ServedTable(client, given, self.state, self._limits)
         self._retriever_name = retriever
+        self._searcher = ServedSearcher(
+            client,
+            self.folder,
+            self.segments,
+            self.tombstones,
+            state=self.state,
+            limits=self._limits,
+            retriever=retriever,
+        )
         self._lock = ThreadLock()
-        self._retriever = None
-        self._index = None
-        self._vectors = None
         self._tokens = None
-        self._rerankers = {}
 
     def __reduce__(self) -> tuple[object, ...]:
         """Workers of a data loader open it again; what has changed since is refused there."""
@@ -273,12 +241,6 @@ class ServedCorpus(Corpus):
             reopen=(_memory_again, self.client, self.state, card.version, check),
         )
 
-    def vectors(self) -> VectorArray:
-        """The retriever's vectors, by passage id."""
-        layout = self.vectors_card.layout
-        layout = replace(layout, grid=replace(layout.grid, passages=self.ids_given))
-        return ServedVectors(self.client, layout, self.state, self._limits)
-
     def tokens(self, passage_ids: npt.ArrayLike) -> Tokens:
         """As `Corpus.tokens`."""
         wanted = self._ids(passage_ids)
@@ -313,63 +275,6 @@ class ServedCorpus(Corpus):
         raise errors.CorpusError(
             f"{self.client} is a service, which gives no tables of neighbours; open the folder"
         )
-
-    def open_index(self) -> Index:
-        """
-        Raises:
-            CorpusError: always; the index is the service's.
-        """
-        raise errors.CorpusError(
-            f"{self.client} is a service, and keeps its index; search, or open the folder"
-        )
-
-    def _nearest(self, queries: Queries, wanted: int, refine: bool | None = None) -> SearchResult:
-        """As of a `Corpus`; texts are read by the service, unless a retriever was named here.
-
-        Raises:
-            CorpusError: `refine` is given: a service searches as it searches for all.
-            UnreadableError: the service cannot be reached.
-        """
-        if refine is not None:
-            raise errors.CorpusError(
-                f"{self.client} searches for all alike, by its own settings; leave out refine, or "
-                "open the folder"
-            )
-        read = asked.read(queries, dim := self.vectors_card.layout.dim)
-        if isinstance(read, list) and self._retriever_name is not None:
-            read = np.asarray(asked.read(self._encode(read), dim), np.float32)
-        step = self._limits["queries"]
-        parts = [self._searched(read[first : first + step], wanted) for first in range(0, len(read), step)]
-        if not parts:
-            return SearchResult(
-                passage_ids=np.zeros((0, wanted), np.int64), scores=np.zeros((0, wanted), np.float32)
-            )
-        return SearchResult(
-            passage_ids=np.concatenate([part.passage_ids for part in parts]),
-            scores=np.concatenate([part.scores for part in parts]),
-        )
-
-    def _searched(self, queries: list[str] | npt.NDArray[np.float32], k: int) -> SearchResult:
-        shape = (len(queries), k)
-
-        def read(body: Body) -> SearchResult:
-            found = wire.unpack(body.whole(len(queries) * k * 12 + wire.MAX_HEADER_BYTES))
-            passage_ids, scores = found.get("passage_ids"), found.get("scores")
-            if (
-                passage_ids is None
-                or scores is None
-                or (passage_ids.dtype, passage_ids.shape) != (np.dtype(np.int64), shape)
-                or (scores.dtype, scores.shape) != (np.dtype(np.float32), shape)
-            ):
-                raise errors.DamagedError(f"service {self.client} answered with no search result")
-            return SearchResult(passage_ids=np.array(passage_ids), scores=np.array(scores))
-
-        headers = {"accept": wire.SAFETENSORS, "memcorpus_state": self.state}
-        if isinstance(queries, list):
-            given = {"queries": queries, "k": k, "passages": False}
-            return self.client.post("/v1/search", given, read, **headers)
-        data = b"".join(wire.pack({"queries": queries}))
-        return self.client.post(f"/v1/search?k={k}", data, read, content_type=wire.SAFETENSORS, **headers)
 
 
 def open_service(url: str, *, token: str | None = None, retriever: str | None = None) -> ServedCorpus | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.accounts import facts
+from pipeline.accounts import facts, figures
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs import build as build_module
 from pipeline.jobs import compact as compact_module
@@ -88,7 +88,7 @@ def load_encoder(root: Path, name: str | None, version: str | None) -> Any:
 
 
 def listed(root: Path) -> list[dict[str, Any]]:
-    return facts.versions(facts.read(CorpusFolder(root)))
+    return figures.versions(facts.read(CorpusFolder(root)))
 
 
 def manifest(root: Path) -> Manifest:

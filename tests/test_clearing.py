@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.accounts.statistics import RunFold
-from pipeline.components.index import CommitIndex
+from pipeline.components.index.card import CommitIndex
 from pipeline.components.memory.version import CommitMemory
 from pipeline.jobs.reencode import ReencodeSettings
 from storage import files, work_folder

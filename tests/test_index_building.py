@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.accounts.plan import indexing
-from pipeline.components import index as component
-from pipeline.components.index import IndexPlan
+from pipeline.components.index import build as component
+from pipeline.components.index.build import IndexPlan
 from pipeline.units import engines, overlap
 from pipeline.units.stages import Stages
 from retrieval import index, index_building, index_files, index_shape, refining

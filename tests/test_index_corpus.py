@@ -35,6 +35,7 @@ def test_searches_are_refined_and_scores_exact(listed: Path) -> None:
     card = corpus.index_card
     assert card.parameters["lists"] > 1
     assert (card.refined, card.target_recall) == (2, 0.9)
+    assert "first_passage_id" not in card.to_json()  # which an update's index alone has
     assert card.codes_recall_at_10 is not None
     assert card.recall_at_10 >= 0.9
     assert card.codes_recall_at_10 <= card.recall_at_10
@@ -135,7 +136,7 @@ def test_updates_go_on_with_lists_and_train_again(
         edition = editions.edited(edition, 8 + number)
         source = editions.write(edition, tmp_path / f"{number}.jsonl")
         if number == 2:  # any growth is too much
-            monkeypatch.setattr("pipeline.components.index.GROWN", 0)
+            monkeypatch.setattr("pipeline.components.index.extend.GROWN", 0)
         done = jobs.update(root, source, exact_limit=64)
         assert done.retrained == (number == 2)
         corpus = open_corpus(root)

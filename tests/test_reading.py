@@ -17,7 +17,7 @@ from encoders.memory_spec import MemorySpec
 from encoders.retriever import BACKENDS
 from encoders.template import PassageTemplate
 from encoders.transformers_output import silenced
-from pipeline.accounts import facts, reading
+from pipeline.accounts import facts, figures, reading
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs.reencode import ReencodeSettings
 from retrieval import open_corpus
@@ -219,7 +219,7 @@ def test_corpora_of_before_say_not_counted(command: Callable[..., Any], tmp_path
         assert status == 0, err
         assert out.count("not counted") >= 3
         assert "warning:" not in out
-    found = facts.summary(facts.read(CorpusFolder(root)))
+    found = figures.summary(facts.read(CorpusFolder(root)))
     assert [one["read"] for one in (*found["vectors"].values(), *found["memory"].values())] == [None] * (
         len(found["vectors"]) + len(found["memory"])
     )

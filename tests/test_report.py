@@ -17,7 +17,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from pipeline.accounts import facts, prices
+from pipeline.accounts import contents, prices
 from pipeline.accounts.report import corpus_report
 from pipeline.accounts.show import page, plots, words
 from pipeline.components import shards
@@ -78,7 +78,7 @@ def test_the_parts_are_what_du_says_to_the_byte(corpus: Path, two: Path, report:
             "offsets and checksums": ["offsets/c/0/0", "checksums/c/0/0"],
             "canaries": ["canaries.npy"],
         }
-        if row["part"] == "memory" and row["content"] != facts.LISTS:
+        if row["part"] == "memory" and row["content"] != contents.LISTS:
             folder = two / "memory" / row["version"]
             found = [path for pattern in patterns[row["content"]] for path in folder.glob(pattern)]
             sizes = [path.stat().st_size for path in found]
@@ -286,11 +286,11 @@ def test_a_report_opens_no_array(corpus: Path) -> None:
         "from storage.folder import CorpusFolder\n"
         "from pipeline.accounts import prices\n"
         "from pipeline.accounts.report import corpus_report\n"
-        "from pipeline.accounts.show import tables\n"
+        "from pipeline.accounts.show import report_tables\n"
         "from rich.console import Console\n"
         "options = corpus_report.Options(prices=prices.read())\n"
         "found = corpus_report.corpus_report(CorpusFolder(Path(sys.argv[1])), options)\n"
-        "tables.print_report(found, Console(file=open('/dev/null', 'w')))\n"
+        "report_tables.print_report(found, Console(file=open('/dev/null', 'w')))\n"
         "print(sorted({'jax', 'torch', 'apache_beam', 'matplotlib', 'transformers'} & set(sys.modules)))\n"
     )
     done = subprocess.run(

@@ -106,6 +106,16 @@ def test_passages_vectors_and_searches_are_the_folders(local: Corpus, remote: Co
     same(local.continuations(IDS), remote.continuations(IDS))
 
 
+def test_texts_are_read_here_by_a_retriever_that_is_named(
+    served: Served, local: Corpus, models: Path
+) -> None:
+    opened = memcorpus.open(served.url, retriever=str(models / "gtr"))
+    here, there = local.search("a river", 5), opened.search("a river", 5)
+    same(here.passage_ids, there.passage_ids)
+    np.testing.assert_allclose(here.scores, there.scores, atol=2e-6)
+    assert opened.retriever() is opened.retriever()  # loaded once
+
+
 def message(call: Any) -> tuple[type, str]:
     with pytest.raises(errors.CorpusError) as caught:
         call()

@@ -363,7 +363,7 @@ def test_an_unfinished_update_can_be_dropped(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.components.index.faiss_index.extend", stop)
+        patch.setattr("pipeline.components.index.extend.faiss_index.extend", stop)
         with pytest.raises(KeyboardInterrupt):
             jobs.update(live, source)
     assert jobs.unfinished(live) == "1"

@@ -17,7 +17,7 @@ REFERENCE = {
         *("memcorpus.answer", "memcorpus.open_reader"),
     ],
     "Reading": [
-        *("retrieval.corpus.Corpus", "retrieval.corpus.SearchResult", "retrieval.memory.MemoryReader"),
+        *("retrieval.corpus.Corpus", "retrieval.searching.SearchResult", "retrieval.memory.MemoryReader"),
         "storage.ragged.RaggedMemory",
     ],
     "Writing": ["storage.writer.memory_writer.MemoryWriter", "storage.writer.memory_writer.Shard"],

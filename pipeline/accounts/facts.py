@@ -1,7 +1,6 @@
 """The facts of a corpus, read once: from the manifest, the cards, the lists of files and the statistics.
 
-No array and no part is opened, and lists of a million files are summed up by column. `info`, `versions` and
-`report` are views of these facts.
+`info`, `versions` and `report` are views of these facts; `figures` gives them as JSON.
 """
 
 from __future__ import annotations
@@ -10,57 +9,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from encoders.token_encoder import MULTI_VECTOR, TRANSFORMERS
-from pipeline.accounts import form, reading, statistics
+from pipeline.accounts import contents, form
+from pipeline.accounts.contents import Size
 from pipeline.components.shards import STAGE as SHARDS
-from storage import codecs, components, file_list, manifest, run_statistics, segments
-from storage.components import (
-    AnyComponent,
-    Card,
-    IndexCard,
-    MemoryCard,
-    NeighboursCard,
-    PassagesCard,
-    TokensCard,
-    VectorsCard,
-)
-from storage.components.base import SHORT
-from storage.fields import Fields
-from storage.files import FileEntry
+from storage import codecs, components, manifest, run_statistics, segments
+from storage.components import IndexCard, MemoryCard, NeighboursCard, PassagesCard, TokensCard, VectorsCard
 from storage.folder import CorpusFolder
 from storage.generations import NEW, VANISHED, Generation
 from storage.run_statistics import RunStatistics
 from storage.segments import Segment
 
-# What a component's files are that hold no data.
-LISTS: Final = "cards and lists"
 # Parts of a corpus beside its components.
 MANIFEST: Final = "manifest"
 TIMES: Final = run_statistics.FOLDER
 GENERATIONS: Final = "generations"
 _PLAIN: Final = "bfloat16"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Size:
-    """Files that hold the same thing, summed up.
-
-    Attributes:
-        part: a component's noun, "manifest" or "statistics".
-        version: which component of that noun, where there may be several.
-        codec: in what it is stored.
-        content: what the files hold.
-    """
-
-    part: str
-    version: str
-    codec: str
-    content: str
-    files: int
-    bytes: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +131,7 @@ def read(corpus: CorpusFolder) -> Facts:
         for component in components.TABLE:
             for name, entry in part.manifest.of(component).items():
                 card = part.card(component, name)
-                sizes += _sizes(part.folder, component, name, card, entry)
+                sizes += contents.of_component(part.folder, component, name, card, entry)
                 if not part.number:
                     cards[component.noun].append(card)
         if not part.number:
@@ -180,14 +144,14 @@ def read(corpus: CorpusFolder) -> Facts:
         updates.sort(key=lambda update: update["generation"])
         gone = [g.removed.bytes for g in found.generations if g.removed is not None]
         if gone:
-            sizes.append(_size(GENERATIONS, "tombstones", gone))
+            sizes.append(contents.summed(GENERATIONS, "tombstones", gone))
         cards = _summed(cards, every, found)
-        sizes = _merged(sizes)
+        sizes = contents.merged(sizes)
     runs = dict(corpus.runs())
-    sizes.append(_size(MANIFEST, manifest.NAME, [corpus.bytes_of(manifest.NAME)]))
+    sizes.append(contents.summed(MANIFEST, manifest.NAME, [corpus.bytes_of(manifest.NAME)]))
     times = [size for run, value in runs.items() for size in _run_bytes(corpus, run, value)]
     if times:
-        sizes.append(_size(TIMES, "times of units", times))
+        sizes.append(contents.summed(TIMES, "times of units", times))
     return Facts(
         corpus=corpus,
         passages=cards[components.PASSAGES.noun][0],
@@ -241,20 +205,6 @@ def _summed(
     }
 
 
-def _merged(sizes: list[Size]) -> list[Size]:
-    """Sizes of the same content in several segments, as one."""
-    found: dict[tuple[str, str, str, str], Size] = {}
-    for size in sizes:
-        key = size.part, size.version, size.codec, size.content
-        other = found.get(key)
-        found[key] = (
-            size
-            if other is None
-            else replace(size, files=size.files + other.files, bytes=size.bytes + other.bytes)
-        )
-    return list(found.values())
-
-
 class Rates:
     """What a passage took in the build: bytes by part and version, and seconds of workers."""
 
@@ -295,7 +245,7 @@ def rates(corpus: CorpusFolder) -> Rates:
         size
         for component in components.TABLE
         for name, entry in part.manifest.of(component).items()
-        for size in _sizes(part.folder, component, name, part.card(component, name), entry)
+        for size in contents.of_component(part.folder, component, name, part.card(component, name), entry)
     ]
     return Rates(part, sizes)
 
@@ -324,216 +274,3 @@ def _run_naming(version: str, runs: Mapping[str, RunStatistics]) -> RunStatistic
 
 def _run_bytes(corpus: CorpusFolder, name: str, run: RunStatistics) -> list[int]:
     return [corpus.bytes_of(run_statistics.path_of(name)), run.units.bytes]
-
-
-def _size(part: str, content: str, sizes: list[int], *, version: str = "", codec: str = "") -> Size:
-    return Size(part=part, version=version, codec=codec, content=content, files=len(sizes), bytes=sum(sizes))
-
-
-def _sizes(
-    corpus: CorpusFolder, component: AnyComponent, name: str, card: Card, entry: FileEntry
-) -> list[Size]:
-    """One row for each content of a component, and one for its card, lists and metadata.
-
-    Together they are all of its files.
-    """
-    version, codec = name[:SHORT], card.label
-    rows: list[Size] = []
-    rest_files, rest_bytes = 1, entry.bytes
-    inside = {content.below: [0, 0] for content in card.contents if content.below}
-    if card.listed is not None:
-        corpus.ensure(card.listed)
-        corpus.require_whole(card.listed)
-        rest_files, rest_bytes = rest_files + 1, rest_bytes + card.listed.bytes
-        for paths, listed in file_list.batches(corpus.path(card.listed.path), card.listed, ["path", "bytes"]):
-            rest_files, rest_bytes = rest_files + len(listed), rest_bytes + _sum(listed)
-            for below, counted in inside.items():
-                found = pc.filter(listed, pc.starts_with(paths, below))
-                counted[0] += len(found)
-                counted[1] += _sum(found)
-    rest_files += len(card.entries)
-    rest_bytes += sum(entry.bytes for entry in card.entries)
-    for content in card.contents:
-        sizes = [entry.bytes for entry in content.entries]
-        row = _size(component.noun, content.name, sizes, version=version, codec=codec)
-        if content.below and card.listed is not None:
-            count, total = inside[content.below]
-            row = replace(row, files=count, bytes=total)
-        rest_files, rest_bytes = rest_files - row.files, rest_bytes - row.bytes
-        rows.append(row)
-    lists = Size(
-        part=component.noun,
-        version=version,
-        codec=codec,
-        content=LISTS,
-        files=rest_files,
-        bytes=rest_bytes,
-    )
-    return [*rows, lists]
-
-
-def _sum(sizes: pa.Array) -> int:
-    return int(pc.sum(sizes).as_py() or 0)
-
-
-def summary(facts: Facts) -> form.Summary:
-    """A corpus in figures, as JSON."""
-    found = facts.corpus.manifest
-    result: form.Summary = {
-        "corpus": str(facts.corpus),
-        "format": found.format,
-        "passages": facts.passages.passages,
-        "words": facts.passages.words,
-        "counts": dict(facts.passages.counts),
-        "sources": list(found.sources),
-        "vectors": {
-            card.fingerprint[:SHORT]: {
-                "dim": card.layout.dim,
-                "dtype": card.layout.dtype,
-                "shard_passages": card.layout.grid.shard_passages,
-                "bytes": facts.bytes_of(components.VECTORS.noun, card.fingerprint[:SHORT]),
-                "similarity": card.similarity,
-                "max_tokens": retriever_limit(card),
-                "read": reading.to_json(card.counts),
-            }
-            for card in facts.vectors
-        },
-        "index": {
-            card.fingerprint[:SHORT]: {
-                "kind": card.kind,
-                "parameters": dict(card.parameters),
-                "recall_at_10": card.recall_at_10,
-                "recall_queries": card.recall_queries,
-                "bytes": facts.bytes_of(components.INDEX.noun, card.fingerprint[:SHORT]),
-            }
-            for card in facts.indexes
-        },
-        "memory": {version.name: _version_summary(version) for version in facts.versions},
-        "aliases": dict(found.aliases),
-        "bytes": {
-            component.noun: facts.bytes_of(component.noun)
-            for component in components.TABLE
-            if found.of(component) or not component.optional
-        },
-        "warnings": warnings(facts),
-    }
-    if facts.tokens is not None:
-        result["tokens"] = tokens(facts, facts.tokens)
-    if facts.tables:
-        result["neighbours"] = tables(facts)
-    if facts.updates:
-        result["updates"] = list(facts.updates)
-    run = facts.build
-    if run is not None:
-        result["worker_seconds"] = run.worker_seconds
-        result["stage_seconds"] = run.stage_seconds
-        result["worker_waited"] = run.worker_waited
-        result["bottleneck"] = statistics.bottleneck(run, SHARDS.name)
-        result["computed_tokens"] = run.computed_tokens
-        result["events"] = run.events
-    return result
-
-
-def retriever_limit(card: VectorsCard) -> int | None:
-    """The retriever's limit on tokens; None where an encoder of another kind made the vectors."""
-    found = card.encoder.get("max_tokens")
-    return found if isinstance(found, int) else None
-
-
-def warnings(facts: Facts, version: str | None = None) -> list[str]:
-    """What the models could not read of the passages, where it is much: a line of it each.
-
-    Args:
-        version: of this memory version alone; None: of the current one, and of the retriever.
-    """
-    current = facts.current.name if facts.current else None
-    wanted = current if version is None else version
-    lines: list[str] = []
-    for found in facts.versions:
-        if found.name == wanted:
-            counts = reading.to_json(found.card.counts.read)
-            lines += reading.of_memory(counts, limit=found.card.layout.max_tokens, version=found.name)
-    if version is None:
-        for card in facts.vectors:
-            lines += reading.of_retriever(reading.to_json(card.counts), limit=retriever_limit(card))
-    return lines
-
-
-def tokens(facts: Facts, card: TokensCard) -> form.Tokens:
-    return {
-        "tokenizer": card.tokenizer,
-        "vocabulary": card.vocabulary,
-        "passage_tokens": card.passage_tokens,
-        "dtype": card.layout.dtype,
-        "documents": card.counts.documents,
-        "tokens": card.counts.tokens,
-        "unknown": card.counts.unknown,
-        "special": card.counts.special,
-        "short": card.counts.short,
-        "bytes": facts.bytes_of(components.TOKENS.noun),
-    }
-
-
-def tables(facts: Facts) -> dict[str, form.Table]:
-    """All tables of neighbours, by name."""
-    return {card.name: table(facts, card.name) for card in facts.tables}
-
-
-def table(facts: Facts, name: str) -> form.Table:
-    """A table of neighbours as JSON."""
-    card = next(card for card in facts.tables if card.name == name)
-    search = Fields(card.search, f"the search of table {name}")
-    return {
-        "title": card.title,
-        "k": card.layout.k,
-        "database": card.database.name,
-        "rule": search.text("rule"),
-        "method": search.text("method"),
-        "probes": None if card.search.get("probes") is None else search.integer("probes"),
-        "searched": card.counts.searched,
-        "found": card.counts.found,
-        "missing": card.counts.missing,
-        "short": card.counts.short,
-        "excluded": card.counts.excluded,
-        "recall": card.recall,
-        "recall_queries": card.recall_queries,
-        "bytes": facts.bytes_of(components.NEIGHBOURS.noun, name),
-    }
-
-
-def _version_summary(version: Version) -> form.Memory:
-    layout = version.card.layout
-    return {
-        "codec": layout.codec.name,
-        "width": layout.width,
-        "layers": version.layers,
-        "compute_dtype": version.compute_dtype,
-        "max_tokens": layout.max_tokens,
-        "shards": layout.grid.shards,
-        "shard_passages": layout.grid.shard_passages,
-        "encoder_fingerprint": version.card.encoder_fingerprint,
-        "counts": version.card.counts.to_json(),
-        "read": reading.to_json(version.card.counts.read),
-        "quality": dict(version.card.quality),
-        "bytes": version.bytes,
-    }
-
-
-def versions(facts: Facts) -> list[form.Version]:
-    """Every version as JSON, in the order they were added."""
-    return [
-        {
-            "version": version.name,
-            "aliases": list(version.aliases),
-            "codec": version.card.layout.codec.name,
-            "origin": version.card.origin and version.card.origin[:SHORT],
-            "encoder": version.card.encoder_fingerprint,
-            "layers": version.layers,
-            "compute_dtype": version.compute_dtype,
-            "tokens": version.card.counts.tokens,
-            "bytes": version.bytes,
-            "quality": dict(version.card.quality),
-            "seconds": version.run.stage_seconds.get(SHARDS.name) if version.run else None,
-        }
-        for version in facts.versions
-    ]

@@ -85,7 +85,7 @@ def build(
     Many machines, that share the folder or the bucket:
       memcorpus build ... --engine dask:tcp://scheduler:8786
     """
-    from pipeline.accounts import facts
+    from pipeline.accounts import facts, figures
     from pipeline.cli import terminal
     from pipeline.components.settings import BuildSettings
     from pipeline.jobs import build as build_module
@@ -98,7 +98,7 @@ def build(
     options.warn_of_unused()
     with terminal.observer() as observer:
         outcome = build_module.build(settings, corpus, engine=chosen, observer=observer)
-    summary = facts.summary(facts.read(corpus))
+    summary = figures.summary(facts.read(corpus))
     if as_json:
         print(json.dumps({**summary, "already": outcome.already, "seconds": round(outcome.seconds, 3)}))
         return

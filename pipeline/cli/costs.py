@@ -110,14 +110,14 @@ def plan(as_json: bool, update: str | None, **given: Any) -> None:
         _plan_update(update, as_json, given)
         return
     from pipeline.accounts.plan import asking
-    from pipeline.accounts.show import tables
+    from pipeline.accounts.show import plan_tables
 
     asked = {name: value for name, value in given.items() if value not in (None, ())}
     result = asking.plan(asking.PlanSettings.load(asked))
     if as_json:
         print(json.dumps(result))
         return
-    tables.print_plan(result, _wide())
+    plan_tables.print_plan(result, _wide())
 
 
 def _plan_update(corpus: str, as_json: bool, given: dict[str, Any]) -> None:
@@ -187,7 +187,7 @@ def report(
     from encoders.t5_config import parse_live_proportion
     from pipeline.accounts import prices
     from pipeline.accounts.report import corpus_report
-    from pipeline.accounts.show import tables
+    from pipeline.accounts.show import report_tables
     from retrieval.opening import writable_folder
 
     if html is not None:
@@ -206,6 +206,6 @@ def report(
     if as_json:
         print(json.dumps(result))
     elif html is None:
-        tables.print_report(result, _wide())
+        report_tables.print_report(result, _wide())
     else:
         print(f"{html}: {html.stat().st_size:,} bytes, one page without network")

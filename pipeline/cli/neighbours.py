@@ -125,9 +125,9 @@ def _one(table: str | None) -> str:
 
 
 def _print(folder: CorpusFolder, name: str, *, already: bool, seconds: float, as_json: bool) -> None:
-    from pipeline.accounts import facts
+    from pipeline.accounts import facts, figures
 
-    found = facts.table(facts.read(folder), name)
+    found = figures.table(facts.read(folder), name)
     if as_json:
         print(json.dumps({"table": name, "already": already, "seconds": round(seconds, 3), **found}))
         return

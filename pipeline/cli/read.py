@@ -22,11 +22,11 @@ FEW: Final = 32
 @options.JSON
 def info(corpus: str, as_json: bool) -> None:
     """Show what a corpus is made of: counts, versions, bytes, and the seconds of its build."""
-    from pipeline.accounts import facts
+    from pipeline.accounts import facts, figures
     from pipeline.cli import terminal
     from retrieval.opening import writable_folder
 
-    summary = facts.summary(facts.read(writable_folder(corpus)))
+    summary = figures.summary(facts.read(writable_folder(corpus)))
     if as_json:
         print(json.dumps(summary))
         return

@@ -48,7 +48,7 @@ def reencode(
     moment, the same command goes on where it was. Readers get the new version when `use`, or --use
     here, has made it the current one, and they open the corpus again.
     """
-    from pipeline.accounts import facts
+    from pipeline.accounts import facts, figures
     from pipeline.accounts.show import tables
     from pipeline.cli import terminal
     from pipeline.jobs import reencode as module
@@ -63,14 +63,14 @@ def reencode(
     with terminal.observer() as observer:
         outcome, version = module.reencode(folder, settings, use=switch, engine=chosen, observer=observer)
     known = facts.read(folder)
-    warnings = facts.warnings(known, version)
+    warnings = figures.warnings(known, version)
     if as_json:
         done = {"version": version, "already": outcome.already, "seconds": outcome.seconds}
         print(json.dumps({**done, "warnings": warnings}))
         return
     if outcome.already:
         print(f"version {version} is in {folder} already; nothing to encode")
-    terminal.print_versions(facts.versions(known), options.stdout())
+    terminal.print_versions(figures.versions(known), options.stdout())
     tables.print_warnings(warnings, options.stdout())
     print(f"\nversion {version}, {outcome.seconds:,.1f} s")
 
@@ -80,11 +80,11 @@ def reencode(
 @options.JSON
 def versions(corpus: str, as_json: bool) -> None:
     """List the memory versions of a corpus."""
-    from pipeline.accounts import facts
+    from pipeline.accounts import facts, figures
     from pipeline.cli import terminal
     from retrieval.opening import writable_folder
 
-    found = facts.versions(facts.read(writable_folder(corpus)))
+    found = figures.versions(facts.read(writable_folder(corpus)))
     if not as_json:
         terminal.print_versions(found, options.stdout())
         return

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from pipeline.components import index, neighbours, shards, tokens, vectors
+from pipeline.components import neighbours, shards, tokens, vectors
 from pipeline.components.base import AnyStage
+from pipeline.components.index import build as index
 from pipeline.components.memory import train_codec
 from pipeline.components.passages import number, read
 

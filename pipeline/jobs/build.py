@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 from encoders import memory_spec
 from pipeline.accounts.plan import from_source
-from pipeline.components import index, tokens, vectors
+from pipeline.components import tokens, vectors
+from pipeline.components.index import build as index
+from pipeline.components.index.card import CommitIndex
 from pipeline.components.memory import encode
 from pipeline.components.memory import version as memory_version
 from pipeline.components.memory.version import CommitMemory, MemoryPlan
@@ -298,7 +300,7 @@ class _Build:
                 *(() if plan.tokens is None else (tokens.CommitTokens(corpus, plan.tokens),)),
                 vectors.CommitVectors(corpus, plan.vectors),
                 CommitMemory(corpus, plan.memory),
-                index.CommitIndex(corpus, plan.vectors.fingerprint),
+                CommitIndex(corpus, plan.vectors.fingerprint),
             ),
             run=run_statistics.BUILD,
             version=plan.memory.version,

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from pipeline.components import index, neighbours, tokens, vectors
+from pipeline.components import neighbours, tokens, vectors
 from pipeline.components.base import Remaking
+from pipeline.components.index import build as index
+from pipeline.components.index import extend
 from pipeline.components.memory import version as memory
 from pipeline.jobs import checking, job, verify
 from pipeline.units import engines, failures, progress
@@ -135,7 +137,7 @@ def _remake(remaking: Remaking, damaged: Iterable[FileEntry], home: Home, whole:
             # One kind of damage that cannot be repaired must not keep others from being.
             try:
                 if component is components.INDEX and home.number:
-                    index.remake_extended(remaking, name, own, whole, home.number)
+                    extend.remake_extended(remaking, name, own, whole, home.number)
                 else:
                     remake(remaking, name, own)
             except Exception as e:

@@ -12,8 +12,8 @@ import pyarrow as pa
 from pipeline.service import problems
 from pipeline.service.states import Rows
 from retrieval import wire
-from retrieval.corpus import SearchResult
 from retrieval.memory import MemoryReader
+from retrieval.searching import SearchResult
 from storage.aliases import Json
 from storage.components import MemoryCard
 from storage.ragged import BFLOAT16, RaggedMemory

@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.service import problems
-from retrieval.corpus import Corpus, SearchResult
+from retrieval.corpus import Corpus
+from retrieval.searching import SearchResult
 
 # FAISS: `distance_compute_blas_threshold` is 20.
 JOINED: Final = 16

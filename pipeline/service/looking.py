@@ -17,7 +17,7 @@ from encoders.errors import EncoderError
 from encoders.template import PassageTemplate
 from encoders.token_encoder import MULTI_VECTOR, TRANSFORMERS
 from encoders.tokenizing import Tokenizer
-from pipeline.accounts import facts
+from pipeline.accounts import facts, figures
 from pipeline.service import problems
 from pipeline.service.settings import ServiceSettings
 from pipeline.service.states import State
@@ -216,7 +216,7 @@ def _document(corpus: Corpus, passage: int) -> tuple[int, int]:
 def _figures(state: State) -> Json:
     """Without the folder, the sources and the machines of the build."""
     try:
-        found: Any = facts.summary(facts.read(state.corpus.folder))
+        found: Any = figures.summary(facts.read(state.corpus.folder))
     except (errors.CorpusError, OSError) as e:
         problems.LOG.warning("the corpus's bytes cannot be told: %s", e)
         found = {"passages": len(state.corpus), "counts": state.corpus.counts}

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from encoders.memory_spec import MemorySpec
 from encoders.t5_config import PUBLISHED_SIZES, T5Config
-from pipeline.accounts import facts, flops, prices, reading, retrievers
+from pipeline.accounts import contents, facts, figures, flops, prices, reading, retrievers
 from pipeline.accounts import statistics as spent
 from pipeline.accounts.form import Update
 from pipeline.accounts.plan import estimate, inputs
@@ -101,7 +101,7 @@ def corpus_report(corpus: CorpusFolder, options: Options) -> form.Report:
         "updates": [_updated(update, builder) for update in known.updates],
         "serving": served,
         "codecs": coded,
-        "warnings": facts.warnings(known),
+        "warnings": figures.warnings(known),
         "prices": prices.listed(
             options.prices.origin,
             [row for row in dict.fromkeys((device, builder)) if row],
@@ -109,9 +109,9 @@ def corpus_report(corpus: CorpusFolder, options: Options) -> form.Report:
         ),
     }
     if known.tokens is not None:
-        found["tokens"] = facts.tokens(known, known.tokens)
+        found["tokens"] = figures.tokens(known, known.tokens)
     if known.tables:
-        found["neighbours"] = facts.tables(known)
+        found["neighbours"] = figures.tables(known)
     return found
 
 
@@ -137,7 +137,7 @@ def _updated(update: Update, builder: prices.Device | None) -> form.Updated:
     }
 
 
-def _size(size: facts.Size) -> form.Size:
+def _size(size: contents.Size) -> form.Size:
     return {
         "part": size.part,
         "version": size.version,
@@ -193,7 +193,7 @@ def _vectors(card: VectorsCard) -> form.Vectors:
         "dim": card.layout.dim,
         "dtype": card.layout.dtype,
         "similarity": card.similarity,
-        "max_tokens": facts.retriever_limit(card),
+        "max_tokens": figures.retriever_limit(card),
         "read": reading.to_json(card.counts),
     }
 
@@ -227,7 +227,7 @@ def _against_plan(known: facts.Facts) -> list[form.Planned]:
         part = component.noun
         if component.optional and not planned.get(part, 0):
             continue  # this build had no such part, or was of a release that knew none
-        true = sum(row.bytes for row in rows if row.part == part and row.content != facts.LISTS)
+        true = sum(row.bytes for row in rows if row.part == part and row.content != contents.LISTS)
         compared.append({"part": part, "planned": planned[part], "bytes": true})
     true = sum(row.bytes for row in rows)
     overhead = true - sum(row["bytes"] for row in compared)

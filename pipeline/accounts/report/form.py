@@ -17,7 +17,7 @@ from storage.run_statistics import ShardBytesJson, WorkerJson
 
 
 class Size(TypedDict):
-    """Files that hold the same thing, summed up; see `facts.Size`."""
+    """Files that hold the same thing, summed up; see `contents.Size`."""
 
     part: str
     version: str

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from encoders import fingerprint
-from pipeline.components import index
+from pipeline.components.index import extend
+from pipeline.components.index.card import MILLION
 from pipeline.components.passages import compare
 from pipeline.components.passages.read import ReadCounts
 from pipeline.jobs import job
@@ -216,21 +217,21 @@ class _Update:
         return replace(self._inputs.found, generations=(*self._inputs.found.generations, generation))
 
     def _index(self, pending: Manifest) -> tuple[float | None, bool, FileEntry | None]:
-        """Add to the index, or train it again; see `index.ExtendIndex`."""
+        """Add to the index, or train it again; see `extend.ExtendIndex`."""
         if not self._inputs.found.of(components.INDEX):
             return None, False, None
         new = self._inputs.segment({})
         new.work.make()
         stages = self._stages(new)
-        extending = index.ExtendIndex(
+        extending = extend.ExtendIndex(
             corpus=new,
             whole=CorpusFolder(self._corpus.root, fixed=pending),
             fingerprint=self._inputs.vectors_fingerprint,
             exact_limit=self._exact_limit,
         )
-        counts = stages.run(index.EXTEND, extending, 1, total=pending.generations[-1].added, local=True)
-        entry = index.commit_extended(new, self._inputs.vectors_fingerprint)
-        return counts.recall_millionths / index.MILLION, bool(counts.whole), entry
+        counts = stages.run(extend.EXTEND, extending, 1, total=pending.generations[-1].added, local=True)
+        entry = extend.commit_extended(new, self._inputs.vectors_fingerprint)
+        return counts.recall_millionths / MILLION, bool(counts.whole), entry
 
 
 def _sums(counts: compare.CompareCounts) -> dict[str, int]:

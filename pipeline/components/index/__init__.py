@@ -1,0 +1,1 @@
+"""The index: built by all workers, extended by updates, committed, made again."""

@@ -1,0 +1,55 @@
+"""An encoder, held to the canaries of a memory version: does it still give the numbers that were stored?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retrieval import neighbours
+from storage import canaries, errors
+from storage.components import MemoryCard
+from storage.fields import Fields
+from storage.passage_table import PassageTable
+
+if TYPE_CHECKING:
+    from encoders.token_encoder import TokenEncoder
+    from retrieval.corpus import Corpus
+
+
+def check(
+    corpus: Corpus, table: PassageTable, encoder: TokenEncoder, card: MemoryCard
+) -> canaries.Difference:
+    """See `Corpus.check_encoder`.
+
+    Args:
+        corpus: that has the version.
+        table: of all its passages: an update may have removed a canary's, and what was stored of it stays.
+        encoder: that wrote the version.
+        card: the version's, in the corpus's first segment.
+    """
+    name = card.version
+    home = corpus.segments[0].folder
+    home.ensure(card.canaries.file)
+    if encoder.fingerprint != card.encoder_fingerprint:
+        raise errors.MismatchError(
+            f"memory version {name} was written by encoder {card.encoder_fingerprint[:16]}, "
+            f"this is {encoder.fingerprint[:16]}"
+        )
+    from encoders.retro.memory import ChunkEncoder
+
+    ids = list(card.canaries.passage_ids)
+    if isinstance(encoder, ChunkEncoder):
+        read = neighbours.retrieved(corpus, ids)
+        again = encoder.encode_chunks(read.values, read.mask)
+    else:
+        texts = [
+            encoder.template.render(title=row["title"], section=row["section"], text=row["text"])
+            for row in table.take(ids).to_pylist()
+        ]
+        again = encoder.encode_texts(texts)
+    kept = canaries.read(home.root, card.canaries, width=card.layout.width)
+    return canaries.require_same(
+        kept,
+        again.astype(kept.dtype),
+        compute_dtype=Fields(card.encoder, f"the encoder of memory {name}").text("compute_dtype"),
+        what=f"memory version {name} is not what this encoder gives now",
+    )
