@@ -325,7 +325,7 @@ def _pq(tables: Tables, h: Float[Array, "*rows d"]) -> Shaped[Array, "*rows grou
 
 def _rq(tables: Tables, h: Float[Array, "*rows d"]) -> Shaped[Array, "*rows groups_steps"]:
     groups, steps, _, _ = tables["books"].shape
-    taken = by_step(tables, h, lambda found, left: found.astype(jnp.uint8))  # [groups, steps, n]
+    taken: Array = by_step(tables, h, lambda found, left: found.astype(jnp.uint8))  # [groups, steps, n]
     return taken.transpose(2, 0, 1).reshape(*h.shape[:-1], groups * steps)
 
 

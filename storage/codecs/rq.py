@@ -1,15 +1,16 @@
-"""rq<dims>x<steps>: residual quantization. Each group of `dims` dimensions becomes a sum of `steps` codes of a byte.
+"""rq<dims>x<steps>: residual quantization. Each group of `dims` dimensions becomes a sum of `steps` codes.
 
     r = x[g * dims : (g + 1) * dims]
-    for each step:  code[g, step] = argmin over k of |r - codebooks[g, step, k]|^2;  r = r - codebooks[g, step, code]
+    for each step:  code[g, step] = argmin over k of |r - codebooks[g, step, k]|^2
+                    r = r - codebooks[g, step, code[g, step]]
 
 A token's states are mostly what it is, and then what it stands beside: the first code of many dimensions says
-the first, and the others correct it. So as many bytes say more than `pq`'s, whose groups know nothing of each
-other. Every step has its own codebook, trained by k-means on what the steps before left of a sample, and stored as
-bfloat16. Encoding takes in each step the nearest code, the lowest of equals, and looks no step ahead. Decoding
-adds a group's codes in float32, in the order of the steps, and rounds once. Source: Chen, Guan and Wang 2010,
-"Approximate nearest neighbor search by residual vector quantization", section 3; trained with its reader as
-`pq` is (encoders.reader.codes).
+the first, and the others correct it. So as many bytes say more than those of `pq`, whose groups know nothing
+of each other. Every step has its own codebook of 256 codes, trained by k-means on what the steps before left
+of a sample, and stored as bfloat16. Encoding takes in each step the nearest code, the lowest of equals, and
+looks no step ahead. Decoding adds a group's codes in float32, in the order of the steps, and rounds once.
+Source: Chen, Guan and Wang 2010, "Approximate nearest neighbor search by residual vector quantization",
+section 3. Trained with its reader as `pq` is (encoders.reader.codes).
 
 A stored row is the codes, uint8 [d / dims, steps].
 """
@@ -20,7 +21,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -105,7 +105,7 @@ class RQCoder(base.Coder):
         wide = self.codebooks.astype(np.float32)
         # Of every step the largest: a sum of codes is no larger.
         sums = np.abs(wide).max(axis=2).astype(np.float64).sum(axis=1)
-        if not sums.max(initial=0.0) <= float(ml_dtypes.finfo(base.bfloat16).max):  # type: ignore[no-untyped-call]
+        if not sums.max(initial=0.0) <= self.largest:
             raise errors.CorpusError(
                 f"codebooks of codec {codec.name} hold, or add up to, what is not finite"
             )
