@@ -149,15 +149,20 @@ class RQCoder(base.Coder):
                 middle = np.zeros_like(middle)
 
     def _decode(self, stored: AnyArray, out: AnyArray) -> None:
-        groups, steps, dims = self._first.shape[0], self.codec.steps, self.codec.dims
+        (groups, steps), dims = self._first.shape, self.codec.dims
         codes = stored.reshape(len(stored), groups, steps)
         values = out.reshape(len(stored), groups, dims)
+        block = min(len(stored), base.block_rows(self.width))
+        total, part = np.empty((2, block, groups, dims), np.float32)
         for rows in base.blocks(len(stored), self.width):
+            n = rows.stop - rows.start
             places = codes[rows] + self._first
-            total = self._table[places[:, :, 0]]
+            # In range, as a code is a byte; "wrap" is the mode that checks least.
+            np.take(self._table, places[:, :, 0], axis=0, out=total[:n], mode="wrap")
             for step in range(1, steps):
-                total += self._table[places[:, :, step]]
-            values[rows] = total
+                np.take(self._table, places[:, :, step], axis=0, out=part[:n], mode="wrap")
+                total[:n] += part[:n]
+            values[rows] = total[:n]
 
     def _decode_natively(self, library: native.Library, stored: AnyArray, out: AnyArray) -> bool:
         return library.add(stored, out, self.codebooks)

@@ -204,6 +204,12 @@ INLINE void NAME(add)(const uint8_t *stored, uint8_t *out, int64_t rows, int64_t
                 }
                 NAME(store_two_rounded)(out + 2 * i, v, w);
             }
+            for (; i + LANES <= dims; i += LANES) {
+                floats v = NAME(from_bfloat16)(books + stored[0] * item + 2 * i);
+                for (int64_t step = 1; step < steps; step++)
+                    v += NAME(from_bfloat16)(books + step * book + stored[step] * item + 2 * i);
+                NAME(store_rounded)(out + 2 * i, v);
+            }
             for (; i < dims; i++) {
                 float sum = load_bfloat16(books + stored[0] * item + 2 * i);
                 for (int64_t step = 1; step < steps; step++)
