@@ -35,7 +35,7 @@ from storage import manifest
 from storage.folder import CorpusFolder
 
 PLAIN = "bfloat16"
-DEFAULT = ("int8", "turbo4", "turbo2", "pq4x8", "pq8x8", "pq16x8")
+DEFAULT = ("int8", "turbo4", "turbo2", "pq4x8", "pq8x8", "rq64x8", "pq16x8", "rq64x4")
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ from storage.codecs import base
 from storage.memory_store import MemoryLayout
 from storage.shards import ShardGrid
 
-DEFAULT = ("float32", "bfloat16", "float16", "int8", "turbo4", "turbo2", "pq4x8", "pq8x8")
+DEFAULT = ("float32", "bfloat16", "float16", "int8", "turbo4", "turbo2", "pq4x8", "pq8x8", "rq64x8")
 HELD_OUT = 8192
 Array = np.ndarray[Any, Any]
 

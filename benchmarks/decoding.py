@@ -89,7 +89,9 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--passages", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5, help="passes over the passages")
-    parser.add_argument("--codecs", nargs="+", default=["bfloat16", "int8", "turbo4", "turbo2", "pq8x8"])
+    parser.add_argument(
+        "--codecs", nargs="+", default=["bfloat16", "int8", "turbo4", "turbo2", "pq8x8", "rq64x8"]
+    )
     asked = parser.parse_args()
     torch.set_num_threads(1)
     order = np.random.default_rng(0).permutation(asked.passages).tolist()

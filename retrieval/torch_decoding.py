@@ -5,7 +5,7 @@ with `decode="device"`, they cross the bus as they are stored, and become values
 
 Values are those of the store's own decoder, to the bit, on any device: what is only looked up and moved (pq,
 and the floating-point codecs); and what is multiplied or added one operation after the other, each rounded as
-IEEE 754 has it (int8, turbo). Codes that no coder writes give NaN, never a value that looks like one.
+IEEE 754 has it (int8, rq, turbo). Codes that no coder writes give NaN, never a value that looks like one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from storage.codecs import Coder
 from storage.codecs.floats import FloatCodec
 from storage.codecs.int8 import Int8
 from storage.codecs.pq import PQ
+from storage.codecs.rq import CODES, RQ
 from storage.codecs.turbo import OUTLIERS, Turbo
 
 _TYPES: Final = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -55,6 +56,13 @@ class Decoder(torch.nn.Module):  # type: ignore[misc]
             self._table("books", books.view(np.int16).reshape(-1, self._dims))
             self._buffers["books"] = self._buffers["books"].view(torch.bfloat16)
             self._table("first", np.arange(coder.stored_width, dtype=np.int32) * coder.codec.codes)
+        elif isinstance(coder.codec, RQ):
+            self._decode = self._rq
+            books = np.ascontiguousarray(coder.parameters["codebooks"])
+            self._dims, self._steps = coder.codec.dims, coder.codec.steps
+            self._table("books", books.view(np.int16).reshape(-1, self._dims))
+            self._buffers["books"] = self._buffers["books"].view(torch.bfloat16)
+            self._table("first", np.arange(coder.stored_width, dtype=np.int32) * CODES)
         elif isinstance(coder.codec, Turbo):
             self._decode = self._turbo
             self._packed, self._bits = coder.codec.packed, coder.codec.bits
@@ -119,6 +127,17 @@ class Decoder(torch.nn.Module):  # type: ignore[misc]
         if self._bits not in (8, 16):  # else a code's type holds no more than there are
             values = values.masked_fill((codes >= most)[..., None], torch.nan)
         return values.reshape(*stored.shape[:-1], self.width)
+
+    def _rq(self, stored: torch.Tensor) -> torch.Tensor:
+        places = (stored.to(torch.int32) + self.first).reshape(-1, self._steps)
+
+        def codes(step: int) -> torch.Tensor:
+            return self.books.index_select(0, places[:, step]).float()
+
+        total = codes(0)
+        for step in range(1, self._steps):
+            total += codes(step)
+        return total.to(torch.bfloat16).reshape(*stored.shape[:-1], self.width)
 
     def _turbo(self, stored: torch.Tensor) -> torch.Tensor:
         rows = stored.reshape(-1, self.stored_width)

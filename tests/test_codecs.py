@@ -21,7 +21,7 @@ from storage.codecs import kmeans, rotation, turbo
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 # pq16x16 is trained in a test of its own: 65,536 codes take a minute.
-FAST = (*(name for name in codecs.NAMES if name != "pq16x16"), "pq4x3", "pq8x9")
+FAST = (*(name for name in codecs.NAMES if name != "pq16x16"), "pq4x3", "pq8x9", "rq16x3")
 VIEWS = ("float32", "bfloat16", "float16")
 WIDTH = 32
 
@@ -86,7 +86,7 @@ def test_error_stays_inside_the_stated_bound(name: str, values: npt.NDArray[np.f
 @pytest.mark.parametrize("name", FAST)
 @pytest.mark.parametrize("width", [32, 96, 128, 768])
 def test_states_with_massive_channels(name: str, width: int) -> None:
-    if name.startswith("pq") and width > 32:
+    if name.startswith(("pq", "rq")) and width > 32:
         pytest.skip("its groups know nothing of the width, and training takes time")
     coder = coder_of(name, width)
     values = states(300, width)
@@ -120,11 +120,11 @@ def test_what_any_codec_gives_any_other_takes(name: str, dtype: npt.DTypeLike) -
     np.testing.assert_array_equal(coder.encode(values), coder.encode(values.astype(np.float32)))
 
 
-@pytest.mark.parametrize("name", ["bfloat16", "int8", "turbo4", "turbo2", "pq8x8"])
+@pytest.mark.parametrize("name", ["bfloat16", "int8", "turbo4", "turbo2", "pq8x8", "rq16x3"])
 @pytest.mark.parametrize("width", [64, 768, 1024])
 def test_values_do_not_depend_on_the_rows_beside_them(name: str, width: int) -> None:
     """A reader that fetches a passage alone gets the bits that one who fetches many gets."""
-    coder = coder_of(name, 64 if name == "pq8x8" else width)
+    coder = coder_of(name, 64 if name in ("pq8x8", "rq16x3") else width)
     stored = coder.encode(states(300, coder.width))
     everything = coder.decoded(stored)
     for rows in (slice(0, 1), slice(7, 8), slice(3, 140), slice(120, 300), slice(299, 300)):
@@ -151,7 +151,7 @@ def test_edges(name: str) -> None:
     assert round_trip(coder, np.zeros((0, WIDTH), np.float32)).shape == (0, WIDTH)
     assert round_trip(coder, states(1)).shape == (1, WIDTH)
     zeros = round_trip(coder, np.zeros((3, WIDTH), np.float32))
-    if not name.startswith("pq"):
+    if not name.startswith(("pq", "rq")):
         assert not zeros.any()
     values = states(40)
     # From bfloat16, and from every second row of a larger array.
@@ -223,7 +223,7 @@ def test_wrong_dtype_is_not_reinterpreted() -> None:
 # Names, JSON, parameters
 
 
-@pytest.mark.parametrize("name", [*FAST, "pq16x16", "pq256x16"])
+@pytest.mark.parametrize("name", [*FAST, "pq16x16", "pq256x16", "rq64x8", "rq1024x128"])
 def test_json_round_trip(name: str) -> None:
     codec = codecs.by_name(name)
     assert codec.name == name
@@ -250,11 +250,14 @@ PQ = {"dims": 8, "bits": 8}
         ({"name": "pq8x8", "configuration": PQ | {"dims": 8.0}}, "a newer memcorpus"),
         ({"name": "pq8x1", "configuration": PQ | {"bits": True}}, "a newer memcorpus"),
         ({"name": "pq8x8", "configuration": PQ | {"dims": 16}}, "a newer memcorpus"),
+        ({"name": "rq64x8", "configuration": {"dims": 64}}, "a newer memcorpus"),
+        ({"name": "rq64x8", "configuration": {"dims": 64, "steps": 4}}, "a newer memcorpus"),
         ({"name": "turbo4", "configuration": {"bits": 4, "seed": 1}}, "a newer memcorpus"),
         *(
             ({"name": name, "configuration": PQ}, "unknown memory codec")
             for name in (
                 "pq0x8", "pq8x0", "pq8x17", "pq8x99", "pq257x8", "pq-8x8", "pq8x8x8", "pq08x8", "pq８x8",
+                "rq0x8", "rq8x0", "rq1025x8", "rq64x129", "rq064x8", f"rq{'9' * 10_000}x8", "rq64x8x8",
                 "pq8x8\n", "PQ8x8", f"pq{'9' * 10_000}x8", f"pq8x{'9' * 10_000}", "turbo3", "",
             )
         ),
@@ -263,7 +266,7 @@ PQ = {"dims": 8, "bits": 8}
 def test_unknown_codecs_are_refused(value: object, match: str) -> None:
     with pytest.raises(errors.CorpusError, match=match) as caught:
         codecs.from_json(value)
-    assert len(str(caught.value)) < 400
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(
@@ -271,6 +274,7 @@ def test_unknown_codecs_are_refused(value: object, match: str) -> None:
     [
         ("pq8x8", 36, "do not divide the memory's width 36; take a group size that does"),
         ("pq16x16", 0, "do not divide"),
+        ("rq64x8", 96, "do not divide the memory's width 96"),
         ("turbo2", 30, "wanted a multiple from 4 to 65,536"),
         ("turbo4", 2, "wanted a multiple"),
         ("turbo4", 1 << 17, "wanted a multiple"),
@@ -283,7 +287,7 @@ def test_widths_that_a_codec_cannot_store(name: str, width: int, match: str) -> 
             ask(width)
 
 
-@pytest.mark.parametrize("name", ["int8", "pq8x8", "pq8x9"])
+@pytest.mark.parametrize("name", ["int8", "pq8x8", "pq8x9", "rq16x3"])
 def test_parameters_are_checked(name: str) -> None:
     codec = codecs.by_name(name)
     ((key, good),) = coder_of(name).parameters.items()
@@ -300,6 +304,8 @@ def test_parameters_are_checked(name: str) -> None:
 def test_samples_that_are_too_small() -> None:
     with pytest.raises(errors.CorpusError, match=r"9,983 tokens are too small a sample, wanted 9,984"):
         codecs.by_name("pq8x8").train(states(9983))
+    with pytest.raises(errors.CorpusError, match=r"9,983 tokens are too small a sample, wanted 9,984"):
+        codecs.by_name("rq16x3").train(states(9983))
     with pytest.raises(errors.CorpusError, match="wanted 262,144; take fewer bits"):
         codecs.by_name("pq16x16").train(states(9983))
     with pytest.raises(errors.CorpusError, match="no tokens"):
@@ -338,6 +344,7 @@ def test_stored_codes_out_of_range_are_damage() -> None:
         ("pq4x3", "a948e7c20a2bcef7"),
         ("pq8x9", "4417316452775026"),
         ("pq16x16", "53b18a809df5e280"),
+        ("rq16x3", "97062b21f8171897"),
     ],
 )
 def test_golden_bytes(name: str, digest: str) -> None:
@@ -347,7 +354,7 @@ def test_golden_bytes(name: str, digest: str) -> None:
     parameters: dict[str, npt.NDArray[Any]] = {}
     if codec.kind == "int8":
         parameters = {"channel_scale": 2.0 ** (np.arange(WIDTH, dtype=np.float32) % 5 - 2)}
-    if codec.kind == "pq":
+    if codec.kind in ("pq", "rq"):
         ((shape, dtype),) = codec.parameter_shapes(WIDTH).values()
         books = np.random.default_rng(0).integers(-255, 256, shape) / 16
         parameters = {"codebooks": books.astype(BF16).view(dtype)}
@@ -457,3 +464,57 @@ def test_pq16x16() -> None:
     held_out = np.random.default_rng(1).normal(size=(500, 16)).astype(np.float32)
     assert relative_mse(coder, held_out) < 0.33
     assert coder.codec.token_bytes(16) * 16 == 16 * 2
+
+
+# rq
+
+
+def test_rq_takes_the_nearest_code_of_what_is_left() -> None:
+    """Step by step, in float64, from the codes that it took; decoded, it is their sum."""
+    coder = coder_of("rq16x3")
+    values = states(200)
+    books = coder.parameters["codebooks"].view(BF16).astype(np.float64)  # [2, 3, 256, 16]
+    taken = coder.encode(values).reshape(200, 2, 3)
+    left = values.astype(np.float64).reshape(200, 2, 16)
+    total = np.zeros((200, 2, 16), np.float32)
+    for step in range(3):
+        distances = np.square(left[:, :, None] - books[:, step]).sum(axis=-1)  # [200, 2, 256]
+        found = np.take_along_axis(distances, taken[:, :, step, None].astype(np.int64), axis=2)[..., 0]
+        assert (found <= distances.min(axis=2) * (1 + 1e-4) + 1e-4).all()
+        codes = books[np.arange(2), step, taken[:, :, step]]
+        left -= codes
+        total += codes.astype(np.float32)
+    np.testing.assert_array_equal(coder.decoded(taken.reshape(200, 6)), total.reshape(200, 32).astype(BF16))
+
+
+def test_each_step_of_rq_leaves_less() -> None:
+    values, wide = states(2000, seed=4), [codecs.by_name(f"rq32x{steps}") for steps in (1, 2, 4)]
+    left = [relative_mse(codec.bind(WIDTH, codec.train(sample_for(codec))), values) for codec in wide]
+    assert left[2] < 0.7 * left[1] < 0.7 * 0.7 * left[0]
+
+
+def test_rq_says_more_than_pq_in_as_many_bytes_of_words_in_context() -> None:
+    """Of what memory is: one of some hundred words, and a little of its surroundings."""
+    rng = np.random.default_rng(0)
+    words = rng.normal(size=(200, WIDTH))
+    values = words[rng.integers(0, 200, 12_000)] + 0.3 * rng.normal(size=(12_000, WIDTH))
+    found = []
+    for name in ("pq8x8", "rq32x4"):
+        codec = codecs.by_name(name)
+        assert codec.token_bytes(WIDTH) == 4
+        coder = codec.bind(WIDTH, codec.train(values[:10_000].astype(np.float32)))
+        found.append(relative_mse(coder, values[10_000:].astype(np.float32)))
+    assert found[1] < 0.6 * found[0]
+
+
+def test_codebooks_of_rq_whose_sums_are_not_finite_are_refused() -> None:
+    codec = codecs.by_name("rq16x3")
+    ((key, good),) = coder_of("rq16x3").parameters.items()
+    books = np.zeros(good.shape, BF16)
+    books[1, 0, 3, 5], books[1, 1, 200, 5] = 3e38, -3e38
+    with pytest.raises(errors.CorpusError, match="hold, or add up to, what is not finite"):
+        codec.bind(WIDTH, {key: books.view(good.dtype)})
+    books[1, 1, 200, 5], books[1, 1, 200, 6] = 0, -3e38  # of another dimension
+    assert np.isfinite(
+        codec.bind(WIDTH, {key: books.view(good.dtype)}).decoded(np.full((1, 6), 3, np.uint8))
+    ).all()

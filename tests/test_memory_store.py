@@ -305,11 +305,11 @@ def _decoder_of_the_docs() -> Any:
 
 
 @pytest.mark.parametrize("width", [12, 32, 96])
-@pytest.mark.parametrize("name", ["int8", "turbo4", "turbo2", "pq4x3", "pq3x3", "pq4x9"])
+@pytest.mark.parametrize("name", ["int8", "turbo4", "turbo2", "pq4x3", "pq3x3", "pq4x9", "rq4x3"])
 def test_the_docs_are_enough_to_decode(tmp_path: Path, name: str, width: int) -> None:
     """zarr-python, and the decoder printed in docs/format.md."""
     codec = codecs.by_name(name)
-    if codec.kind == "pq" and width % codec.dims:  # type: ignore[attr-defined]
+    if codec.kind in ("pq", "rq") and width % codec.dims:  # type: ignore[attr-defined]
         pytest.skip("groups do not divide this width")
     grid = ShardGrid(passages=8, shard_passages=8)
     layout = MemoryLayout(grid=grid, width=width, max_tokens=40, codec=codec)

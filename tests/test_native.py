@@ -36,6 +36,10 @@ WIDTHS = {
     "pq8x9": (8, 40),
     "pq1x11": (1, 9),
     "pq16x9": (16, 48),
+    "rq64x8": (64, 192, 768),
+    "rq7x4": (7, 21),
+    "rq40x3": (40, 120),
+    "rq33x1": (33, 66),
 }
 CASES = [(name, width) for name, widths in WIDTHS.items() for width in widths]
 SCALES = np.array(
@@ -55,7 +59,7 @@ def coder(name: str, width: int, seed: int) -> codecs.Coder:
     if codec.kind == "int8":
         parameters = {"channel_scale": rng.lognormal(0, 3, width).astype(np.float32)}
         parameters["channel_scale"][0] = (1.0, 3e38, 1e-30)[seed % 3]
-    elif codec.kind == "pq":
+    elif codec.kind in ("pq", "rq"):
         ((key, (shape, dtype)),) = codec.parameter_shapes(width).items()
         parameters = {key: rng.normal(size=shape).astype(base.bfloat16).view(dtype)}
     return codec.bind(width, parameters)
@@ -69,6 +73,8 @@ def stored_rows(coder: codecs.Coder, rows: int, seed: int, *, damaged: bool = Fa
         most = 1 << 8 * codec.stored_dtype.itemsize if damaged else codec.codes  # type: ignore[attr-defined]
         return rng.integers(0, most, (rows, coder.stored_width)).astype(codec.stored_dtype)
     stored = rng.integers(0, 256, (rows, coder.stored_width)).astype(np.uint8)
+    if codec.kind == "rq":
+        return stored
     at = width if codec.kind == "int8" else width * codec.bits // 8  # type: ignore[attr-defined]
     stored[:, at : at + 4] = rng.choice(SCALES, rows)[:, None].view(np.uint8)
     if codec.kind == "turbo" and not damaged:
@@ -152,7 +158,7 @@ def test_every_width(name: str, width: int, decoders: native.Library) -> None:
     assert len(np.unique(expected)) > 1
 
 
-@pytest.mark.parametrize("name", ["int8", "turbo4", "turbo2", "pq8x8", "pq4x3", "pq8x9"])
+@pytest.mark.parametrize("name", ["int8", "turbo4", "turbo2", "pq8x8", "pq4x3", "pq8x9", "rq16x3"])
 def test_what_coders_write(name: str, decoders: native.Library) -> None:
     """Stored rows of real values, in several blocks of NumPy's."""
     made = coder_of(name)
@@ -200,6 +206,12 @@ def test_lengths_that_do_not_fit_are_left_to_numpy(decoders: native.Library) -> 
     assert decoders.gather(rows[:, :2].copy(), out, books)
     assert not decoders.gather(rows, out, books)
     assert not decoders.gather(rows[:, :2].copy(), out[:2], books)
+    sums = np.zeros((2, 3, 256, 4), base.bfloat16)
+    assert decoders.add(rows[:, :6].copy(), out, sums)
+    assert not decoders.add(rows, out, sums)
+    assert not decoders.add(rows[:2, :6].copy(), out, sums)
+    assert not decoders.add(rows[:, :6].copy(), out, sums[:1])
+    assert not decoders.add(rows[:, :6].copy(), out, sums[:, :, :5].copy()[:, :, ::2])
     assert decoders.turbo(np.zeros((3, 24), np.uint8), out, levels, turn)
     assert not decoders.turbo(np.zeros((3, 24), np.uint8), out, levels[:4], turn)
     assert not decoders.turbo(np.zeros((2, 24), np.uint8), out, levels, turn)
@@ -235,9 +247,8 @@ for name, width in CASES:
         continue
     made = coder(name, width, 1)
     stored = stored_rows(made, 3, 2)
-    tables = {"int8": ("scales",), "pq": ("codebooks",), "turbo": ("levels",)}[made.codec.kind]
-    for table in tables:
-        setattr(made, table, before_a_wall(getattr(made, table)))
+    table = {"int8": "scales", "turbo": "levels"}.get(made.codec.kind, "codebooks")
+    setattr(made, table, before_a_wall(getattr(made, table)))
     out = before_a_wall(np.zeros((3, width), made.codec.dtype))
     assert made._decode_natively(library, before_a_wall(stored), out)
     expected = np.empty((3, width), made.codec.dtype)

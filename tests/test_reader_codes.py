@@ -31,7 +31,8 @@ def t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def coder(name: str, width: int, seed: int = 0) -> codecs.Coder:
     """Trained on Gaussians."""
     codec = codecs.by_name(name)
-    sample = np.random.default_rng(seed).normal(size=(2048, width)).astype(np.float32)
+    tokens = max(2048, getattr(codec, "fewest_tokens", 0))
+    sample = np.random.default_rng(seed).normal(size=(tokens, width)).astype(np.float32)
     return codec.bind(width, codec.train(sample))
 
 
@@ -58,7 +59,7 @@ def books(reader: Reader) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "name", ["float32", "bfloat16", "float16", "int8", "turbo4", "turbo2", "pq4x4", "pq8x9"]
+    "name", ["float32", "bfloat16", "float16", "int8", "turbo4", "turbo2", "pq4x4", "pq8x9", "rq16x2"]
 )
 def test_memory_is_what_the_store_gives(t5_folder: Path, name: str) -> None:
     """To the bit where no token lies between two codes, which at this seed none does."""
@@ -69,7 +70,7 @@ def test_memory_is_what_the_store_gives(t5_folder: Path, name: str) -> None:
     rows = states.reshape(-1, states.shape[-1])
     wanted = store.decoded(store.encode(rows)).astype(np.float32)
     found = np.asarray(coded.remember(batch.ids, batch.lengths)).reshape(rows.shape)
-    if name in ("float32", "bfloat16", "float16", "pq4x4", "pq8x9"):
+    if name in ("float32", "bfloat16", "float16", "pq4x4", "pq8x9", "rq16x2"):
         np.testing.assert_array_equal(found, wanted)
     else:  # the scale of a token is a division, which may round otherwise
         np.testing.assert_allclose(found, wanted, rtol=2**-6, atol=1e-3)
@@ -102,6 +103,40 @@ def test_taken_is_counted_as_by_brute_force() -> None:
     for group in range(4):
         for drawn in np.asarray(taken.tokens)[group]:
             assert (parts[:, group] == drawn).all(axis=1).any()
+
+
+def test_steps_take_what_the_steps_before_left() -> None:
+    store = coder("rq16x2", 32)
+    codes = Codes(store)
+    assert codes.follows
+    rng = np.random.default_rng(3)
+    h = rng.normal(size=(50, 32)).astype(np.float32)
+    real = rng.random(50) < 0.7
+    taken = codes.taken(jnp.asarray(h), jnp.asarray(real), jax.random.key(0))
+    table = store.parameters["codebooks"].view(codecs.BFLOAT16.dtype).astype(np.float32)
+    counts, sums = np.zeros((2, 2, 256)), np.zeros((2, 2, 256, 16))
+    lefts: dict[tuple[int, int], list[np.ndarray]] = {}
+    for row, stored in zip(h[real], store.encode(h[real]).reshape(-1, 2, 2), strict=True):
+        for group in range(2):
+            left = row[group * 16 : group * 16 + 16].copy()
+            for step, code in enumerate(stored[group]):
+                counts[group, step, code] += 1
+                sums[group, step, code] += left
+                lefts.setdefault((group, step), []).append(left.copy())
+                left -= table[group, step, code]
+    np.testing.assert_array_equal(taken.counts, counts)
+    np.testing.assert_allclose(taken.sums, sums, rtol=1e-5, atol=1e-5)
+    for (group, step), parts in lefts.items():
+        drawn = np.asarray(taken.tokens)[group, step]
+        assert (np.abs(drawn[:, None] - np.array(parts)).max(axis=2).min(axis=1) < 1e-5).all()
+    before = codes.stored_parameters()["codebooks"].view(codecs.BFLOAT16.dtype).astype(np.float32)
+    np.testing.assert_array_equal(before, table)
+    codes.followed(taken, 0.5)
+    after = codes.stored_parameters()["codebooks"].view(codecs.BFLOAT16.dtype).astype(np.float32)
+    # Halfway in weight: a code that had a share of 1 and now has its tokens'.
+    unit = 256 / counts.sum(axis=-1, keepdims=True)
+    wanted = (table + sums * unit[..., None]) / (1 + counts * unit)[..., None]
+    np.testing.assert_allclose(after, wanted, rtol=2**-7, atol=1e-6)
 
 
 def test_codes_follow_the_means_of_their_tokens_and_dead_ones_move() -> None:

@@ -62,7 +62,7 @@ _TASK = "NAME=FILE"
 @click.option(
     "--codec",
     metavar="CODEC",
-    help="Train on memory as this codec stores it, such as pq8x8; its codebooks are kept with the reader.  "
+    help="Train on memory as this codec stores it, such as rq64x8; its codebooks are kept with the reader.  "
     "[default: that of --memory or of the reader to begin with, else none]",
 )
 @click.option(

@@ -65,12 +65,7 @@ class PQ(base.Codec):
         return np.dtype("u1" if self.bits <= 8 else "<u2")
 
     def stored_width(self, width: int) -> int:
-        if width < 1 or width % self.dims:
-            raise errors.CorpusError(
-                f"codec {self.name} cuts rows into groups of {self.dims} dimensions, which do not divide the "
-                f"memory's width {width}; take a group size that does"
-            )
-        return width // self.dims
+        return groups(self.name, self.dims, width)
 
     def parameter_shapes(self, width: int) -> base.Shapes:
         return {CODEBOOKS: ((self.stored_width(width), self.codes, self.dims), np.dtype("<u2"))}
@@ -96,15 +91,11 @@ class PQ(base.Codec):
 
     def train(self, sample: npt.NDArray[np.float32], seed: int = 0) -> dict[str, AnyArray]:
         """Codebooks, group by group, each with its own random numbers, from `seed` and the group."""
-        groups = self.stored_width(sample.shape[-1])
+        count = self.stored_width(sample.shape[-1])
         base.check_values(sample, sample.shape[-1])
-        if len(sample) < self.fewest_tokens:
-            raise errors.CorpusError(
-                f"codec {self.name} has {self.codes:,} codes a group, for which {len(sample):,} tokens are "
-                f"too small a sample, wanted {self.fewest_tokens:,}; take fewer bits, or int8"
-            )
-        books = np.empty((groups, self.codes, self.dims), base.bfloat16)
-        for group in range(groups):
+        check_sample(self.name, self.codes, len(sample), self.fewest_tokens)
+        books = np.empty((count, self.codes, self.dims), base.bfloat16)
+        for group in range(count):
             values = np.ascontiguousarray(sample[:, group * self.dims : (group + 1) * self.dims], np.float32)
             # Centred, since distances are differences of squares; and of a size at which none overflows.
             centre = values.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -114,6 +105,33 @@ class PQ(base.Codec):
             rng = np.random.default_rng([seed, group])
             books[group] = kmeans.train(values / peak, self.codes, rng) * peak + centre
         return {CODEBOOKS: books.view("<u2")}
+
+
+def groups(name: str, dims: int, width: int) -> int:
+    """Groups of `dims` dimensions in a row.
+
+    Raises:
+        CorpusError: they do not divide the width.
+    """
+    if width < 1 or width % dims:
+        raise errors.CorpusError(
+            f"codec {name} cuts rows into groups of {dims} dimensions, which do not divide the "
+            f"memory's width {width}; take a group size that does"
+        )
+    return width // dims
+
+
+def check_sample(name: str, codes: int, tokens: int, fewest: int) -> None:
+    """Refuse a sample that is too small for so many codes.
+
+    Raises:
+        CorpusError: it is.
+    """
+    if tokens < fewest:
+        raise errors.CorpusError(
+            f"codec {name} has {codes:,} codes a group, for which {tokens:,} tokens are "
+            f"too small a sample, wanted {fewest:,}; take fewer bits, or int8"
+        )
 
 
 class PQCoder(base.Coder):

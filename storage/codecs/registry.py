@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from storage import errors
-from storage.codecs import floats, int8, pq, turbo
+from storage.codecs import floats, int8, pq, rq, turbo
 from storage.codecs.base import Codec
 
 _FIXED: Final[dict[str, Codec]] = {
@@ -21,10 +21,11 @@ _FIXED: Final[dict[str, Codec]] = {
         turbo.TURBO2,
     )
 }
-# What is offered by name; pq<dims>x<bits> may be had in other sizes too.
+# What is offered by name; pq<dims>x<bits> and rq<dims>x<steps> may be had in other sizes too.
 NAMES: Final = (*_FIXED, "pq8x8", "pq16x16")
 # No more digits than the largest configuration has, so that absurd ones are never parsed.
 _PQ: Final = re.compile(r"pq([1-9][0-9]{0,2})x([1-9][0-9]?)")
+_RQ: Final = re.compile(r"rq([1-9][0-9]{0,3})x([1-9][0-9]{0,2})")
 
 
 def by_name(name: str) -> Codec:
@@ -39,9 +40,14 @@ def by_name(name: str) -> Codec:
         dims, bits = int(found[1]), int(found[2])
         if dims <= pq.MAX_DIMS and bits <= pq.MAX_BITS:
             return pq.PQ(name=name, dims=dims, bits=bits)
+    if found := _RQ.fullmatch(name):
+        dims, steps = int(found[1]), int(found[2])
+        if dims <= rq.MAX_DIMS and steps <= rq.MAX_STEPS:
+            return rq.RQ(name=name, dims=dims, steps=steps)
     raise errors.CorpusError(
-        f"unknown memory codec {name[:40]!r}; known are {', '.join(NAMES)}, and pq<dims>x<bits> of up to "
-        f"{pq.MAX_DIMS} dimensions and {pq.MAX_BITS} bits"
+        f"unknown memory codec {name[:40]!r}; known are {', '.join(NAMES)}, pq<dims>x<bits> of up to "
+        f"{pq.MAX_DIMS} dimensions and {pq.MAX_BITS} bits, and rq<dims>x<steps> of up to {rq.MAX_DIMS} "
+        f"dimensions and {rq.MAX_STEPS} steps"
     )
 
 

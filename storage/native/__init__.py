@@ -87,6 +87,8 @@ class Library:
         self._int8.argtypes = (isa, pointer, pointer, size, size, pointer)
         self._gather = library.memcorpus_gather
         self._gather.argtypes = (isa, pointer, pointer, *[size] * 5, pointer)
+        self._add = library.memcorpus_add
+        self._add.argtypes = (isa, pointer, pointer, *[size] * 5, pointer)
         self._turbo = library.memcorpus_turbo
         self._turbo.argtypes = (
             *(isa, pointer, pointer, size, size, pointer, size, size, size),
@@ -129,6 +131,19 @@ class Library:
                 self.isa, _at(stored), _at(out), n, groups, codes, wide, 2 * dims, _at(books)
             )
         )  # fmt: skip
+
+    def add(self, stored: _Array, out: _Array, books: _Array) -> bool:
+        """Codes uint8 [n, groups * steps] into bfloat16 [n, groups * dims], sums over the steps of books
+        [groups, steps, codes, dims]."""
+        groups, steps, codes, dims = books.shape
+        n = len(stored)
+        if (
+            not _fit(stored, n * groups * steps)
+            or not _fit(out, 2 * n * groups * dims)
+            or not _fit(books, 2 * groups * steps * codes * dims)
+        ):
+            return False
+        return bool(self._add(self._isa, _at(stored), _at(out), n, groups, steps, codes, dims, _at(books)))
 
     def turbo(self, stored: _Array, out: _Array, levels: _Floats, turn: Turn) -> bool:
         """Rows [n, d * bits / 8 + 20] of codes, scale and values kept aside, into bfloat16 [n, d]; levels

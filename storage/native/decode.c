@@ -81,6 +81,15 @@ INLINE uint16_t to_bfloat16(float value) {
     return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
 }
 
+INLINE float load_bfloat16(const uint8_t *from) {
+    uint16_t half;
+    memcpy(&half, from, sizeof half);
+    const uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 INLINE void store_bfloat16(uint8_t *to, float value) {
     uint16_t bits = to_bfloat16(value);
     memcpy(to, &bits, sizeof bits);
@@ -172,6 +181,13 @@ EXPORT int32_t memcorpus_int8(int32_t isa, const uint8_t *stored, uint8_t *out, 
 EXPORT int32_t memcorpus_gather(int32_t isa, const uint8_t *stored, uint8_t *out, int64_t rows, int64_t groups,
                                 int64_t codes, int64_t code_bytes, int64_t item_bytes, const uint8_t *table) {
     DISPATCH(gather_rows, stored, out, rows, groups, codes, code_bytes, item_bytes, table)
+}
+
+/* stored [rows, groups, steps] of a byte each; table bfloat16 [groups, steps, codes, dims], finite, and so their sums;
+ * out bfloat16 [rows, groups, dims]. Returns 0 if a code is `codes` or more. */
+EXPORT int32_t memcorpus_add(int32_t isa, const uint8_t *stored, uint8_t *out, int64_t rows, int64_t groups,
+                             int64_t steps, int64_t codes, int64_t dims, const uint8_t *table) {
+    DISPATCH(add_rows, stored, out, rows, groups, steps, codes, dims, table)
 }
 
 /* stored [rows, width * bits / 8 + 20]; out bfloat16 [rows, width]; levels [1 << bits]; scratch float32

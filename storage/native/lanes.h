@@ -16,11 +16,15 @@ INLINE floats NAME(load)(const float *from) {
 
 INLINE void NAME(store)(float *to, floats v) { memcpy(to, &v, sizeof v); }
 
-/* LANES codes of int8 as float32, and the rounding of what is finite or infinite (NaNs go through
+/* LANES codes of int8, or values of bfloat16, as float32, and the rounding of what is finite or infinite (NaNs go through
  * to_bfloat16). Compilers make poor code of conversions between vectors of different lengths. */
 #if LANES == 16
 INLINE floats NAME(widened)(const uint8_t *from) {
     return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from)));
+}
+
+INLINE floats NAME(from_bfloat16)(const uint8_t *from) {
+    return (floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16);
 }
 
 INLINE words NAME(rounded)(floats v) {
@@ -45,6 +49,10 @@ INLINE floats NAME(widened)(const uint8_t *from) {
     return (floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from)));
 }
 
+INLINE floats NAME(from_bfloat16)(const uint8_t *from) {
+    return (floats)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from)), 16);
+}
+
 INLINE __m256i NAME(rounded)(floats v) {
     const words bits = (words)v;
     return (__m256i)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
@@ -64,6 +72,16 @@ INLINE void NAME(store_two_rounded)(uint8_t *to, floats v, floats w) {
 INLINE floats NAME(widened)(const uint8_t *from) {
     const int8_t *codes = (const int8_t *)from;
     return (floats){codes[0], codes[1], codes[2], codes[3]};
+}
+
+INLINE floats NAME(from_bfloat16)(const uint8_t *from) {
+    words bits;
+    for (int k = 0; k < LANES; k++) {
+        uint16_t half;
+        memcpy(&half, from + 2 * k, sizeof half);
+        bits[k] = (uint32_t)half << 16;
+    }
+    return (floats)bits;
 }
 
 INLINE void NAME(store_rounded)(uint8_t *to, floats v) {
@@ -185,6 +203,59 @@ static int32_t NAME(gather_rows)(const uint8_t *stored, uint8_t *out, int64_t ro
         NAME(gather)(stored, out, rows, groups, codes, 2, 32, table);
     else
         NAME(gather)(stored, out, rows, groups, codes, code_bytes, item_bytes, table);
+    return 1;
+}
+
+/* rq */
+
+/* The number of steps is a constant wherever this is called, so that all sums are on their way at once. */
+INLINE void NAME(add)(const uint8_t *stored, uint8_t *out, int64_t rows, int64_t groups, int64_t steps, int64_t codes,
+                      int64_t dims, const uint8_t *table) {
+    const int64_t item = 2 * dims, book = codes * item;
+    for (int64_t row = 0; row < rows; row++) {
+        const uint8_t *books = table;
+        for (int64_t g = 0; g < groups; g++, books += steps * book, out += item, stored += steps) {
+            int64_t i = 0;
+            for (; i + 2 * LANES <= dims; i += 2 * LANES) {
+                const uint8_t *from = books + stored[0] * item + 2 * i;
+                floats v = NAME(from_bfloat16)(from), w = NAME(from_bfloat16)(from + 2 * LANES);
+                for (int64_t step = 1; step < steps; step++) {
+                    /* In this order, as in NumPy: float32 sums do not associate. */
+                    from = books + step * book + stored[step] * item + 2 * i;
+                    v += NAME(from_bfloat16)(from);
+                    w += NAME(from_bfloat16)(from + 2 * LANES);
+                }
+                NAME(store_two_rounded)(out + 2 * i, v, w);
+            }
+            for (; i + LANES <= dims; i += LANES) {
+                floats v = NAME(from_bfloat16)(books + stored[0] * item + 2 * i);
+                for (int64_t step = 1; step < steps; step++)
+                    v += NAME(from_bfloat16)(books + step * book + stored[step] * item + 2 * i);
+                NAME(store_rounded)(out + 2 * i, v);
+            }
+            for (; i < dims; i++) {
+                float sum = load_bfloat16(books + stored[0] * item + 2 * i);
+                for (int64_t step = 1; step < steps; step++)
+                    sum += load_bfloat16(books + step * book + stored[step] * item + 2 * i);
+                store_bfloat16(out + 2 * i, sum);
+            }
+        }
+    }
+}
+
+static int32_t NAME(add_rows)(const uint8_t *stored, uint8_t *out, int64_t rows, int64_t groups, int64_t steps,
+                              int64_t codes, int64_t dims, const uint8_t *table) {
+    /* A code is a byte, and one of fewer codes than that may be beyond them. */
+    if (codes < 256)
+        for (int64_t i = 0; i < rows * groups * steps; i++)
+            if (stored[i] >= codes)
+                return 0;
+    if (steps == 8)
+        NAME(add)(stored, out, rows, groups, 8, codes, dims, table);
+    else if (steps == 4)
+        NAME(add)(stored, out, rows, groups, 4, codes, dims, table);
+    else
+        NAME(add)(stored, out, rows, groups, steps, codes, dims, table);
     return 1;
 }
 
