@@ -22,7 +22,9 @@ from storage.memory_store import MemoryLayout
 from storage.shards import ShardGrid
 
 # Codecs that store rows of six dimensions; those of whole groups have a test of their own.
-CODECS = tuple(codecs.by_name(name) for name in ("float32", "bfloat16", "float16", "int8", "turbo4", "pq3x3"))
+CODECS = tuple(
+    codecs.by_name(name) for name in ("float32", "bfloat16", "float16", "int8", "turbo4", "pq3x3", "rq3x2")
+)
 
 
 def write(

@@ -27,6 +27,7 @@ import numpy.typing as npt
 from storage import errors, native
 from storage.aliases import AnyArray, Json
 from storage.codecs import base, kmeans, pq
+from storage.native import mapped
 
 CODEBOOKS: Final = pq.CODEBOOKS
 # Of a step: a code is a byte.
@@ -166,3 +167,6 @@ class RQCoder(base.Coder):
 
     def _decode_natively(self, library: native.Library, stored: AnyArray, out: AnyArray) -> bool:
         return library.add(stored, out, self.codebooks)
+
+    def recipe(self, library: native.Library) -> mapped.Recipe | None:
+        return mapped.add(library, self.codebooks)

@@ -143,7 +143,7 @@ class Library:
             or not _fit(books, 2 * groups * steps * codes * dims)
         ):
             return False
-        return bool(self._add(self._isa, _at(stored), _at(out), n, groups, steps, codes, dims, _at(books)))
+        return bool(self._add(self.isa, _at(stored), _at(out), n, groups, steps, codes, dims, _at(books)))
 
     def turbo(self, stored: _Array, out: _Array, levels: _Floats, turn: Turn) -> bool:
         """Rows [n, d * bits / 8 + 20] of codes, scale and values kept aside, into bfloat16 [n, d]; levels

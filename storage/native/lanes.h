@@ -225,6 +225,7 @@ INLINE void NAME(add)(const uint8_t *stored, uint8_t *out, int64_t rows, int64_t
                     v += NAME(from_bfloat16)(from);
                     w += NAME(from_bfloat16)(from + 2 * LANES);
                 }
+                __builtin_prefetch(out + 2 * i + WRITE_AHEAD, 1);
                 NAME(store_two_rounded)(out + 2 * i, v, w);
             }
             for (; i + LANES <= dims; i += LANES) {

@@ -213,13 +213,14 @@ EXPORT int64_t memcorpus_plan(const segment *segments, int64_t several, const in
 }
 
 /* How stored rows become values; kinds as storage/native/__init__.py numbers them. */
-enum { COPY, INT8, GATHER, TURBO };
+enum { COPY, INT8, GATHER, TURBO, ADD };
 typedef struct {
     int64_t kind, isa;
     int64_t row_bytes, value_bytes; /* of a row, stored and decoded */
     int64_t width;
     const void *table;                            /* scales, books or levels */
-    int64_t groups, codes, code_bytes, item_bytes; /* GATHER */
+    int64_t groups, codes, code_bytes, item_bytes; /* GATHER, ADD: but code_bytes */
+    int64_t steps;                                /* ADD */
     int64_t bits;                                 /* TURBO */
     rotation turn;
 } recipe;
@@ -231,6 +232,9 @@ static int32_t decoded(const recipe *how, const uint8_t *stored, uint8_t *out, i
     case GATHER:
         return memcorpus_gather((int32_t)how->isa, stored, out, rows, how->groups, how->codes, how->code_bytes,
                                 how->item_bytes, how->table);
+    case ADD:
+        return memcorpus_add((int32_t)how->isa, stored, out, rows, how->groups, how->steps, how->codes,
+                             how->item_bytes / 2, how->table);
     case TURBO:
         return memcorpus_turbo((int32_t)how->isa, stored, out, rows, how->bits, how->table, how->turn.blocks,
                                how->turn.block, how->turn.run, how->turn.norm, how->turn.mix, how->turn.first,

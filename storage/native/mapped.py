@@ -16,7 +16,7 @@ import numpy.typing as npt
 from storage import native
 
 # As mapped.h numbers them.
-_COPY, _INT8, _GATHER, _TURBO = range(4)
+_COPY, _INT8, _GATHER, _TURBO, _ADD = range(5)
 # Numbers of a span there, and of a shard that spans are of.
 _SPAN, _DONE = 6, 5
 _SHARD: Final = 3
@@ -51,6 +51,7 @@ class _Numbers(ctypes.Structure):
         ("codes", ctypes.c_int64),
         ("code_bytes", ctypes.c_int64),
         ("item_bytes", ctypes.c_int64),
+        ("steps", ctypes.c_int64),
         ("bits", ctypes.c_int64),
         ("turn", _Turn),
     )
@@ -91,6 +92,21 @@ def gather(library: native.Library, code_bytes: int, books: _Array) -> Recipe:
         groups=groups,
         codes=codes,
         code_bytes=code_bytes,
+        item_bytes=2 * dims,
+        **_common(library, groups * dims, books),
+    )
+    return Recipe(library, numbers, (books,))
+
+
+def add(library: native.Library, books: _Array) -> Recipe:
+    """As `Library.add`; books [groups, steps, codes, dims] of bfloat16."""
+    groups, steps, codes, dims = books.shape
+    numbers = _Numbers(
+        kind=_ADD,
+        row_bytes=groups * steps,
+        groups=groups,
+        steps=steps,
+        codes=codes,
         item_bytes=2 * dims,
         **_common(library, groups * dims, books),
     )
