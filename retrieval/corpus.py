@@ -551,11 +551,16 @@ class Corpus:
         """
         if self._refines is not None:
             return self._refines
-        return bool(self.index_card.refined) and self.folder.values is None
+        return bool(self.index_card.refined) and not self.vectors_are_remote
 
     @refines.setter
     def refines(self, value: bool | None) -> None:
         self._refines = value
+
+    @property
+    def vectors_are_remote(self) -> bool:
+        """Does a vector that is read take a request?"""
+        return self.folder.values is not None
 
     def take_over(self, other: Corpus) -> None:
         """Share what another corpus has open: its index, retriever, vectors and tokens.

@@ -215,10 +215,13 @@ class ServedCorpus(Corpus):
         self._vectors = None
         self._tokens = None
         self._rerankers = {}
+        self._refines = None
+        # Whether the service refines what does not say it; one of an earlier release cannot be told.
+        self._refines_there = fields.boolean("refines") if "refines" in fields else None
 
     def __reduce__(self) -> tuple[object, ...]:
         """Workers of a data loader open it again; what has changed since is refused there."""
-        return _again, (self.client, self.state, self._retriever_name)
+        return _again, (self.client, self.state, self._retriever_name, self._refines)
 
     @property
     def root(self) -> Path:
@@ -327,19 +330,23 @@ class ServedCorpus(Corpus):
         """As of a `Corpus`; texts are read by the service, unless a retriever was named here.
 
         Raises:
-            CorpusError: `refine` is given: a service searches as it searches for all.
+            CorpusError: `refine` is given to a service of an earlier release, or to one that reads its
+                vectors from an object store.
             UnreadableError: the service cannot be reached.
         """
-        if refine is not None:
+        refine = self._refines if refine is None else refine
+        if refine is not None and self._refines_there is None:
             raise errors.CorpusError(
-                f"{self.client} searches for all alike, by its own settings; leave out refine, or "
-                "open the folder"
+                f"service {self.client} is of an earlier memcorpus, which searches for all alike; leave out "
+                "refine, or open the folder"
             )
         read = asked.read(queries, dim := self.vectors_card.layout.dim)
         if isinstance(read, list) and self._retriever_name is not None:
             read = np.asarray(asked.read(self._encode(read), dim), np.float32)
         step = self._limits["queries"]
-        parts = [self._searched(read[first : first + step], wanted) for first in range(0, len(read), step)]
+        parts = [
+            self._searched(read[first : first + step], wanted, refine) for first in range(0, len(read), step)
+        ]
         if not parts:
             return SearchResult(
                 passage_ids=np.zeros((0, wanted), np.int64), scores=np.zeros((0, wanted), np.float32)
@@ -349,7 +356,18 @@ class ServedCorpus(Corpus):
             scores=np.concatenate([part.scores for part in parts]),
         )
 
-    def _searched(self, queries: list[str] | npt.NDArray[np.float32], k: int) -> SearchResult:
+    @property
+    def refines(self) -> bool:
+        """Are searches refined that do not say it? They are where the service does so, or as it is set."""
+        return bool(self._refines_there if self._refines is None else self._refines)
+
+    @refines.setter
+    def refines(self, value: bool | None) -> None:
+        self._refines = value
+
+    def _searched(
+        self, queries: list[str] | npt.NDArray[np.float32], k: int, refine: bool | None
+    ) -> SearchResult:
         shape = (len(queries), k)
 
         def read(body: Body) -> SearchResult:
@@ -367,9 +385,14 @@ class ServedCorpus(Corpus):
         headers = {"accept": wire.SAFETENSORS, "memcorpus_state": self.state}
         if isinstance(queries, list):
             given = {"queries": queries, "k": k, "passages": False}
+            if refine is not None:
+                given["refine"] = refine
             return self.client.post("/v1/search", given, read, **headers)
         data = b"".join(wire.pack({"queries": queries}))
-        return self.client.post(f"/v1/search?k={k}", data, read, content_type=wire.SAFETENSORS, **headers)
+        asked_for = f"k={k}" if refine is None else f"k={k}&refine={str(refine).lower()}"
+        return self.client.post(
+            f"/v1/search?{asked_for}", data, read, content_type=wire.SAFETENSORS, **headers
+        )
 
 
 def open_service(url: str, *, token: str | None = None, retriever: str | None = None) -> ServedCorpus | None:
@@ -403,11 +426,13 @@ def _removed(client: ServiceClient, state: str, given: int) -> Tombstones:
 
 
 def _memory_again(client: ServiceClient, state: str, version: str, check: str) -> MemoryReader:
-    return _again(client, state, None).memory(version, check=check)
+    return _again(client, state, None, None).memory(version, check=check)
 
 
-def _again(client: ServiceClient, state: str, retriever: str | None) -> ServedCorpus:
+def _again(client: ServiceClient, state: str, retriever: str | None, refines: bool | None) -> ServedCorpus:
     description = service_client.describe(client)
     if description is None or description.get("state") != state:
         raise errors.CorpusError(f"the corpus served at {client} has changed; open it again")
-    return ServedCorpus(client, description, retriever=retriever)
+    opened = ServedCorpus(client, description, retriever=retriever)
+    opened.refines = refines
+    return opened
