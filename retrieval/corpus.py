@@ -380,6 +380,11 @@ class Corpus:
     def few_queries(self, value: bool) -> None:
         self._searcher.few_queries = value
 
+    @property
+    def vectors_are_remote(self) -> bool:
+        """Does a vector that is read take a request?"""
+        return self._searcher.vectors_are_remote
+
     def take_over(self, other: Corpus) -> None:
         """Share what another corpus has open: its index, retriever, vectors and tokens.
 

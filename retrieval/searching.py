@@ -202,7 +202,12 @@ class Searcher:
         """Is a search refined that does not say it? See `Corpus.refines`."""
         if self.refines is not None:
             return self.refines
-        return bool(self.index_card.refined) and self._folder.values is None
+        return bool(self.index_card.refined) and not self.vectors_are_remote
+
+    @property
+    def vectors_are_remote(self) -> bool:
+        """Does a vector that is read take a request?"""
+        return self._folder.values is not None
 
     def take_over(self, other: Searcher) -> None:
         """Share what another searcher of the same vectors and index has open."""

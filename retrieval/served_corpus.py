@@ -180,13 +180,14 @@ class ServedCorpus(Corpus):
             state=self.state,
             limits=self._limits,
             retriever=retriever,
+            refines_there=fields.boolean("refines") if "refines" in fields else None,
         )
         self._lock = ThreadLock()
         self._tokens = None
 
     def __reduce__(self) -> tuple[object, ...]:
         """Workers of a data loader open it again; what has changed since is refused there."""
-        return _again, (self.client, self.state, self._retriever_name)
+        return _again, (self.client, self.state, self._retriever_name, self._searcher.refines)
 
     @property
     def root(self) -> Path:
@@ -308,11 +309,13 @@ def _removed(client: ServiceClient, state: str, given: int) -> Tombstones:
 
 
 def _memory_again(client: ServiceClient, state: str, version: str, check: str) -> MemoryReader:
-    return _again(client, state, None).memory(version, check=check)
+    return _again(client, state, None, None).memory(version, check=check)
 
 
-def _again(client: ServiceClient, state: str, retriever: str | None) -> ServedCorpus:
+def _again(client: ServiceClient, state: str, retriever: str | None, refines: bool | None) -> ServedCorpus:
     description = service_client.describe(client)
     if description is None or description.get("state") != state:
         raise errors.CorpusError(f"the corpus served at {client} has changed; open it again")
-    return ServedCorpus(client, description, retriever=retriever)
+    opened = ServedCorpus(client, description, retriever=retriever)
+    opened.refines = refines
+    return opened

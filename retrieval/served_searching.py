@@ -72,6 +72,7 @@ class ServedSearcher(Searcher):
         state: str,
         limits: Mapping[str, int],
         retriever: str | None,
+        refines_there: bool | None,
     ) -> None:
         """
         Args:
@@ -82,8 +83,11 @@ class ServedSearcher(Searcher):
             state: of the service, that is asked for.
             limits: of one request: `k`, `queries`, `ids`, `answer_bytes`.
             retriever: that reads texts here; None: the service's own.
+            refines_there: does the service refine what does not say it? None: it is of an earlier release,
+                and cannot be told.
         """
         super().__init__(folder, folder.manifest, segments, tombstones, retriever=retriever)
+        self._refines_there = refines_there
         self._client, self._state, self._limits = client, state, limits
 
     def vectors(self) -> VectorArray:
@@ -105,19 +109,23 @@ class ServedSearcher(Searcher):
         """As of a `Corpus`; texts are read by the service, unless a retriever was named here.
 
         Raises:
-            CorpusError: `refine` is given: a service searches as it searches for all.
+            CorpusError: `refine` is given to a service of an earlier release, or to one that reads its
+                vectors from an object store.
             UnreadableError: the service cannot be reached.
         """
-        if refine is not None:
+        refine = self.refines if refine is None else refine
+        if refine is not None and self._refines_there is None:
             raise errors.CorpusError(
-                f"{self._client} searches for all alike, by its own settings; leave out refine, or "
-                "open the folder"
+                f"service {self._client} is of an earlier memcorpus, which searches for all alike; leave out "
+                "refine, or open the folder"
             )
         read = asked.read(queries, dim := self.vectors_card.layout.dim)
         if isinstance(read, list) and self._retriever_name is not None:
             read = np.asarray(asked.read(self._encode(read), dim), np.float32)
         step = self._limits["queries"]
-        parts = [self._searched(read[first : first + step], wanted) for first in range(0, len(read), step)]
+        parts = [
+            self._searched(read[first : first + step], wanted, refine) for first in range(0, len(read), step)
+        ]
         if not parts:
             return SearchResult(
                 passage_ids=np.zeros((0, wanted), np.int64), scores=np.zeros((0, wanted), np.float32)
@@ -127,7 +135,13 @@ class ServedSearcher(Searcher):
             scores=np.concatenate([part.scores for part in parts]),
         )
 
-    def _searched(self, queries: list[str] | npt.NDArray[np.float32], k: int) -> SearchResult:
+    def refined(self) -> bool:
+        """Is a search refined that does not say it? It is where the service does so, or as it is set."""
+        return bool(self._refines_there if self.refines is None else self.refines)
+
+    def _searched(
+        self, queries: list[str] | npt.NDArray[np.float32], k: int, refine: bool | None
+    ) -> SearchResult:
         shape = (len(queries), k)
 
         def read(body: Body) -> SearchResult:
@@ -145,6 +159,11 @@ class ServedSearcher(Searcher):
         headers = {"accept": wire.SAFETENSORS, "memcorpus_state": self._state}
         if isinstance(queries, list):
             given = {"queries": queries, "k": k, "passages": False}
+            if refine is not None:
+                given["refine"] = refine
             return self._client.post("/v1/search", given, read, **headers)
         data = b"".join(wire.pack({"queries": queries}))
-        return self._client.post(f"/v1/search?k={k}", data, read, content_type=wire.SAFETENSORS, **headers)
+        asked_for = f"k={k}" if refine is None else f"k={k}&refine={str(refine).lower()}"
+        return self._client.post(
+            f"/v1/search?{asked_for}", data, read, content_type=wire.SAFETENSORS, **headers
+        )

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +15,13 @@ import faiss
 import numpy as np
 import pytest
 
-from retrieval import Corpus, open_corpus
-from storage import components, files
+from retrieval import Corpus, open_corpus, service_client
+from storage import components, errors, files
 from storage.components import IndexCard
 from storage.folder import CorpusFolder
 from tests import editions, jobs
 from tests.commands import Command
+from tests.serving_http import serving
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +64,55 @@ def test_searches_are_refined_and_scores_exact(listed: Path) -> None:
     np.testing.assert_array_equal(codes.passage_ids, raw.search(queries, 10)[1])
     corpus.refines = False
     np.testing.assert_array_equal(corpus.search(queries, 10).passage_ids, codes.passage_ids)
+
+
+def test_a_service_refines_as_it_is_asked(listed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the folder gives, bit for bit, for each of the ways to ask; searches of both kinds at once."""
+    here = open_corpus(listed)
+    queries = vectors_of(here)[::20].astype(np.float32)[:16]
+    ways = (None, True, False)
+    wanted = {refine: here.search(queries, 10, refine=refine) for refine in ways}
+    assert wanted[True].scores.tobytes() != wanted[False].scores.tobytes()
+
+    def same(found: Any, refine: bool | None) -> None:
+        assert found.passage_ids.tolist() == wanted[refine].passage_ids.tolist()
+        assert found.scores.tobytes() == wanted[refine].scores.tobytes()
+
+    # A window, so that they come together.
+    with serving(listed, window_ms=50) as served:
+        there = open_corpus(served.url)
+        assert there.refines
+        with ThreadPoolExecutor(6) as pool:
+            asked = [(refine, pool.submit(there.search, queries, 10, refine=refine)) for refine in ways * 2]
+            for refine, found in asked:
+                same(found.result(), refine)
+        text = ["the river"]
+        for refine in ways:
+            local, remote = (corpus.search(text, 5, refine=refine) for corpus in (here, there))
+            assert remote.passage_ids.tolist() == local.passage_ids.tolist()
+            assert remote.scores.tobytes() == local.scores.tobytes()
+        there.refines = False
+        same(there.search(queries, 10), False)
+        same(pickle.loads(pickle.dumps(there)).search(queries, 10), False)
+        with urllib.request.urlopen(f"{served.url}/v1/search?q=the+river&k=5&refine=false") as answer:
+            (hits,) = json.load(answer)["results"]
+        ids = here.search(text, 5, refine=False).passage_ids[0].tolist()
+        assert [hit["passage_id"] for hit in hits["passages"]] == ids
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{served.url}/v1/search?q=a&refine=maybe")
+        told = json.load(caught.value)
+        assert (caught.value.code, told["detail"]) == (422, "refine is 'maybe', wanted true or false")
+        # A service that cannot be told would give what was not asked for.
+        describe = service_client.describe
+        monkeypatch.setattr(
+            service_client,
+            "describe",
+            lambda client: {k: v for k, v in (describe(client) or {}).items() if k != "refines"},
+        )
+        earlier = open_corpus(served.url)
+        same(earlier.search(queries, 10), None)
+        with pytest.raises(errors.CorpusError, match="is of an earlier memcorpus"):
+            earlier.search(queries, 10, refine=True)
 
 
 def test_an_index_of_an_earlier_release_is_searched_as_it_was(listed: Path, tmp_path: Path) -> None:

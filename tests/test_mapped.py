@@ -84,7 +84,7 @@ def test_what_is_served_is_what_was_written(
     tmp_path_factory: pytest.TempPathFactory,
     data: st.DataObject,
 ) -> None:
-    """The oracle is what the codec makes of the rows in NumPy; every kind of fetch, one or two generations."""
+    """The oracle is what the codec makes of the rows in NumPy; all kinds of fetch, one or two generations."""
     passages = data.draw(st.integers(1, 40))
     lengths = np.array(
         data.draw(st.lists(st.integers(1, 40), min_size=passages, max_size=passages)), np.int64
@@ -455,7 +455,7 @@ def test_a_file_cut_off_again_and_again_kills_nobody(best: native.Library, tmp_p
 
 def test_numbers_are_laid_out_as_in_c(best: native.Library) -> None:
     """A recipe made in Python decodes; so its fields lie where C looks for them, of every kind."""
-    assert ctypes.sizeof(mapped._Numbers) == 11 * 8 + ctypes.sizeof(mapped._Turn)
+    assert ctypes.sizeof(mapped._Numbers) == 12 * 8 + ctypes.sizeof(mapped._Turn)
     for codec in CODECS:
         layout = layout_of(8, codec=codec)
         coder = coder_of(layout)

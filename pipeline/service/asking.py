@@ -113,6 +113,16 @@ def number(request: Request, name: str, otherwise: int) -> int:
     return int(text)
 
 
+def truth(request: Request, name: str) -> bool | None:
+    """true or false out of the query string; None where it is not there."""
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    if text not in ("true", "false"):
+        raise problems.refused(f"{name} is {text[:40]!r}, wanted true or false")
+    return text == "true"
+
+
 def passage_ids(given: Mapping[str, Any], corpus: Corpus, limits: Limits) -> npt.NDArray[np.int64]:
     """The field `ids`.
 
@@ -173,27 +183,31 @@ class Searching:
         queries: texts, or vectors float32 [q, dim].
         k: passages for each.
         passages: with their texts?
+        refine: rank by the stored vectors; None: as the service does for all.
     """
 
     queries: list[str] | npt.NDArray[np.float32]
     k: int
     passages: bool
+    refine: bool | None = None
 
 
 DEFAULT_K: Final = 10
 
 
 async def searching(request: Request, limits: Limits, *, passages: int, dim: int) -> Searching:
-    """A search as JSON, or of vectors as safetensors with k in the query string.
+    """A search as JSON, or of vectors as safetensors with k and refine in the query string.
 
     Raises:
         Problem: it is none.
     """
+    refine: bool | None
     if request.method in ("GET", "HEAD"):
         found: Any = request.query_params.getlist("q")
         if not found:
             raise problems.refused("q is missing, wanted the text to search for")
         k, with_passages = number(request, "k", min(DEFAULT_K, passages)), True
+        refine = truth(request, "refine")
     elif media_type(request) == wire.SAFETENSORS:
         data = await body(request, limits)
         with problems.of_request():
@@ -202,13 +216,15 @@ async def searching(request: Request, limits: Limits, *, passages: int, dim: int
             raise problems.refused(f"wanted one array, queries [q, {dim}]")
         found = tensors["queries"]
         k, with_passages = number(request, "k", min(DEFAULT_K, passages)), False
+        refine = truth(request, "refine")
     else:
-        given = await fields(request, limits, ("queries", "k", "passages"))
+        given = await fields(request, limits, ("queries", "k", "passages", "refine"))
         found = taken(given, "queries", "a list")
         if found is None:
             raise problems.refused("queries are missing, wanted a list of texts or of vectors")
         k = taken(given, "k", "a whole number", min(DEFAULT_K, passages))
         with_passages = taken(given, "passages", "true or false", True)
+        refine = taken(given, "refine", "true or false")
     if len(found) > limits.queries:
         raise problems.over_limit("queries", len(found), limits.queries, "queries")
     k = _whole(k, passages, limits)
@@ -218,7 +234,7 @@ async def searching(request: Request, limits: Limits, *, passages: int, dim: int
         longest = max(len(text.encode()) for text in read)
         if longest > limits.text_bytes:
             raise problems.over_limit("text_bytes", longest, limits.text_bytes, "bytes of a query")
-    return Searching(queries=read, k=k, passages=with_passages)
+    return Searching(queries=read, k=k, passages=with_passages, refine=refine)
 
 
 def questions(given: Mapping[str, Any], limits: Limits) -> list[str]:

@@ -37,6 +37,7 @@ class Search:
     corpus: Corpus
     queries: list[str] | npt.NDArray[np.float32]
     k: int
+    refine: bool | None
     done: asyncio.Future[SearchResult]
     came: float
 
@@ -66,7 +67,11 @@ class Batcher:
         return len(self._queue)
 
     async def search(
-        self, corpus: Corpus, queries: list[str] | npt.NDArray[np.float32], k: int
+        self,
+        corpus: Corpus,
+        queries: list[str] | npt.NDArray[np.float32],
+        k: int,
+        refine: bool | None = None,
     ) -> SearchResult:
         """As `Corpus.search`, of queries that were read.
 
@@ -78,7 +83,7 @@ class Batcher:
             raise problems.busy(f"{len(self._queue)} searches wait already; try again in a second")
         loop = asyncio.get_running_loop()
         done: asyncio.Future[SearchResult] = loop.create_future()
-        one = Search(corpus=corpus, queries=queries, k=k, done=done, came=time.perf_counter())
+        one = Search(corpus=corpus, queries=queries, k=k, refine=refine, done=done, came=time.perf_counter())
         self._queue.append(one)
         if self._runner is None:
             self._runner = loop.create_task(self._run())
@@ -150,23 +155,23 @@ def _embedded(corpus: Corpus, searches: Sequence[Search]) -> list[npt.NDArray[np
 
 
 def _groups(searches: Sequence[Search], vectors: Sequence[npt.NDArray[np.float32]]) -> list[_Group]:
-    """What is given to the index together: of one k, and up to `JOINED` queries."""
+    """What is given to the index together: of one k, refined alike, and up to `JOINED` queries."""
     groups: list[_Group] = []
-    last: dict[int, tuple[_Group, int]] = {}
+    last: dict[tuple[int, bool | None], tuple[_Group, int]] = {}
     for one, given in zip(searches, vectors, strict=True):
-        group, held = last.get(one.k, ([], JOINED))
+        group, held = last.get((one.k, one.refine), ([], JOINED))
         if held + len(given) > JOINED:
             group, held = [], 0
             groups.append(group)
         group.append((one, given))
-        last[one.k] = group, held + len(given)
+        last[one.k, one.refine] = group, held + len(given)
     return groups
 
 
 def _found(corpus: Corpus, group: _Group) -> dict[int, SearchResult | Exception]:
     together = np.concatenate([given for _, given in group])
     try:
-        found = corpus.search(together, group[0][0].k)
+        found = corpus.search(together, group[0][0].k, refine=group[0][0].refine)
     except Exception as e:
         return {id(one): e for one, _ in group}
     results: dict[int, SearchResult | Exception] = {}

@@ -35,6 +35,10 @@ def openapi(settings: ServiceSettings) -> Json:
         "uniqueItems": True,
     }
     k = {"type": "integer", "minimum": 1, "maximum": limits.k, "default": 10}
+    refine = {
+        "type": "boolean",
+        "description": "Rank by the stored vectors; without it, as the service does for all.",
+    }
     queries = {
         "oneOf": [
             {"type": "array", "items": text, "maxItems": limits.queries},
@@ -53,14 +57,23 @@ def openapi(settings: ServiceSettings) -> Json:
         "/v1/search": {
             "get": _operation(
                 "Search for texts",
-                parameters=[_query("q", text, required=True), _query("k", k), _STATE],
+                parameters=[
+                    _query("q", text, required=True),
+                    _query("k", k),
+                    _query("refine", refine),
+                    _STATE,
+                ],
                 answers={wire.JSON: hits, wire.SAFETENSORS: None},
             ),
             "post": _operation(
                 "Search for texts or vectors, many at once",
                 parameters=[_STATE],
                 body=_closed(
-                    ["queries"], queries=queries, k=k, passages={"type": "boolean", "default": True}
+                    ["queries"],
+                    queries=queries,
+                    k=k,
+                    passages={"type": "boolean", "default": True},
+                    refine={**refine, "type": ["boolean", "null"]},
                 ),
                 answers={wire.JSON: hits, wire.SAFETENSORS: None},
             ),

@@ -164,10 +164,14 @@ class Service:
         )
         if isinstance(asked.queries, list) and not self.reads_texts:
             raise problems.refused("this service has no retriever to read texts with; search by vector")
+        if asked.refine and state.corpus.vectors_are_remote:
+            raise problems.refused(
+                "this service reads its vectors from an object store, some for each hit; leave out refine"
+            )
         kind = asking.accepted(request, wire.JSON, wire.SAFETENSORS)
         self.metrics.waiting.set(self.batcher.waiting)
         if len(asked.queries):
-            found = await self.batcher.search(state.corpus, asked.queries, asked.k)
+            found = await self.batcher.search(state.corpus, asked.queries, asked.k, asked.refine)
         else:
             found = await self._read(
                 "search", lambda: state.corpus.search(np.zeros((0, _dim(state))), asked.k)

@@ -174,6 +174,7 @@ class State:
                     for component in _TOLD
                 },
                 "answers": self._settings.reader is not None,
+                "refines": self.has_index and corpus.refines,
                 "limits": self._settings.limits.to_json(),
             }
         return self._description
