@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import warm
 from benchmarks.store import __main__ as store
 from benchmarks.store import ours, page_cache, reading, report
 from benchmarks.store.contender import Contender
@@ -186,3 +187,21 @@ def test_codes_are_of_the_true_rows(tmp_path: Path, name: str) -> None:
     )
     if not coded.random:
         assert reading.row_error(values, truth.rows_of(np.array([3, 1]))) < 0.6
+
+
+def test_warm_fetches_beside_a_mapping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--width", "64", "--passages", "20", "--rounds", "2", "--folder", str(tmp_path)]
+    result = warm.main([*options, "--json", str(tmp_path / "figures")])
+    assert json.loads((tmp_path / "figures").read_text()) == result
+    printed = capsys.readouterr().out
+    for fetches, size in zip(result["fetches"], warm.FETCHED, strict=True):
+        assert fetches["passages"] == size
+        figures = fetches["contenders"]
+        assert set(warm.GOALS) < set(figures)
+        assert figures["np.memmap"]["ratio"]["median"] == figures["np.memmap"]["best"] == 1
+        for name, row in figures.items():
+            assert f"{row['ratio']['median']:.2f} ({row['ratio']['low']:.2f}" in printed
+            # Of two rounds the quartiles lie between the two.
+            assert row["ratio"]["low"] <= row["ratio"]["median"] <= row["ratio"]["high"], name
+    with pytest.raises(SystemExit):
+        warm.main(["--passages", "19"])

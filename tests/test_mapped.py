@@ -84,7 +84,7 @@ def test_what_is_served_is_what_was_written(
     tmp_path_factory: pytest.TempPathFactory,
     data: st.DataObject,
 ) -> None:
-    """The oracle is what the codec makes of the rows in NumPy; all kinds of fetch, one or two generations."""
+    """The oracle is what the codec makes of the rows in NumPy; every kind of fetch, one generation or two."""
     passages = data.draw(st.integers(1, 40))
     lengths = np.array(
         data.draw(st.lists(st.integers(1, 40), min_size=passages, max_size=passages)), np.int64
