@@ -1,12 +1,15 @@
 """What a codec costs in answers: the miniwiki's test split, read from memory in each codec.
 
     python -m benchmarks.codec_answers [--reader FOLDER] [--codecs int8 turbo4 ...] [--invented 3000]
-    python -m benchmarks.codec_answers --steps 400 --seeds 0 1 2 --codecs pq4x8 pq8x8 --runs FOLDER
+    python -m benchmarks.codec_answers --steps 600 --seeds 0 1 2 --codecs pq8x8 rq64x8 --held-out 150 --runs FOLDER
 
 A corpus of the miniwiki is built with the reader's own memory encoder, recoded to every codec, and all test
 questions are answered from each version, from the same passages. Beside exact match: how many answers are
 those of bfloat16, and how many of the right ones each of the two has alone, which tells how far the
 difference may be chance.
+
+The test split is about some hundred entities, and a percent of its answers is chance. `--held-out` asks as well
+about entities that are made up by another seed than those that readers learn from.
 
 With `--steps` the reader is first trained further, by each seed: on memory as its encoder gives it, and on
 memory in each codec. The first is read from bfloat16 and recoded to every codec, "not trained on"; the others
@@ -16,6 +19,7 @@ from the codes that they learned. So all have had as many steps. Runs that are t
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 from collections.abc import Sequence
@@ -35,6 +39,8 @@ from storage import manifest
 from storage.folder import CorpusFolder
 
 PLAIN = "bfloat16"
+# Of the dump that held-out entities are invented for; readers learn from that of seed 0.
+HELD_OUT_SEED = 1000
 DEFAULT = ("int8", "turbo4", "turbo2", "pq4x8", "pq8x8", "rq64x8", "pq16x8", "rq64x4")
 
 
@@ -43,13 +49,16 @@ def main() -> None:
     parser.add_argument("--reader", type=Path, default=demo.MODELS / readers.GLIMMER_NAME)
     parser.add_argument("--codecs", nargs="+", default=DEFAULT)
     parser.add_argument("--invented", type=int, default=0, help="entities beside those of the tables")
+    parser.add_argument(
+        "--held-out", type=int, default=0, help="entities that no reader knows, asked as well"
+    )
     parser.add_argument("--steps", type=int, default=0, help="train the reader further, on codes and not")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--runs", type=Path, help="keeps the training runs")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="memcorpus-answers-") as scratch:
         place = Path(scratch)
-        root = make(place, options.reader, options.invented)
+        root = make(place, options.reader, options.invented, options.held_out)
         if not options.steps:
             print(columns(table(place, root, options.reader, options.codecs)))
             return
@@ -166,11 +175,17 @@ def spread(values: Sequence[float], digits: int) -> str:
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
-def make(place: Path, reader: Path, invented: int) -> Path:
-    """A corpus whose memory is the reader's."""
+def make(place: Path, reader: Path, invented: int, held_out: int = 0) -> Path:
+    """A corpus whose memory is the reader's, and its tasks."""
+    if invented and held_out:
+        raise SystemExit("--invented or --held-out: a dump's entities are invented by one seed")
     settings = open_reader(reader).settings
-    dump = export.write_dump(place, invented=invented).path
-    tasks.write_tasks(place / "tasks", invented=invented)
+    seed = HELD_OUT_SEED if held_out else 0
+    dump = export.write_dump(place, invented=invented or held_out, seed=seed).path
+    tasks.write_tasks(place / "tasks", invented=invented or held_out, seed=seed)
+    if held_out:
+        for task in tasks.TASKS:
+            ask_of_the_invented(place / "tasks", task)
     build.build(
         BuildSettings(
             sources=(f"mediawiki:{dump}",),
@@ -182,6 +197,15 @@ def make(place: Path, reader: Path, invented: int) -> Path:
         CorpusFolder(place / "corpus"),
     )
     return place / "corpus"
+
+
+def ask_of_the_invented(folder: Path, task: str) -> None:
+    """Put what is asked about invented entities into the test split, each question in its first wording."""
+    with (folder / f"{task}-test.jsonl").open("a", encoding="utf-8") as test:
+        for line in (folder / f"{task}-train.jsonl").read_text(encoding="utf-8").splitlines():
+            example = json.loads(line)
+            if example["meta"]["invented"] and example["id"].rsplit("/", 1)[1] in ("0", "true", "false"):
+                test.write(line + "\n")
 
 
 def load(place: Path, corpus: Corpus, reader: Path) -> dict[str, questions.Task]:
