@@ -1,15 +1,15 @@
 """What a codec costs in answers: the miniwiki's test split, read from memory in each codec.
 
     python -m benchmarks.codec_answers [--reader FOLDER] [--codecs int8 turbo4 ...] [--invented 3000]
-    python -m benchmarks.codec_answers --steps 600 --seeds 0 1 2 --codecs pq8x8 rq64x8 --held-out 150 --runs FOLDER
+    python -m benchmarks.codec_answers --steps 600 --seeds 0 1 2 --codecs pq8x8 rq64x8 --held-out 150 --runs OUT
 
 A corpus of the miniwiki is built with the reader's own memory encoder, recoded to every codec, and all test
 questions are answered from each version, from the same passages. Beside exact match: how many answers are
 those of bfloat16, and how many of the right ones each of the two has alone, which tells how far the
 difference may be chance.
 
-The test split is about some hundred entities, and a percent of its answers is chance. `--held-out` asks as well
-about entities that are made up by another seed than those that readers learn from.
+The test split is about some hundred entities, and a percent of its answers is chance. `--held-out` asks as
+well about entities that are made up by another seed than those that readers learn from.
 
 With `--steps` the reader is first trained further, by each seed: on memory as its encoder gives it, and on
 memory in each codec. The first is read from bfloat16 and recoded to every codec, "not trained on"; the others
