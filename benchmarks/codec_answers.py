@@ -1,7 +1,7 @@
 """What a codec costs in answers: the miniwiki's test split, read from memory in each codec.
 
     python -m benchmarks.codec_answers [--reader FOLDER] [--codecs int8 turbo4 ...] [--invented 3000]
-    python -m benchmarks.codec_answers --steps 600 --seeds 0 1 2 --codecs pq8x8 rq64x8 --held-out 150 --runs OUT
+    python -m benchmarks.codec_answers --steps 600 --seeds 0 1 2 --codecs pq8x8 rq64x8 --runs OUT
 
 A corpus of the miniwiki is built with the reader's own memory encoder, recoded to every codec, and all test
 questions are answered from each version, from the same passages. Beside exact match: how many answers are
