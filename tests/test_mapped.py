@@ -318,6 +318,7 @@ def test_codes_that_no_coder_writes_are_named(best: native.Library, served: Serv
             opened.fetch([0, 3])
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX's, where other tests loaded it
 def test_somebody_elses_file_is_not_mapped(best: native.Library) -> None:
     """The system says of all its bytes that they are in the page cache."""
     file = os.open("/proc/self/exe", os.O_RDONLY)
@@ -339,6 +340,7 @@ def test_somebody_elses_file_is_not_mapped(best: native.Library) -> None:
         os.close(file)
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX's, where other tests loaded it
 def test_after_a_fork(best: native.Library, tmp_path: Path) -> None:
     layout = layout_of(8)
     truth = write(tmp_path, layout, np.full(8, 20))
