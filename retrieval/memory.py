@@ -393,7 +393,10 @@ class MemoryReader:
             plan = mapped.plan(recipe.library, segments, wanted, tokens, apart=apart, always=always)
             if plan is None:
                 break
-            held = [self._files.hold(*shard, recipe.library) for shard in plan.shards]
+            held = [
+                self._files.hold(segment, shard, address, recipe.library)
+                for segment, shard, address in plan.shards
+            ]
             if True in held:
                 continue
             if any(held):
