@@ -34,6 +34,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
+from benchmarks.store.ours import write_card
 from benchmarks.store.truth import MAX_TOKENS, passage_lengths
 from retrieval import open_corpus
 from storage import (
@@ -48,7 +49,7 @@ from storage import (
     shard_files,
     zarr_arrays,
 )
-from storage.components import MemoryCard, MemoryCounts, PassagesCard
+from storage.components import PassagesCard
 from storage.folder import CorpusFolder
 from storage.memory_store import MemoryLayout, ShardRows
 from storage.remote import S3_ENDPOINT
@@ -150,34 +151,15 @@ def write_memory(corpus: CorpusFolder, rows: Rows) -> tuple[str, files.FileEntry
     ids = tuple(rows.drawn[:2].tolist())
     kept = folder / canaries.FILE
     canaries.write(kept, rows.values[: rows.starts[2]].view(codecs.BFLOAT16.dtype))
-    card = MemoryCard(
-        version=fingerprint[:16],
-        fingerprint=fingerprint,
-        encoder_fingerprint="0" * 64,
-        encoder={},
-        settings={},
-        origin=None,
-        layout=layout,
-        codec_parameters={},
-        counts=MemoryCounts(
-            tokens=int(rows.lengths.sum()),
-            memory_bytes=int(rows.lengths.sum()) * layout.row_bytes,
-            passages_cut=0,
-            tokens_cut=0,
-            tokens_min=int(rows.lengths.min()),
-            tokens_max=int(rows.lengths.max()),
-        ),
-        rows=tuple(map(corpus.entry, joined)),
-        canaries=canaries.CanaryCard(
-            passage_ids=ids,
-            tokens=tuple(int(rows.lengths[i]) for i in ids),
-            dtype=codecs.BFLOAT16.dtype.name,
-            file=corpus.entry(kept),
-        ),
-        quality={"relative_error": 0.0, "cosine": 1.0, "largest": 0.0},
-        files=corpus.entry(folder / file_list.NAME),
+    card = canaries.CanaryCard(
+        passage_ids=ids,
+        tokens=tuple(int(rows.lengths[i]) for i in ids),
+        dtype=codecs.BFLOAT16.dtype.name,
+        file=corpus.entry(kept),
     )
-    return card.version, corpus.write_card(components.MEMORY, card)
+    return write_card(
+        corpus, fingerprint, layout, lengths=rows.lengths, joined=joined, kept=card, parameters={}
+    )
 
 
 def soup() -> str:

@@ -71,7 +71,7 @@ def main() -> None:
 def _compare(arguments: argparse.Namespace, folder: Path) -> None:
     if not arguments.models.exists():
         make_models(arguments.models, arguments.dump, PUBLISHED_SIZES["base"])
-    dump = _cut(arguments.dump, folder / "pages.xml.bz2", arguments.pages)
+    dump = cut(arguments.dump, folder / "pages.xml.bz2", arguments.pages)
     whole, steady = [], []
     measured = rounds(
         dump,
@@ -176,7 +176,7 @@ def _steps(worker_seconds: dict[str, dict[str, float]]) -> str:
     return ", ".join(f"{step} {seconds:.1f}" for step, seconds in steps.items())
 
 
-def _cut(dump: Path, to: Path, pages: int) -> Path:
+def cut(dump: Path, to: Path, pages: int) -> Path:
     """The first pages of a dump."""
     xml = bz2.decompress(dump.read_bytes())
     end = 0
@@ -189,8 +189,9 @@ def _cut(dump: Path, to: Path, pages: int) -> Path:
     return to
 
 
-def make_models(folder: Path, dump: Path, size: T5Config) -> None:
-    """`gtr` and `t5` of a size, with random weights and a tokenizer trained on a dump's passages."""
+def make_models(folder: Path, dump: Path, size: T5Config, *, dim: int | None = None) -> None:
+    """`gtr` and `t5` of a size, with random weights and a tokenizer trained on a dump's passages; `dim` is of
+    the retriever's vectors, if not the model's own."""
     from tests import small_models
 
     texts = [
@@ -210,7 +211,7 @@ def make_models(folder: Path, dump: Path, size: T5Config) -> None:
     }
     # T5 1.0, as GTR.
     small_models.make_gtr_folder(
-        folder / "gtr", d_ff=4 * size.d_model, dim=size.d_model, max_seq_length=512, **base
+        folder / "gtr", d_ff=4 * size.d_model, dim=dim or size.d_model, max_seq_length=512, **base
     )
     # T5's own embedding is larger than this tokenizer.
     small_models.make_t5_folder(folder / "t5", d_ff=size.d_ff, embedding_rows=size.vocab_size, **base)

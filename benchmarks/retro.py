@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -36,18 +36,20 @@ from encoders.retro import folder as retro_folder
 from encoders.retro.config import EncoderConfig, LanguageConfig, RetroConfig
 from encoders.retro.folder import RetroSettings
 from encoders.retro.model import Retro
-from encoders.retro.training import RetroTraining
+from encoders.retro.training import LANGUAGE, RETRIEVAL, RetroTraining
 from encoders.token_bytes import TokenBytes
 from examples.miniwiki.export import write_dump
 from pipeline.accounts import flops
 from pipeline.readers.retro import bits, run
-from pipeline.readers.retro.chunks import ArrayChunks, ArrayTable, from_tokens
+from pipeline.readers.retro.chunks import ArrayChunks, ArrayTable, Ids, from_tokens
 from pipeline.readers.retro.retrieval import Retrieval
 from pipeline.readers.retro.run import Run, Text
 from pipeline.text import articles, chunks, sources
 
 M, WINDOW, READ, COMPARED = 32, 4, 2, 10
 ALPHAS = (0.125, 0.25, 0.5)
+# Learning rates, by what is learned.
+RATES: Final = {LANGUAGE: 3e-3, RETRIEVAL: 6e-3}
 # Queries of the search at a time.
 BLOCK = 512
 
@@ -182,16 +184,26 @@ def search(
     weights = np.log(len(known) / np.maximum((known > 0).sum(0), 1)).astype(np.float32)
     keys = unit(known * weights)
     queries = unit(bags(asked, vocabulary) * weights)
-    found = np.full((len(asked), COMPARED), -1, np.int64)
-    for start in range(begin, len(asked), BLOCK):
-        scores = queries[start : start + BLOCK] @ keys.T
-        if not own:
-            same = asked.first[start : start + BLOCK, None] == database.first[None]
-            scores = np.where(same, -np.inf, scores)
+    return nearest(queries[begin:], keys, leave_out=None if own else (asked.first[begin:], database.first))
+
+
+def nearest(
+    queries: npt.NDArray[np.float32],
+    keys: npt.NDArray[np.float32],
+    *,
+    leave_out: tuple[Ids, Ids] | None = None,
+) -> ArrayTable:
+    """The `COMPARED` nearest by inner product, exactly; of `leave_out`, the documents of queries and keys,
+    none of the own."""
+    found = np.full((len(queries), COMPARED), -1, np.int64)
+    for begin in range(0, len(queries), BLOCK):
+        scores = queries[begin : begin + BLOCK] @ keys.T
+        if leave_out is not None:
+            scores[leave_out[0][begin : begin + BLOCK, None] == leave_out[1][None]] = -np.inf
         best = np.argsort(-scores, axis=1, kind="stable")[:, :COMPARED]
         there = np.isfinite(np.take_along_axis(scores, best, axis=1))
-        found[start : start + BLOCK, : best.shape[1]] = np.where(there, best, -1)
-    return ArrayTable(values=found[begin:])
+        found[begin : begin + BLOCK, : best.shape[1]] = np.where(there, best, -1)
+    return ArrayTable(values=found)
 
 
 def bags(text: ArrayChunks, vocabulary: int) -> npt.NDArray[np.float32]:
@@ -208,15 +220,36 @@ def unit(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return found
 
 
-def settings_of(options: argparse.Namespace) -> RetroSettings:
-    language = LanguageConfig(
-        vocab_size=options.vocabulary, d_model=64, d_head=16, d_ff=256, layers=3, heads=4
+def small_language(vocabulary: int, *, width: int, layers: int) -> LanguageConfig:
+    """A language model for two cores."""
+    return LanguageConfig(
+        vocab_size=vocabulary, d_model=width, d_head=16, d_ff=4 * width, layers=layers, heads=width // 16
     )
-    encoder = EncoderConfig(d_model=64, d_head=16, d_ff=256, layers=2, heads=4)
+
+
+def small_encoder(width: int) -> EncoderConfig:
+    """An encoder of neighbours as wide as the language model."""
+    return EncoderConfig(d_model=width, d_head=16, d_ff=4 * width, layers=2, heads=width // 16)
+
+
+def training(options: argparse.Namespace, learns: str, steps: int, seed: int) -> RetroTraining:
+    """How a small model learns; `options` has the rows of a step."""
+    return RetroTraining(
+        learns=learns,
+        steps=steps,
+        learning_rate=RATES[learns],
+        warmup=max(1, steps // 20),
+        batch=options.batch,
+        micro_batch=options.batch,
+        seed=seed,
+    )
+
+
+def settings_of(options: argparse.Namespace) -> RetroSettings:
     config = RetroConfig(
-        language=language,
+        language=small_language(options.vocabulary, width=64, layers=3),
         encoding=options.encoding,
-        encoder=encoder,
+        encoder=small_encoder(64),
         chunk_tokens=M,
         neighbours=READ,
         neighbour_tokens=2 * M,
@@ -231,24 +264,13 @@ def measure(options: argparse.Namespace, data: Data, seed: int) -> dict[str, Any
     place = options.out / f"seed-{seed}"
     began = time.process_time()
 
-    def training(learns: str, steps: int, learning_rate: float) -> RetroTraining:
-        return RetroTraining(
-            learns=learns,
-            steps=steps,
-            learning_rate=learning_rate,
-            warmup=steps // 20,
-            batch=options.batch,
-            micro_batch=options.batch,
-            seed=seed,
-        )
-
     def say(line: str) -> None:
         print(f"seed {seed}: {line}", flush=True)
 
     language = run.train(
         Run(
             opened=retro_folder.from_nothing(data.tokenizer, settings, seed=seed),
-            training=training("language", options.steps, 3e-3),
+            training=training(options, LANGUAGE, options.steps, seed),
             text=Text(chunks=data.train, retrieval=None),
             plan={"steps": options.steps, "seed": seed, "source": options.source},
             every=options.steps,
@@ -260,7 +282,7 @@ def measure(options: argparse.Namespace, data: Data, seed: int) -> dict[str, Any
     retro = run.train(
         Run(
             opened=retro_folder.from_language(language.folder, settings, seed=seed),
-            training=training("retrieval", options.fit_steps, 6e-3),
+            training=training(options, RETRIEVAL, options.fit_steps, seed),
             text=Text(
                 chunks=data.train,
                 retrieval=Retrieval(

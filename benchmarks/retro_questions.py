@@ -35,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import retro_text
-from benchmarks.retro import spread
+from benchmarks.retro import COMPARED, READ, WINDOW, nearest, small_encoder, small_language, spread, training
 from benchmarks.retro_text import M, RealText
 from encoders import compiling
 from encoders.retro import folder as retro_folder
@@ -44,13 +44,11 @@ from encoders.retro.config import (
     STORED,
     UNCONDITIONED,
     VECTORS,
-    EncoderConfig,
-    LanguageConfig,
     RetroConfig,
 )
 from encoders.retro.folder import RetroFolder, RetroSettings
 from encoders.retro.model import Retro
-from encoders.retro.training import LANGUAGE, RETRIEVAL, RetroTraining
+from encoders.retro.training import LANGUAGE, RETRIEVAL
 from memcorpus import open_writer
 from pipeline.accounts import flops
 from pipeline.readers.retro import bits, overlap, run
@@ -63,7 +61,7 @@ from pipeline.readers.retro.run import Run, Text
 from retrieval import open_corpus
 from retrieval.memory import MemoryReader
 
-WINDOW, READ, COMPARED, ROWS = 4, 2, 10, 16
+ROWS = 16
 ALPHAS: Final = (0.125, 0.25)
 # Shares of the database, by documents.
 SHARES: Final = (1, 4, 16)
@@ -205,22 +203,12 @@ class Bench:
         return Path(self.options.out) / f"seed-{seed}"
 
     def settings(self, fit: Fit, *, width: int = WIDTH) -> RetroSettings:
-        language = LanguageConfig(
-            vocab_size=self.options.vocabulary,
-            d_model=width,
-            d_head=16,
-            d_ff=4 * width,
-            layers=LAYERS,
-            heads=width // 16,
-        )
         encodes = fit.encoding in (CONDITIONED, UNCONDITIONED)
         places = {"": 2 * M, "trained": 2 * M, "last": 2 * retro_text.PLACES, "lower": 2 * retro_text.PLACES}
         config = RetroConfig(
-            language=language,
+            language=small_language(self.options.vocabulary, width=width, layers=LAYERS),
             encoding=fit.encoding,
-            encoder=EncoderConfig(d_model=width, d_head=16, d_ff=4 * width, layers=2, heads=width // 16)
-            if encodes
-            else None,
+            encoder=small_encoder(width) if encodes else None,
             memory_width=None if encodes else width if fit.reads == "trained" else 384,
             chunk_tokens=M,
             neighbours=READ,
@@ -229,17 +217,6 @@ class Bench:
         )
         return RetroSettings(config=config, window=WINDOW, memory_encoder=None if encodes else "0" * 64)
 
-    def training(self, learns: str, steps: int, learning_rate: float, seed: int) -> RetroTraining:
-        return RetroTraining(
-            learns=learns,
-            steps=steps,
-            learning_rate=learning_rate,
-            warmup=max(1, steps // 20),
-            batch=self.options.batch,
-            micro_batch=self.options.batch,
-            seed=seed,
-        )
-
     def language(self, seed: int, *, width: int, steps: int, name: str) -> Path:
         """A language model's folder, trained here if it is not there."""
         settings = self.settings(FITS["conditioned"], width=width)
@@ -247,7 +224,7 @@ class Bench:
         return run.train(
             Run(
                 opened=retro_folder.from_nothing(self.text.tokenizer, settings, seed=seed),
-                training=self.training(LANGUAGE, steps, 3e-3, seed),
+                training=training(self.options, LANGUAGE, steps, seed),
                 text=Text(chunks=self.train, retrieval=None),
                 plan=plan,
                 every=steps,
@@ -315,7 +292,7 @@ class Bench:
         trained = run.train(
             Run(
                 opened=retro_folder.from_language(language, settings, seed=seed),
-                training=self.training(RETRIEVAL, self.options.fit_steps, 6e-3, seed),
+                training=training(self.options, RETRIEVAL, self.options.fit_steps, seed),
                 text=Text(
                     chunks=self.train,
                     retrieval=Retrieval(
@@ -564,25 +541,6 @@ class Kept:
 
     def fetch(self, ids: Ids) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         return self._states[ids].astype(np.float32), self._real[ids]
-
-
-def nearest(
-    queries: npt.NDArray[np.float32],
-    keys: npt.NDArray[np.float32],
-    *,
-    leave_out: tuple[Ids, Ids] | None = None,
-) -> ArrayTable:
-    """The `COMPARED` nearest by inner product, exactly; of `leave_out`, the documents of queries and keys,
-    none of the own."""
-    found = np.full((len(queries), COMPARED), -1, np.int64)
-    for begin in range(0, len(queries), 512):
-        scores = queries[begin : begin + 512] @ keys.T
-        if leave_out is not None:
-            scores[leave_out[0][begin : begin + 512, None] == leave_out[1][None]] = -np.inf
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :COMPARED]
-        there = np.isfinite(np.take_along_axis(scores, best, axis=1))
-        found[begin : begin + 512, : best.shape[1]] = np.where(there, best, -1)
-    return ArrayTable(values=found)
 
 
 def report(out: Path) -> str:

@@ -21,18 +21,19 @@ import re
 import shutil
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.pipeline_tax import _cut
+from benchmarks.pipeline_tax import cut, make_models
 from encoders.memory_spec import MemorySpec
+from encoders.t5_config import PUBLISHED_SIZES
 from pipeline.accounts import facts
 from pipeline.components.settings import BuildSettings
 from pipeline.jobs import build, update
-from pipeline.text import articles, passages, sources
 from retrieval import open_corpus
 from retrieval.corpus import Corpus
 from storage.folder import CorpusFolder
@@ -59,12 +60,13 @@ def main() -> None:
 
 
 def run(arguments: argparse.Namespace, folder: Path) -> None:
-    first = _cut(arguments.dump, folder / "first.xml.bz2", arguments.pages)
+    first = cut(arguments.dump, folder / "first.xml.bz2", arguments.pages)
     second = folder / "second.xml.bz2"
     text = bz2.decompress(first.read_bytes()).decode()
     second.write_bytes(bz2.compress(edited(text, arguments.share, arguments.seed).encode()))
     if not arguments.models.exists():
-        _make_models(arguments.models, first)
+        size = replace(PUBLISHED_SIZES["small"], layers=6)
+        make_models(arguments.models, first, size, dim=768)
 
     def settings(dump: Path) -> BuildSettings:
         return BuildSettings(
@@ -170,28 +172,6 @@ def apart(new: Corpus, fresh: CorpusFolder) -> float:
     a = np.asarray(new.memory().fetch(ids).values, np.float32)
     b = np.asarray(other.memory().fetch(theirs).values, np.float32)
     return float(np.sqrt(((a - b) ** 2).mean() / (b**2).mean()))
-
-
-def _make_models(folder: Path, dump: Path) -> None:
-    from tests import small_models
-
-    texts = [
-        passage.text
-        for split in sources.open_source(f"mediawiki:{dump}").splits(1 << 40)
-        for page in sources.read_split(split)
-        if isinstance(page, articles.Article)
-        for passage in passages.passages(page)
-    ]
-    size: dict[str, Any] = {
-        "layers": 6,
-        "d_model": 512,
-        "heads": 6,
-        "d_kv": 64,
-        "vocab": 8_000,
-        "texts": texts,
-    }
-    small_models.make_gtr_folder(folder / "gtr", d_ff=2048, dim=768, max_seq_length=512, **size)
-    small_models.make_t5_folder(folder / "t5", d_ff=1024, embedding_rows=32_128, **size)
 
 
 if __name__ == "__main__":

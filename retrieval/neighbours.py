@@ -30,8 +30,6 @@ from storage.manifest import Manifest
 from storage.row_array import RowArray
 
 NONE: Final = -1
-# The score of what is no neighbour.
-NO_SCORE: Final = -np.inf
 # Rules of what is left out: the passage's own document, or nothing (the database is another corpus).
 OWN_DOCUMENT: Final = "own document excluded"
 ANY: Final = "nothing excluded"

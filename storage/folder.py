@@ -193,12 +193,6 @@ class CorpusFolder:
         self._cards[component.noun, entry] = card
         return entry
 
-    def all_cards(self) -> Iterator[tuple[AnyComponent, str, FileEntry]]:
-        """Every card that the manifest names: (component, name, entry)."""
-        for component in components.TABLE:
-            for name, entry in self.manifest.of(component).items():
-                yield component, name, entry
-
     def files_of(
         self, component: AnyComponent, name: str, first: int = 0, stop: int | None = None
     ) -> Iterator[FileEntry]:

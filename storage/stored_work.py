@@ -77,9 +77,6 @@ class StoredWork(WorkFolder):
         shutil.rmtree(self.path / stage, ignore_errors=True)
         self._objects.delete_below(f"{NAME}/{stage}/")
 
-    def has_stage(self, stage: str) -> bool:
-        return next(self._objects.listed(f"{NAME}/{stage}/"), None) is not None
-
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
 

@@ -93,9 +93,6 @@ class WorkFolder:
         """Remove a stage's receipts, where its units are to be done for another version."""
         shutil.rmtree(self.path / stage, ignore_errors=True)
 
-    def has_stage(self, stage: str) -> bool:
-        return (self.path / stage).is_dir()
-
     def side_file(self, stage: str, unit: int, suffix: str) -> Path:
         """What a unit leaves beside its receipt: where it writes it. `here` is for whoever reads it."""
         return self.path / stage / f"{unit:06d}{suffix}"

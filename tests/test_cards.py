@@ -33,8 +33,9 @@ WRONG: dict[type, tuple[Any, ...]] = {
 def documents(corpus: CorpusFolder) -> Iterator[tuple[str, Any, Any]]:
     """(name, JSON, how it is read) of the manifest, of a card of each component, and of the statistics."""
     yield "corpus.json", corpus.manifest.to_json(), Manifest.from_json
-    for component, name, _ in corpus.all_cards():
-        yield component.noun, corpus.card(component, name).to_json(), component.card.from_json
+    for component in components.TABLE:
+        for name in corpus.manifest.of(component):
+            yield component.noun, corpus.card(component, name).to_json(), component.card.from_json
     run = corpus.run()
     assert run is not None
     yield "statistics", run.to_json(), RunStatistics.from_json

@@ -512,7 +512,7 @@ def test_an_exact_index_is_assembled(tmp_path: Path) -> None:
     own.add(VECTORS)
     assert found == index_files.serialized(own)
     assert (counts.recall_millionths, counts.refined, counts.target_millionths) == (1_000_000, 0, 0)
-    assert not corpus.work.has_stage(component.TRAIN.name)
+    assert not (corpus.work.path / component.TRAIN.name).exists()
 
 
 def test_a_target_decides_how_many_lists_are_looked_into(whole: Any, tmp_path: Path) -> None:

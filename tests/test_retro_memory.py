@@ -25,6 +25,7 @@ from storage import components, errors
 from storage.folder import CorpusFolder
 from tests import jobs, small_models, small_retro
 from tests.commands import Command, refused
+from tests.live_encodings import LiveChunks
 from tests.test_retro_commands import SMALL, M, build, texts
 
 # Chunks of a row of the model.
@@ -93,7 +94,7 @@ def test_the_store_gives_the_encoder_run_live_to_the_bit(text: Path, retro: Path
     model = Retro(opened.settings.config, opened.tensor)
     corpus = open_corpus(text)
     encoder = retro_memory.ChunkEncoder.load(retro, retro_memory.spec(opened, MemorySpec()))
-    live = encodings.LiveChunks(corpus, encoder)
+    live = LiveChunks(corpus, encoder)
     rows, near = states(text, opened, "own")
     assert near.tokens is None
     real = np.asarray(near.real)
@@ -261,7 +262,7 @@ def test_an_updated_corpus_is_encoded_again_segment_by_segment(
     assert len(ids) > len(open_corpus(text))
     opened = retro_folder.open_retro(retro)
     encoder = retro_memory.ChunkEncoder.load(retro, retro_memory.spec(opened, MemorySpec()))
-    live, real = encodings.LiveChunks(corpus, encoder).fetch(ids)
+    live, real = LiveChunks(corpus, encoder).fetch(ids)
     stored = encodings.padded(corpus.memory("again").fetch(ids), 2 * M)
     np.testing.assert_array_equal(stored[1], real)
     np.testing.assert_array_equal(stored[0], live)

@@ -30,6 +30,7 @@ from pipeline.readers.retro.run import Run, Text
 from retrieval import open_corpus
 from storage import errors
 from tests import small_retro
+from tests.live_encodings import LiveMemory
 from tests.small_models import make_llama_folder
 
 M, WINDOW = 4, 3
@@ -280,10 +281,7 @@ def test_memory_from_the_store_is_the_encoder_run_live(
     assert dtype.name == codec
     stored = encodings.StoredMemory(opened.memory(), places=PLACES, encoder=memory_encoder.fingerprint)
     shard = opened.memory().card.layout.grid.shard_passages
-    live = [
-        encodings.LiveMemory(opened, memory_encoder, places=PLACES, dtype=dtype, shard=s)
-        for s in (shard, None)
-    ]
+    live = [LiveMemory(opened, memory_encoder, places=PLACES, dtype=dtype, shard=s) for s in (shard, None)]
     rng = np.random.default_rng(0)
     held, _ = text(2, 6)
     database = ArrayChunks(

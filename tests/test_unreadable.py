@@ -21,7 +21,7 @@ from pipeline.text.sources import blocks, kinds, mediawiki, streams, wikipedia_p
 from pipeline.text.sources.base import SourceError
 from pipeline.units import failures, work
 from retrieval import index, open_corpus
-from storage import canaries, descriptors, errors, file_list, files, passage_table, receipts
+from storage import canaries, components, descriptors, errors, file_list, files, passage_table, receipts
 from storage.folder import CorpusFolder
 from storage.verify import verify_corpus
 from tests.test_memory_store import layout_of, reader, write
@@ -78,7 +78,11 @@ def everything_of(corpus: Path) -> list[Any]:
         opened.search(query, 3).passage_ids.tolist(),
         float(opened.vectors().read(0, len(opened)).sum()),
         float(canaries.read(corpus, card.canaries, width=card.layout.width).astype(np.float32).sum()),
-        [sum(1 for _ in folder.files_of(component, name)) for component, name, _ in folder.all_cards()],
+        [
+            sum(1 for _ in folder.files_of(component, name))
+            for component in components.TABLE
+            for name in folder.manifest.of(component)
+        ],
     ]
 
 

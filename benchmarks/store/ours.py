@@ -134,7 +134,39 @@ def write_version(corpus: CorpusFolder, coded: Coded) -> tuple[str, files.FileEn
     for path in paths:
         listed.add(corpus.entry(path))
     listed.close()
-    tokens = int(coded.truth.starts[-1])
+    return write_card(
+        corpus,
+        fingerprint,
+        layout,
+        lengths=coded.truth.lengths,
+        joined=joined,
+        kept=_canaries(corpus, folder, coded),
+        parameters=codec_parameters.digests(coded.parameters),
+    )
+
+
+def write_card(
+    corpus: CorpusFolder,
+    fingerprint: str,
+    layout: MemoryLayout,
+    *,
+    lengths: npt.NDArray[np.int64],
+    joined: Iterable[Path],
+    kept: canaries.CanaryCard,
+    parameters: Mapping[str, str],
+) -> tuple[str, files.FileEntry]:
+    """The card of a version that no encoder wrote; returns its name, and its entry for the manifest.
+
+    Args:
+        corpus: that the version is of.
+        fingerprint: by which it is named.
+        layout: of the version.
+        lengths: tokens of each passage.
+        joined: the files that hold where passages begin, and their checksums.
+        kept: its canaries.
+        parameters: digests of its codec's.
+    """
+    tokens = int(lengths.sum())
     card = MemoryCard(
         version=fingerprint[:16],
         fingerprint=fingerprint,
@@ -143,19 +175,19 @@ def write_version(corpus: CorpusFolder, coded: Coded) -> tuple[str, files.FileEn
         settings={},
         origin=None,
         layout=layout,
-        codec_parameters=codec_parameters.digests(coded.parameters),
+        codec_parameters=parameters,
         counts=MemoryCounts(
             tokens=tokens,
             memory_bytes=tokens * layout.row_bytes,
             passages_cut=0,
             tokens_cut=0,
-            tokens_min=int(coded.truth.lengths.min()),
-            tokens_max=int(coded.truth.lengths.max()),
+            tokens_min=int(lengths.min()),
+            tokens_max=int(lengths.max()),
         ),
         rows=tuple(map(corpus.entry, joined)),
-        canaries=_canaries(corpus, folder, coded),
+        canaries=kept,
         quality={"relative_error": 0.0, "cosine": 1.0, "largest": 0.0},
-        files=corpus.entry(folder / file_list.NAME),
+        files=corpus.entry(corpus.path(components.MEMORY.folder(fingerprint[:16])) / file_list.NAME),
     )
     return card.version, corpus.write_card(components.MEMORY, card)
 

@@ -24,11 +24,10 @@ from storage import (
     file_list,
     files,
     manifest,
-    memory_files,
+    memory_commit,
     memory_store,
     remote_memory,
     run_statistics,
-    zarr_arrays,
 )
 from storage.components import MemoryCard, MemoryCounts
 from storage.files import FileEntry
@@ -91,12 +90,7 @@ def _commit(corpus: CorpusFolder, plan: WriterPlan, digests: Mapping[str, str]) 
     layout, folder = plan.layout, corpus.path(plan.folder)
     sums = WrittenCounts()
     statistics = _Statistics(corpus, plan)
-    list_path = folder / file_list.NAME
-    listing = file_list.Writer(list_path)
-    for array in memory_store.ARRAYS:
-        listing.add(corpus.entry(folder / array / zarr_arrays.METADATA))
-    for path in codec_parameters.files_of(folder, layout.codec, layout.width):
-        listing.add(corpus.entry(path))
+    listing = memory_commit.begin_list(corpus, plan.folder, layout)
     notes = (dict(digests),) if digests else ()
     for receipt in corpus.work.receipts(shards.STAGE, range(layout.grid.shards), WrittenCounts):
         first, stop = layout.grid.bounds(receipt.unit)
@@ -134,7 +128,7 @@ def _commit(corpus: CorpusFolder, plan: WriterPlan, digests: Mapping[str, str]) 
         rows=tuple(map(corpus.entry, joined)),
         canaries=_join_canaries(corpus, plan),
         quality={},
-        files=corpus.entry(list_path),
+        files=corpus.entry(folder / file_list.NAME),
     )
     coder = codec_parameters.read(folder, layout.codec, layout.width, digests)
     card = replace(card, quality=_quality(corpus, card, coder).to_json())
@@ -149,45 +143,23 @@ def _rows(corpus: CorpusFolder, layout: memory_store.MemoryLayout) -> Iterator[m
 
 
 def _join_canaries(corpus: CorpusFolder, plan: WriterPlan) -> canaries.CanaryCard:
-    layout, folder = plan.layout, corpus.path(plan.folder)
+    layout = plan.layout
     ids = canaries.choose(layout.grid.passages)
-    dtype = layout.codec.dtype.name
-    holding = sorted({i // layout.grid.shard_passages for i in ids})
-    data = b"".join(files.read_bytes(shards.canaries_file(corpus.work, shard)) for shard in holding)
-    values = canaries.from_stored(data, width=layout.width, dtype=dtype)
-    opened = memory_files.MemoryFiles(folder, layout)
-    found = opened.find(np.array(ids, np.int64))
-    tokens = tuple((found.stops - found.firsts).tolist())
-    if len(values) != sum(tokens):
-        raise errors.DamagedError(
-            f"the canaries of {plan.folder} have {len(values)} tokens, wanted {sum(tokens)}"
-        )
-    path = folder / canaries.FILE
-    canaries.write(path, values)
-    return canaries.CanaryCard(passage_ids=tuple(ids), tokens=tokens, dtype=dtype, file=corpus.entry(path))
+    left = (
+        files.read_bytes(shards.canaries_file(corpus.work, shard))
+        for shard in memory_commit.holding(ids, layout)
+    )
+    return memory_commit.join_canaries(
+        corpus, plan.folder, layout, left, ids=ids, dtype=layout.codec.dtype.name
+    )
 
 
 def _quality(corpus: CorpusFolder, card: MemoryCard, coder: codecs.Coder) -> canaries.Difference:
     """What the codec lost, on the canaries, read back from the disk."""
-    layout = card.layout
-    kept = canaries.read(corpus.root, card.canaries, width=layout.width)
+    kept = canaries.read(corpus.root, card.canaries, width=card.layout.width)
     opened = remote_memory.open_files(corpus, card)
-    rows = [
-        np.asarray(coder.decoded(opened.stored(passage)), np.float32) for passage in card.canaries.passage_ids
-    ]
-    found = np.concatenate(rows)
-    values = np.asarray(kept, np.float32)
-    # The canaries are rounded to the codec's dtype, what was coded was not: hence twice.
-    allowed = 2 * coder.error_bound(values)
-    off = np.linalg.norm(values - found, axis=1)
-    if not (off <= allowed).all():
-        token = int(np.argmax(off - allowed))
-        raise errors.DamagedError(
-            f"memory version {card.version} as stored is {off[token]:.3g} off what was given (token {token} "
-            f"of its canaries), codec {layout.codec.name} allows {allowed[token]:.3g}; it is not published: "
-            "is the machine sound?"
-        )
-    return canaries.difference(kept, found)
+    rows = [coder.decoded(opened.stored(passage)) for passage in card.canaries.passage_ids]
+    return memory_commit.require_sound(card, coder, coded=kept, kept=kept, stored=np.concatenate(rows))
 
 
 class _Statistics:

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from encoders import fingerprint as fingerprints
 from encoders.memory_spec import MemorySpec
 from encoders.reader import folder as reader_folder
@@ -28,7 +26,7 @@ from storage import (
     errors,
     file_list,
     files,
-    memory_files,
+    memory_commit,
     memory_store,
     remote_memory,
     zarr_arrays,
@@ -160,12 +158,7 @@ class CommitMemory:
         self._parameters = codec_parameters.digests(parameters)
         self._notes = encode.notes_of(self._parameters)
         self._counts = ShardCounts()
-        self._list_path = self._folder / file_list.NAME
-        self._list = file_list.Writer(self._list_path)
-        for array in memory_store.ARRAYS:
-            self._list.add(corpus.entry(self._folder / array / zarr_arrays.METADATA))
-        for path in codec_parameters.files_of(self._folder, layout.codec, layout.width):
-            self._list.add(corpus.entry(path))
+        self._list = memory_commit.begin_list(corpus, plan.folder, layout)
 
     def add(self, receipt: Receipt[ShardCounts]) -> None:
         first, stop = self._plan.layout.grid.bounds(receipt.unit)
@@ -215,7 +208,7 @@ class CommitMemory:
             rows=tuple(map(corpus.entry, joined)),
             canaries=self._join_canaries(),
             quality={},
-            files=corpus.entry(self._list_path),
+            files=corpus.entry(self._folder / file_list.NAME),
         )
         card = replace(card, quality=_quality(corpus, card).to_json())
         return card.name, corpus.write_card(components.MEMORY, card)
@@ -236,23 +229,11 @@ class CommitMemory:
             # As the encoder gave them: a type that holds more would claim digits that nobody knows.
             kept = corpus.memory(version_name(plan.origin)).canaries
             ids, dtype = list(kept.passage_ids), kept.dtype
-        shards = sorted({i // layout.grid.shard_passages for i in ids})
-        data = b"".join(
-            files.read_bytes(corpus.work.here(encode.canaries_file(corpus.work, shard))) for shard in shards
+        left = (
+            files.read_bytes(corpus.work.here(encode.canaries_file(corpus.work, shard)))
+            for shard in memory_commit.holding(ids, layout)
         )
-        values = canaries.from_stored(data, width=layout.width, dtype=dtype)
-        opened = memory_files.MemoryFiles(self._folder, layout)
-        found = opened.find(np.array(ids, np.int64))
-        tokens = (found.stops - found.firsts).tolist()
-        if len(values) != sum(tokens):
-            raise errors.DamagedError(
-                f"the canaries of {plan.folder} have {len(values)} tokens, wanted {sum(tokens)}"
-            )
-        path = self._folder / canaries.FILE
-        canaries.write(path, values)
-        return canaries.CanaryCard(
-            passage_ids=tuple(ids), tokens=tuple(tokens), dtype=dtype, file=corpus.entry(path)
-        )
+        return memory_commit.join_canaries(corpus, plan.folder, layout, left, ids=ids, dtype=dtype)
 
 
 def _rows(corpus: CorpusFolder, layout: memory_store.MemoryLayout) -> Iterator[memory_store.ShardRows]:
@@ -265,24 +246,13 @@ def _quality(corpus: CorpusFolder, card: MemoryCard) -> canaries.Difference:
     """What the codec lost, on the canaries, read back as a reader will read it."""
     reader = MemoryReader(remote_memory.open_files(corpus, card), card)
     kept = canaries.read(corpus.root, card.canaries, width=card.layout.width)
-    stored = np.asarray(reader.fetch(card.canaries.passage_ids).values, np.float32)
+    stored = reader.fetch(card.canaries.passage_ids).values
     # What was coded: a version that is recoded may have lost more before than this codec does.
     coded = kept
     if card.origin is not None:
         origin = Corpus(corpus).memory(version_name(card.origin))
         coded = origin.fetch(card.canaries.passage_ids).values
-    values = np.asarray(coded, np.float32)
-    # The canaries are rounded to the codec's dtype, what was coded was not: hence twice.
-    allowed = 2 * reader.coder.error_bound(values)
-    off = np.linalg.norm(values - stored, axis=1)
-    if not (off <= allowed).all():
-        token = int(np.argmax(off - allowed))
-        raise errors.DamagedError(
-            f"memory version {card.version} as stored is {off[token]:.3g} off what was coded "
-            f"(token {token} of its canaries), codec {card.layout.codec.name} allows "
-            f"{allowed[token]:.3g}; it is not committed: is the machine sound?"
-        )
-    return canaries.difference(kept, stored)
+    return memory_commit.require_sound(card, reader.coder, coded=coded, kept=kept, stored=stored)
 
 
 _SHARD: Final = re.compile(r"memory/[^/]+/values/c/(\d+)/0/0")
