@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +28,6 @@ from storage.generations import Compaction, folder_of
 from storage.manifest import Manifest
 from storage.segments import Segment
 from storage.tombstones import Tombstones
-
-# Columns of a passage that has gone are emptied; its id, its keys and its place stay.
-_EMPTIED: Final = ("title", "section", "text", "words")
 
 Cards = dict[str, dict[str, FileEntry]]
 
