@@ -81,8 +81,12 @@ wheel: $(VENV)/dev.stamp
 	MEMCORPUS_NATIVE=off $(BIN)/python -m build --no-isolation --wheel
 	$(BIN)/python -m build --no-isolation --wheel
 
+# What is not installed here keeps its pin: that of the image of workers (Dockerfile), by
+# `pip install --dry-run -c constraints.txt '.[build,dataflow]'`.
 constraints: $(VENV)/dev.stamp
-	(head -2 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//') > $(VENV)/new
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > $(VENV)/frozen
+	(head -2 constraints.txt; awk -F== 'NR == FNR { seen[tolower($$1)]; print; next } \
+		/^[^#]/ && !(tolower($$1) in seen)' $(VENV)/frozen constraints.txt | LC_ALL=C sort -f) > $(VENV)/new
 	mv $(VENV)/new constraints.txt
 
 clean:

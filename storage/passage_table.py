@@ -42,6 +42,11 @@ Ranges = Callable[[files.FileEntry, int, int], bytes]
 _Piece = tuple[int, int, npt.NDArray[np.int64]]
 
 
+def emptied(table: pa.Table) -> npt.NDArray[np.bool_]:
+    """Of which rows a compaction has dropped what they said, [rows]: a build cuts none without words."""
+    return np.asarray(table.column("words").to_numpy() == 0)
+
+
 def _places(rows: npt.NDArray[np.int64]) -> pa.Array:
     """As Arrow's; `pa.array` of NumPy's loads pandas first, where it is installed: a third of a second."""
     return pa.Int64Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 import shlex
@@ -9,6 +10,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -104,6 +107,23 @@ def test_workers_have_what_they_need_and_start_as_beams_do(found: dict[str, list
     (install,) = of(last, "RUN")
     assert "-c /tmp/constraints.txt" in install
     assert "[${EXTRAS}]" in install
+
+
+def test_what_the_image_installs_is_pinned() -> None:
+    """Of Beam's own extra too, of which nothing is installed here: the same image tomorrow."""
+    pins = {
+        canonicalize_name(line.partition("==")[0])
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    wanted = [Requirement(text) for text in importlib.metadata.requires("apache-beam") or ()]
+    asked = {
+        canonicalize_name(one.name)
+        for one in wanted
+        if one.marker is None or one.marker.evaluate({"extra": "gcp"})
+    }
+    assert {"google-cloud-dataflow-client", "grpcio"} <= asked
+    assert asked <= pins
 
 
 def test_a_wrong_file_is_seen() -> None:

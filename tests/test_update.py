@@ -637,3 +637,81 @@ def test_trainers_read_the_passages_that_are_there(
     )
     assert questions.with_gold(task, corpus).passage_ids[0].tolist() == [added["passage_id"], live_ids[0]]
     assert questions.path_of(tmp_path, task, corpus, 2) != questions.path_of(tmp_path, task, before, 2)
+
+
+def test_a_repair_after_a_compaction_makes_what_it_can_and_says_of_the_rest_why_not(
+    live: Path, first_edition: editions.Edition, models: Path, tmp_path: Path
+) -> None:
+    """Versions: encoded before, recoded from it, and encoded after it. Every file of shards, one run."""
+    jobs.reencode(live, ReencodeSettings(origin="current", codec="int8", name="small"))
+    # Two articles of the middle shard.
+    left = {key: page for key, page in first_edition.items() if key not in ("28", "30")}
+    jobs.update(live, editions.write(left, tmp_path / "second.jsonl"))
+    assert jobs.compact(live).passages > 1
+    found = open_corpus(live)
+    first, small = (found.memory(v).card.version for v in ("current", "small"))
+    assert found.memory().card.counts.tokens_unknown is None
+    del found
+    gc.collect()
+    jobs.collect(live)
+    compacted = jobs.manifest(live).compacted
+    assert compacted is not None
+    root = live / compacted.folder
+    emptied = {
+        shard
+        for part in root.glob("passages/*.parquet")
+        for row in pq.read_table(part, columns=["passage_id", "words"]).to_pylist()
+        if not row["words"]
+        for shard in [row["passage_id"] // 64]
+    }
+    every = sorted(root.glob(f"memory/{first}/values/c/*/0/0"), key=lambda p: int(p.parts[-3]))
+    shards = range(len(every))
+    assert 0 < len(emptied) < len(every)
+    whole = content(live)
+
+    def repaired(*patterns: str) -> tuple[set[str], dict[str, str]]:
+        """Of the damaged files, what came back as it was, and what was said of each other."""
+        paths = [path for pattern in patterns for path in root.glob(pattern)]
+        names = [path.relative_to(live).as_posix() for path in paths]
+        for path in paths:
+            path.write_bytes(path.read_bytes()[:-1])
+        outcome = jobs.repair(live)
+        left = dict(line.split(": ", 1) for line in outcome.left)
+        assert sorted([*outcome.repaired, *left]) == sorted(names)
+        after = content(live)
+        assert [name for name in names if after[name] == whole[name]] == sorted(
+            outcome.repaired, key=names.index
+        )
+        for path, name in zip(paths, names, strict=True):
+            path.write_bytes(whole[name])
+        assert content(live) == whole
+        return set(outcome.repaired), left
+
+    def shard_of(name: str) -> int:
+        return int(name.split("/c/")[1].split("/")[0])
+
+    # What is recoded is made of the version as the compaction left it.
+    made, left = repaired(f"memory/{small}/values/c/*/0/0", f"memory/{small}/offsets/c/0/0")
+    assert (len(made), left) == (len(every) + 1, {})
+    # Encoded: shards that lost nothing, and others where rounding does not tell; of the rest it is said.
+    made, left = repaired(f"memory/{first}/values/c/*/0/0")
+    assert {shard_of(name) for name in made} >= set(shards) - emptied
+    for name, why in left.items():
+        shard = shard_of(name)
+        assert shard in emptied
+        assert f"shard {shard} was written anew by a compaction, without " in why
+        assert why.endswith("restore it from a copy, or encode the version again (`memcorpus reencode`)")
+    # Vectors keep rows of what has gone.
+    made, left = repaired("vectors/*/c/*/0")
+    assert {shard_of(name) for name in left} == emptied
+    assert {shard_of(name) for name in made} == set(shards) - emptied
+    assert all(
+        "whose text a compaction dropped, and they cannot be made again" in why for why in left.values()
+    )
+    # What is encoded afterwards has rows of every passage, and comes back.
+    asked = ReencodeSettings(memory_encoder=str(models / "t5"), memory={"max_tokens": 96}, name="later")
+    jobs.reencode(live, asked)
+    later = open_corpus(live).memory("later").card.version
+    whole = content(live)
+    made, left = repaired(f"memory/{later}/values/c/*/0/0", f"memory/{later}/checksums/c/0/0")
+    assert (len(made), left) == (len(every) + 1, {})

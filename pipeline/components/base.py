@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+
+import numpy as np
 
 from encoders import batching
 from encoders.memory_spec import BATCHING
 from pipeline.components import stored_models as stored_models
 from pipeline.components.shards import ShardCounts
 from pipeline.units.stage import Stage
-from storage import errors, work_folder
+from storage import errors, passage_table, work_folder
 from storage.components import AnyComponent
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
 from storage.receipts import Receipt
+from storage.shards import ShardGrid
 
 if TYPE_CHECKING:
     from pipeline.units.engines import AnyJob
@@ -26,6 +30,11 @@ if TYPE_CHECKING:
 AnyStage: TypeAlias = Stage[Any]
 # Where things are made again before they are put in place.
 STAGED: Final = f"{work_folder.NAME}/repair"
+# Why a file that is made again may be another one.
+CHANGED: Final = (
+    "a library, driver or the kind of machine has changed since it was written: repair it where it was "
+    "written, or re-encode the corpus"
+)
 # Beside a stage's receipts: which folder its units are made in.
 _INTO: Final = "into.json"
 
@@ -62,12 +71,14 @@ class Remaking:
         wanted: the damaged files that are neither repaired nor given up yet, by path.
         models: names or folders of the "memory_encoder", the "retriever" and the "tokenizer", where they are
             not to be those that the build found.
+        compacted: has a compaction dropped what passages said? Then what was made of that cannot be again.
     """
 
     corpus: CorpusFolder
     stages: Stages
     wanted: dict[str, FileEntry]
     models: Mapping[str, str]
+    compacted: bool = False
     repaired: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
@@ -94,21 +105,56 @@ class Remaking:
             work.write(marked, begun)
         self.stages.run(stage, job, units, total=len(shards), only=shards)
 
+    def gone(self, grid: ShardGrid, shard: int) -> int:
+        """How many passages of a shard a compaction has emptied."""
+        if not self.compacted:
+            return 0
+        first, stop = grid.bounds(shard)
+        rows = self._table.take(np.arange(first, stop), columns=["words"])
+        return int(passage_table.emptied(rows).sum())
+
+    @functools.cached_property
+    def _table(self) -> passage_table.PassageTable:
+        corpus = self.corpus
+        return passage_table.PassageTable(corpus.root, corpus.passages.parts, ensure=corpus.ensure)
+
+    def give_up_emptied(self, grid: ShardGrid, damaged: Mapping[str, int]) -> list[int]:
+        """Give up files that hold something of each passage, gone or not, where text of some is gone.
+
+        Args:
+            grid: of the shards.
+            damaged: files, by their paths the shards that they are of.
+
+        Returns:
+            The shards that can be made again, ascending.
+        """
+        gone = {shard: self.gone(grid, shard) for shard in sorted(set(damaged.values()))}
+        for path, shard in damaged.items():
+            if gone[shard]:
+                self.give_up(
+                    path,
+                    f"shard {shard} has rows of {gone[shard]:,} passages whose text a compaction dropped, "
+                    "and they cannot be made again; restore it from a copy, or build the corpus anew",
+                )
+        return [shard for shard, count in gone.items() if not count]
+
     def give_up(self, path: str, why: str) -> None:
         if self.wanted.pop(path, None) is not None:
             self.left.append(f"{path}: {why}")
 
-    def offer(self, path: str, made: Path) -> None:
-        """Put a file in place, if it is wanted and is the one that was there."""
+    def offer(self, path: str, made: Path, otherwise: str = CHANGED) -> None:
+        """Put a file in place, if it is wanted and is the one that was there.
+
+        Args:
+            path: of the file.
+            made: what was made again.
+            otherwise: why it may be another one.
+        """
         entry = self.wanted.get(path)
         if entry is None:
             return
         if not self.corpus.take(made, entry):
-            self.give_up(
-                path,
-                "made again it is another file; a library, driver or the kind of machine has changed since "
-                "it was written: repair it where it was written, or re-encode the corpus",
-            )
+            self.give_up(path, f"made again it is another file; {otherwise}")
             return
         del self.wanted[path]
         self.repaired.append(path)

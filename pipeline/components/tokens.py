@@ -341,7 +341,8 @@ def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
     staged = remaking.staged(folder)
     for made in create(corpus, card.layout, staged):
         remaking.offer(made.removeprefix(f"{staged.removesuffix(folder)}"), corpus.path(made))
-    shards = sorted({int(found[2]) for path in damaged if (found := _SHARD.fullmatch(path))})
+    paths = {path: int(found[2]) for path in damaged if (found := _SHARD.fullmatch(path))}
+    shards = remaking.give_up_emptied(card.layout.grid, paths)
     if not shards:
         return
     tokenizer = remaking.model("tokenizer", "")
@@ -358,6 +359,5 @@ def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
     )
     job = CutTokens(corpus=corpus, parts=corpus.passages.parts, plan=plan, folder=staged)
     remaking.run(STAGE, job, shards, card.layout.grid.shards, staged)
-    for path in damaged:
-        if _SHARD.fullmatch(path):
-            remaking.offer(path, corpus.path(remaking.staged(path)))
+    for path in paths:
+        remaking.offer(path, corpus.path(remaking.staged(path)))

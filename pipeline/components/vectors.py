@@ -215,7 +215,8 @@ def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
     staged = corpus.path(remaking.staged(folder))
     made = vector_array.create(staged, card.layout)
     remaking.offer(f"{folder}/{zarr_arrays.METADATA}", made)
-    shards = {int(found[1]): path for path in damaged if (found := _SHARD.fullmatch(path))}
+    paths = {path: int(found[1]) for path in damaged if (found := _SHARD.fullmatch(path))}
+    shards = remaking.give_up_emptied(card.layout.grid, paths)
     if not shards:
         return
     require_batching(corpus.manifest.built)
@@ -233,6 +234,6 @@ def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
         folder=remaking.staged(folder),
         layout=card.layout,
     )
-    remaking.run(STAGE, job, sorted(shards), card.layout.grid.shards, job.folder)
-    for shard, path in shards.items():
+    remaking.run(STAGE, job, shards, card.layout.grid.shards, job.folder)
+    for path, shard in paths.items():
         remaking.offer(path, zarr_arrays.shard_path(staged, shard, 2))

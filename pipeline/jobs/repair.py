@@ -91,6 +91,7 @@ def repair(
         known = {entry.path for entry in found.entries}
         repaired: list[str] = []
         left: list[str] = []
+        broken = False
         # In order: an index is made from those before it. What lies in no generation is the build's.
         homes = list(segments.homes(corpus))
         others = tuple(home.path("") for home in homes if home.prefix)
@@ -111,21 +112,29 @@ def repair(
                 stages=Stages(home.folder, stages.engine, stages.observer),
                 wanted={entry.path: entry for entry in entries},
                 models=given,
+                compacted=corpus.manifest.compacted is not None,
             )
-            _remake(remaking, entries, home, corpus)
+            broken |= _remake(remaking, entries, home, corpus)
             for path in list(remaking.wanted):
                 remaking.give_up(path, "cannot be made again from the rest; restore it from a copy")
             repaired += map(home.path, remaking.repaired)
             left += map(home.path, remaking.left)
         left += [line for line in found.damaged if line.split(" ")[0] not in known]
         left += found.unreadable
-        job.clear(corpus)
+        if not broken:
+            job.clear(corpus)
         return Repaired(repaired=repaired, left=left)
 
 
-def _remake(remaking: Remaking, damaged: Iterable[FileEntry], home: Home, whole: CorpusFolder) -> None:
+def _remake(remaking: Remaking, damaged: Iterable[FileEntry], home: Home, whole: CorpusFolder) -> bool:
+    """Have each component make its files again.
+
+    Returns:
+        Whether a machine or a store failed: then what is made stays, for the next repair.
+    """
     corpus = remaking.corpus
     paths = [entry.path for entry in damaged]
+    broken = False
     for component, remake in _REMAKE:
         names: Mapping[str, FileEntry] = home.manifest.of(component)
         # Versions before those that were recoded from them.
@@ -141,7 +150,12 @@ def _remake(remaking: Remaking, damaged: Iterable[FileEntry], home: Home, whole:
                 else:
                     remake(remaking, name, own)
             except Exception as e:
-                if failures.kind(e) == failures.BUG:
+                kind, why = failures.kind(e), failures.message(e)
+                if kind == failures.BUG:
                     raise
+                if kind == failures.FAILED:
+                    broken = True
+                    why = f"{why}; what is made is kept: run the same command again"
                 for path in own:
-                    remaking.give_up(path, failures.message(e))
+                    remaking.give_up(path, why)
+    return broken

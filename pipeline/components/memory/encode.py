@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from encoders.memory_encoders import open_encoder
 from encoders.memory_spec import MemorySpec
@@ -120,10 +121,14 @@ def write_memory(
 
 @dataclass(frozen=True, kw_only=True)
 class Passages:
-    """A shard as it is read: the passages' rows, and the memory encoder's tokens of them."""
+    """A shard as it is read: the passages' rows, and the memory encoder's tokens of them.
+
+    `there` are places in the shard of the passages that have tokens; None: all.
+    """
 
     table: pa.Table
     tokens: Tokens
+    there: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +158,8 @@ class EncodeShards:
     """Encodes shards and writes their memory, and with `embed` their vectors too.
 
     Folders are below `root`. A shard has three phases, which overlap with those of its neighbours: see
-    `pipeline.units.overlap`.
+    `pipeline.units.overlap`. With `left_out` passages that a compaction has emptied get no rows, as it left
+    them.
     """
 
     corpus: CorpusFolder
@@ -162,6 +168,7 @@ class EncodeShards:
     memory_folder: str
     memory: memory_store.MemoryLayout
     embed: EmbedShards | None = None
+    left_out: bool = False
     limit_seconds: float | None = None
     stage: Stage[ShardCounts] = STAGE
 
@@ -182,11 +189,10 @@ class EncodeShards:
         for unit, path in work_folder.side_files(STAGE.name, _CANARIES):
             if not work_folder.has_receipt(STAGE.name, unit):
                 continue
-            first, stop = self.memory.grid.bounds(unit)
             dtype = self.memory.codec.dtype
             data = files.read_bytes(work_folder.here(path))
             kept = canaries.from_stored(data, width=self.memory.width, dtype=dtype.name)
-            again = self.reading.memory(encoder, canaries.within(self.memory.grid.passages, first, stop))
+            again = self.reading.memory(encoder, self._canary_ids(unit))
             canaries.require_same(
                 kept,
                 again.astype(dtype),
@@ -212,8 +218,12 @@ class EncodeShards:
             first, stop = self.memory.grid.bounds(unit)
             table = self.reading.table.read(first, stop)
         with meter.time("tokenizing"):
-            tokens = self.reading.tokens(encoder, np.arange(first, stop), table=table)
-            return Passages(table=table, tokens=tokens)
+            if not self.left_out:
+                tokens = self.reading.tokens(encoder, np.arange(first, stop), table=table)
+                return Passages(table=table, tokens=tokens)
+            there = np.flatnonzero(~passage_table.emptied(table)).astype(np.int64)
+            tokens = self.reading.tokens(encoder, first + there, table=table.take(there))
+            return Passages(table=table, tokens=tokens, there=there)
 
     def compute(self, unit: int, prepared: Passages, meter: Meter) -> Memory:
         first, stop = self.memory.grid.bounds(unit)
@@ -224,6 +234,10 @@ class EncodeShards:
         with meter.time("loading"):
             coder = self._coder
         offsets = self._loaded.offsets(tokens)
+        if prepared.there is not None:
+            lengths = np.zeros(stop - first, np.int64)
+            lengths[prepared.there] = np.diff(offsets)
+            offsets = np.concatenate([[0], np.cumsum(lengths)])
         rows = int(offsets[-1])
 
         def on_memory(count: int) -> None:
@@ -237,7 +251,7 @@ class EncodeShards:
         with meter.time("encoding"):
             spent = self._loaded.encode(tokens, buffer[:rows], coder, on_batch=on_memory)
             kept: list[AnyArray] = []
-            if ids := canaries.within(self.memory.grid.passages, first, stop):
+            if ids := self._canary_ids(unit):
                 kept = self._canaries(ids, first, offsets, buffer)
         return Memory(
             tokens=tokens,
@@ -266,6 +280,7 @@ class EncodeShards:
                 unit,
                 offsets=offsets,
                 buffer=computed.buffer,
+                may_be_empty=self.left_out,
             )
             if computed.canaries:
                 entries.append(keep_canaries(self.corpus, unit, computed.canaries))
@@ -297,6 +312,14 @@ class EncodeShards:
                 shards.HALVED: spent.halved,
             },
         )
+
+    def _canary_ids(self, unit: int) -> list[int]:
+        """The canaries in a shard that have memory."""
+        ids = canaries.within(self.memory.grid.passages, *self.memory.grid.bounds(unit))
+        if not (ids and self.left_out):
+            return ids
+        emptied = passage_table.emptied(self.reading.table.take(ids))
+        return [i for i, gone in zip(ids, emptied, strict=True) if not gone]
 
     def _canaries(self, ids: list[int], first: int, offsets: AnyArray, stored: AnyArray) -> list[AnyArray]:
         """The canaries' memory before any code: what is stored, or with a lossy codec encoded for itself."""

@@ -283,14 +283,30 @@ def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
         shutil.copytree(source, copied, dirs_exist_ok=True)
         corpus.publish(path for path in copied.rglob("*") if path.is_file())
     job = _job(remaking, card, staged)
+    # A compaction took passages out of shards; those left make batches of their own, and may round otherwise.
+    gone = {shard: remaking.gone(layout.grid, shard) for shard in shards}
     wanted = list(layout.grid) if whole else sorted(shards)
     remaking.run(STAGE, job, wanted, layout.grid.shards, staged)
     for shard, path in sorted(shards.items()):
         values = corpus.path(f"{staged}/{memory_store.VALUES}")
-        remaking.offer(path, zarr_arrays.shard_path(values, shard, 3))
+        made = zarr_arrays.shard_path(values, shard, 3)
+        remaking.offer(path, made, *_lacking(f"shard {shard}", gone[shard]))
     if whole:
+        lost = sum(remaking.gone(layout.grid, shard) for shard in layout.grid)
         for made in memory_store.join(corpus.path(staged), layout, lambda: _rows(corpus, layout)):
-            remaking.offer(f"{folder}/{made.relative_to(corpus.path(staged)).as_posix()}", made)
+            path = f"{folder}/{made.relative_to(corpus.path(staged)).as_posix()}"
+            remaking.offer(path, made, *_lacking(f"version {name}", lost))
+
+
+def _lacking(what: str, gone: int) -> tuple[str, ...]:
+    """Why something that is made again may be another file, for want of what a compaction took."""
+    if not gone:
+        return ()
+    return (
+        f"{what} was written anew by a compaction, without {gone:,} passages that are gone, and those that "
+        "are left round differently without them: restore it from a copy, or encode the version again "
+        "(`memcorpus reencode`)",
+    )
 
 
 def _job(remaking: Remaking, card: MemoryCard, folder: str) -> EncodeShards | RecodeShards:
@@ -313,6 +329,8 @@ def _job(remaking: Remaking, card: MemoryCard, folder: str) -> EncodeShards | Re
         encoder=model_of(card, remaking.model("memory_encoder", card.version)),
         memory_folder=folder,
         memory=card.layout,
+        # Versions that were encoded after a compaction have rows of what is empty. All of theirs were judged.
+        left_out=remaking.compacted and card.counts.tokens_unknown is None,
     )
 
 
