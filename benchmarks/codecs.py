@@ -141,13 +141,15 @@ def any_coder(name: str, width: int) -> codecs.Coder:
     parameters: dict[str, Array] = {}
     for key, (shape, dtype) in codec.parameter_shapes(width).items():
         values = rng.lognormal(size=shape).astype(np.float32)
-        parameters[key] = values.astype(base.bfloat16).view(dtype) if codec.kind == "pq" else values
+        parameters[key] = values.astype(base.bfloat16).view(dtype) if dtype == np.uint16 else values
     return codec.bind(width, parameters)
 
 
 def any_rows(coder: codecs.Coder, rows: int) -> Array:
     """Stored rows of any codes: all of a table is used, as by real ones."""
     rng = np.random.default_rng(1)
+    if coder.codec.kind == "rq":
+        return rng.integers(0, 256, (rows, coder.stored_width)).astype(np.uint8)
     if coder.codec.kind == "pq":
         most = 1 << min(coder.codec.bits, 8 * coder.codec.stored_dtype.itemsize)  # type: ignore[attr-defined]
         return rng.integers(0, most, (rows, coder.stored_width)).astype(coder.codec.stored_dtype)

@@ -23,7 +23,7 @@ def codecs_on_device(box: Box) -> None:
     size = box.settings["sizes"][min(1, len(box.settings["sizes"]) - 1)]
     width = work.SIZES[size].d_model
     tokens = box.settings["budgets"][-1]
-    for name in codecs.NAMES:
+    for name in (*codecs.NAMES, "rq64x8"):
         if name == "pq16x16" and box.settings["tiny"]:
             box.put(name, {"skipped": "65,536 codes are not for a tiny run"})
             continue
