@@ -285,7 +285,8 @@ class Corpus:
                 driver or kind of machine has changed since the version was written.
         """
         card = self._memory_card(self.manifest.version(version))
-        return encoder_check.check(self, self._table, encoder, card)
+        retrieved = partial(neighbours.retrieved, self)
+        return encoder_check.check(self.segments[0].folder, self._table, retrieved, encoder, card)
 
     @property
     def vectors_card(self) -> VectorsCard:

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from retrieval import neighbours
+from retrieval.neighbours import Retrieved
 from storage import canaries, errors
 from storage.components import MemoryCard
 from storage.fields import Fields
+from storage.folder import CorpusFolder
 from storage.passage_table import PassageTable
 
 if TYPE_CHECKING:
     from encoders.token_encoder import TokenEncoder
-    from retrieval.corpus import Corpus
 
 
 def check(
-    corpus: Corpus, table: PassageTable, encoder: TokenEncoder, card: MemoryCard
+    home: CorpusFolder,
+    table: PassageTable,
+    retrieved: Callable[[list[int]], Retrieved],
+    encoder: TokenEncoder,
+    card: MemoryCard,
 ) -> canaries.Difference:
     """See `Corpus.check_encoder`.
 
     Args:
-        corpus: that has the version.
-        table: of all its passages: an update may have removed a canary's, and what was stored of it stays.
+        home: of the corpus's first segment.
+        table: of all passages: an update may have removed a canary's, and what was stored of it stays.
+        retrieved: what chunks read, by id: of an encoder of chunks.
         encoder: that wrote the version.
         card: the version's, in the corpus's first segment.
     """
     name = card.version
-    home = corpus.segments[0].folder
     home.ensure(card.canaries.file)
     if encoder.fingerprint != card.encoder_fingerprint:
         raise errors.MismatchError(
@@ -38,7 +43,7 @@ def check(
 
     ids = list(card.canaries.passage_ids)
     if isinstance(encoder, ChunkEncoder):
-        read = neighbours.retrieved(corpus, ids)
+        read = retrieved(ids)
         again = encoder.encode_chunks(read.values, read.mask)
     else:
         texts = [
