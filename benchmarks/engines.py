@@ -5,7 +5,9 @@
 
 `straggler` has 15 units that wait a second and one, the first, that waits eight: two workers that nobody
 holds up take 11.5 s and what it takes to start. `build` makes the corpus of a miniwiki with small models.
-`trivial` writes receipts and nothing else. CPU is of all processes that a way has; the load is the machine's.
+`trivial` writes receipts and nothing else; it tells what launcher and Dask's scheduler hold after a quarter
+of the time and at the end, and what the launcher sends the scheduler. CPU is of all processes that a way
+has; the load is the machine's.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -106,6 +108,45 @@ class CpuSeconds:
         return sum(self._seen.values())
 
 
+class Watched(CpuSeconds):
+    """And what the launcher and a scheduler hold in RAM, over the time; and the launcher's messages to it."""
+
+    def __enter__(self) -> Watched:
+        self._held: dict[str, list[int]] = {"launcher": [], "scheduler": []}
+        self.messages = 0
+        self._patch = pytest.MonkeyPatch()
+        with contextlib.suppress(ImportError):
+            import distributed.batched
+
+            send = distributed.batched.BatchedSend.send
+
+            def counted(stream: Any, *messages: Any) -> None:
+                self.messages += len(messages)
+                send(stream, *messages)
+
+            self._patch.setattr(distributed.batched.BatchedSend, "send", counted)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._patch.undo()
+
+    def _look(self) -> float:
+        own = psutil.Process()
+        self._held["launcher"].append(own.memory_info().rss)
+        for process in own.children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "scheduler" in process.cmdline():
+                    self._held["scheduler"].append(process.memory_info().rss)
+        return super()._look()
+
+    def held(self, who: str) -> str:
+        """MB after a quarter of the time, and at the end."""
+        seen = self._held[who]
+        return f"{seen[len(seen) // 4] / 1e6:.0f}, {seen[-1] / 1e6:.0f}" if seen else "-"
+
+
 @contextlib.contextmanager
 def up(way: str) -> Iterator[tuple[Running, Path]]:
     with contextlib.ExitStack() as stack:
@@ -133,6 +174,22 @@ def units(way: str, count: int, seconds: tuple[float, ...]) -> str:
     return f"| {way} | {took:.1f} | {used.seconds:.1f} | {os.getloadavg()[0]:.0f} |"
 
 
+def trivial(way: str, count: int) -> str:
+    """A row: so many units that do nothing."""
+    with up(way) as (running, folder):
+        corpus = CorpusFolder(folder / "corpus")
+        corpus.work.make()
+        corpus.work.write_plan({})
+        began = time.monotonic()
+        with Watched() as used:
+            Stages(corpus, chosen(running.arguments)).run(STAGE, Wait(corpus, (0.0,)), count, total=count)
+        took = time.monotonic() - began
+    return (
+        f"| {way} | {took:.1f} | {count / took:.0f} | {used.seconds:.1f} | {os.getloadavg()[0]:.0f} | "
+        f"{used.held('launcher')} | {used.held('scheduler')} | {used.messages / count:.2f} |"
+    )
+
+
 def build(way: str, source: Path, models: Path) -> str:
     """A row: the whole corpus, made by the command as a user gives it."""
     with up(way) as (running, folder):
@@ -149,13 +206,19 @@ def build(way: str, source: Path, models: Path) -> str:
     return f"| {way} | {took:.1f} | {used.seconds:.1f} | {os.getloadavg()[0]:.0f} |"
 
 
-def table(title: str, ways: Sequence[str], row: Callable[[str], str]) -> None:
-    print(f"\n{title}\n\n| way | s | CPU s | load |\n|---|---|---|---|")
+COLUMNS: Final = ("s", "CPU s", "load")
+TRIVIAL_COLUMNS: Final = ("s", "units/s", "CPU s", "load", "launcher MB", "scheduler MB", "messages a unit")
+
+
+def table(
+    title: str, ways: Sequence[str], row: Callable[[str], str], columns: Sequence[str] = COLUMNS
+) -> None:
+    print(f"\n{title}\n\n| way | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     for way in ways:
         try:
             print(row(way), flush=True)
         except pytest.skip.Exception as e:
-            print(f"| {way} | {e} | | |", flush=True)
+            print(f"| {way} | {e} |{' |' * (len(columns) - 1)}", flush=True)
 
 
 def main() -> None:
@@ -187,7 +250,8 @@ def main() -> None:
             table(
                 f"{options.units:,} units that do nothing",
                 options.ways,
-                lambda way: units(way, options.units, (0.0,)),
+                lambda way: trivial(way, options.units),
+                TRIVIAL_COLUMNS,
             )
 
 
