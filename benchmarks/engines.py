@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import psutil
 import pytest
@@ -161,29 +161,30 @@ def chosen(arguments: Sequence[str]) -> engines.Engine:
     return engines.chosen(named, options)
 
 
-def units(way: str, count: int, seconds: tuple[float, ...]) -> str:
-    """A row: a stage of so many units, run by a way."""
+Used = TypeVar("Used", bound=CpuSeconds)
+
+
+def stage(way: str, count: int, seconds: tuple[float, ...], used: Used) -> tuple[float, Used]:
+    """Seconds that a stage of so many units took by a way, and what it used."""
     with up(way) as (running, folder):
         corpus = CorpusFolder(folder / "corpus")
         corpus.work.make()
         corpus.work.write_plan({})
         began = time.monotonic()
-        with CpuSeconds() as used:
+        with used:
             Stages(corpus, chosen(running.arguments)).run(STAGE, Wait(corpus, seconds), count, total=count)
-        took = time.monotonic() - began
+        return time.monotonic() - began, used
+
+
+def units(way: str, count: int, seconds: tuple[float, ...]) -> str:
+    """A row: a stage of so many units, run by a way."""
+    took, used = stage(way, count, seconds, CpuSeconds())
     return f"| {way} | {took:.1f} | {used.seconds:.1f} | {os.getloadavg()[0]:.0f} |"
 
 
 def trivial(way: str, count: int) -> str:
     """A row: so many units that do nothing."""
-    with up(way) as (running, folder):
-        corpus = CorpusFolder(folder / "corpus")
-        corpus.work.make()
-        corpus.work.write_plan({})
-        began = time.monotonic()
-        with Watched() as used:
-            Stages(corpus, chosen(running.arguments)).run(STAGE, Wait(corpus, (0.0,)), count, total=count)
-        took = time.monotonic() - began
+    took, used = stage(way, count, (0.0,), Watched())
     return (
         f"| {way} | {took:.1f} | {count / took:.0f} | {used.seconds:.1f} | {os.getloadavg()[0]:.0f} | "
         f"{used.held('launcher')} | {used.held('scheduler')} | {used.messages / count:.2f} |"
