@@ -11,7 +11,9 @@ from storage.thread_locks import ThreadLock
 # What a cold disk needs is a deep queue; the cores have little to do meanwhile.
 DISK_THREADS: Final = 20
 # Copying out of the page cache gains from a few cores, down to this much for each.
-CACHE_THREADS: Final = max(1, min(4, len(os.sched_getaffinity(0))))
+# Those that this process may use, where the system tells (Linux alone does).
+_CORES: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CACHE_THREADS: Final = min(4, _CORES)
 CACHE_THREAD_BYTES: Final = 1 << 20
 
 
