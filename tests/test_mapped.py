@@ -24,7 +24,7 @@ from storage import codecs, descriptors, errors, memory_store, native
 from storage.joined_memory import JoinedMemoryFiles, Piece
 from storage.memory_files import MemoryFiles
 from storage.native import mapped
-from tests.test_memory_store import CODECS, coder_of, layout_of, reader, write
+from tests.test_memory_store import CODECS, any_layout, coder_of, layout_of, reader, write
 from tests.test_native import at_odd_address, untouched
 
 ROOT = Path(__file__).parents[1]
@@ -85,17 +85,8 @@ def test_what_is_served_is_what_was_written(
     data: st.DataObject,
 ) -> None:
     """The oracle is what the codec makes of the rows in NumPy; every kind of fetch, one generation or two."""
-    passages = data.draw(st.integers(1, 40))
-    lengths = np.array(
-        data.draw(st.lists(st.integers(1, 40), min_size=passages, max_size=passages)), np.int64
-    )
-    codec = data.draw(st.sampled_from(CODECS))
-    layout = layout_of(
-        passages,
-        codec=codec,
-        shard=data.draw(st.sampled_from([1, 3, 8, 64])),
-        chunk_rows=data.draw(st.sampled_from([1, 3, 16, 128])),
-    )
+    layout, lengths = any_layout(data)
+    passages = len(lengths)
     folder = tmp_path_factory.mktemp("any")
     with native.using(None):
         truth = write(folder, layout, lengths)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from retrieval import memory
 from storage import errors, memory_store
 from storage.memory_store import MemoryLayout
-from tests.test_memory_store import CODECS, layout_of, reader, write
+from tests.test_memory_store import any_layout, layout_of, reader, write
 
 
 @pytest.fixture
@@ -211,17 +211,8 @@ def test_any_fetch_is_the_arrays_themselves(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Ids in any order and as often as one likes, any slice, into any buffer, packed and padded."""
-    passages = data.draw(st.integers(1, 40))
-    lengths = np.array(
-        data.draw(st.lists(st.integers(1, 40), min_size=passages, max_size=passages)), np.int64
-    )
-    codec = data.draw(st.sampled_from(CODECS))
-    layout = layout_of(
-        passages,
-        codec=codec,
-        shard=data.draw(st.sampled_from([1, 3, 8, 64])),
-        chunk_rows=data.draw(st.sampled_from([1, 3, 16, 128])),
-    )
+    layout, lengths = any_layout(data)
+    passages = len(lengths)
     folder = tmp_path_factory.mktemp("any")
     truth = write(folder, layout, lengths)
     opened = reader(folder, layout, check=data.draw(st.sampled_from(memory.CHECKS)))

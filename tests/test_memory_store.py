@@ -81,6 +81,22 @@ def reader(folder: Path, layout: MemoryLayout, *, check: str = "once") -> Memory
     return MemoryReader(MemoryFiles(folder, layout), card, check=check)
 
 
+def any_layout(data: st.DataObject) -> tuple[MemoryLayout, npt.NDArray[np.int64]]:
+    """A layout in any of `CODECS`, and the lengths of its passages."""
+    passages = data.draw(st.integers(1, 40))
+    lengths = np.array(
+        data.draw(st.lists(st.integers(1, 40), min_size=passages, max_size=passages)), np.int64
+    )
+    codec = data.draw(st.sampled_from(CODECS))
+    layout = layout_of(
+        passages,
+        codec=codec,
+        shard=data.draw(st.sampled_from([1, 3, 8, 64])),
+        chunk_rows=data.draw(st.sampled_from([1, 3, 16, 128])),
+    )
+    return layout, lengths
+
+
 def layout_of(
     passages: int, *, codec: codecs.Codec = codecs.BFLOAT16, shard: int = 8, chunk_rows: int = 16
 ) -> MemoryLayout:
