@@ -227,9 +227,11 @@ def small_language(vocabulary: int, *, width: int, layers: int) -> LanguageConfi
     )
 
 
-def small_encoder(width: int) -> EncoderConfig:
-    """An encoder of neighbours as wide as the language model."""
-    return EncoderConfig(d_model=width, d_head=16, d_ff=4 * width, layers=2, heads=width // 16)
+def small_encoder(width: int, *, shared: bool = False) -> EncoderConfig:
+    """An encoder of neighbours as wide as the language model, whose embedding it may share."""
+    return EncoderConfig(
+        d_model=width, d_head=16, d_ff=4 * width, layers=2, heads=width // 16, shared_embedding=shared
+    )
 
 
 def training(options: argparse.Namespace, learns: str, steps: int, seed: int) -> RetroTraining:

@@ -115,6 +115,9 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=300, help="of the language model")
     parser.add_argument("--fit-steps", type=int, default=200, help="of RETRO-fitting")
+    parser.add_argument(
+        "--own-embedding", action="store_true", help="of the encoder  [default: the language model's, shared]"
+    )
     parser.add_argument("--batch", type=int, default=8, help="rows of a step")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=RUNS, help="some of the runs")
@@ -208,7 +211,7 @@ class Bench:
         config = RetroConfig(
             language=small_language(self.options.vocabulary, width=width, layers=LAYERS),
             encoding=fit.encoding,
-            encoder=small_encoder(width) if encodes else None,
+            encoder=small_encoder(width, shared=not self.options.own_embedding) if encodes else None,
             memory_width=None if encodes else width if fit.reads == "trained" else 384,
             chunk_tokens=M,
             neighbours=READ,
@@ -305,7 +308,12 @@ class Bench:
                         own_documents=fit.careless,
                     ),
                 ),
-                plan={"fit": str(fit), "steps": self.options.fit_steps, "seed": seed},
+                plan={
+                    "fit": str(fit),
+                    "steps": self.options.fit_steps,
+                    "seed": seed,
+                    "own_embedding": self.options.own_embedding,
+                },
                 every=self.options.fit_steps,
             ),
             self.place(seed) / name,

@@ -4,6 +4,8 @@ Sources, each for as many chunks as the others, shuffled by document:
 
     FORMAT:PATH    as of `memcorpus build`; `mediawiki:DUMP` for articles of Wikipedia
     debian:FOLDER  manuals and notes of Debian packages: FOLDER/info/*.info*.gz, FOLDER/doc/*/{README,NEWS}*
+    dictd:FILE     a dictionary of a Debian package, FILE.index and FILE.dict.dz; `dict-foldoc` has 15,000
+                   articles on computing in /usr/share/dictd/foldoc
     miniwiki       the demo, made of templates: what is gained there is copied
 
 The retriever is MiniLM (`benchmarks.minilm`): its vector of a chunk is the mean of its last layer's states
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +33,11 @@ from pipeline.readers.retro.chunks import ArrayChunks, from_tokens
 
 M: Final = retro.M
 DEBIAN: Final = "debian:"
+DICTD: Final = "dictd:"
+# A dictionary's index has its numbers in these digits, as base64 has bits.
+DIGITS: Final = {
+    digit: i for i, digit in enumerate(string.ascii_uppercase + string.ascii_lowercase + "0123456789+/")
+}
 MINIWIKI: Final = "miniwiki"
 # Pieces of a chunk of 32 tokens that MiniLM reads, at most.
 PLACES: Final = 48
@@ -78,6 +86,8 @@ def documents(source: str) -> Iterator[str]:
     """The documents of one source."""
     if source.startswith(DEBIAN):
         yield from debian(Path(source.removeprefix(DEBIAN)))
+    elif source.startswith(DICTD):
+        yield from dictionary(Path(source.removeprefix(DICTD)))
     else:
         yield from retro.documents(None if source == MINIWIKI else source)
 
@@ -94,6 +104,29 @@ def debian(share: Path) -> Iterator[str]:
         for path in sorted(share.glob(f"doc/*/{pattern}")):
             if path.is_file() and not path.is_symlink() and len(body := read(path)) > 400:
                 yield plain(body)
+
+
+def dictionary(stem: Path) -> Iterator[str]:
+    """Articles of a dictionary, in the order in which they lie; a paragraph is a line, links are words."""
+    data = gzip.decompress(stem.with_name(stem.name + ".dict.dz").read_bytes())
+    places = set()
+    for line in stem.with_name(stem.name + ".index").read_text("utf-8").splitlines():
+        word, begin, length = line.split("\t")[:3]
+        if not word.startswith("00-database"):
+            places.add((number(begin), number(length)))
+    for begin, length in sorted(places):
+        body = data[begin : begin + length].decode("utf-8", "replace")
+        if len(body) > 400:
+            paragraphs = (" ".join(one.split()) for one in re.split(r"\n\s*\n", body))
+            yield re.sub(r"[{}]", "", "\n".join(filter(None, paragraphs)))
+
+
+def number(digits: str) -> int:
+    """Of a dictionary's index."""
+    value = 0
+    for digit in digits:
+        value = value * 64 + DIGITS[digit]
+    return value
 
 
 def read(path: Path) -> str:
