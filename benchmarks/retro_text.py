@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import shutil
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.format import open_memmap
 
 from benchmarks import minilm, retro
 from encoders import token_bytes
@@ -111,9 +113,9 @@ def dictionary(stem: Path) -> Iterator[str]:
     data = gzip.decompress(stem.with_name(stem.name + ".dict.dz").read_bytes())
     places = set()
     for line in stem.with_name(stem.name + ".index").read_text("utf-8").splitlines():
-        word, begin, length = line.split("\t")[:3]
+        word, *place = line.split("\t")
         if not word.startswith("00-database"):
-            places.add((number(begin), number(length)))
+            places.add((number(place[0]), number(place[1])))
     for begin, length in sorted(places):
         body = data[begin : begin + length].decode("utf-8", "replace")
         if len(body) > 400:
@@ -165,20 +167,15 @@ def made(out: Path, given: list[str], *, chunks: int, vocabulary: int) -> RealTe
     ids = [one for one in ids if len(one)]
     whole = from_tokens(ids, M)
     learned = from_tokens(ids[: len(ids) * 9 // 10], M)
-    found = states_of(out / "states.npz", [words.decode(row[:n].tolist()) for row, n in rows(whole)])
-    last, real = found["last"].astype(np.float32), found["real"]
-    # Without the pieces that begin and end a text.
-    inner = real & (np.cumsum(real, axis=1) > 1) & (np.cumsum(real[:, ::-1], axis=1)[:, ::-1] > 1)
-    inner |= ~inner.any(axis=1, keepdims=True) & real
-    vectors = retro.unit((last * inner[..., None]).sum(axis=1))
+    states = states_of(out / "states", [words.decode(row[:n].tolist()) for row, n in rows(whole)])
     return RealText(
         tokenizer=out / "tokenizer",
         counts=token_bytes.read(out / "tokenizer"),
         whole=whole,
         cut=len(learned),
-        vectors=vectors,
-        states={"last": found["last"], "lower": found["lower"]},
-        real=real,
+        vectors=vectors_of(states["last"], states["real"]),
+        states={"last": states["last"], "lower": states["lower"]},
+        real=np.asarray(states["real"]),
         decode=words.decode,
     )
 
@@ -189,23 +186,40 @@ def rows(text: ArrayChunks) -> Iterator[tuple[npt.NDArray[np.int32], int]]:
 
 
 def states_of(kept: Path, texts: list[str]) -> dict[str, npt.NDArray[Any]]:
-    """MiniLM's states of chunks: computed once, and kept."""
+    """MiniLM's states of chunks: computed once, and kept in a folder, which is mapped."""
+    paths = {name: kept / f"{name}.npy" for name in ("last", "lower", "real")}
     if kept.exists():
-        found = dict(np.load(kept))
+        found = {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
         if len(found["last"]) == len(texts):
             return found
-    encode = Encode()
+        shutil.rmtree(kept)
+    partial = kept.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     shape = (len(texts), PLACES, 384)
-    states = {name: np.zeros(shape, np.float16) for name in ("last", "lower")}
-    real = np.zeros(shape[:2], bool)
+    last, lower, real = (
+        open_memmap(partial / path.name, mode="w+", dtype=bool if name == "real" else np.float16, shape=size)
+        for (name, path), size in zip(paths.items(), (shape, shape, shape[:2]), strict=True)
+    )
+    encode = Encode()
     for begin in range(0, len(texts), BATCH):
         end = min(begin + BATCH, len(texts))
-        states["last"][begin:end], states["lower"][begin:end], real[begin:end] = encode(texts[begin:end])
-    found = {**states, "real": real}
-    partial = kept.with_suffix(".partial.npz")
-    np.savez(partial, **found)
+        last[begin:end], lower[begin:end], real[begin:end] = encode(texts[begin:end])
+    for array in (last, lower, real):
+        array.flush()
     partial.rename(kept)
-    return found
+    return {name: np.load(path, mmap_mode="r") for name, path in paths.items()}
+
+
+def vectors_of(states: npt.NDArray[Any], real: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """The mean of a chunk's states but those of the pieces that begin and end a text, of length 1."""
+    found = np.empty((len(states), states.shape[2]), np.float32)
+    for begin in range(0, len(states), BATCH):
+        some, there = states[begin : begin + BATCH].astype(np.float32), real[begin : begin + BATCH]
+        inner = there & (np.cumsum(there, axis=1) > 1) & (np.cumsum(there[:, ::-1], axis=1)[:, ::-1] > 1)
+        inner |= ~inner.any(axis=1, keepdims=True) & there
+        found[begin : begin + BATCH] = (some * inner[..., None]).sum(axis=1)
+    return retro.unit(found)
 
 
 class Encode:

@@ -15,6 +15,9 @@ import pytest
 from benchmarks import retro, retro_questions, retro_text
 from benchmarks.retro_questions import FITS, STORE
 
+# Of numbers in a dictionary's index, as dictd(8) has them.
+DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
 
 def test_debian_manuals_are_read_node_by_node(tmp_path: Path) -> None:
     (tmp_path / "info").mkdir()
@@ -30,6 +33,28 @@ def test_debian_manuals_are_read_node_by_node(tmp_path: Path) -> None:
     assert found[0] == "Top " + "word " * 100 + "\nThe end."
     assert found[1].startswith("Second word")
     assert found[2].startswith("A note. A note.")
+
+
+def test_a_dictionary_is_read_article_by_article(tmp_path: Path) -> None:
+    articles = [
+        "00-database-info\n" + "about " * 90,
+        "ash\n\n   <chemistry> What {fire}\n   leaves. " + "It is. " * 60,
+        "b\n",
+    ]
+    data, lines = b"", []
+    for article in articles:
+        # Places are counted in bytes; 64 * B + i is Bi.
+        places = "\t".join(
+            "".join(DIGITS[(number >> shift) & 63] for shift in (12, 6, 0))
+            for number in (len(data), len(article.encode()))
+        )
+        word = article.split("\n")[0]
+        lines += [f"{word}\t{places}", f"{word} again\t{places}"]
+        data += article.encode()
+    (tmp_path / "some.index").write_text("\n".join(lines) + "\n")
+    (tmp_path / "some.dict.dz").write_bytes(gzip.compress(data))
+    found = list(retro_text.documents(f"dictd:{tmp_path}/some"))
+    assert found == ["ash\n<chemistry> What fire leaves. " + ("It is. " * 60).strip()]
 
 
 def test_the_nearest_leave_out_the_own_document() -> None:
