@@ -45,6 +45,7 @@ from pipeline.readers.retro.chunks import ArrayChunks, ArrayTable, Ids, from_tok
 from pipeline.readers.retro.retrieval import Retrieval
 from pipeline.readers.retro.run import Run, Text
 from pipeline.text import articles, chunks, sources
+from retrieval import nearest
 
 M, WINDOW, READ, COMPARED = 32, 4, 2, 10
 ALPHAS = (0.125, 0.25, 0.5)
@@ -184,25 +185,26 @@ def search(
     weights = np.log(len(known) / np.maximum((known > 0).sum(0), 1)).astype(np.float32)
     keys = unit(known * weights)
     queries = unit(bags(asked, vocabulary) * weights)
-    return nearest(queries[begin:], keys, leave_out=None if own else (asked.first[begin:], database.first))
+    return table_of(queries[begin:], keys, leave_out=None if own else (asked.first[begin:], database.first))
 
 
-def nearest(
+def table_of(
     queries: npt.NDArray[np.float32],
     keys: npt.NDArray[np.float32],
     *,
     leave_out: tuple[Ids, Ids] | None = None,
 ) -> ArrayTable:
-    """The `COMPARED` nearest by inner product, exactly; of `leave_out`, the documents of queries and keys,
-    none of the own."""
-    found = np.full((len(queries), COMPARED), -1, np.int64)
+    """The `COMPARED` nearest by inner product, exactly; of `leave_out`, the documents of queries and keys
+    (by their first chunks, which rise), none of the own."""
+    firsts = stops = np.zeros(len(queries), np.int64)
+    if leave_out is not None:
+        asked, held = leave_out
+        firsts, stops = np.searchsorted(held, asked), np.searchsorted(held, asked, side="right")
+    found = np.empty((len(queries), COMPARED), np.int64)
     for begin in range(0, len(queries), BLOCK):
-        scores = queries[begin : begin + BLOCK] @ keys.T
-        if leave_out is not None:
-            scores[leave_out[0][begin : begin + BLOCK, None] == leave_out[1][None]] = -np.inf
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :COMPARED]
-        there = np.isfinite(np.take_along_axis(scores, best, axis=1))
-        found[begin : begin + BLOCK, : best.shape[1]] = np.where(there, best, -1)
+        end = begin + BLOCK
+        some = nearest.exact([(0, keys)], queries[begin:end], COMPARED, firsts[begin:end], stops[begin:end])
+        found[begin:end] = some.ids
     return ArrayTable(values=found)
 
 

@@ -35,7 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import retro_text
-from benchmarks.retro import COMPARED, READ, WINDOW, nearest, small_encoder, small_language, spread, training
+from benchmarks.retro import COMPARED, READ, WINDOW, small_encoder, small_language, spread, table_of, training
 from benchmarks.retro_text import M, RealText
 from encoders import compiling
 from encoders.retro import folder as retro_folder
@@ -181,17 +181,17 @@ class Bench:
         learned, held = text.vectors[: text.cut], text.vectors[text.cut :]
         own, all_own = text.whole.first[: text.cut], text.whole.first
         tables = {
-            "train": nearest(learned, learned, leave_out=(own, own)),
-            "careless": nearest(learned, learned),
-            "leak": nearest(held, text.vectors),
-            "excluded": nearest(held, text.vectors, leave_out=(all_own[text.cut :], all_own)),
+            "train": table_of(learned, learned, leave_out=(own, own)),
+            "careless": table_of(learned, learned),
+            "leak": table_of(held, text.vectors),
+            "excluded": table_of(held, text.vectors, leave_out=(all_own[text.cut :], all_own)),
         }
         search_ms = {}
         for share in SHARES:
             # Documents from the first on: they are shuffled.
             size = int(own[text.cut // share - 1] if share > 1 else text.cut)
             began = time.process_time()
-            tables[f"1/{share}"] = nearest(held, learned[:size])
+            tables[f"1/{share}"] = table_of(held, learned[:size])
             search_ms[share] = 1000 * (time.process_time() - began) / len(held)
         return cls(
             options=options,

@@ -61,12 +61,12 @@ def test_the_nearest_leave_out_the_own_document() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((40, 8)).astype(np.float32)
     first = np.repeat(np.arange(0, 40, 4), 4)
-    found = retro.nearest(vectors, vectors, leave_out=(first, first)).values
+    found = retro.table_of(vectors, vectors, leave_out=(first, first)).values
     for row, ids in enumerate(found):
         others = [i for i in range(40) if first[i] != first[row]]
         assert ids.tolist() == sorted(others, key=lambda i: -float(vectors[row] @ vectors[i]))[:10]
     # Fewer than ten elsewhere: none is -1.
-    few = retro.nearest(vectors[:12], vectors[:12], leave_out=(first[:12], first[:12])).values
+    few = retro.table_of(vectors[:12], vectors[:12], leave_out=(first[:12], first[:12])).values
     assert (few[:, :8] >= 0).all()
     assert (few[:, 8:] == -1).all()
 
