@@ -25,11 +25,12 @@ from urllib.parse import urlsplit
 
 from storage import errors, files, manifest, object_lock, processes, remote, work_folder
 from storage.aliases import Json
+from storage.bucket import SCHEMES
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
 from storage.manifest import Manifest
 from storage.object_lock import ObjectLock
-from storage.object_store import SCHEMES, Listed, ObjectStore, TakenError
+from storage.object_store import Listed, ObjectStore, TakenError
 from storage.remote import RemoteFolder
 from storage.stored_work import StoredWork
 

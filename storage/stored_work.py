@@ -18,8 +18,9 @@ from typing import Any, Final, TypeVar
 from storage import errors, files, receipts
 from storage.aliases import Json
 from storage.errors import CorpusError
-from storage.object_store import TRAFFIC, ObjectStore
+from storage.object_store import ObjectStore
 from storage.receipts import C, Receipt
+from storage.traffic import TRAFFIC
 from storage.work_folder import ERROR, NAME, PLAN, PROGRESS, RECEIPT, WorkFolder, marked
 
 T = TypeVar("T")
