@@ -28,7 +28,7 @@ from retrieval.index_shape import CODE_BYTES as CODE_BYTES
 from retrieval.index_shape import EXACT_LIMIT as EXACT_LIMIT
 from retrieval.index_shape import IndexShape as IndexShape
 from retrieval.index_shape import choose as choose
-from storage import errors, files
+from storage import errors, file_names, files
 from storage.components.vectors import DOT
 from storage.thread_locks import ThreadLock
 from storage.tombstones import Tombstones
@@ -296,7 +296,7 @@ class Index:
         file: what an update added has the tables of the whole, and few rows. `mapped` leaves it where it is;
         such an index can be searched, and not be changed.
         """
-        path = files.inside(root, entry.path)
+        path = file_names.inside(root, entry.path)
         # Held before its bytes are checked: what is mapped is what was checked, or is seen to be cut off.
         held = _Mapped(path) if mapped and path.is_file() else None
         if wrong := files.damage(root, entry):

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, checksums, JSON that checks itself, paths that stay inside.
+"""Files that are whole or absent: atomic writes, checksums, JSON that checks itself.
 
 Every file of a corpus is written through this module and, for arrays' data, `shard_files`; but for the
 metadata of arrays, which TensorStore writes and renames into place as well.
@@ -16,14 +16,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 import crc32c as crc32c_library
 import numpy as np
 import numpy.typing as npt
 
-from storage import errors, fields
+from storage import errors, fields, file_names
 
 BLOCK_BYTES: Final = 8 << 20
 # Ends the name of a file that is being written. Whatever a killed writer left behind is found by it.
@@ -33,8 +33,6 @@ TENSORSTORE_LOCK_SUFFIX: Final = ".__lock"
 
 # Far above any manifest or card; parsing takes several times as much memory.
 MAX_JSON_BYTES: Final = 64 << 20
-# Far above any name of ours, and below what systems refuse.
-_MAX_PATH: Final = 1000
 
 _CHECK = re.compile(rb'"crc32c": "([0-9a-f]{8})"\n}\n\Z')
 _NO_CHECK = b'"crc32c": "00000000"\n}\n'
@@ -147,7 +145,7 @@ def damage(root: Path, entry: FileEntry, *, full: bool = True) -> str | None:
     Raises:
         UnreadableError: nobody can say: a bad sector, a folder that may not be read.
     """
-    path = inside(root, entry.path)
+    path = file_names.inside(root, entry.path)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -162,49 +160,6 @@ def damage(root: Path, entry: FileEntry, *, full: bool = True) -> str | None:
     except OSError as e:
         raise errors.from_os(path, e) from e
     return None
-
-
-def inside(root: Path, relative: str) -> Path:
-    """The path of a stored name, refused where it would leave the corpus folder.
-
-    Names come from files that somebody else may have written, so `..`, absolute paths and links
-    that lead outside are errors.
-    """
-    pure = PurePosixPath(relative)
-    plain = relative and not pure.is_absolute() and ".." not in pure.parts and "\\" not in relative
-    if not plain or len(relative) > _MAX_PATH:
-        raise errors.CorpusError(
-            f"stored path {relative!r:.200} leaves the corpus folder; only plain relative paths are allowed"
-        )
-    path = root / pure
-    if not _may_lead_away(root, pure):
-        return path
-    try:
-        stays = path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError, ValueError) as e:  # links in a circle, a name that no file can have
-        raise errors.CorpusError(f"stored path {relative!r} leads nowhere: {e}") from e
-    if not stays:
-        raise errors.CorpusError(f"stored path {relative!r} is a link out of the corpus folder {root}")
-    return path
-
-
-def _may_lead_away(root: Path, name: PurePosixPath) -> bool:
-    """Is something below `root` a link, or can nobody say? Where nothing is, all stays within.
-
-    A look at each folder below `root` takes a third of the time that resolving both paths does, and half of
-    the requests, of a commit that looks at every file.
-    """
-    at = str(root)
-    for part in name.parts:
-        at = f"{at}/{part}"
-        try:
-            if stat.S_ISLNK(os.lstat(at).st_mode):
-                return True
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except (OSError, ValueError):
-            return True
-    return False
 
 
 def sync_folder(folder: Path) -> None:
@@ -346,33 +301,6 @@ def _finite(text: str) -> float:
 
 def leftovers(folder: Path) -> Iterator[Path]:
     """Unfinished files of writers that were killed."""
-    for name, _ in names_below(folder):
+    for name, _ in file_names.names_below(folder):
         if name.endswith((PARTIAL_SUFFIX, TENSORSTORE_LOCK_SUFFIX)):
             yield folder / name
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a link in a circle, or to where nobody may look
-        return False
-
-
-def names_below(folder: Path, prefix: str = "", *, sizes: bool = False) -> Iterator[tuple[str, int]]:
-    """All files below a folder, in the order of their parts: (name, bytes, or 0 without `sizes`).
-
-    The names of one folder, and of those above it, are held at a time. Links to folders are not followed, and
-    folders that may not be read are passed over.
-    """
-    try:
-        with os.scandir(folder / prefix) as entries:
-            found = sorted(
-                (entry.name, entry.is_dir(follow_symlinks=False), _is_file(entry)) for entry in entries
-            )
-    except (PermissionError, FileNotFoundError, NotADirectoryError):  # or removed since it was listed
-        return
-    for name, is_folder, is_file in found:
-        if is_folder:
-            yield from names_below(folder, f"{prefix}{name}/", sizes=sizes)
-        elif is_file:
-            yield prefix + name, (folder / prefix / name).stat().st_size if sizes else 0

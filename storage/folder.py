@@ -18,7 +18,17 @@ from typing import Final, cast
 
 import tensorstore as ts
 
-from storage import components, errors, file_list, files, locks, manifest, run_statistics, work_folder
+from storage import (
+    components,
+    errors,
+    file_list,
+    file_names,
+    files,
+    locks,
+    manifest,
+    run_statistics,
+    work_folder,
+)
 from storage.aliases import Json
 from storage.components import AnyComponent, Card, Component, IndexCard, MemoryCard, PassagesCard, VectorsCard
 from storage.components.base import C
@@ -244,7 +254,7 @@ class CorpusFolder:
 
     def path(self, relative: str) -> Path:
         """Where a stored name lies; refused where it would leave the folder."""
-        return files.inside(self.root, relative)
+        return file_names.inside(self.root, relative)
 
     def relative(self, path: Path) -> str:
         """The stored name of a path within."""
@@ -294,7 +304,7 @@ class CorpusFolder:
 
     def names(self) -> Iterator[str]:
         """All files there are now, whoever wrote them, in order."""
-        return (name for name, _ in files.names_below(self.root))
+        return (name for name, _ in file_names.names_below(self.root))
 
     def below(self, folder: str) -> list[str]:
         """The folders and files right below one, in order."""
@@ -338,7 +348,7 @@ class CorpusFolder:
 
     def bytes_on_disk(self) -> int:
         """Of all files that are there now, whoever wrote them."""
-        return sum(size for _, size in files.names_below(self.root, sizes=True))
+        return sum(size for _, size in file_names.names_below(self.root, sizes=True))
 
     def remove_leftovers(self) -> None:
         """Whatever writers that were killed left half written."""

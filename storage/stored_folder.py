@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from storage import errors, files, manifest, object_lock, processes, remote, work_folder
+from storage import errors, file_names, files, manifest, object_lock, processes, remote, work_folder
 from storage.aliases import Json
 from storage.bucket import SCHEMES
 from storage.files import FileEntry
@@ -222,7 +222,7 @@ class StoredFolder(RemoteFolder):
         return size == entry.bytes and self.objects.crc32(name, entry.bytes) == entry.crc32
 
     def damage(self, entry: FileEntry, *, full: bool = True) -> str | None:
-        files.inside(self.root, entry.path)
+        file_names.inside(self.root, entry.path)
         if not full and self._sizes is not None and self._sizes.get(entry.path) == entry.bytes:
             return None
         return self.objects.damage(entry, full=full)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from storage import errors, files, receipts
+from storage import errors, file_names, files, receipts
 from storage.aliases import Json
 from storage.errors import CorpusError
 from storage.object_store import ObjectStore
@@ -141,7 +141,7 @@ class StoredWork(WorkFolder):
         return receipts.from_json(self._read(name), counts, f"receipt {self._objects.url}/{name}")
 
     def damage(self, entry: files.FileEntry) -> str | None:
-        files.inside(self.root, entry.path)
+        file_names.inside(self.root, entry.path)
         return self._objects.damage(entry)
 
     def there(self, stage: str, units: Sequence[int], counts: type[C]) -> Iterator[Receipt[C]]:

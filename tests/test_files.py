@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage import errors, files
+from storage import errors, file_names, files
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -76,7 +76,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "", "a\\..\\x", ".."])
 def test_paths_that_leave_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(errors.CorpusError, match="corpus folder"):
-        files.inside(tmp_path, name)
+        file_names.inside(tmp_path, name)
 
 
 def test_links_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_links_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("s")
     (root / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(errors.CorpusError, match="link out of"):
-        files.inside(root, "link")
-    assert files.inside(root, "passages/part-00000.parquet") == root / "passages/part-00000.parquet"
+        file_names.inside(root, "link")
+    assert file_names.inside(root, "passages/part-00000.parquet") == root / "passages/part-00000.parquet"
 
 
 def test_damage_names_what_is_wrong(tmp_path: Path) -> None:
