@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, checksums, JSON that checks itself.
+"""Files that are whole or absent: atomic writes, checksums, sizes.
 
 Every file of a corpus is written through this module and, for arrays' data, `shard_files`; but for the
 metadata of arrays, which TensorStore writes and renames into place as well.
@@ -6,10 +6,7 @@ metadata of arrays, which TensorStore writes and renames into place as well.
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import re
 import stat
 import uuid
 import zlib
@@ -30,12 +27,6 @@ BLOCK_BYTES: Final = 8 << 20
 PARTIAL_SUFFIX: Final = ".partial"
 # TensorStore's own: it writes beside the target under this suffix and renames.
 TENSORSTORE_LOCK_SUFFIX: Final = ".__lock"
-
-# Far above any manifest or card; parsing takes several times as much memory.
-MAX_JSON_BYTES: Final = 64 << 20
-
-_CHECK = re.compile(rb'"crc32c": "([0-9a-f]{8})"\n}\n\Z')
-_NO_CHECK = b'"crc32c": "00000000"\n}\n'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,12 +111,12 @@ def read_bytes(path: Path) -> bytes:
     with errors.reading(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return _rest_of(descriptor, os.fstat(descriptor).st_size)
+            return read_to_end(descriptor, os.fstat(descriptor).st_size)
         finally:
             os.close(descriptor)
 
 
-def _rest_of(descriptor: int, size: int) -> bytes:
+def read_to_end(descriptor: int, size: int) -> bytes:
     """What a descriptor gives to its end. Of a file of so many bytes one call is enough: each is a request
     where disks are far away, and a commit reads a million small files."""
     data = os.read(descriptor, size + 1)
@@ -221,82 +212,6 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Replace `path` by `data`, whole or not at all."""
     with aside(path) as partial:
         partial.write_bytes(data)
-
-
-def json_bytes(value: dict[str, Any]) -> bytes:
-    """JSON that ends with the CRC-32C of its own bytes (taken with eight zeros in its place)."""
-    if "crc32c" in value:
-        raise ValueError("key 'crc32c' is reserved for the file's own checksum")
-    body = json.dumps({**value, "crc32c": "00000000"}, indent=1, ensure_ascii=False).encode() + b"\n"
-    return body[: -len(_NO_CHECK)] + _NO_CHECK.replace(b"00000000", b"%08x" % crc32c(body))
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write JSON that checks itself; see `json_bytes`."""
-    write_atomic(path, json_bytes(value))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote. Any other byte than those written raises `DamagedError`.
-
-    Somebody else may have written the file, checksum and all: what our own writer would not write is
-    a CorpusError, before much memory is spent on it.
-
-    Raises:
-        FileNotFoundError: there is none; what that means the caller knows.
-        UnreadableError: it cannot be read now.
-    """
-    try:
-        # What has no end, or waits for a writer, is not waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_JSON_BYTES:
-                raise errors.CorpusError(
-                    f"{path} is no file of up to {MAX_JSON_BYTES:,} bytes; manifests and cards are"
-                )
-            data = _rest_of(descriptor, status.st_size)
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError:
-        raise
-    except OSError as e:
-        raise errors.from_os(path, e) from e
-    return parse_json(data, path)
-
-
-def parse_json(data: bytes, path: object) -> dict[str, Any]:
-    """The bytes that `write_json` wrote, read as `read_json` does; `path` names them in errors."""
-    found = _CHECK.search(data)
-    if found is None:
-        raise errors.DamagedError(f"{path} does not end with its checksum; it is damaged or not ours")
-    body = data[: found.start()] + _NO_CHECK
-    if crc32c(body) != int(found[1], 16):
-        raise errors.DamagedError(f"{path} does not match its checksum {found[1].decode()}; restore it")
-    try:
-        value = json.loads(
-            body.decode(), object_pairs_hook=_object, parse_constant=_finite, parse_float=_finite
-        )
-    except (ValueError, RecursionError) as e:
-        raise errors.CorpusError(f"{path} is no JSON as it is written here: {e}") from e
-    if not isinstance(value, dict):
-        raise errors.CorpusError(f"{path} holds a JSON {type(value).__name__}, wanted an object")
-    del value["crc32c"]
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        raise ValueError("a key stands twice in an object")
-    return value
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text:.20} is no number")
-    return value
 
 
 def leftovers(folder: Path) -> Iterator[Path]:

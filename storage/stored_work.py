@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from storage import errors, file_names, files, receipts
+from storage import checked_json, errors, file_names, files, receipts
 from storage.aliases import Json
 from storage.errors import CorpusError
 from storage.object_store import ObjectStore
@@ -60,10 +60,10 @@ class StoredWork(WorkFolder):
         where = f"{self._objects.url}/{name}"
         if found is None:
             raise FileNotFoundError(where)
-        return files.parse_json(found.data, where)
+        return checked_json.decode(found.data, where)
 
     def write(self, name: str, value: Json) -> None:
-        self._objects.put(f"{NAME}/{name}", files.json_bytes(value))
+        self._objects.put(f"{NAME}/{name}", checked_json.encode(value))
 
     def content(self) -> Iterator[str]:
         return (found.name.removeprefix(f"{NAME}/") for found in self._objects.listed(f"{NAME}/"))
@@ -115,7 +115,7 @@ class StoredWork(WorkFolder):
         name = self._name(self.receipt_path(stage, receipt.unit))
         # Of the process, since its last receipt: units overlap. Added up, they are what its units took.
         told = replace(receipt, events={**receipt.events, **TRAFFIC.since_told()})
-        self._objects.put(name, files.json_bytes(told.to_json()))
+        self._objects.put(name, checked_json.encode(told.to_json()))
 
     def remove_receipt(self, stage: str, unit: int) -> None:
         (self.path / stage).mkdir(parents=True, exist_ok=True)
