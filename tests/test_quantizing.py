@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from encoders import quantizing
+from encoders import codebooks, quantizing
 from storage import codecs
 from tests.test_codecs import FAST, WIDTH, coder_of, states
 
@@ -102,8 +102,8 @@ def test_blocks_of_codes_change_ties_at_most(monkeypatch: pytest.MonkeyPatch) ->
     coder = coder_of("pq8x9")
     values = states(100)
     whole = on_device(coder, values)
-    monkeypatch.setattr(quantizing, "BLOCK_DISTANCES", 6400)
-    assert quantizing._block(512, 100) == 64
+    monkeypatch.setattr(codebooks, "BLOCK_DISTANCES", 6400)
+    assert codebooks._block(512, 100) == 64
     in_blocks = on_device(coder, values)
     assert (in_blocks != whole).mean() < 0.02  # equally near codes
     require_as_near(coder, in_blocks, whole, values)

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from flax import nnx
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from encoders import quantizing
+from encoders import codebooks, quantizing
 from encoders.quantizing import CoderLike
 
 PQ: Final = "pq"
@@ -112,7 +112,7 @@ class Codes(nnx.Module):  # type: ignore[misc]
             sums = jnp.zeros((codes, dims)).at[at].add(left, mode="drop")
             return counts, sums, left[rows]
 
-        found = quantizing.by_step({**tables, BOOKS: books}, h, take, rows)
+        found = codebooks.by_step({**tables, BOOKS: books}, h, take, rows)
         shape = self.tables[BOOKS].shape
         return Taken(found[0].reshape(shape[:-1]), *(one.reshape(shape) for one in found[1:]))
 
@@ -138,8 +138,8 @@ class Codes(nnx.Module):  # type: ignore[misc]
     def _tables(self) -> Mapping[str, Array]:
         tables = {name: table[...] for name, table in self.tables.items()}
         if self.kind == RQ:
-            return quantizing.rq_tables(tables[BOOKS])
-        return quantizing.pq_tables(tables[BOOKS]) if self.kind == PQ else tables
+            return codebooks.rq_tables(tables[BOOKS])
+        return codebooks.pq_tables(tables[BOOKS]) if self.kind == PQ else tables
 
     def stored_parameters(self) -> dict[str, npt.NDArray[np.generic]]:
         """The codec's trained parameters as a store has them, by name."""
