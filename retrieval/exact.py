@@ -8,7 +8,9 @@ has the figures).
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import faiss
@@ -26,6 +28,8 @@ from storage.vector_array import VectorArray
 
 RECALL_AT: Final = 10
 RECALL_QUERIES: Final = 1000
+# Nearest of each query that are kept: more than are counted, as others may be as near as the last of those.
+_NEAREST: Final = 2 * RECALL_AT
 # Vectors that `search_outside` compares at once with all queries.
 BLOCK: Final = 1024
 
@@ -53,11 +57,14 @@ def search(
             metric=similarities.metric(similarity),
         )
         scores = np.concatenate([scores, similarities.scores(best, similarity)], axis=1)
-        found = np.concatenate([found, ids[rows]], axis=1)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        scores = np.take_along_axis(scores, order, axis=1)
-        found = np.take_along_axis(found, order, axis=1)
+        scores, found = _best(scores, np.concatenate([found, ids[rows]], axis=1), k)
     return scores, found
+
+
+def _best(scores: Floats, ids: Ints, k: int) -> tuple[Floats, Ints]:
+    """The k best of each row [q, n], of equals those that come first."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
 
 
 def search_outside(
@@ -92,6 +99,63 @@ def live_batches(
             yield np.arange(first, first + len(batch), dtype=np.int64), batch
         elif len(ids := tombstones.live(first, first + len(batch))):
             yield ids, batch[ids - first]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Nearest:
+    """The exact nearest passages of queries: scores float32 [q, n] and ids int64 [q, n], best first."""
+
+    scores: Floats
+    ids: Ints
+
+    @classmethod
+    def none(cls, queries: int) -> Nearest:
+        return cls(scores=np.zeros((queries, 0), np.float32), ids=np.zeros((queries, 0), np.int64))
+
+    @classmethod
+    def among(
+        cls,
+        batches: Iterable[tuple[int, AnyArray]],
+        queries: Floats,
+        similarity: str = DOT,
+        tombstones: Tombstones | None = None,
+    ) -> Nearest:
+        """The nearest among some vectors."""
+        scores, ids = search(iter(batches), queries, _NEAREST, similarity=similarity, tombstones=tombstones)
+        return cls(scores=scores, ids=ids)
+
+    def joined(self, other: Nearest) -> Nearest:
+        """The nearest of these and of others, which have larger ids."""
+        scores = np.concatenate([self.scores, other.scores], axis=1)
+        ids = np.concatenate([self.ids, other.ids], axis=1)
+        scores, ids = _best(scores, ids, _NEAREST)
+        return Nearest(scores=scores, ids=ids)
+
+    def to_bytes(self) -> bytes:
+        """Both arrays in NumPy's format, one behind the other."""
+        file = io.BytesIO()
+        np.save(file, self.scores)
+        np.save(file, self.ids)
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Nearest:
+        file = io.BytesIO(data)
+        scores = np.load(file, allow_pickle=False)
+        return cls(scores=scores, ids=np.load(file, allow_pickle=False))
+
+    def share(self, found: Ints, k: int) -> float:
+        """Share of the exact k nearest among ids [q, n] that were found; -1 is none.
+
+        Among passages as near as the k-th one each is right.
+        """
+        last = self.scores[:, k - 1 : k]
+        right = self.scores >= last - 1e-6 * np.maximum(1, np.abs(last))
+        hits = [
+            min(k, len(np.intersect1d(ids[own], some[some >= 0], assume_unique=True)))
+            for ids, own, some in zip(self.ids, right, found, strict=True)
+        ]
+        return sum(hits) / (k * len(hits))
 
 
 def spread(count: int, tombstones: Tombstones | None, most: int) -> Ints:

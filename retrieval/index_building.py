@@ -12,7 +12,6 @@ wherever the codes rank it: the share is known from ids alone, and no vector is 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy.typing as npt
 
 from retrieval import exact, index_files
 from retrieval import similarity as similarities
-from retrieval.exact import RECALL_AT
+from retrieval.exact import RECALL_AT, Nearest
 from retrieval.index import Index
 from retrieval.index_shape import IndexShape
 from storage import errors, files
@@ -39,8 +38,6 @@ TARGET_RECALL: Final = 0.97
 BATCH: Final = 16_384
 # Passages that a unit adds: some minutes of a core among 32,768 lists, and 5 MB of codes.
 UNIT_PASSAGES: Final = 4 * BATCH
-# Nearest of each query that are kept: more than are counted, as others may be as near as the last of those.
-_NEAREST: Final = 2 * RECALL_AT
 
 Ids = npt.NDArray[np.int64]
 Take = Callable[[Ids], AnyArray]
@@ -89,67 +86,6 @@ def train(take: Take, ids: Ids, dim: int, shape: IndexShape, similarity: str = D
     else:
         index.train(points)
     return index
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Nearest:
-    """The exact nearest passages of queries: scores float32 [q, n] and ids int64 [q, n], best first."""
-
-    scores: npt.NDArray[np.float32]
-    ids: Ids
-
-    @classmethod
-    def none(cls, queries: int) -> Nearest:
-        return cls(scores=np.zeros((queries, 0), np.float32), ids=np.zeros((queries, 0), np.int64))
-
-    @classmethod
-    def among(
-        cls,
-        batches: Batches,
-        queries: npt.NDArray[np.float32],
-        similarity: str = DOT,
-        tombstones: Tombstones | None = None,
-    ) -> Nearest:
-        """The nearest among some vectors."""
-        scores, ids = exact.search(
-            iter(batches), queries, _NEAREST, similarity=similarity, tombstones=tombstones
-        )
-        return cls(scores=scores, ids=ids)
-
-    def joined(self, other: Nearest) -> Nearest:
-        """The nearest of these and of others, which have larger ids."""
-        scores = np.concatenate([self.scores, other.scores], axis=1)
-        ids = np.concatenate([self.ids, other.ids], axis=1)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :_NEAREST]
-        return Nearest(
-            scores=np.take_along_axis(scores, order, axis=1), ids=np.take_along_axis(ids, order, axis=1)
-        )
-
-    def to_bytes(self) -> bytes:
-        """Both arrays in NumPy's format, one behind the other."""
-        file = io.BytesIO()
-        np.save(file, self.scores)
-        np.save(file, self.ids)
-        return file.getvalue()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Nearest:
-        file = io.BytesIO(data)
-        scores = np.load(file, allow_pickle=False)
-        return cls(scores=scores, ids=np.load(file, allow_pickle=False))
-
-    def share(self, found: Ids, k: int) -> float:
-        """Share of the exact k nearest among ids [q, n] that were found; -1 is none.
-
-        Among passages as near as the k-th one each is right.
-        """
-        last = self.scores[:, k - 1 : k]
-        right = self.scores >= last - 1e-6 * np.maximum(1, np.abs(last))
-        hits = [
-            min(k, len(np.intersect1d(ids[own], some[some >= 0], assume_unique=True)))
-            for ids, own, some in zip(self.ids, right, found, strict=True)
-        ]
-        return sum(hits) / (k * len(hits))
 
 
 def add(

@@ -25,6 +25,7 @@ from pipeline.components.index.build import IndexPlan
 from pipeline.units import engines, overlap
 from pipeline.units.stages import Stages
 from retrieval import index, index_building, index_files, index_shape, refining
+from retrieval.exact import Nearest
 from storage import components, errors, files, row_array, vector_array
 from storage.folder import CorpusFolder
 from storage.joined import JoinedVectors
@@ -544,11 +545,11 @@ def batches_of(vectors: npt.NDArray[np.float32], size: int) -> Iterator[tuple[in
 @pytest.mark.parametrize("similarity", ["dot", "cosine", "euclidean"])
 def test_the_nearest_of_parts_are_those_of_the_whole(similarity: str) -> None:
     queries = VECTORS[::200]
-    whole = index_building.Nearest.among(batches_of(VECTORS, 512), queries, similarity)
-    parts = index_building.Nearest.none(len(queries))
+    whole = Nearest.among(batches_of(VECTORS, 512), queries, similarity)
+    parts = Nearest.none(len(queries))
     for first in range(0, PASSAGES, 700):
-        own = index_building.Nearest.among([(first, VECTORS[first : first + 700])], queries, similarity)
-        parts = parts.joined(index_building.Nearest.from_bytes(own.to_bytes()))
+        own = Nearest.among([(first, VECTORS[first : first + 700])], queries, similarity)
+        parts = parts.joined(Nearest.from_bytes(own.to_bytes()))
     np.testing.assert_array_equal(parts.ids, whole.ids)
     # None found counts as none, however many are missing.
     found = np.full((len(queries), 30), -1, np.int64)

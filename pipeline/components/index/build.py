@@ -23,8 +23,9 @@ from pipeline.units.stage import Stage
 from pipeline.units.work import Once
 from retrieval import exact, index_building, index_files
 from retrieval import index as faiss_index
+from retrieval.exact import Nearest
 from retrieval.index import Index
-from retrieval.index_building import Measured, Nearest
+from retrieval.index_building import Measured
 from retrieval.index_shape import IndexShape
 from storage import components, files, vector_array
 from storage.aliases import AnyArray
