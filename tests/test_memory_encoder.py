@@ -23,8 +23,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, T5EncoderModel
 
 from encoders import ModelFolderError, batching, fingerprint, template
-from encoders.memory_encoder import MemoryEncoder, Tokens, memory_fingerprint
+from encoders.memory_encoder import MemoryEncoder, Tokens
 from encoders.memory_spec import MemorySpec
+from encoders.t5_folder import memory_fingerprint
 from encoders.tokenizing import Tokenizer
 from encoders.transformers_output import silenced
 from storage import codecs
@@ -266,8 +267,9 @@ def test_fingerprint_without_loading(folder: Path, encoder: MemoryEncoder) -> No
 def test_import_loads_no_framework(folder: Path) -> None:
     code = (
         "import sys\n"
-        "import encoders, encoders.memory_encoder as m, encoders.retriever, encoders.batching\n"
-        f"m.memory_fingerprint({str(folder)!r}, encoders.MemorySpec())\n"
+        "import encoders, encoders.memory_encoder, encoders.retriever, encoders.batching\n"
+        "from encoders import t5_folder\n"
+        f"t5_folder.memory_fingerprint({str(folder)!r}, encoders.MemorySpec())\n"
         "heavy = {'jax', 'flax', 'torch', 'transformers', 'tokenizers', 'huggingface_hub'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from encoders import EncoderError, batching, memory_spec
-from encoders.memory_encoder import memory_fingerprint
 from encoders.memory_spec import MemorySpec
+from encoders.t5_folder import memory_fingerprint
 from examples.miniwiki import demo
 from pipeline.components.settings import BuildSettings
 

@@ -20,6 +20,7 @@ from encoders.reader.config import ReaderConfig, preset
 from encoders.reader.greedy import greedy
 from encoders.reader.model import Reader, select
 from encoders.t5_config import PUBLISHED_SIZES
+from encoders.t5_folder import memory_fingerprint
 from encoders.transformers_output import silenced
 from tests.small_models import make_t5_folder
 from tests.small_readers import Batch, make, settings_of, with_score
@@ -246,7 +247,7 @@ def test_saved_and_opened_again(t5_folder: Path, tmp_path: Path, system: str) ->
     batch = Batch(seed=10)
     selected = 2 if reader.score is not None else None
     assert np.array_equal(batch.logits(again, selected), batch.logits(reader, selected))
-    untouched = memory_encoder.memory_fingerprint(
+    untouched = memory_fingerprint(
         t5_folder, MemorySpec(live_proportion=reader.config.live_proportion, compute_dtype="float32")
     )
     assert settings.memory_fingerprint(tmp_path / "saved").hex == untouched.hex

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from transformers import T5EncoderModel
 
 from encoders import ModelFolderError, fingerprint, model_folder, weights
-from encoders.memory_encoder import memory_fingerprint
 from encoders.memory_spec import MemorySpec
+from encoders.t5_folder import memory_fingerprint
 from encoders.transformers_output import silenced
 from tests import small_models
 

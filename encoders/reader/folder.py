@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import ml_dtypes
 import numpy as np
 
-from encoders import errors, memory_encoder, model_folder, weights
+from encoders import errors, model_folder, t5_folder, weights
 from encoders.aliases import Json
 from encoders.fingerprint import Fingerprint
 from encoders.memory_spec import MAX_TOKENS, MemorySpec
@@ -110,7 +110,7 @@ class ReaderSettings:
 
     def memory_fingerprint(self, folder: str | Path) -> Fingerprint:
         """The fingerprint of the memory that this reader reads, from the weights in `folder`."""
-        return memory_encoder.memory_fingerprint(folder, self.memory)
+        return t5_folder.memory_fingerprint(folder, self.memory)
 
     def to_json(self) -> Json:
         """What `from_json` reads."""

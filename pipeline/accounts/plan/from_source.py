@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders import retriever_folder, retriever_reading
-from encoders.memory_encoder import OpenedT5
 from encoders.memory_encoders import open_encoder
 from encoders.t5_config import T5Config
+from encoders.t5_folder import OpenedT5
 from encoders.template import PassageTemplate
 from encoders.token_encoder import OpenedEncoder, TextReader
 from pipeline.accounts import retrievers
