@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypedDict
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from storage.aliases import Json
@@ -75,6 +77,14 @@ class ShardBytes:
     least: int = 0
     median: int = 0
     most: int = 0
+
+    @classmethod
+    def of(cls, sizes: npt.ArrayLike) -> ShardBytes:
+        """Of shards' bytes, [n]."""
+        found = np.asarray(sizes, np.int64)
+        if not found.size:
+            return cls()
+        return cls(least=int(found.min()), median=round(float(np.median(found))), most=int(found.max()))
 
     def to_json(self) -> ShardBytesJson:
         return {"least": self.least, "median": self.median, "most": self.most}

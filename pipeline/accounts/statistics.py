@@ -12,24 +12,16 @@ import resource
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Final
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any
 
 from pipeline.components import shards
 from pipeline.components.shards import ShardCounts
 from pipeline.units import overlap
-from storage import files, run_statistics
 from storage.folder import CorpusFolder
 from storage.receipts import Receipt
 from storage.run_statistics import RunStatistics, ShardBytes, WorkerStatistics
-
-# Rows written together.
-_BATCH: Final = 4096
+from storage.unit_rows import UnitRows
 
 
 class RunFold:
@@ -42,14 +34,7 @@ class RunFold:
     def __init__(self, corpus: CorpusFolder, name: str) -> None:
         """`name` is "build", or the memory version that was added."""
         self._corpus, self._name = corpus, name
-        self._path = corpus.path(run_statistics.units_path_of(name))
-        self._path.parent.mkdir(exist_ok=True)
-        self._open = ExitStack()
-        partial = self._open.enter_context(files.aside(self._path))
-        self._writer = self._open.enter_context(
-            pq.ParquetWriter(partial, run_statistics.UNITS, compression="zstd")
-        )
-        self._rows: list[dict[str, object]] = []
+        self._unit_rows = UnitRows(corpus, name)
         self._seconds: dict[str, Counter[str]] = {}
         self._waited: dict[str, Counter[str]] = {}
         self._events: Counter[str] = Counter()
@@ -62,19 +47,7 @@ class RunFold:
 
     def add(self, stage: str, receipt: Receipt[Any]) -> None:
         """Take note of a unit."""
-        self._rows.append(
-            {
-                "stage": stage,
-                "unit": receipt.unit,
-                "worker": receipt.worker,
-                "seconds": list(receipt.seconds.items()),
-                "counts": list(receipt.counts.to_json().items()),
-                "waited": list(receipt.waited.items()),
-                "events": list(receipt.events.items()),
-            }
-        )
-        if len(self._rows) == _BATCH:
-            self._flush()
+        self._unit_rows.add(stage, receipt)
         self._seconds.setdefault(stage, Counter()).update(receipt.seconds)
         if receipt.waited:
             self._waited.setdefault(stage, Counter()).update(receipt.waited)
@@ -93,21 +66,13 @@ class RunFold:
                 passages=counts.tokens, padding=counts.padding_tokens, filler=counts.filler_tokens
             )
 
-    def _flush(self) -> None:
-        with self._open.pop_all() as opened:  # if it fails, what is written is taken away
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=run_statistics.UNITS))
-            self._open = opened.pop_all()
-        self._rows.clear()
-
     def finish(self, **known: Any) -> None:
         """Write the statistics.
 
         Args:
             known: other fields of `RunStatistics`: where models were found, stages' wall time, the plan.
         """
-        self._flush()
-        self._open.close()
-        sizes = self._shard_bytes
+        units = self._unit_rows.finish()
         found = RunStatistics(
             **known,
             worker_seconds={stage: _rounded(spent) for stage, spent in self._seconds.items()},
@@ -122,11 +87,7 @@ class RunFold:
             tokens_histogram=tuple(
                 (int(upper), self._lengths[upper]) for upper in sorted(self._lengths, key=int)
             ),
-            shard_memory_bytes=ShardBytes(
-                least=min(sizes), median=round(float(np.median(sizes))), most=max(sizes)
-            )
-            if sizes
-            else ShardBytes(),
+            shard_memory_bytes=ShardBytes.of(self._shard_bytes),
             finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             machine=platform.platform(),
             cpus=os.cpu_count(),
@@ -136,7 +97,7 @@ class RunFold:
                 resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
                 resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
             ),
-            units=self._corpus.entry(self._path),
+            units=units,
         )
         self._corpus.write_run(self._name, found)
 

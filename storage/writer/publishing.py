@@ -7,13 +7,9 @@ import platform
 import resource
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from storage import (
     canaries,
@@ -35,12 +31,10 @@ from storage.folder import CorpusFolder
 from storage.manifest import Manifest
 from storage.receipts import Receipt
 from storage.run_statistics import RunStatistics, ShardBytes, WorkerStatistics
+from storage.unit_rows import UnitRows
 from storage.writer import given, shards
 from storage.writer.plan import WriterPlan
 from storage.writer.shards import WrittenCounts
-
-# Rows of the file of units that are written together.
-_BATCH: Final = 4096
 
 
 def publish(corpus: CorpusFolder, plan: WriterPlan, digests: Mapping[str, str], *, use: bool) -> None:
@@ -168,46 +162,21 @@ class _Statistics:
     def __init__(self, corpus: CorpusFolder, plan: WriterPlan) -> None:
         self._corpus, self._plan = corpus, plan
         self._run = run_statistics.BUILD if plan.new else plan.version
-        self._path = corpus.path(run_statistics.units_path_of(self._run))
-        self._path.parent.mkdir(exist_ok=True)
-        self._open = ExitStack()
-        partial = self._open.enter_context(files.aside(self._path))
-        self._writer = self._open.enter_context(
-            pq.ParquetWriter(partial, run_statistics.UNITS, compression="zstd")
-        )
-        self._rows: list[dict[str, object]] = []
+        self._rows = UnitRows(corpus, self._run)
         self._seconds: dict[str, float] = {}
         self._workers: dict[str, tuple[int, float]] = {}
         self._sizes = np.zeros(plan.layout.grid.shards, np.int64)
 
     def add(self, receipt: Receipt[WrittenCounts]) -> None:
-        row = {
-            "stage": shards.STAGE,
-            "unit": receipt.unit,
-            "worker": receipt.worker,
-            "waited": [],
-            "events": [],
-        }
-        row["seconds"] = list(receipt.seconds.items())
-        row["counts"] = list(receipt.counts.to_json().items())
-        self._rows.append(row)
-        if len(self._rows) == _BATCH:
-            self._flush()
+        self._rows.add(shards.STAGE, receipt)
         for name, spent in receipt.seconds.items():
             self._seconds[name] = self._seconds.get(name, 0.0) + spent
         units, seconds = self._workers.get(receipt.worker, (0, 0.0))
         self._workers[receipt.worker] = units + 1, seconds + sum(receipt.seconds.values())
         self._sizes[receipt.unit] = receipt.counts.memory_stored_bytes
 
-    def _flush(self) -> None:
-        with self._open.pop_all() as opened:  # if it fails, what is written is taken away
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=run_statistics.UNITS))
-            self._open = opened.pop_all()
-        self._rows.clear()
-
     def finish(self) -> None:
-        self._flush()
-        self._open.close()
+        units = self._rows.finish()
         found = RunStatistics(
             version=self._plan.version,
             worker_seconds={shards.STAGE: {name: round(s, 3) for name, s in self._seconds.items()}},
@@ -216,15 +185,11 @@ class _Statistics:
                 for name, (units, seconds) in self._workers.items()
             },
             units_by_stage={shards.STAGE: len(self._sizes)},
-            shard_memory_bytes=ShardBytes(
-                least=int(self._sizes.min()),
-                median=round(float(np.median(self._sizes))),
-                most=int(self._sizes.max()),
-            ),
+            shard_memory_bytes=ShardBytes.of(self._sizes),
             finished=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             machine=platform.platform(),
             cpus=os.cpu_count(),
             peak_rss_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-            units=self._corpus.entry(self._path),
+            units=units,
         )
         self._corpus.write_run(self._run, found)
