@@ -26,7 +26,7 @@ from pipeline.components.base import AnyStage
 from pipeline.components.index import build
 from pipeline.units.progress import Snapshot
 from retrieval import open_corpus
-from storage import components, file_list, files, run_statistics
+from storage import checked_json, components, file_list, files, run_statistics
 from storage.folder import CorpusFolder
 from tests import jobs
 from tests.commands import Command
@@ -131,12 +131,12 @@ def test_a_version_of_its_own_statistics(two: Path, tmp_path: Path, second: str)
     root = tmp_path / "corpus"
     shutil.copytree(two, root)
     path = root / run_statistics.path_of(second)
-    value = files.read_json(path) | {
+    value = checked_json.read(path) | {
         "finished": "2099-01-01T00:00:00Z",
         "worker_seconds": {"shards": {"encoding": 2.0, "writing": 1.0}},
         "stage_seconds": {"shards": 4.0},
     }
-    files.write_json(path, value)
+    checked_json.write(path, value)
     found = report_of(root, corpus_report.Options(prices=prices.read()))
     assert found["bytes"] == disk_usage(root)
     assert [run["run"] for run in found["time"]] == sorted(
