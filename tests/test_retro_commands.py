@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 
 from encoders.model_folder import find_tokenizer_files
+from encoders.retro import folder as retro_folder
+from encoders.retro.folder import RetroSettings
 from pipeline.readers.retro import opening
 from retrieval import open_corpus
-from tests import jobs, small_models
+from tests import jobs, small_models, small_retro
 from tests.commands import Command, refused
 
 M = 16
@@ -171,6 +174,33 @@ def test_what_is_refused(
     )
     refused(command, [*train, "--model", other], "another tokenizer.json")
     assert not (tmp_path / "run").exists()
+
+
+def settings_of(llama: Path) -> RetroSettings:
+    """Of a RETRO that reads the chunks of these corpora."""
+    config = small_retro.config(
+        language=retro_folder.read_language(llama), chunk_tokens=M, neighbour_tokens=2 * M, cca_layers=(2,)
+    )
+    return RetroSettings(config=config, window=3)
+
+
+def test_the_own_document_is_left_out_by_whatever_path_the_database_is_named(
+    text: Path, llama: Path, tmp_path: Path
+) -> None:
+    """Shuffled, it leaks through else: what was found for another chunk may be of this one's document."""
+    (tmp_path / "link").symlink_to(text)
+    copied = shutil.copytree(text, tmp_path / "copy")
+    corpus, every = open_corpus(text), np.arange(len(open_corpus(text)))
+    firsts = corpus.documents(every).firsts
+    for database in (None, corpus, *map(open_corpus, (text, tmp_path / "link", copied))):
+        given = opening.text(corpus, settings_of(llama), mode="shuffled", database=database).retrieval
+        assert given is not None
+        found = given.ids(every)
+        assert not (firsts[np.maximum(found, 0)] == firsts[:, None])[found >= 0].any()
+        let = dataclasses.replace(given, own_documents=True).ids(every)
+        assert (let != found).any(), "else the case is trivial"
+        near = opening.nearest(corpus, database=database)
+        assert near.database is near.chunks
 
 
 def test_a_tokenizer_that_cannot_be_compared_is_refused(text: Path, llama: Path, tmp_path: Path) -> None:

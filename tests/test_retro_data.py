@@ -170,6 +170,12 @@ def test_shuffled_is_some_other_row_without_the_own_document() -> None:
     assert (modes("shuffled", seed=1).ids(ids) != found).any()
 
 
+def test_shuffled_is_nothing_where_there_is_no_other_chunk() -> None:
+    alone = corpus([3])
+    found = modes("shuffled", chunks=alone, table=ArrayTable(values=np.array([[5, 8]])))
+    assert found.ids(np.array([0])).tolist() == [[-1, -1]]
+
+
 @given(st.integers(2, 500), st.integers(0, 3))
 def test_another_is_never_itself(count: int, seed: int) -> None:
     ids = np.arange(count)

@@ -11,10 +11,11 @@ from encoders import fingerprint, model_folder
 from encoders.retro import memory as retro_memory
 from encoders.retro.config import CONDITIONED, STORED, UNCONDITIONED, VECTORS
 from encoders.retro.folder import RetroFolder, RetroSettings
-from pipeline.readers.retro import encodings
+from pipeline.readers.retro import bits, encodings
 from pipeline.readers.retro.chunks import Ids
 from pipeline.readers.retro.retrieval import OFF, ON, Encodings, Retrieval
 from pipeline.readers.retro.run import Text
+from retrieval import neighbours as rules
 from retrieval.corpus import Corpus
 from retrieval.neighbours import NeighbourReader
 from storage import components, errors
@@ -111,7 +112,7 @@ def text(
         chunks=chunks,
         retrieval=Retrieval(
             chunks=chunks,
-            database=chunks if database is None else CorpusChunks(database),
+            database=database_of(corpus, chunks, source),
             table=open_table(corpus, source, table),
             neighbours=settings.config.neighbours if neighbours is None else neighbours,
             mode=mode,
@@ -119,6 +120,34 @@ def text(
             own_documents=own_documents,
             seed=seed,
         ),
+    )
+
+
+def database_of(corpus: Corpus, chunks: CorpusChunks, database: Corpus) -> CorpusChunks:
+    """The chunks of a database; those of the text itself where both are one corpus, by whatever path each was
+    named: then a chunk's own document is among what may be found."""
+    one = database is corpus or (
+        rules.content(database.folder, database.manifest) == rules.content(corpus.folder, corpus.manifest)
+    )
+    return chunks if one else CorpusChunks(database)
+
+
+def nearest(
+    corpus: Corpus, *, database: Corpus | None = None, table: str | None = None, own_documents: bool = False
+) -> Retrieval:
+    """The chunks that overlap is measured with: as the table has them, as many as the paper compares.
+
+    Raises:
+        As `text`.
+    """
+    source = corpus if database is None else database
+    own, compared = CorpusChunks(corpus), open_table(corpus, source, table)
+    return Retrieval(
+        chunks=own,
+        database=database_of(corpus, own, source),
+        table=compared,
+        neighbours=min(bits.COMPARED, compared.neighbours),
+        own_documents=own_documents,
     )
 
 
