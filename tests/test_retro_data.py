@@ -337,6 +337,31 @@ def test_bytes_are_those_of_what_tokens_decode_to(kind: str, tmp_path: Path) -> 
     assert found.counts[tokenizer.eos_token_id] == 0
 
 
+def test_bytes_are_those_of_the_file_that_cuts_chunks(tmp_path: Path) -> None:
+    """transformers' settings beside it say otherwise of some tokens, and decide nothing; tokens that were
+    added as text are that text."""
+    import json
+
+    from encoders.document_tokenizer import DocumentTokenizer
+
+    make_fast_tokenizer(tmp_path, "bytes")
+    raw = json.loads((tmp_path / "tokenizer.json").read_text())
+    word, number = next((w, n) for w, n in raw["model"]["vocab"].items() if w.isalpha() and len(w) > 2)
+    new = len(raw["model"]["vocab"])
+    raw["added_tokens"].append(raw["added_tokens"][0] | {"id": new, "content": "北  京", "special": False})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(raw))
+    told = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(told | {"pad_token": word}))
+    counts = token_bytes.read(tmp_path).counts
+    assert counts[number] == len(word)
+    cut = DocumentTokenizer(tmp_path)
+    text = f"{TEXTS[0]} 北  京 and {TEXTS[1]}"
+    ids = cut(text).ids
+    assert new in ids
+    assert cut.decode(ids) == text
+    assert counts[ids].sum() == len(text.encode())
+
+
 def test_other_tokenizers_are_refused(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast

@@ -184,7 +184,8 @@ def evaluate(
     settings = opened.settings
     text = open_corpus(corpus)
     source = text if database is None else open_corpus(database)
-    opening.require_tokenizer(text, opened.path)
+    for one in (text, source):
+        opening.require_chunks(one, opened)
     counts = token_bytes.read(opened.path)
     network = Retro(settings.config, opened.tensor, compute_dtype=settings.compute_dtype)
     nearest = None
@@ -286,7 +287,7 @@ def generate(
     opened = folder.open_retro(model)
     settings = opened.settings
     source = open_corpus(corpus, retriever=retriever)
-    opening.require_tokenizer(source, opened.path)
+    opening.require_chunks(source, opened)
     words = Words(opened.path)
     network = Retro(settings.config, opened.tensor, compute_dtype=settings.compute_dtype)
 

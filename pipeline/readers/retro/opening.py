@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from encoders import fingerprint, model_folder
+from encoders import document_tokenizer, fingerprint, model_folder
 from encoders.retro import memory as retro_memory
 from encoders.retro.config import CONDITIONED, STORED, UNCONDITIONED, VECTORS
 from encoders.retro.folder import RetroFolder, RetroSettings
@@ -19,9 +19,6 @@ from retrieval import neighbours as rules
 from retrieval.corpus import Corpus
 from retrieval.neighbours import NeighbourReader
 from storage import components, errors
-
-# The files by which a corpus and a model may have the same tokenizer: the first that both have must be one.
-TOKENIZERS = ("tokenizer.json", "spiece.model")
 
 # Why a model reads no memory version, by its encoding.
 _NO_MEMORY = {
@@ -198,26 +195,40 @@ def memory_of(
     return None
 
 
+def require_chunks(corpus: Corpus, opened: RetroFolder) -> None:
+    """Refuse a corpus whose chunks a RETRO cannot read: of another size, or of another tokenizer.
+
+    Raises:
+        CorpusError: the corpus has other chunks, or none.
+        MismatchError: its tokens are of another tokenizer.
+    """
+    wanted = opened.settings.config.chunk_tokens
+    if (there := corpus.tokens_card.passage_tokens) != wanted:
+        raise errors.CorpusError(
+            f"{corpus.folder} has chunks of {there} tokens, and {opened.path} is a RETRO of {wanted}; build "
+            f"one with --passage-tokens {wanted}"
+        )
+    require_tokenizer(corpus, opened.path)
+
+
 def require_tokenizer(corpus: Corpus, folder: Path) -> None:
     """Refuse a text whose tokens are another tokenizer's than the model's.
 
     Raises:
         MismatchError: they are.
     """
-    held = corpus.tokens_card.tokenizer_files
-    own = {path.name: path for path in model_folder.find_tokenizer_files(folder)}
-    for name in TOKENIZERS:
-        if name in held and name in own:
-            if fingerprint.digest_file(own[name]) != held[name]:
-                raise errors.MismatchError(
-                    f"the tokens of {corpus.folder} were made by another {name} than that of {folder}; build "
-                    f"the corpus with --tokenizer {folder}"
-                )
-            return
-    raise errors.MismatchError(
-        f"the tokenizer of {corpus.folder} ({', '.join(held)}) cannot be compared with that of {folder} "
-        f"({', '.join(own)}); build the corpus with --tokenizer {folder}"
+    held = document_tokenizer.deciding(corpus.tokens_card.tokenizer_files)
+    own = document_tokenizer.deciding(
+        {path.name: fingerprint.digest_file(path) for path in model_folder.find_tokenizer_files(folder)}
     )
+    if different := fingerprint.differences(held, own):
+        if set(held) == set(own):
+            told = f"were made by another {different[0]} than that of {folder}"
+        else:
+            told = f"are by {', '.join(held)}, which cannot be compared with {', '.join(own)} of {folder}"
+        raise errors.MismatchError(
+            f"the tokens of {corpus.folder} {told}; build the corpus with --tokenizer {folder}"
+        )
 
 
 def described(corpus: Corpus, given: Text) -> dict[str, object]:
