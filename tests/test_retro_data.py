@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from encoders import token_bytes
@@ -88,6 +88,7 @@ def test_each_token_but_a_documents_first_is_judged_once(
 @settings(deadline=None, max_examples=60)
 @given(texts(), st.integers(1, 5), st.integers(0, 30))
 def test_rows_hold_the_corpus(text: ArrayChunks, length: int, step: int) -> None:
+    assume((np.bincount(text.first, text.lengths) > 1).any())
     window = windows.drawn(text, length=length, rows=3, seed=1, step=step)
     rows = window.rows
     for row in range(3):
@@ -446,6 +447,20 @@ def test_batches_of_any_size_are_the_same_sums() -> None:
     ]
     assert found[0].all.nats == pytest.approx(found[1].all.nats, rel=1e-5)
     assert found[0].all.chunks == found[1].all.chunks == len(CORPUS)
+
+
+def test_a_text_without_a_token_to_predict_is_refused() -> None:
+    """Documents of one token give none; rows of such are drawn again where there are others."""
+    alone = corpus([1, 1, 1])
+    with pytest.raises(errors.CorpusError, match="documents of two tokens"):
+        windows.drawn(alone, length=2, rows=2, seed=0, step=0)
+    few = corpus([1] * 20 + [2])
+    for step in range(5):
+        assert (windows.drawn(few, length=2, rows=2, seed=0, step=step).rows.targets >= 0).any()
+    model = small_retro.make(small_retro.config())
+    counts = TokenBytes(counts=np.ones(50, np.int32), unknown=None)
+    with pytest.raises(errors.CorpusError, match="no token to predict"):
+        bits.measure(model, alone, counts, retrieval=None, window=2, stride=1, rows=2)
 
 
 def test_a_text_of_another_vocabulary_is_refused() -> None:

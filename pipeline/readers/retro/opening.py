@@ -12,7 +12,7 @@ from encoders.retro import memory as retro_memory
 from encoders.retro.config import CONDITIONED, STORED, UNCONDITIONED, VECTORS
 from encoders.retro.folder import RetroFolder, RetroSettings
 from pipeline.readers.retro import bits, encodings
-from pipeline.readers.retro.chunks import Ids
+from pipeline.readers.retro.chunks import NONE, Ids
 from pipeline.readers.retro.retrieval import OFF, ON, Encodings, Retrieval
 from pipeline.readers.retro.run import Text
 from retrieval import neighbours as rules
@@ -30,7 +30,10 @@ _NO_MEMORY = {
 
 
 class CorpusChunks:
-    """The chunks of a corpus that was built of tokens.
+    """The chunks of a corpus that was built of tokens, by the ids that it ever gave.
+
+    What an update removed is no chunk any more: it has no token and no document. A document lies in one
+    generation, so none has a gap.
 
     Attributes:
         width: m.
@@ -46,14 +49,21 @@ class CorpusChunks:
         self.vocabulary = corpus.tokens_card.vocabulary
 
     def __len__(self) -> int:
-        return len(self._corpus)
+        return self._corpus.ids_given
 
     def tokens(self, ids: Ids) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        found = self._corpus.tokens(ids)
-        return found.values.astype(np.int32), found.lengths.astype(np.int32)
+        values = np.zeros((len(ids), self.width), np.int32)
+        lengths = np.zeros(len(ids), np.int32)
+        there = self._corpus.tombstones.are_there(ids)
+        found = self._corpus.tokens(ids[there])
+        values[there], lengths[there] = found.values, found.lengths
+        return values, lengths
 
     def documents(self, ids: Ids) -> Ids:
-        return self._corpus.documents(ids).firsts
+        firsts = np.full(len(ids), NONE, np.int64)
+        there = self._corpus.tombstones.are_there(ids)
+        firsts[there] = self._corpus.documents(ids[there]).firsts
+        return firsts
 
     def continuations(self, ids: Ids) -> Ids:
         return self._corpus.continuations(ids)
@@ -235,6 +245,9 @@ def described(corpus: Corpus, given: Text) -> dict[str, object]:
     """What of a text decides a run's numbers, for its plan."""
     retrieval = given.retrieval
     found: dict[str, object] = {"passages": corpus.manifest.of(components.PASSAGES)[""].crc32}
+    if corpus.generation:
+        # The passages' card is of those of the build.
+        found["content"] = rules.content(corpus.folder, corpus.manifest)
     if retrieval is not None:
         table = retrieval.table
         found |= {"mode": retrieval.mode, "neighbours": retrieval.neighbours, "seed": retrieval.seed}
