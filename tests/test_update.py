@@ -605,7 +605,12 @@ def test_a_corpus_of_chunks_is_updated_by_whole_documents(
     _require_judged_once(open_corpus(root))
     jobs.compact(root)
     assert jobs.verify(root, full=True).ok
-    _require_judged_once(open_corpus(root))
+    compacted = open_corpus(root)
+    _require_judged_once(compacted)
+    # What the build wrote of itself lies elsewhere now, and so do tables of neighbours.
+    assert compacted.retriever().fingerprint == compacted.vectors_card.encoder_fingerprint
+    with pytest.raises(errors.CorpusError, match=f"{root} was updated and has no table"):
+        compacted.neighbours()
 
 
 def _require_judged_once(corpus: Corpus) -> None:
