@@ -49,7 +49,11 @@ class Best:
             # Of queries that have not k yet, all would be better.
             part = np.partition(scores[begun], scores.shape[1] - k, axis=1)
             floor[begun] = part[:, -k]
-        row, column = np.nonzero(scores >= floor[:, None])
+        # Most rows have nothing that is better, as their maximum tells at the speed of memory (NaN: look).
+        hopeful = np.flatnonzero(~(scores.max(axis=1, initial=-np.inf) < floor))
+        if hopeful.size < len(scores):
+            queries, scores, floor = queries[hopeful], scores[hopeful], floor[hopeful]
+        row, column = np.divmod(np.flatnonzero(scores >= floor[:, None]), max(scores.shape[1], 1))
         value = scores[row, column]
         taken = value > -np.inf
         row, column, value = row[taken], column[taken], value[taken]

@@ -6,7 +6,7 @@ What is read of a part is the row groups that hold the rows, and its footer once
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -42,9 +42,21 @@ Ranges = Callable[[files.FileEntry, int, int], bytes]
 _Piece = tuple[int, int, npt.NDArray[np.int64]]
 
 
+# What a compaction leaves of a passage that has gone.
+EMPTIED: Final[Mapping[str, object]] = {"title": "", "section": [], "text": "", "words": 0}
+
+
 def emptied(table: pa.Table) -> npt.NDArray[np.bool_]:
-    """Of which rows a compaction has dropped what they said, [rows]: a build cuts none without words."""
-    return np.asarray(table.column("words").to_numpy() == 0)
+    """Of which rows a compaction has dropped what they said, [rows].
+
+    Words alone do not tell: a chunk of tokens may have none, within a long word, and even no text, where a
+    character became several tokens.
+    """
+    found = np.asarray(table.column("words").to_numpy() == 0)
+    wordless = np.flatnonzero(found)
+    rows = table.select(list(EMPTIED)).take(_places(wordless)).to_pylist()
+    found[wordless] = [row == EMPTIED for row in rows]
+    return found
 
 
 def _places(rows: npt.NDArray[np.int64]) -> pa.Array:

@@ -257,3 +257,22 @@ def test_older_parts_are_read_whole(tmp_path: Path, told: bytes | str | None) ->
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(errors.DamagedError, match="CRC-32"):
         PassageTable(tmp_path, [part]).take([0])
+
+
+def test_a_chunk_without_words_is_not_one_that_a_compaction_emptied() -> None:
+    """Within a long word, and where one character became several tokens."""
+    key, place = b"k" * 16, {"page_id": "1", "ordinal": 1}
+    rows = [
+        {"title": "T", "section": [], "text": "ization", "words": 0},
+        {"title": "T", "section": [], "text": "", "words": 0},
+        {"title": "", "section": ["S"], "text": "", "words": 0},
+        {"title": "", "section": [], "text": "...", "words": 0},
+        {"title": "", "section": [], "text": "a", "words": 1},
+        dict(passage_table.EMPTIED),
+    ]
+    table = pa.Table.from_pylist(
+        [{"passage_id": i, "passage_key": key} | place | row for i, row in enumerate(rows)],
+        schema=passage_table.SCHEMA,
+    )
+    assert passage_table.emptied(table).tolist() == [False] * 5 + [True]
+    assert passage_table.emptied(table.slice(0, 0)).tolist() == []

@@ -110,7 +110,7 @@ class Remaking:
         if not self.compacted:
             return 0
         first, stop = grid.bounds(shard)
-        rows = self._table.take(np.arange(first, stop), columns=["words"])
+        rows = self._table.take(np.arange(first, stop), columns=list(passage_table.EMPTIED))
         return int(passage_table.emptied(rows).sum())
 
     @functools.cached_property

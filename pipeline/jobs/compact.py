@@ -204,12 +204,11 @@ def _emptied(
     table: passage_table.PassageTable, first: int, stop: int, gone: npt.NDArray[np.int64]
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a part, a row group at a time, those that have gone without what they said."""
-    nothing = {"title": "", "section": [], "text": "", "words": 0}
     size = passage_table.ROW_GROUP
     for at in range(first, stop, size):
         rows = table.read(at, min(at + size, stop)).to_pylist()
         for place in gone[(gone >= at - first) & (gone < at - first + size)].tolist():
-            rows[place - (at - first)] |= nothing
+            rows[place - (at - first)] |= passage_table.EMPTIED
         yield from pa.Table.from_pylist(rows, schema=passage_table.SCHEMA).combine_chunks().to_batches()
 
 
