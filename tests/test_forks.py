@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,28 +15,12 @@ from retrieval import open_corpus
 from storage import errors, tensorstore_use
 from storage.thread_locks import ThreadLock
 from tests import object_store
+from tests.commands import program
 
-ROOT = Path(__file__).parents[1]
 
-
-def load(*arguments: str | Path, seconds: float = 150) -> tuple[int, str]:
-    """Run `tests.loading` in a group of processes that is killed if it hangs: (status, what it said)."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.loading", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            said, _ = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            said, _ = process.communicate()
-            return -signal.SIGKILL, said
-    return process.returncode, said
+def load(*arguments: object) -> tuple[int, str]:
+    """Run `tests.loading`: (status, what it said)."""
+    return program("tests.loading", *arguments, seconds=150, JAX_PLATFORMS="cpu")
 
 
 def in_child(action: Callable[[], Any], seconds: float = 30) -> str:

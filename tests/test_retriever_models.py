@@ -351,6 +351,16 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def build_settings(models: Path, source: Path, retriever: Path) -> BuildSettings:
+    return BuildSettings(
+        sources=(f"jsonl:{source}",),
+        retriever=str(retriever),
+        memory_encoder=str(models / "t5"),
+        memory=MemorySpec(compute_dtype="float32"),
+        shard_passages=128,
+    )
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "similarity"),
     [
@@ -369,13 +379,7 @@ def test_a_corpus_is_searched_as_the_library_would(
         folder = small_models.make_gtr_folder(tmp_path / "model", **options)
     else:
         folder = make_retriever(tmp_path / "model", kind, **options)
-    settings = BuildSettings(
-        sources=(f"jsonl:{source}",),
-        retriever=str(folder),
-        memory_encoder=str(models / "t5"),
-        memory=MemorySpec(compute_dtype="float32"),
-        shard_passages=128,
-    )
+    settings = build_settings(models, source, folder)
     corpus = open_corpus(jobs.build(settings, tmp_path / "corpus").corpus.root)
     assert corpus.vectors_card.similarity == similarity
     table = corpus.passages(range(len(corpus)))
@@ -402,13 +406,7 @@ def test_a_corpus_is_searched_as_the_library_would(
 def test_a_search_by_other_prompts_is_refused(models: Path, source: Path, tmp_path: Path) -> None:
     """Vectors that were made without the prompts are not asked with them."""
     folder = Path(shutil.copytree(models / "gtr", tmp_path / "gtr"))
-    settings = BuildSettings(
-        sources=(f"jsonl:{source}",),
-        retriever=str(folder),
-        memory_encoder=str(models / "t5"),
-        memory=MemorySpec(compute_dtype="float32"),
-        shard_passages=128,
-    )
+    settings = build_settings(models, source, folder)
     corpus = open_corpus(jobs.build(settings, tmp_path / "corpus").corpus.root)
     corpus.search("tea", 1)
     small_models.edit_json(folder / "config_sentence_transformers.json", prompts=PROMPTS)

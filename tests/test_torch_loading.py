@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
 import pickle
-import signal
-import subprocess
-import sys
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,8 +17,8 @@ import memcorpus
 import memcorpus.jax
 import memcorpus.torch as loading
 from storage.writer import open_writer
+from tests.commands import program
 
-ROOT = Path(__file__).parents[1]
 PASSAGES = 150
 
 
@@ -42,24 +38,6 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(*arguments: str | Path, seconds: float = 200) -> str:
-    """In a group of processes that is killed if it hangs."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.torch_reading", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            return process.communicate(timeout=seconds)[0]
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            return "hangs: " + process.communicate()[0]
-
-
 @pytest.mark.parametrize(
     ("form", "method", "workers"),
     [
@@ -74,7 +52,9 @@ def run(*arguments: str | Path, seconds: float = 200) -> str:
 def test_a_loader_gives_every_passage_as_the_store_has_it(
     states: Path, form: str, method: str, workers: int
 ) -> None:
-    assert run(form, method, str(workers), states).endswith(f"{PASSAGES} passages, each 3 times\n")
+    asked = ("tests.torch_reading", form, method, workers, states)
+    status, said = program(*asked, seconds=200, OMP_NUM_THREADS="1")
+    assert said.endswith(f"{PASSAGES} passages, each 3 times\n"), (status, said)
 
 
 def test_items_and_what_other_collates_make_of_them(states: Path) -> None:
