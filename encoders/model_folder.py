@@ -79,6 +79,15 @@ class Tensor:
         """The tensor as a read-only view of the mapped file, in the dtype on disk.
 
         Raises:
+            ModelFolderError: as `require_dtype`.
+        """
+        self.require_dtype()
+        mapped = np.memmap(self.path, np.uint8, "r", self.begin, (self.end - self.begin,))
+        return mapped.view(np.ndarray).view(_DTYPES[self.dtype]).reshape(self.shape)
+
+    def require_dtype(self) -> None:
+        """
+        Raises:
             ModelFolderError: the dtype is none of float32, float16, bfloat16.
         """
         if self.dtype not in _DTYPES:
@@ -86,8 +95,6 @@ class Tensor:
                 f"{self.path}: {self.name} is {self.dtype}, wanted {', '.join(_DTYPES)}; "
                 "quantized weights must be saved as one of these first"
             )
-        mapped = np.memmap(self.path, np.uint8, "r", self.begin, (self.end - self.begin,))
-        return mapped.view(np.ndarray).view(_DTYPES[self.dtype]).reshape(self.shape)
 
     def chunks(self, chunk_bytes: int = 1 << 22) -> Iterator[bytes]:
         """The tensor's bytes in order, at most `chunk_bytes` in memory at a time."""
