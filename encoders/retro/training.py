@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -68,9 +69,9 @@ class RetroTraining:
                 f"{self.steps} steps and a warm-up of {self.warmup}, wanted 1 or more and 0 or more"
             )
         for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise errors.EncoderError(f"{name} is {getattr(self, name)}, wanted a positive number")
-        if not self.weight_decay >= 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise errors.EncoderError(f"weight_decay is {self.weight_decay}, wanted 0 or more")
         if self.batch < 1 or self.micro_batch < 1 or self.batch % self.micro_batch:
             raise errors.EncoderError(
@@ -78,6 +79,17 @@ class RetroTraining:
             )
         if not 0 <= self.dropout < 1:
             raise errors.EncoderError(f"dropout is {self.dropout}, wanted 0 or more and below 1")
+        require_seed(self.seed)
+
+
+def require_seed(seed: int) -> None:
+    """Refuse a seed that NumPy does not take, or of which JAX takes the last 32 bits alone.
+
+    Raises:
+        EncoderError: it is out of range.
+    """
+    if not 0 <= seed < 1 << 32:
+        raise errors.EncoderError(f"the seed is {seed}, wanted 0 or more and below 2^32")
 
 
 class RetroTrainer:

@@ -7,6 +7,7 @@ written, and what was found is read one chunk late, moved on by a chunk: continu
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,7 @@ from flax import nnx
 
 from encoders.retro.model import Cache, Retro
 from encoders.retro.rows import Neighbours
+from encoders.retro.training import require_seed
 from pipeline.readers.retro import chunks as chunks_of
 from pipeline.readers.retro.chunks import Chunks, Ids
 from pipeline.readers.retro.retrieval import MODES, OFF, ON, STALE, Encodings, Retrieval
@@ -96,12 +98,19 @@ class Writer:
             seed: of the drawing.
 
         Raises:
-            CorpusError: an empty prompt, or an argument out of range.
+            CorpusError: an empty prompt, a token that the model has not, or an argument out of range.
+            EncoderError: the seed is out of range.
         """
-        if not len(prompt) or tokens < 1 or not temperature >= 0:
+        if not len(prompt) or tokens < 1 or not 0 <= temperature < math.inf:
             raise errors.CorpusError(
                 f"a prompt of {len(prompt)} tokens, {tokens} to write at temperature {temperature}; wanted 1 "
                 "or more of both, and 0 or more"
+            )
+        require_seed(seed)
+        vocabulary = self._model.config.language.vocab_size
+        if (largest := int(prompt.max())) >= vocabulary:
+            raise errors.CorpusError(
+                f"the prompt has token {largest}, the model's vocabulary ends before {vocabulary:,}"
             )
         m = self._model.config.chunk_tokens
         # Whole chunks of room: rooms of many lengths would be programs of many shapes.

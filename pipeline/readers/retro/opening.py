@@ -13,8 +13,10 @@ from encoders.retro.config import CONDITIONED, STORED, UNCONDITIONED, VECTORS
 from encoders.retro.folder import RetroFolder, RetroSettings
 from pipeline.readers.retro import bits, encodings
 from pipeline.readers.retro.chunks import NONE, Ids
+from pipeline.readers.retro.generating import Search
 from pipeline.readers.retro.retrieval import OFF, ON, Encodings, Retrieval
 from pipeline.readers.retro.run import Text
+from pipeline.readers.retro.words import Words
 from retrieval import neighbours as rules
 from retrieval.corpus import Corpus
 from retrieval.neighbours import NeighbourReader
@@ -168,6 +170,23 @@ def open_table(corpus: Corpus, database: Corpus, name: str | None) -> CorpusTabl
     reader = corpus.neighbours(name)
     reader.require_database(database)
     return CorpusTable(reader)
+
+
+def searching(database: Corpus, words: Words, k: int) -> Search:
+    """A search for what a corpus has near a chunk, by what its tokens say.
+
+    Args:
+        database: the corpus, which may have fewer than k chunks.
+        words: of the chunk's tokens.
+        k: neighbours.
+    """
+    most = min(k, len(database))
+
+    def search(chunk: npt.NDArray[np.int32]) -> Ids:
+        found: Ids = database.search([words.decode(chunk)], most).passage_ids[0]
+        return found
+
+    return search
 
 
 def memory_of(

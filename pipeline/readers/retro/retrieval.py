@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.retro.rows import Neighbours
+from encoders.retro.training import require_seed
 from pipeline.readers.retro import chunks as chunks_of
 from pipeline.readers.retro.chunks import NONE, Chunks, Ids, Table
 from storage import errors
@@ -59,6 +60,7 @@ class Retrieval:
 
     Raises:
         CorpusError: one is out of range.
+        EncoderError: the seed is.
     """
 
     chunks: Chunks
@@ -73,6 +75,7 @@ class Retrieval:
     def __post_init__(self) -> None:
         if self.mode not in MODES or self.mode == OFF:
             raise errors.CorpusError(f"retrieval is {self.mode!r}, wanted {', '.join(MODES)}")
+        require_seed(self.seed)
         if not 1 <= self.neighbours <= self.table.neighbours:
             raise errors.CorpusError(
                 f"{self.neighbours} neighbours of a table that has {self.table.neighbours}; wanted 1 to that "
