@@ -8,6 +8,7 @@ client is imported when a name has to be downloaded.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -160,6 +161,24 @@ def resolve(name_or_folder: str | Path, *, patterns: Sequence[str] = ENCODER_PAT
     finally:
         if not were_disabled:
             enable_progress_bars()
+
+
+def put(aside: Path, folder: Path) -> None:
+    """Give a folder that was written aside its name, with its bytes on the disk before: who finds it finds it
+    whole, though the machine may have lost its power."""
+    inside = sorted(aside.rglob("*"))
+    for path in [*inside, aside]:
+        _sync(path)
+    aside.rename(folder)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: Path) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import torch
 from flax import nnx
 
+from encoders import model_folder
 from encoders.model_folder import ModelFolderError
 from encoders.retro import folder, llama, tensors
 from encoders.retro.config import RetroConfig
@@ -248,6 +250,30 @@ def test_an_older_transformers_config_is_read(tmp_path: Path) -> None:
     older = llama.from_json(raw | {"rope_theta": 500_000.0, "rope_scaling": None})
     assert older == folder.read_language(path)
     assert older.rotary_theta == 500_000.0
+
+
+def test_a_folder_has_its_name_when_its_bytes_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename may outlive a power cut that the files before it do not."""
+    done: list[str] = []
+    rename = Path.rename
+    monkeypatch.setattr(
+        os, "fsync", lambda file: done.append(Path(os.readlink(f"/proc/self/fd/{file}")).name)
+    )
+
+    def renamed(self: Path, to: Path) -> Path:
+        done.append("renamed")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    for name in ("a", "b"):
+        (aside / name).write_text(name)
+    model_folder.put(aside, tmp_path / "retro")
+    assert done == ["a", "b", "aside", "renamed", tmp_path.name]
+    assert (tmp_path / "retro" / "a").read_text() == "a"
 
 
 def test_folders_that_are_no_retro(tmp_path: Path) -> None:
