@@ -467,7 +467,11 @@ def test_a_text_of_another_vocabulary_is_refused() -> None:
     model = small_retro.make(small_retro.config())
     far = chunks.from_tokens([np.array([3, 60], np.int32)], M)
     counts = TokenBytes(counts=np.ones(100, np.int32), unknown=None)
-    with pytest.raises(errors.CorpusError, match="token 60"):
+    with pytest.raises(errors.CorpusError, match="text has token 60"):
         bits.measure(model, far, counts, retrieval=None, window=2, stride=1)
+    # And of neighbours, which JAX would read as the last token that there is.
+    near = modes("on", database=far, table=ArrayTable(values=np.zeros((len(CORPUS), 2), np.int64)))
+    with pytest.raises(errors.CorpusError, match="database has token 60"):
+        bits.measure(model, CORPUS, counts, retrieval=near, window=2, stride=1)
     with pytest.raises(errors.CorpusError, match="stride"):
         bits.measure(model, CORPUS, counts, retrieval=None, window=2, stride=3)

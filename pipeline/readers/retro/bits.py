@@ -114,12 +114,8 @@ def measure(
     done = 0
     vocabulary = min(model.config.language.vocab_size, len(counts.counts))
     for batch in windows.sliding(chunks, length=window, stride=stride, rows=rows):
-        if (largest := int(np.max(batch.rows.tokens, initial=0))) >= vocabulary:
-            raise errors.CorpusError(
-                f"the text has token {largest}, the model's vocabulary ends before {vocabulary:,}; build the "
-                "corpus with the model's tokenizer"
-            )
-        neighbours = None if retrieval is None else retrieval.fetch(batch.ids)
+        chunks_of.require_known(np.asarray(batch.rows.tokens), vocabulary, "the text")
+        neighbours = None if retrieval is None else retrieval.known(batch.ids, vocabulary)
         losses = np.asarray(losses_of(batch.rows, neighbours), np.float64).reshape(-1)
         judged = batch.judged.reshape(-1)
         _add(found, chunks, counts, nearest, losses, batch)

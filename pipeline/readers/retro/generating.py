@@ -107,11 +107,7 @@ class Writer:
                 "or more of both, and 0 or more"
             )
         require_seed(seed)
-        vocabulary = self._model.config.language.vocab_size
-        if (largest := int(prompt.max())) >= vocabulary:
-            raise errors.CorpusError(
-                f"the prompt has token {largest}, the model's vocabulary ends before {vocabulary:,}"
-            )
+        chunks_of.require_known(prompt, self._model.config.language.vocab_size, "the prompt")
         m = self._model.config.chunk_tokens
         # Whole chunks of room: rooms of many lengths would be programs of many shapes.
         room = -(-(len(prompt) + tokens) // m) * m
@@ -179,7 +175,8 @@ class Writer:
             encodings=self._encodings,
         )
         found: Neighbours = jax.tree.map(
-            lambda array: array[:, 0], retrieval.fetch(np.zeros((1, 1), np.int64))
+            lambda array: array[:, 0],
+            retrieval.known(np.zeros((1, 1), np.int64), self._model.config.language.vocab_size),
         )
         return found
 

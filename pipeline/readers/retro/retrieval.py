@@ -146,6 +146,17 @@ class Retrieval:
         shape = (*ids.shape, both.shape[-1] * places)
         return Neighbours(tokens=None, states=states.reshape(*shape, width), real=real.reshape(shape))
 
+    def known(self, asked: Ids, vocabulary: int) -> Neighbours:
+        """`fetch`, of tokens that a model has.
+
+        Raises:
+            CorpusError: there are others.
+        """
+        found = self.fetch(asked)
+        tokens = None if found.tokens is None else np.asarray(found.tokens)
+        chunks_of.require_known(tokens, vocabulary, "the database")
+        return found
+
     def _without_own(self, rows: Ids, found: Ids) -> Ids:
         own = (found >= 0) & (
             self.database.documents(np.maximum(found, 0).reshape(-1)).reshape(found.shape)
