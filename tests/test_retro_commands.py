@@ -336,13 +336,20 @@ def test_held_out_text_of_several_tables(
     refused(command, [*train, "--dev-neighbours=two", "-k", "3"], "table that has 2")
 
 
-def test_a_database_of_fewer_chunks_than_neighbours_is_searched_for_all() -> None:
+def test_a_chunk_is_searched_as_a_passage_and_all_of_a_small_database_is_found() -> None:
     class Few:
         def __len__(self) -> int:
             return 2
 
-        def search(self, texts: list[str], k: int) -> Any:
-            assert (texts, k) == (["3 4"], 2)
+        def retriever(self) -> Any:
+            def encode(texts: list[str], *, role: str, dtype: str) -> Any:
+                assert (texts, role) == (["3 4"], "document")
+                return np.ones((1, 3), dtype)
+
+            return SimpleNamespace(encode=encode)
+
+        def search(self, vectors: Any, k: int) -> Any:
+            assert (vectors.shape, k) == ((1, 3), 2)
             return SimpleNamespace(passage_ids=np.array([[1, 0]]))
 
     words: Any = SimpleNamespace(decode=lambda ids: " ".join(map(str, ids)))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from encoders import document_tokenizer, fingerprint, model_folder
+from encoders.retriever_folder import DOCUMENT
 from encoders.retro import memory as retro_memory
 from encoders.retro.config import CONDITIONED, STORED, UNCONDITIONED, VECTORS
 from encoders.retro.folder import RetroFolder, RetroSettings
@@ -20,6 +22,7 @@ from pipeline.readers.retro.words import Words
 from retrieval import neighbours as rules
 from retrieval.corpus import Corpus
 from retrieval.neighbours import NeighbourReader
+from retrieval.served_corpus import ServedCorpus
 from storage import components, errors
 
 # Why a model reads no memory version, by its encoding.
@@ -175,6 +178,9 @@ def open_table(corpus: Corpus, database: Corpus, name: str | None) -> CorpusTabl
 def searching(database: Corpus, words: Words, k: int) -> Search:
     """A search for what a corpus has near a chunk, by what its tokens say.
 
+    A chunk is read as a passage is, and not as a question, wherever its retriever tells these apart: so were
+    the tables searched that the model has learned with. A service reads texts as questions alone.
+
     Args:
         database: the corpus, which may have fewer than k chunks.
         words: of the chunk's tokens.
@@ -183,7 +189,10 @@ def searching(database: Corpus, words: Words, k: int) -> Search:
     most = min(k, len(database))
 
     def search(chunk: npt.NDArray[np.int32]) -> Ids:
-        found: Ids = database.search([words.decode(chunk)], most).passage_ids[0]
+        said: Any = [words.decode(chunk)]
+        if not isinstance(database, ServedCorpus):
+            said = database.retriever().encode(said, role=DOCUMENT, dtype="float32")
+        found: Ids = database.search(said, most).passage_ids[0]
         return found
 
     return search
