@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from encoders import token_bytes
+from encoders.errors import DivergedError
 from encoders.model_folder import ModelFolderError
 from encoders.retro.config import STORED
 from encoders.token_bytes import TokenBytes
-from pipeline.readers.retro import bits, chunks, overlap, retrieval, windows
+from pipeline.readers.retro import bits, chunks, generating, overlap, retrieval, windows
 from pipeline.readers.retro.chunks import ArrayChunks, ArrayTable
 from pipeline.readers.retro.retrieval import Retrieval
 from storage import errors
@@ -461,6 +463,19 @@ def test_a_text_without_a_token_to_predict_is_refused() -> None:
     counts = TokenBytes(counts=np.ones(50, np.int32), unknown=None)
     with pytest.raises(errors.CorpusError, match="no token to predict"):
         bits.measure(model, alone, counts, retrieval=None, window=2, stride=1, rows=2)
+
+
+def test_losses_that_are_not_finite_are_no_bits() -> None:
+    model: Any = SimpleNamespace(config=small_retro.config())
+    counts = TokenBytes(counts=np.ones(50, np.int32), unknown=None)
+
+    def losses_of(rows: Any, _: Any) -> Any:
+        return np.where(np.asarray(rows.targets) == CORPUS.values[6, 1], np.nan, 1.0)
+
+    with pytest.raises(DivergedError, match=r"chunk \d+ has a loss of nan"):
+        bits.measure(model, CORPUS, counts, retrieval=None, window=2, stride=1, rows=2, losses_of=losses_of)
+    with pytest.raises(DivergedError, match="logits that are not finite"):
+        generating._chosen(np.array([1.0, np.nan]), 0.0, np.random.default_rng(0))
 
 
 def test_a_text_of_another_vocabulary_is_refused() -> None:

@@ -21,6 +21,7 @@ from encoders.reader.training import TrainingState
 from encoders.retro.loss import token_losses
 from encoders.retro.model import Retro
 from encoders.retro.rows import Neighbours, Rows
+from encoders.t5_config import require_seed
 
 # What learns: everything, what RETRO has beyond its language model (RETRO-fit), or the language model alone.
 ALL, RETRIEVAL, LANGUAGE = "all", "retrieval", "language"
@@ -80,16 +81,6 @@ class RetroTraining:
         if not 0 <= self.dropout < 1:
             raise errors.EncoderError(f"dropout is {self.dropout}, wanted 0 or more and below 1")
         require_seed(self.seed)
-
-
-def require_seed(seed: int) -> None:
-    """Refuse a seed that NumPy does not take, or of which JAX takes the last 32 bits alone.
-
-    Raises:
-        EncoderError: it is out of range.
-    """
-    if not 0 <= seed < 1 << 32:
-        raise errors.EncoderError(f"the seed is {seed}, wanted 0 or more and below 2^32")
 
 
 class RetroTrainer:

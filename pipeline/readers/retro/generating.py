@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from flax import nnx
 
+from encoders.errors import DivergedError
 from encoders.retro.model import Cache, Retro
 from encoders.retro.rows import Neighbours
-from encoders.retro.training import require_seed
+from encoders.t5_config import require_seed
 from pipeline.readers.retro import chunks as chunks_of
 from pipeline.readers.retro.chunks import Chunks, Ids
 from pipeline.readers.retro.retrieval import MODES, OFF, ON, STALE, Encodings, Retrieval
@@ -100,6 +101,7 @@ class Writer:
         Raises:
             CorpusError: an empty prompt, a token that the model has not, or an argument out of range.
             EncoderError: the seed is out of range.
+            DivergedError: the model gives nothing finite.
         """
         if not len(prompt) or tokens < 1 or not 0 <= temperature < math.inf:
             raise errors.CorpusError(
@@ -203,7 +205,15 @@ class _OneChunk:
 def _chosen(
     logits: npt.NDArray[np.float64], temperature: float, rng: np.random.Generator
 ) -> tuple[int, float]:
-    """A token and its log-probability under the model, whatever the temperature."""
+    """A token and its log-probability under the model, whatever the temperature.
+
+    Raises:
+        DivergedError: there is no likeliest token.
+    """
+    if not np.isfinite(logits).all():
+        raise DivergedError(
+            "the model gives logits that are not finite; are its weights whole, or did its training diverge?"
+        )
     logs = logits - logits.max()
     logs -= np.log(np.exp(logs).sum())
     if temperature == 0:

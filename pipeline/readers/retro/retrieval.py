@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.retro.rows import Neighbours
-from encoders.retro.training import require_seed
+from encoders.t5_config import require_seed
 from pipeline.readers.retro import chunks as chunks_of
 from pipeline.readers.retro.chunks import NONE, Chunks, Ids, Table
 from storage import errors
