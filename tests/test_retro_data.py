@@ -365,6 +365,26 @@ def test_bytes_are_those_of_the_file_that_cuts_chunks(tmp_path: Path) -> None:
     assert counts[ids].sum() == len(text.encode())
 
 
+@pytest.mark.parametrize("kind", ["bytes", "fallback"])
+def test_a_vocabulary_without_all_bytes_has_unknown_tokens(kind: str, tmp_path: Path) -> None:
+    """They are told, and count no byte."""
+    import json
+
+    make_fast_tokenizer(tmp_path, kind)
+    path = tmp_path / "tokenizer.json"
+    raw = json.loads(path.read_text())
+    lost = {"bytes": "~", "fallback": "<0x7E>"}[kind]
+    raw["model"]["unk_token"] = unknown = "</s>" if kind == "bytes" else "<unk>"
+    path.write_text(json.dumps(raw))
+    assert token_bytes.read(tmp_path).unknown is None
+    vocabulary = raw["model"]["vocab"]
+    vocabulary["other"] = vocabulary.pop(lost)
+    path.write_text(json.dumps(raw))
+    found = token_bytes.read(tmp_path)
+    assert found.unknown == vocabulary[unknown]
+    assert found.counts[found.unknown] == 0
+
+
 def test_other_tokenizers_are_refused(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
