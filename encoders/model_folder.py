@@ -8,6 +8,7 @@ client is imported when a name has to be downloaded.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,15 @@ class Tensor:
         """The tensor as a read-only view of the mapped file, in the dtype on disk.
 
         Raises:
+            ModelFolderError: as `require_dtype`.
+        """
+        self.require_dtype()
+        mapped = np.memmap(self.path, np.uint8, "r", self.begin, (self.end - self.begin,))
+        return mapped.view(np.ndarray).view(_DTYPES[self.dtype]).reshape(self.shape)
+
+    def require_dtype(self) -> None:
+        """
+        Raises:
             ModelFolderError: the dtype is none of float32, float16, bfloat16.
         """
         if self.dtype not in _DTYPES:
@@ -86,8 +96,6 @@ class Tensor:
                 f"{self.path}: {self.name} is {self.dtype}, wanted {', '.join(_DTYPES)}; "
                 "quantized weights must be saved as one of these first"
             )
-        mapped = np.memmap(self.path, np.uint8, "r", self.begin, (self.end - self.begin,))
-        return mapped.view(np.ndarray).view(_DTYPES[self.dtype]).reshape(self.shape)
 
     def chunks(self, chunk_bytes: int = 1 << 22) -> Iterator[bytes]:
         """The tensor's bytes in order, at most `chunk_bytes` in memory at a time."""
@@ -153,6 +161,24 @@ def resolve(name_or_folder: str | Path, *, patterns: Sequence[str] = ENCODER_PAT
     finally:
         if not were_disabled:
             enable_progress_bars()
+
+
+def put(aside: Path, folder: Path) -> None:
+    """Give a folder that was written aside its name, with its bytes on the disk before: who finds it finds it
+    whole, though the machine may have lost its power."""
+    inside = sorted(aside.rglob("*"))
+    for path in [*inside, aside]:
+        _sync(path)
+    aside.rename(folder)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: Path) -> Json:

@@ -141,6 +141,16 @@ def require_whole(name: str, value: object, least: int) -> None:
         raise errors.EncoderError(f"{name} is {value!r}, wanted {least} or more")
 
 
+def require_seed(seed: int) -> None:
+    """Refuse a seed that NumPy does not take, or of which JAX takes the last 32 bits alone.
+
+    Raises:
+        EncoderError: it is out of range.
+    """
+    if not 0 <= seed < 1 << 32:
+        raise errors.EncoderError(f"the seed is {seed}, wanted 0 or more and below 2^32")
+
+
 def _require_positive_int(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise errors.EncoderError(f"{name} is {value!r}, wanted a positive integer")

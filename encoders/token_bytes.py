@@ -67,7 +67,10 @@ def read(folder: Path) -> TokenBytes:
     if unknown is not None:
         found[unknown] = 0
     # A vocabulary with all bytes names an unknown token that never comes.
-    whole = "ByteLevel" in kinds or "ByteFallback" in kinds
+    if "ByteLevel" in kinds:
+        whole = _alphabet() <= pieces.keys()
+    else:
+        whole = "ByteFallback" in kinds and {f"<0x{byte:02X}>" for byte in range(256)} <= pieces.keys()
     return TokenBytes(counts=found, unknown=None if whole else unknown)
 
 

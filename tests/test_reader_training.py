@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from encoders.errors import EncoderError
 from encoders.reader import tensors
 from encoders.reader.answering import answer
 from encoders.reader.examples import Examples
@@ -227,3 +228,9 @@ def test_a_loss_that_is_not_finite_changes_nothing(t5_folder: Path) -> None:
         trainer.step(examples())
     after = weights_of(trainer.reader)
     assert all(np.array_equal(before[name], after[name], equal_nan=True) for name in before)
+
+
+@pytest.mark.parametrize("changes", [{"seed": -1}, {"seed": 1 << 32}, {"learning_rate": float("inf")}])
+def test_numbers_out_of_range_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(EncoderError):
+        settings(**changes)

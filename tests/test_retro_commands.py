@@ -253,6 +253,110 @@ def test_chunks_of_another_size_or_tokenizer_are_refused(
     refused(command, [*train, "--dev", root], *said)
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--seed=-1", "seed is -1"),
+        (f"--seed={1 << 32}", "below 2^32"),
+        ("--learning-rate=nan", "learning_rate is nan"),
+        ("--learning-rate=inf", "learning_rate is inf"),
+        ("--learning-rate=0", "learning_rate is 0"),
+        ("--weight-decay=inf", "weight_decay is inf"),
+        ("--weight-decay=-1", "weight_decay is -1"),
+        ("--dropout=1", "dropout is 1"),
+        ("--dropout=nan", "dropout is nan"),
+        ("--dropout=-0.1", "dropout is -0.1"),
+        ("--steps=0", "0 steps"),
+        ("--every=0", "every is 0"),
+        ("--warmup=-1", "warm-up of -1"),
+        ("--batch=0", "batch of 0"),
+        ("--micro-batch=0", "micro-batches of 0"),
+        ("--micro-batch=3", "micro-batches of 3"),
+        ("--window=0", "window is 0"),
+        ("--read=0", "neighbours is 0"),
+        ("--encoder-width=0", "d_model is 0"),
+        ("--cca-layers=0", "cross-attention is 0"),
+        ("--dev-neighbours=one", "give --dev"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_in_training(
+    option: str, said: str, command: Command, text: Path, llama: Path, tmp_path: Path
+) -> None:
+    train = ["retro", "train", text, "--out", tmp_path / "run", "--model", llama, *SMALL]
+    refused(command, [*train, option], said)
+    assert not (tmp_path / "run").exists()
+
+
+def test_numbers_out_of_range_and_options_without_effect_are_refused(
+    command: Command, text: Path, llama: Path, tmp_path: Path
+) -> None:
+    retro = saved(llama, tmp_path / "retro")
+    judge = ["retro", "evaluate", text, "--model", retro]
+    for options, said in (
+        (["--batch=0"], "0 rows"),
+        (["--window=0"], "rows of 0 chunks"),
+        (["--stride=0"], "stride of 0"),
+        (["--stride=4"], "wanted 1 to 3"),
+        (["--window=1", "--stride=2"], "wanted 1 to 1"),
+        (["--seed=-1"], "seed is -1"),
+        (["-k", "0"], "0 neighbours"),
+        (["--overlap=nan"], "--overlap nan"),
+        (["--retrieval=off", "--memory=current"], "--memory current"),
+        (["--retrieval=off", "-k", "2"], "-k 2"),
+        (["--retrieval=off", "--own-documents"], "--own-documents: with"),
+        (["--retrieval=off", "--neighbours=one"], "--neighbours one"),
+        (["--retrieval=off", "--database", text], "--database"),
+    ):
+        refused(command, [*judge, *options], said)
+    write = ["retro", "generate", text, "The river", "--model", retro]
+    for options, said in (
+        (["--tokens=0"], "0 to write"),
+        (["--temperature=nan"], "temperature nan"),
+        (["--temperature=-1"], "temperature -1"),
+        (["--temperature=inf"], "temperature inf"),
+        (["--seed=-1"], "seed is -1"),
+        (["--retrieval=off", "--memory=current"], "--memory current"),
+    ):
+        refused(command, [*write, *options], said)
+    refused(command, ["retro", "generate", text, "", "--model", retro], "prompt of 0 tokens")
+    language = ["retro", "train", text, "--out", tmp_path / "run", "--tokenizer", llama, "--learns=language"]
+    for option in ("--retrieval=stale", "--neighbours=one", "--memory=current"):
+        refused(command, [*language, *SMALL, option], option.replace("=", " "), "nothing is retrieved")
+    wide = ["retro", "train", text, "--out", tmp_path / "run", "--model", llama, *SMALL]
+    refused(command, [*wide, "--shared-embedding"], "width 16", "width 32")
+
+
+def test_held_out_text_of_several_tables(
+    command: Command, text: Path, heldout: Path, llama: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(heldout, tmp_path / "heldout")
+    jobs.neighbours(text, of=root, k=2, title="two")
+    train = ["retro", "train", text, "--out", tmp_path / "run", "--model", llama, *SMALL, "--dev", root]
+    refused(command, train, "several tables")
+    refused(command, [*train, "--dev-neighbours=two", "-k", "3"], "table that has 2")
+
+
+def test_a_chunk_is_searched_as_a_passage_and_all_of_a_small_database_is_found() -> None:
+    class Few:
+        def __len__(self) -> int:
+            return 2
+
+        def retriever(self) -> Any:
+            def encode(texts: list[str], *, role: str, dtype: str) -> Any:
+                assert (texts, role) == (["3 4"], "document")
+                return np.ones((1, 3), dtype)
+
+            return SimpleNamespace(encode=encode)
+
+        def search(self, vectors: Any, k: int) -> Any:
+            assert (vectors.shape, k) == ((1, 3), 2)
+            return SimpleNamespace(passage_ids=np.array([[1, 0]]))
+
+    words: Any = SimpleNamespace(decode=lambda ids: " ".join(map(str, ids)))
+    few: Any = Few()
+    assert opening.searching(few, words, 5)(np.array([3, 4], np.int32)).tolist() == [1, 0]
+
+
 def test_a_run_begins_from_nothing_and_its_language_model_is_read(
     command: Command, text: Path, llama: Path, place: Path
 ) -> None:
@@ -262,8 +366,10 @@ def test_a_run_begins_from_nothing_and_its_language_model_is_read(
         "retro", "train", text, "--out", first, "--tokenizer", llama, *shape, "--learns=language", *SMALL
     )
     assert status == 0, err
+    # The encoder has the language model's width then, whatever that is.
+    own = [option for option in SMALL if not option.startswith("--encoder-width")]
     status, _, err = command(
-        "retro", "train", text, "--out", place / "fitted", "--model", first / "retro", *SMALL,
+        "retro", "train", text, "--out", place / "fitted", "--model", first / "retro", *own,
         "--retrieval=stale", "--shared-embedding",
     )  # fmt: skip
     assert status == 0, err

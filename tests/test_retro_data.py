@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from encoders import token_bytes
+from encoders.errors import DivergedError
 from encoders.model_folder import ModelFolderError
 from encoders.retro.config import STORED
 from encoders.token_bytes import TokenBytes
-from pipeline.readers.retro import bits, chunks, overlap, retrieval, windows
+from pipeline.readers.retro import bits, chunks, generating, overlap, retrieval, windows
 from pipeline.readers.retro.chunks import ArrayChunks, ArrayTable
 from pipeline.readers.retro.retrieval import Retrieval
 from storage import errors
@@ -363,6 +365,26 @@ def test_bytes_are_those_of_the_file_that_cuts_chunks(tmp_path: Path) -> None:
     assert counts[ids].sum() == len(text.encode())
 
 
+@pytest.mark.parametrize("kind", ["bytes", "fallback"])
+def test_a_vocabulary_without_all_bytes_has_unknown_tokens(kind: str, tmp_path: Path) -> None:
+    """They are told, and count no byte."""
+    import json
+
+    make_fast_tokenizer(tmp_path, kind)
+    path = tmp_path / "tokenizer.json"
+    raw = json.loads(path.read_text())
+    lost = {"bytes": "~", "fallback": "<0x7E>"}[kind]
+    raw["model"]["unk_token"] = unknown = "</s>" if kind == "bytes" else "<unk>"
+    path.write_text(json.dumps(raw))
+    assert token_bytes.read(tmp_path).unknown is None
+    vocabulary = raw["model"]["vocab"]
+    vocabulary["other"] = vocabulary.pop(lost)
+    path.write_text(json.dumps(raw))
+    found = token_bytes.read(tmp_path)
+    assert found.unknown == vocabulary[unknown]
+    assert found.counts[found.unknown] == 0
+
+
 def test_other_tokenizers_are_refused(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
@@ -463,11 +485,28 @@ def test_a_text_without_a_token_to_predict_is_refused() -> None:
         bits.measure(model, alone, counts, retrieval=None, window=2, stride=1, rows=2)
 
 
+def test_losses_that_are_not_finite_are_no_bits() -> None:
+    model: Any = SimpleNamespace(config=small_retro.config())
+    counts = TokenBytes(counts=np.ones(50, np.int32), unknown=None)
+
+    def losses_of(rows: Any, _: Any) -> Any:
+        return np.where(np.asarray(rows.targets) == CORPUS.values[6, 1], np.nan, 1.0)
+
+    with pytest.raises(DivergedError, match=r"chunk \d+ has a loss of nan"):
+        bits.measure(model, CORPUS, counts, retrieval=None, window=2, stride=1, rows=2, losses_of=losses_of)
+    with pytest.raises(DivergedError, match="logits that are not finite"):
+        generating._chosen(np.array([1.0, np.nan]), 0.0, np.random.default_rng(0))
+
+
 def test_a_text_of_another_vocabulary_is_refused() -> None:
     model = small_retro.make(small_retro.config())
     far = chunks.from_tokens([np.array([3, 60], np.int32)], M)
     counts = TokenBytes(counts=np.ones(100, np.int32), unknown=None)
-    with pytest.raises(errors.CorpusError, match="token 60"):
+    with pytest.raises(errors.CorpusError, match="text has token 60"):
         bits.measure(model, far, counts, retrieval=None, window=2, stride=1)
+    # And of neighbours, which JAX would read as the last token that there is.
+    near = modes("on", database=far, table=ArrayTable(values=np.zeros((len(CORPUS), 2), np.int64)))
+    with pytest.raises(errors.CorpusError, match="database has token 60"):
+        bits.measure(model, CORPUS, counts, retrieval=near, window=2, stride=1)
     with pytest.raises(errors.CorpusError, match="stride"):
         bits.measure(model, CORPUS, counts, retrieval=None, window=2, stride=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import torch
 from flax import nnx
 
+from encoders import model_folder
 from encoders.model_folder import ModelFolderError
 from encoders.reader import folder as reader_folder
 from encoders.retro import folder, llama, tensors
@@ -29,7 +31,13 @@ SHAPES: dict[str, dict[str, Any]] = {
     "tied": {"tied": True, "theta": 500_000.0},
     "wide heads": {"head_dim": 12, "key_heads": 4},
     "bfloat16": {"dtype": "bfloat16", "key_heads": 1},
+    "float16": {"dtype": "float16", "layers": 2},
 }
+
+
+@pytest.fixture(scope="module")
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_llama_folder(tmp_path_factory.mktemp("language") / "llama")
 
 
 def settings_of(path: Path, **changes: Any) -> RetroSettings:
@@ -147,13 +155,93 @@ def changed(path: Path, to: Path, **changes: Any) -> Path:
         ({"hidden_act": "gelu"}, "hidden_act"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "scaled"),
         ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2.0}}, "scaled"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "scaled"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 8.0}, "rope_parameters": None}, "scaled"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "each of full_attention"),
+        ({"rope_parameters": [1]}, "wanted an object"),
+        ({"rope_parameters": {"rope_theta": None}}, "rope_theta is None"),
+        ({"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ({"sliding_window": 4096}, "sliding_window"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types has sliding_attention"),
+        ({"quantization_config": {"quant_method": "awq"}}, "quantization_config"),
+        ({"mlp_bias": True}, "mlp_bias"),
+        ({"auto_map": {"AutoModelForCausalLM": "own.Own"}}, "auto_map"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings"),
         ({"num_key_value_heads": 3}, "no multiple"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0"),
+        ({"num_attention_heads": 5, "head_dim": None}, "multiple of its 5 heads"),
+        ({"head_dim": 0}, "d_head is 0"),
+        ({"hidden_size": "32"}, "hidden_size is '32'"),
+        ({"rms_norm_eps": "1e-5"}, "rms_norm_eps"),
     ],
 )
-def test_language_models_that_are_not_known(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
-    path = make_llama_folder(tmp_path / "llama")
+def test_language_models_that_are_not_known(
+    changes: dict[str, Any], said: str, llama_folder: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ModelFolderError, match=said):
-        folder.read_language(changed(path, tmp_path / "changed", **changes))
+        folder.read_language(changed(llama_folder, tmp_path / "changed", **changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "said"),
+    [
+        ("model.layers.0.self_attn.q_proj.bias", np.zeros(32, np.float32), "q_proj.bias and 0 more"),
+        ("model.layers.3.mlp.up_proj.weight", np.zeros((4, 4), np.float32), "no Llama of its config.json"),
+        ("model.norm.weight", np.zeros(32, np.int8), "is I8"),
+        ("model.norm.weight", np.zeros(31, np.float32), r"shape \[31\]"),
+        ("model.norm.weight", None, "is missing"),
+        ("lm_head.weight", None, "is missing"),
+        ("model.layers.0.self_attn.rotary_emb.inv_freq", np.zeros(4, np.float32), None),
+    ],
+)
+def test_weights_that_config_json_does_not_tell_of(
+    name: str, tensor: np.ndarray | None, said: str | None, llama_folder: Path, tmp_path: Path
+) -> None:
+    """None is left out in silence, but buffers that are computed."""
+    from safetensors.numpy import load_file, save_file
+
+    path = Path(shutil.copytree(llama_folder, tmp_path / "changed"))
+    whole = load_file(path / "model.safetensors")
+    if tensor is None:
+        del whole[name]
+    else:
+        whole[name] = tensor
+    save_file(whole, path / "model.safetensors")
+    if said is None:
+        assert llama.find(path, folder.read_language(path))
+        return
+    with pytest.raises(ModelFolderError, match=said):
+        llama.find(path, folder.read_language(path))
+
+
+def test_a_tied_head_is_the_embedding_or_refused(llama_folder: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    path = changed(llama_folder, tmp_path / "tied", tie_word_embeddings=True)
+    with pytest.raises(ModelFolderError, match="another lm_head"):
+        llama.find(path, folder.read_language(path))
+    whole = load_file(path / "model.safetensors")
+    whole["lm_head.weight"] = whole["model.embed_tokens.weight"].copy()
+    save_file(whole, path / "model.safetensors")
+    assert "lm_head.weight" not in llama.find(path, folder.read_language(path))
+
+
+def test_the_older_dictionary_takes_the_place_of_the_newer(llama_folder: Path) -> None:
+    """As in transformers, whose base is then another."""
+    from transformers import LlamaConfig
+
+    raw = json.loads((llama_folder / "config.json").read_text())
+    for changes in (
+        {"rope_parameters": {"rope_theta": 3e4}, "rope_scaling": {"type": "default"}},
+        {"rope_parameters": {"rope_theta": 3e4}, "rope_scaling": {"type": "default"}, "rope_theta": 2e4},
+        {"rope_parameters": {"rope_theta": 3e4}, "rope_theta": 2e4},
+        {"rope_parameters": None, "rope_theta": 2e4},
+        {"rope_parameters": None},
+    ):
+        given = json.loads(json.dumps(raw | changes))
+        wanted = LlamaConfig(**json.loads(json.dumps(given))).rope_parameters["rope_theta"]
+        assert llama.from_json(given).rotary_theta == wanted
 
 
 def test_an_older_transformers_config_is_read(tmp_path: Path) -> None:
@@ -163,6 +251,30 @@ def test_an_older_transformers_config_is_read(tmp_path: Path) -> None:
     older = llama.from_json(raw | {"rope_theta": 500_000.0, "rope_scaling": None})
     assert older == folder.read_language(path)
     assert older.rotary_theta == 500_000.0
+
+
+def test_a_folder_has_its_name_when_its_bytes_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename may outlive a power cut that the files before it do not."""
+    done: list[str] = []
+    rename = Path.rename
+    monkeypatch.setattr(
+        os, "fsync", lambda file: done.append(Path(os.readlink(f"/proc/self/fd/{file}")).name)
+    )
+
+    def renamed(self: Path, to: Path) -> Path:
+        done.append("renamed")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    for name in ("a", "b"):
+        (aside / name).write_text(name)
+    model_folder.put(aside, tmp_path / "retro")
+    assert done == ["a", "b", "aside", "renamed", tmp_path.name]
+    assert (tmp_path / "retro" / "a").read_text() == "a"
 
 
 def test_folders_that_are_no_retro(tmp_path: Path) -> None:

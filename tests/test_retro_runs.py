@@ -155,6 +155,23 @@ def test_runs_that_cannot_be(tokenizer: Path, changes: dict[str, Any], said: str
         dataclasses.replace(good, **changes)
 
 
+def test_tokens_that_the_model_has_not_are_refused_in_training(tokenizer: Path) -> None:
+    """A vocabulary may have more pieces than the model rows."""
+    good = made(tokenizer)
+    held, table = text()
+    far = dataclasses.replace(held, values=np.where(held.values == held.values[0, 0], 50, held.values))
+    for changed, said in (
+        (dataclasses.replace(retrieved(held, table), database=far), "database has token 50"),
+        (retrieved(far, table), "text has token 50"),
+    ):
+        wrong = dataclasses.replace(good, text=Text(chunks=changed.chunks, retrieval=changed))
+        with pytest.raises(errors.CorpusError, match=said):
+            [run._batch(wrong, step) for step in range(20)]
+    model, (held, _) = model_of(), text(5)
+    with pytest.raises(errors.CorpusError, match="prompt has token 50"):
+        Writer(model, held, searching(held)[0]).write(np.array([3, 50], np.int32), tokens=1)
+
+
 def model_of(encoding: str = "conditioned") -> Retro:
     return small_retro.make(
         small_retro.config(encoding, chunk_tokens=M, neighbour_tokens=2 * M, cca_layers=(2, 4))

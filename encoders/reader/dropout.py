@@ -37,5 +37,5 @@ class Dropout:
         self._calls += 1
         # 16 bits a value are enough for a rate, and half as many as a uniform float takes.
         bits = jax.random.bits(jax.random.fold_in(self._key, self._calls), x.shape, jnp.uint16)
-        kept = bits >= jnp.uint16(round(self.rate * 65536))
+        kept = bits >= jnp.uint16(min(round(self.rate * 65536), 65535))
         return lax.select(kept, x / (1 - self.rate), jnp.zeros_like(x))

@@ -274,7 +274,7 @@ def save(reader: Reader, settings: ReaderSettings, folder: Path, *, like: Path) 
     if reader.codes is not None and (parameters := reader.codes.stored_parameters()):
         save_file(to_tensors(parameters), aside / CODEC)
     (aside / SETTINGS).write_text(json.dumps(settings.to_json(), indent=2) + "\n", encoding="utf-8")
-    aside.rename(folder)
+    model_folder.put(aside, folder)
 
 
 def to_tensors(parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from encoders.reader.codes import Table, Taken
 from encoders.reader.dropout import Dropout
 from encoders.reader.examples import Examples
 from encoders.reader.model import Reader
+from encoders.t5_config import require_seed
 
 FROZEN, TRAINED = "frozen", "trained"
 MEMORY_ENCODERS = (FROZEN, TRAINED)
@@ -73,7 +75,8 @@ class TrainingSettings:
             raise errors.EncoderError(
                 f"memory_encoder is {self.memory_encoder!r}, wanted {' or '.join(MEMORY_ENCODERS)}"
             )
-        if not self.learning_rate > 0:
+        require_seed(self.seed)
+        if not 0 < self.learning_rate < math.inf:
             raise errors.EncoderError(f"learning_rate is {self.learning_rate}, wanted a positive number")
         if self.warmup < 0:
             raise errors.EncoderError(f"warmup is {self.warmup}, wanted 0 or more steps")

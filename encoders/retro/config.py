@@ -6,6 +6,7 @@ with its continuation, d width of the language model, d' of what it attends to. 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
@@ -80,7 +81,7 @@ class LanguageConfig:
         _require_one_of("positions", self.positions, POSITIONS)
         if not 0 < self.norm_epsilon < 1:
             raise errors.EncoderError(f"norm_epsilon is {self.norm_epsilon!r}, wanted a number in (0, 1)")
-        if not self.rotary_theta > 1:
+        if not 1 < self.rotary_theta < math.inf:
             raise errors.EncoderError(f"rotary_theta is {self.rotary_theta!r}, wanted a number above 1")
 
     @property

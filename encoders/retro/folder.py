@@ -223,4 +223,4 @@ def save(model: Retro, settings: RetroSettings, folder: Path, *, like: Path) -> 
     save_file(language, aside / model_folder.WEIGHTS, metadata={"format": "pt"})
     save_file(extra, aside / EXTRA_WEIGHTS)
     (aside / SETTINGS).write_text(json.dumps(settings.to_json(), indent=2) + "\n", encoding="utf-8")
-    aside.rename(folder)
+    model_folder.put(aside, folder)

@@ -16,6 +16,7 @@ from encoders.aliases import Json
 from encoders.model_folder import ModelFolderError, Tensor
 from encoders.retro import names
 from encoders.retro.config import GATED, ROTARY, LanguageConfig
+from encoders.t5_config import require_whole
 
 LLAMA: Final = "llama"
 # What config.json says of a language model that no class of transformers' is.
@@ -24,6 +25,18 @@ OURS: Final = "memcorpus-language"
 # transformers' own values where config.json does not say.
 _THETA: Final = 10_000.0
 _EPSILON: Final = 1e-6
+# Settings, the only value of each that is known here, which may also be null or left out, and what is wanted.
+_ONLY: Final[Mapping[str, tuple[object, str]]] = {
+    "attention_bias": (False, "a Llama without biases"),
+    "mlp_bias": (False, "a Llama without biases"),
+    "hidden_act": ("silu", "'silu', as every Llama has"),
+    "partial_rotary_factor": (1, "rotary positions of whole heads"),
+    "sliding_window": (None, "attention to all that came before"),
+    "quantization_config": (None, "weights as they were trained; save it again without quantization"),
+    "compression_config": (None, "weights as they were trained; save it again without compression"),
+}
+# Buffers that older transformers saved among the weights, and computes anew.
+_BUFFER: Final = ".rotary_emb.inv_freq"
 
 
 def read_config(folder: Path) -> LanguageConfig:
@@ -59,33 +72,75 @@ def from_json(raw: Mapping[str, Any]) -> LanguageConfig:
     wanted = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     if missing := [key for key in wanted if key not in raw]:
         raise errors.EncoderError(f"{', '.join(missing)} missing, wanted in every Llama's config.json")
-    for key in ("attention_bias", "mlp_bias"):
-        if raw.get(key):
-            raise errors.EncoderError(f"{key} is true, wanted a Llama without biases")
-    if raw.get("hidden_act", "silu") != "silu":
-        raise errors.EncoderError(f"hidden_act is {raw['hidden_act']!r}, wanted 'silu', as every Llama has")
-    # transformers 5 has one dictionary; before it, the base stood alone and scaling in another.
-    rope = raw.get("rope_parameters") or {}
-    scaling = rope or raw.get("rope_scaling") or {}
-    if (scaled := scaling.get("rope_type", scaling.get("type", "default"))) != "default":
-        raise errors.EncoderError(
-            f"rotary positions are scaled ({scaled}), wanted plain ones; take a model without rope_scaling"
-        )
-    heads = raw["num_attention_heads"]
+    for key in wanted:
+        require_whole(key, raw[key], 1)
+    _require_plain(raw)
+    # transformers 5 has one dictionary; before it, the base stood alone and scaling in another, which still
+    # takes the other's place.
+    rope = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
+    _require_plain_positions(rope)
+    width, heads = raw["hidden_size"], raw["num_attention_heads"]
+    if (d_head := raw.get("head_dim")) is None:
+        d_head = width // heads
+        if width % heads:
+            raise errors.EncoderError(f"hidden_size is {width}, wanted a multiple of its {heads} heads")
+    tied = raw.get("tie_word_embeddings", False)
+    if not isinstance(tied, bool):
+        raise errors.EncoderError(f"tie_word_embeddings is {tied!r}, wanted true or false")
+    theta = rope.get("rope_theta", raw.get("rope_theta", _THETA))
     return LanguageConfig(
         vocab_size=raw["vocab_size"],
-        d_model=raw["hidden_size"],
-        d_head=raw.get("head_dim") or raw["hidden_size"] // heads,
+        d_model=width,
+        d_head=d_head,
         d_ff=raw["intermediate_size"],
         layers=raw["num_hidden_layers"],
         heads=heads,
         key_heads=raw.get("num_key_value_heads"),
         feed_forward=GATED,
         positions=ROTARY,
-        rotary_theta=float(rope.get("rope_theta", raw.get("rope_theta") or _THETA)),
-        norm_epsilon=float(raw.get("rms_norm_eps", _EPSILON)),
-        tied=bool(raw.get("tie_word_embeddings", False)),
+        rotary_theta=_number("rope_theta", theta),
+        norm_epsilon=_number("rms_norm_eps", raw.get("rms_norm_eps", _EPSILON)),
+        tied=tied,
     )
+
+
+def _require_plain(raw: Mapping[str, Any]) -> None:
+    """Refuse a setting that changes what a Llama computes, and is not known here.
+
+    Raises:
+        EncoderError: there is one.
+    """
+    for key, (only, why) in _ONLY.items():
+        if (value := raw.get(key, only)) not in (only, None):
+            raise errors.EncoderError(f"{key} is {value!r:.80}, wanted {why}")
+    if other := sorted({str(kind) for kind in raw.get("layer_types") or ()} - {"full_attention"}):
+        raise errors.EncoderError(f"layer_types has {', '.join(other)}, wanted full_attention alone")
+    if "AutoModelForCausalLM" in (raw.get("auto_map") or {}):
+        raise errors.EncoderError("auto_map names a model of its own code, wanted transformers' Llama")
+
+
+def _require_plain_positions(rope: Any) -> None:
+    """Refuse rotary positions that are scaled, of some of a head, or others in each kind of layer.
+
+    Raises:
+        EncoderError: they are.
+    """
+    if not isinstance(rope, Mapping):
+        raise errors.EncoderError(f"rope_parameters are {rope!r:.80}, wanted an object")
+    if nested := sorted(key for key, value in rope.items() if isinstance(value, Mapping)):
+        raise errors.EncoderError(f"rope_parameters are others for each of {', '.join(nested)}, wanted one")
+    if (scaled := rope.get("rope_type", rope.get("type", "default"))) != "default":
+        raise errors.EncoderError(
+            f"rotary positions are scaled ({scaled}), wanted plain ones; take a model without rope_scaling"
+        )
+    if (share := rope.get("partial_rotary_factor")) not in (None, 1):
+        raise errors.EncoderError(f"partial_rotary_factor is {share!r:.80}, wanted whole heads")
+
+
+def _number(key: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise errors.EncoderError(f"{key} is {value!r:.80}, wanted a number")
+    return float(value)
 
 
 def to_json(config: LanguageConfig, *, tokens: int) -> Json:
@@ -122,17 +177,38 @@ def find(folder: Path, config: LanguageConfig) -> dict[str, Tensor]:
     """Every tensor of the language model, by name; nothing is read yet.
 
     Raises:
-        ModelFolderError: one is missing or of another shape than config.json says.
+        ModelFolderError: one is missing, or of another shape than config.json says, or of a type that is not
+            read; or there are others.
     """
     stored = model_folder.find_tensors(folder)
     found = {}
-    for name, shape in names.language_shapes(config).items():
-        tensor = stored.get(name)
+    shapes = names.language_shapes(config)
+    for name, shape in shapes.items():
+        tensor = stored.pop(name, None)
         if tensor is None or tensor.shape != shape:
             there = "is missing" if tensor is None else f"has shape {list(tensor.shape)}"
             raise ModelFolderError(
                 f"{folder}: {name} {there}, wanted {list(shape)} as config.json says; do config.json and the "
                 "weights belong together?"
             )
+        tensor.require_dtype()
         found[name] = tensor
+    head = stored.pop(names.HEAD, None)
+    if head is not None and not _are_same(head, found[names.EMBEDDING]):
+        raise ModelFolderError(
+            f"{folder}: config.json ties the head to the embedding (tie_word_embeddings), and the weights "
+            f"have another {names.HEAD}; do they belong together?"
+        )
+    if more := sorted(name for name in stored if not name.endswith(_BUFFER)):
+        raise ModelFolderError(
+            f"{folder}: the weights have {more[0]} and {len(more) - 1} more that no Llama of its config.json "
+            "has; they would be left out"
+        )
     return found
+
+
+def _are_same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have the same bytes."""
+    return (one.dtype, one.shape) == (other.dtype, other.shape) and all(
+        a == b for a, b in zip(one.chunks(), other.chunks(), strict=True)
+    )

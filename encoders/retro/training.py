@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from encoders.reader.training import TrainingState
 from encoders.retro.loss import token_losses
 from encoders.retro.model import Retro
 from encoders.retro.rows import Neighbours, Rows
+from encoders.t5_config import require_seed
 
 # What learns: everything, what RETRO has beyond its language model (RETRO-fit), or the language model alone.
 ALL, RETRIEVAL, LANGUAGE = "all", "retrieval", "language"
@@ -68,9 +70,9 @@ class RetroTraining:
                 f"{self.steps} steps and a warm-up of {self.warmup}, wanted 1 or more and 0 or more"
             )
         for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise errors.EncoderError(f"{name} is {getattr(self, name)}, wanted a positive number")
-        if not self.weight_decay >= 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise errors.EncoderError(f"weight_decay is {self.weight_decay}, wanted 0 or more")
         if self.batch < 1 or self.micro_batch < 1 or self.batch % self.micro_batch:
             raise errors.EncoderError(
@@ -78,6 +80,7 @@ class RetroTraining:
             )
         if not 0 <= self.dropout < 1:
             raise errors.EncoderError(f"dropout is {self.dropout}, wanted 0 or more and below 1")
+        require_seed(self.seed)
 
 
 class RetroTrainer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,13 +74,18 @@ def _layers(text: str | None) -> tuple[int, ...]:
     "retriever's vectors.",
 )
 @_MEMORY
-@click.option("--encoder-width", default=896, help="Of the neighbours' encoder; so with the next four.")
+@click.option(
+    "--encoder-width",
+    type=int,
+    help="Of the neighbours' encoder; so with the next four.  [default: 896; with --shared-embedding the "
+    "language model's]",
+)
 @click.option("--encoder-layers", default=2)
 @click.option("--encoder-heads", default=16)
 @click.option("--encoder-head-width", default=64)
 @click.option("--shared-embedding", is_flag=True, help="The encoder has the language model's embedding.")
 @click.option("--cca-layers", metavar="N,N,...", help="Layers that read.  [default: the paper's by depth]")
-@click.option("--retrieval", type=_MODES, default="on", help="What is read while it trains.")
+@click.option("--retrieval", type=_MODES, help="What is read while it trains.  [default: on]")
 @_TABLE
 @click.option("-k", "--read", "count", default=2, help="Neighbours that a chunk reads.")
 @click.option("--window", default=32, help="Chunks of a row.")
@@ -93,6 +99,12 @@ def _layers(text: str | None) -> tuple[int, ...]:
 @click.option("--weight-decay", default=0.1)
 @click.option("--seed", default=0)
 @click.option("--dev", help="Held-out corpus to tell bits per byte of, with a table of neighbours in CORPUS.")
+@click.option(
+    "--dev-neighbours",
+    "dev_table",
+    metavar="TABLE",
+    help="Neighbour table of the held-out corpus.  [default: the only one]",
+)
 @click.option("--compute-dtype", type=click.Choice(("bfloat16", "float32")), default="bfloat16")
 @options.config
 @options.JSON
@@ -180,6 +192,12 @@ def evaluate(
     for share in overlaps:
         if not 0 <= share <= 2:
             raise errors.CorpusError(f"--overlap {share}: wanted a share of a chunk, such as 0.125")
+    modes = modes or ("on", "off")
+    _require_read(
+        modes,
+        {"--memory": memory, "-k": count},
+        {} if overlaps else {"--database": database, "--neighbours": table, "--own-documents": own_documents},
+    )
     opened = folder.open_retro(model)
     settings = opened.settings
     text = open_corpus(corpus)
@@ -192,9 +210,9 @@ def evaluate(
     if overlaps:
         nearest = opening.nearest(text, database=source, table=table, own_documents=own_documents)
     length = settings.window if window is None else window
-    losses_of = bits.compiled(network)
-    for mode in modes or ("on", "off"):
-        given = opening.text(
+    # All are opened before one is judged: what cannot be is said at once.
+    given = {
+        mode: opening.text(
             text,
             settings,
             mode=mode,
@@ -206,11 +224,15 @@ def evaluate(
             seed=seed,
             model=opened,
         )
+        for mode in modes
+    }
+    losses_of = bits.compiled(network)
+    for mode in modes:
         found = bits.measure(
             network,
-            given.chunks,
+            given[mode].chunks,
             counts,
-            retrieval=given.retrieval,
+            retrieval=given[mode].retrieval,
             window=length,
             stride=max(1, length // 2) if stride is None else stride,
             rows=batch,
@@ -223,6 +245,16 @@ def evaluate(
             _show(mode, sums, share, as_json)
     if overlaps and nearest is not None and nearest.neighbours < bits.COMPARED and not as_json:
         print(f"overlap is with the {nearest.neighbours} nearest chunks that the table has; the paper has 10")
+
+
+def _require_read(modes: Sequence[str], *given: Mapping[str, object]) -> None:
+    """Refuse options of what is retrieved, where nothing is."""
+    if any(mode != "off" for mode in modes):
+        return
+    for name, value in (pair for some in given for pair in some.items()):
+        if value is not None and value is not False:
+            told = name if value is True else f"{name} {value}"
+            raise errors.CorpusError(f"{told}: with --retrieval off nothing is read; leave it out")
 
 
 def _show(mode: str, sums: Sums, share: float | None, as_json: bool) -> None:
@@ -284,6 +316,7 @@ def generate(
     from pipeline.readers.retro.words import Words
     from retrieval import open_corpus
 
+    _require_read((mode,), {"--memory": memory, "--retriever": retriever})
     opened = folder.open_retro(model)
     settings = opened.settings
     source = open_corpus(corpus, retriever=retriever)
@@ -291,27 +324,28 @@ def generate(
     words = Words(opened.path)
     network = Retro(settings.config, opened.tensor, compute_dtype=settings.compute_dtype)
 
-    def search(chunk: Any) -> Any:
-        return source.search([words.decode(chunk)], settings.config.neighbours).passage_ids[0]
-
+    asked = words.encode(options.text(prompt))
+    if unknown := words.unknown(asked):
+        options.say(f"{unknown} of the prompt's {len(asked)} tokens stand for what the vocabulary lacks")
     writer = generating.Writer(
         network,
         opening.CorpusChunks(source),
-        search,
+        opening.searching(source, words, settings.config.neighbours),
         mode=mode,
         encodings=opening.memory_of(source, settings, memory, model=opened) if mode != "off" else None,
         end=words.end,
     )
-    found = writer.write(words.encode(prompt), tokens=tokens, temperature=temperature, seed=seed)
-    said = words.decode(np.concatenate([words.encode(prompt), found.tokens]))
+    found = writer.write(asked, tokens=tokens, temperature=temperature, seed=seed)
+    said = words.decode(np.concatenate([asked, found.tokens]))
     if as_json:
         row = {
             "text": said,
             "tokens": len(found.tokens),
+            "unknown_in_prompt": unknown,
             "log_probability": found.log_probability,
             "neighbours": found.neighbours,
             "waited_seconds": round(found.waited, 3),
         }
-        print(json.dumps(row, ensure_ascii=False))
+        options.print_json(row)
         return
     print(said)

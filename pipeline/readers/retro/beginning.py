@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from encoders import fingerprint, model_folder, token_bytes
@@ -13,7 +13,7 @@ from encoders.retro.folder import RetroFolder, RetroSettings
 from encoders.retro.training import ALL, LANGUAGE, RETRIEVAL, RetroTraining
 from pipeline.readers.retro import encodings, opening
 from pipeline.readers.retro.opening import CorpusChunks
-from pipeline.readers.retro.retrieval import OFF
+from pipeline.readers.retro.retrieval import OFF, ON
 from pipeline.readers.retro.run import Run
 from retrieval.corpus import Corpus
 from storage import errors
@@ -30,13 +30,15 @@ class Asked:
         learns: as in `RetroTraining`; None for "retrieval" with a model, and "all" without.
         encoding: as in `RetroConfig`.
         memory: version of the corpus, of "stored".
-        encoder_width, encoder_layers, encoder_heads, encoder_head_width, shared_embedding: of the encoder.
+        encoder_width, encoder_layers, encoder_heads, encoder_head_width, shared_embedding: of the encoder. A
+            width of None is the language model's where the embedding is shared, and else the paper's.
         cca_layers: empty for the paper's by depth.
-        retrieval: the mode, while it trains.
+        retrieval: the mode, while it trains; None for "on", and for "off" where nothing is learned of it.
         table: of the corpus.
         count: k.
         window: chunks of a row.
         dev: name of the held-out corpus.
+        dev_table: of the held-out corpus.
         steps, every, batch, micro_batch, learning_rate, warmup, dropout, weight_decay, seed: of training.
         compute_dtype: of the model.
     """
@@ -50,17 +52,18 @@ class Asked:
     learns: str | None
     encoding: str
     memory: str | None
-    encoder_width: int
+    encoder_width: int | None
     encoder_layers: int
     encoder_heads: int
     encoder_head_width: int
     shared_embedding: bool
     cca_layers: tuple[int, ...]
-    retrieval: str
+    retrieval: str | None
     table: str | None
     count: int
     window: int
     dev: str | None
+    dev_table: str | None
     steps: int
     every: int
     batch: int
@@ -89,10 +92,13 @@ def prepare(asked: Asked, corpus: Corpus, dev: Corpus | None) -> Run:
     if (asked.model is None) == (asked.tokenizer is None):
         raise errors.CorpusError("give --model to begin with, or --tokenizer to draw all weights")
     learns = asked.learns or (ALL if asked.model is None else RETRIEVAL)
-    if learns == LANGUAGE:
-        asked = replace(asked, retrieval=OFF)
-    elif asked.retrieval == OFF:
+    mode = asked.retrieval or (OFF if learns == LANGUAGE else ON)
+    if mode == OFF and learns != LANGUAGE:
         raise errors.CorpusError("with --retrieval off only the language model learns: --learns language")
+    if learns == LANGUAGE:
+        _require_unread(asked, mode)
+    if asked.dev_table is not None and dev is None:
+        raise errors.CorpusError(f"--dev-neighbours {asked.dev_table} is of a held-out corpus; give --dev")
     if learns == RETRIEVAL and asked.model is None:
         raise errors.CorpusError(
             "--learns retrieval keeps the language model as it is, and none was given; give --model"
@@ -110,14 +116,14 @@ def prepare(asked: Asked, corpus: Corpus, dev: Corpus | None) -> Run:
     )
     opened = _opened(asked, corpus)
     opening.require_chunks(corpus, opened)
-    memory = asked.memory if asked.retrieval != OFF else None
-    text = opening.text(
-        corpus, opened.settings, mode=asked.retrieval, table=asked.table, memory=memory, seed=asked.seed
-    )
+    memory = asked.memory if mode != OFF else None
+    text = opening.text(corpus, opened.settings, mode=mode, table=asked.table, memory=memory, seed=asked.seed)
     judged = None
     if dev is not None:
         opening.require_chunks(dev, opened)
-        judged = opening.text(dev, opened.settings, mode=asked.retrieval, database=corpus, memory=memory)
+        judged = opening.text(
+            dev, opened.settings, mode=mode, database=corpus, table=asked.dev_table, memory=memory
+        )
     plan = {
         "retro": opened.settings.to_json(),
         "training": asdict(training),
@@ -145,6 +151,25 @@ def prepare(asked: Asked, corpus: Corpus, dev: Corpus | None) -> Run:
     )
 
 
+def _require_unread(asked: Asked, mode: str) -> None:
+    """Refuse what is of retrieval, where the language model learns alone.
+
+    Raises:
+        CorpusError: something is asked for that nothing would be done with.
+    """
+    memory = None if asked.encoding == shapes.STORED else asked.memory
+    for name, value in (
+        ("retrieval", None if mode == OFF else mode),
+        ("neighbours", asked.table),
+        ("dev-neighbours", asked.dev_table),
+        ("memory", memory),
+    ):
+        if value is not None:
+            raise errors.CorpusError(
+                f"--{name} {value}: with --learns language nothing is retrieved; leave it out"
+            )
+
+
 def _opened(asked: Asked, corpus: Corpus) -> RetroFolder:
     """What training begins with."""
     chunks = CorpusChunks(corpus)
@@ -170,10 +195,12 @@ def _opened(asked: Asked, corpus: Corpus) -> RetroFolder:
         card = corpus.vectors_card
         memory_encoder, width, places = card.encoder_fingerprint, card.layout.dim, 2
     else:
+        own = language.d_model if asked.shared_embedding else EncoderConfig().d_model
+        wide = own if asked.encoder_width is None else asked.encoder_width
         encoder = EncoderConfig(
-            d_model=asked.encoder_width,
+            d_model=wide,
             d_head=asked.encoder_head_width,
-            d_ff=4 * asked.encoder_width,
+            d_ff=4 * wide,
             layers=asked.encoder_layers,
             heads=asked.encoder_heads,
             shared_embedding=asked.shared_embedding,

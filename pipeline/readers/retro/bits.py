@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from flax import nnx
 
+from encoders.errors import DivergedError
 from encoders.retro.loss import token_losses
 from encoders.retro.model import Retro
 from encoders.retro.rows import Neighbours, Rows
@@ -102,6 +103,7 @@ def measure(
     Raises:
         CorpusError: the text has tokens that the model's vocabulary has not, or none to predict; or the
             stride is out of range.
+        DivergedError: a loss is not finite.
     """
     if overlaps and nearest is None:
         raise ValueError("a filter by overlap without the nearest chunks")
@@ -114,14 +116,16 @@ def measure(
     done = 0
     vocabulary = min(model.config.language.vocab_size, len(counts.counts))
     for batch in windows.sliding(chunks, length=window, stride=stride, rows=rows):
-        if (largest := int(np.max(batch.rows.tokens, initial=0))) >= vocabulary:
-            raise errors.CorpusError(
-                f"the text has token {largest}, the model's vocabulary ends before {vocabulary:,}; build the "
-                "corpus with the model's tokenizer"
-            )
-        neighbours = None if retrieval is None else retrieval.fetch(batch.ids)
+        chunks_of.require_known(np.asarray(batch.rows.tokens), vocabulary, "the text")
+        neighbours = None if retrieval is None else retrieval.known(batch.ids, vocabulary)
         losses = np.asarray(losses_of(batch.rows, neighbours), np.float64).reshape(-1)
         judged = batch.judged.reshape(-1)
+        if not np.isfinite(losses).all():
+            wrong = int(np.argmin(np.isfinite(losses)))
+            raise DivergedError(
+                f"a token of chunk {judged[wrong]} has a loss of {losses[wrong]} nats, wanted finite ones; "
+                "are the model's weights whole, or did its training diverge?"
+            )
         _add(found, chunks, counts, nearest, losses, batch)
         done += len(batch.own)
         if on_batch is not None:

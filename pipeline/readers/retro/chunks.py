@@ -164,3 +164,21 @@ def tokens_of(chunks: Chunks, ids: Ids) -> tuple[npt.NDArray[np.int32], npt.NDAr
         tokens[there], lengths[there] = found[places], held[places]
         documents[there] = chunks.documents(wanted)[places]
     return tokens.reshape(*ids.shape, -1), lengths.reshape(ids.shape), documents.reshape(ids.shape)
+
+
+def require_known(tokens: npt.NDArray[np.integer] | None, vocabulary: int, what: str) -> None:
+    """Refuse tokens that a model has no embedding of: another would be read for them.
+
+    Args:
+        tokens: of any shape; None for none.
+        vocabulary: of the model; ids are below this.
+        what: has them.
+
+    Raises:
+        CorpusError: there is one.
+    """
+    if tokens is not None and (largest := int(np.max(tokens, initial=0))) >= vocabulary:
+        raise errors.CorpusError(
+            f"{what} has token {largest}, the model's vocabulary ends before {vocabulary:,}; build the "
+            "corpus with the model's tokenizer, or take a model of all its tokens"
+        )

@@ -7,6 +7,7 @@ written, and what was found is read one chunk late, moved on by a chunk: continu
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,8 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from flax import nnx
 
+from encoders.errors import DivergedError
 from encoders.retro.model import Cache, Retro
 from encoders.retro.rows import Neighbours
+from encoders.t5_config import require_seed
 from pipeline.readers.retro import chunks as chunks_of
 from pipeline.readers.retro.chunks import Chunks, Ids
 from pipeline.readers.retro.retrieval import MODES, OFF, ON, STALE, Encodings, Retrieval
@@ -96,13 +99,17 @@ class Writer:
             seed: of the drawing.
 
         Raises:
-            CorpusError: an empty prompt, or an argument out of range.
+            CorpusError: an empty prompt, a token that the model has not, or an argument out of range.
+            EncoderError: the seed is out of range.
+            DivergedError: the model gives nothing finite.
         """
-        if not len(prompt) or tokens < 1 or not temperature >= 0:
+        if not len(prompt) or tokens < 1 or not 0 <= temperature < math.inf:
             raise errors.CorpusError(
                 f"a prompt of {len(prompt)} tokens, {tokens} to write at temperature {temperature}; wanted 1 "
                 "or more of both, and 0 or more"
             )
+        require_seed(seed)
+        chunks_of.require_known(prompt, self._model.config.language.vocab_size, "the prompt")
         m = self._model.config.chunk_tokens
         # Whole chunks of room: rooms of many lengths would be programs of many shapes.
         room = -(-(len(prompt) + tokens) // m) * m
@@ -170,7 +177,8 @@ class Writer:
             encodings=self._encodings,
         )
         found: Neighbours = jax.tree.map(
-            lambda array: array[:, 0], retrieval.fetch(np.zeros((1, 1), np.int64))
+            lambda array: array[:, 0],
+            retrieval.known(np.zeros((1, 1), np.int64), self._model.config.language.vocab_size),
         )
         return found
 
@@ -197,7 +205,15 @@ class _OneChunk:
 def _chosen(
     logits: npt.NDArray[np.float64], temperature: float, rng: np.random.Generator
 ) -> tuple[int, float]:
-    """A token and its log-probability under the model, whatever the temperature."""
+    """A token and its log-probability under the model, whatever the temperature.
+
+    Raises:
+        DivergedError: there is no likeliest token.
+    """
+    if not np.isfinite(logits).all():
+        raise DivergedError(
+            "the model gives logits that are not finite; are its weights whole, or did its training diverge?"
+        )
     logs = logits - logits.max()
     logs -= np.log(np.exp(logs).sum())
     if temperature == 0:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from encoders import document_tokenizer, fingerprint, model_folder
+from encoders.retriever_folder import DOCUMENT
 from encoders.retro import memory as retro_memory
 from encoders.retro.config import CONDITIONED, STORED, UNCONDITIONED, VECTORS
 from encoders.retro.folder import RetroFolder, RetroSettings
 from pipeline.readers.retro import bits, encodings
 from pipeline.readers.retro.chunks import NONE, Ids
+from pipeline.readers.retro.generating import Search
 from pipeline.readers.retro.retrieval import OFF, ON, Encodings, Retrieval
 from pipeline.readers.retro.run import Text
+from pipeline.readers.retro.words import Words
 from retrieval import neighbours as rules
 from retrieval.corpus import Corpus
 from retrieval.neighbours import NeighbourReader
+from retrieval.served_corpus import ServedCorpus
 from storage import components, errors
 
 # Why a model reads no memory version, by its encoding.
@@ -168,6 +173,29 @@ def open_table(corpus: Corpus, database: Corpus, name: str | None) -> CorpusTabl
     reader = corpus.neighbours(name)
     reader.require_database(database)
     return CorpusTable(reader)
+
+
+def searching(database: Corpus, words: Words, k: int) -> Search:
+    """A search for what a corpus has near a chunk, by what its tokens say.
+
+    A chunk is read as a passage is, and not as a question, wherever its retriever tells these apart: so were
+    the tables searched that the model has learned with. A service reads texts as questions alone.
+
+    Args:
+        database: the corpus, which may have fewer than k chunks.
+        words: of the chunk's tokens.
+        k: neighbours.
+    """
+    most = min(k, len(database))
+
+    def search(chunk: npt.NDArray[np.int32]) -> Ids:
+        said: Any = [words.decode(chunk)]
+        if not isinstance(database, ServedCorpus):
+            said = database.retriever().encode(said, role=DOCUMENT, dtype="float32")
+        found: Ids = database.search(said, most).passage_ids[0]
+        return found
+
+    return search
 
 
 def memory_of(

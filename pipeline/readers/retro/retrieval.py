@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders.retro.rows import Neighbours
+from encoders.t5_config import require_seed
 from pipeline.readers.retro import chunks as chunks_of
 from pipeline.readers.retro.chunks import NONE, Chunks, Ids, Table
 from storage import errors
@@ -59,6 +60,7 @@ class Retrieval:
 
     Raises:
         CorpusError: one is out of range.
+        EncoderError: the seed is.
     """
 
     chunks: Chunks
@@ -73,6 +75,7 @@ class Retrieval:
     def __post_init__(self) -> None:
         if self.mode not in MODES or self.mode == OFF:
             raise errors.CorpusError(f"retrieval is {self.mode!r}, wanted {', '.join(MODES)}")
+        require_seed(self.seed)
         if not 1 <= self.neighbours <= self.table.neighbours:
             raise errors.CorpusError(
                 f"{self.neighbours} neighbours of a table that has {self.table.neighbours}; wanted 1 to that "
@@ -142,6 +145,17 @@ class Retrieval:
             states[there], real[there] = values[again], held[again]
         shape = (*ids.shape, both.shape[-1] * places)
         return Neighbours(tokens=None, states=states.reshape(*shape, width), real=real.reshape(shape))
+
+    def known(self, asked: Ids, vocabulary: int) -> Neighbours:
+        """`fetch`, of tokens that a model has.
+
+        Raises:
+            CorpusError: there are others.
+        """
+        found = self.fetch(asked)
+        tokens = None if found.tokens is None else np.asarray(found.tokens)
+        chunks_of.require_known(tokens, vocabulary, "the database")
+        return found
 
     def _without_own(self, rows: Ids, found: Ids) -> Ids:
         own = (found >= 0) & (

@@ -19,6 +19,7 @@ from encoders.retro.rows import Neighbours, Rows
 from encoders.retro.training import LANGUAGE, RetroTrainer, RetroTraining
 from encoders.token_bytes import TokenBytes
 from pipeline.readers.retro import bits, windows
+from pipeline.readers.retro import chunks as chunks_of
 from pipeline.readers.retro.chunks import Chunks
 from pipeline.readers.retro.retrieval import Retrieval
 from pipeline.readers.training import preparing
@@ -243,5 +244,6 @@ def _batch(run: Run, step: int) -> tuple[Rows, Neighbours | None]:
         seed=run.training.seed,
         step=step,
     )
-    retrieval = run.text.retrieval
-    return window.rows, None if retrieval is None else retrieval.fetch(window.ids)
+    retrieval, vocabulary = run.text.retrieval, run.opened.settings.config.language.vocab_size
+    chunks_of.require_known(np.asarray(window.rows.tokens), vocabulary, "the text")
+    return window.rows, None if retrieval is None else retrieval.known(window.ids, vocabulary)

@@ -115,10 +115,12 @@ def sliding(chunks: Chunks, *, length: int, stride: int, rows: int) -> Iterator[
         rows: of a batch; those beyond the last window are empty.
 
     Raises:
-        CorpusError: the stride is out of range.
+        CorpusError: one is out of range.
 
     Source: Borgeaud et al. 2021, section 2.6: windows of 2,048 tokens, 1,024 apart.
     """
+    if length < 1 or rows < 1:
+        raise errors.CorpusError(f"{rows} rows of {length} chunks, wanted 1 or more of both")
     if not 1 <= stride <= length:
         raise errors.CorpusError(f"a stride of {stride} chunks, wanted 1 to {length}, those of a row")
     judged = np.arange(length) >= length - stride
