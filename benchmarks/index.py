@@ -34,8 +34,8 @@ from pipeline.components.index import build as component
 from pipeline.components.index.build import IndexPlan
 from pipeline.units import engines
 from pipeline.units.stages import Stages
-from retrieval import refining
-from retrieval.index import Index, exact_search
+from retrieval import exact, refining
+from retrieval.index import Index
 from retrieval.index_shape import choose
 from storage import components, files, vector_array
 from storage.aliases import AnyArray
@@ -161,7 +161,7 @@ def search(queue: Any, path: Path, root: Path, passages: int, dim: int, mapped: 
     before = _anonymous()
     index = Index.read(path.parent, entry, passages=passages, dim=dim, mapped=mapped)
     opened = _anonymous() - before
-    best, _ = exact_search(vectors.batches(), queries, K)
+    best, _ = exact.search(vectors.batches(), queries, K)
     shape = choose(passages, dim)
     found = {}
     for name, factor in (("codes", 0), ("refined", shape.refined)):

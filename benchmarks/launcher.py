@@ -32,7 +32,16 @@ from pipeline.components.shards import STAGE, ShardCounts
 from pipeline.jobs import checking, commit
 from pipeline.units import engines, meter, progress
 from pipeline.units.stages import Stages
-from storage import canaries, codecs, components, files, memory_store, verify, work_folder, zarr_arrays
+from storage import (
+    canaries,
+    checked_json,
+    codecs,
+    components,
+    memory_store,
+    verify,
+    work_folder,
+    zarr_arrays,
+)
 from storage.components import PassagesCard
 from storage.folder import CorpusFolder
 from storage.manifest import Manifest
@@ -111,7 +120,7 @@ def prepare(corpus: CorpusFolder, count: int) -> None:
                 events={shards.COMPILED: 0, shards.LOADED: 1, shards.HALVED: 0},
             ).to_json()
         own = {"unit": unit, "files": [e.to_json() for e in entries], "worker": f"worker-{unit % WORKERS}"}
-        corpus.work.receipt_path(STAGE.name, unit).write_bytes(files.json_bytes(receipt | own))
+        corpus.work.receipt_path(STAGE.name, unit).write_bytes(checked_json.encode(receipt | own))
     shown = corpus.work.file(work_folder.PROGRESS)
     shown.mkdir(exist_ok=True)
     for worker in range(WORKERS):

@@ -49,10 +49,10 @@ from storage import (
     shard_files,
     zarr_arrays,
 )
+from storage.bucket import S3_ENDPOINT
 from storage.components import PassagesCard
 from storage.folder import CorpusFolder
 from storage.memory_store import MemoryLayout, ShardRows
-from storage.remote import S3_ENDPOINT
 from storage.shards import ShardGrid
 from tests import faulty_proxy, object_store
 

@@ -45,7 +45,7 @@ from pipeline.readers.retro.chunks import ArrayChunks, ArrayTable, Ids, from_tok
 from pipeline.readers.retro.retrieval import Retrieval
 from pipeline.readers.retro.run import Run, Text
 from pipeline.text import articles, chunks, sources
-from retrieval import nearest
+from retrieval import exact
 
 M, WINDOW, READ, COMPARED = 32, 4, 2, 10
 ALPHAS = (0.125, 0.25, 0.5)
@@ -203,7 +203,8 @@ def table_of(
     found = np.empty((len(queries), COMPARED), np.int64)
     for begin in range(0, len(queries), BLOCK):
         end = begin + BLOCK
-        some = nearest.exact([(0, keys)], queries[begin:end], COMPARED, firsts[begin:end], stops[begin:end])
+        own = firsts[begin:end], stops[begin:end]
+        some = exact.search_outside([(0, keys)], queries[begin:end], COMPARED, *own)
         found[begin:end] = some.ids
     return ArrayTable(values=found)
 

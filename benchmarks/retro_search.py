@@ -8,9 +8,10 @@ Vectors are synthetic: documents of 15 passages, which lie together. Every conte
 document out, or asks for so many more that it could. That the exact ones find the same is checked first.
 
 Contenders: FAISS's flat index as it comes, which goes over to a matrix product at 128,000 / dim queries; the
-same with the threshold at 0; our `nearest.exact`, NumPy's matrix product. Lists: one call for the whole
-batch, with k + 15; our `nearest.by_document`, a call for each document, which is left out; our `by_list`, a
-matrix product for each list and the queries that ask it; `faiss.contrib.big_batch_search`, the same by FAISS.
+same with the threshold at 0; our `exact.search_outside`, NumPy's matrix product. Lists: one call for the
+whole batch, with k + 15; our `nearest.by_document`, a call for each document, which is left out; our
+`by_list`, a matrix product for each list and the queries that ask it; `faiss.contrib.big_batch_search`, the
+same by FAISS.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import numpy as np
 from faiss.contrib.big_batch_search import big_batch_search
 from threadpoolctl import threadpool_limits
 
+from retrieval import exact as exact_search
 from retrieval import nearest
 from retrieval.index import Index
 from retrieval.nearest import Best, Floats
@@ -76,7 +78,7 @@ def contenders(vectors: Floats, lists: int, probes: int) -> dict[str, Callable[[
         return search
 
     def exact(count: int) -> Best:
-        return nearest.exact([(0, vectors)], vectors[:count], K, places[:count], ends[:count])
+        return exact_search.search_outside([(0, vectors)], vectors[:count], K, places[:count], ends[:count])
 
     def by_document(count: int) -> Best:
         return nearest.by_document(opened, vectors[:count], K, places[:count], ends[:count])
@@ -135,7 +137,7 @@ def scan_rates(passages: int, dim: int) -> dict[str, float]:
         nearest.by_list(lists, vectors[:count], K, places, ends, probes=16)
         found[f"{kind}, turned round"] = count * passages / (time.process_time() - start)
     start = time.process_time()
-    nearest.exact([(0, vectors)], vectors[:count], K, places, ends)
+    exact_search.search_outside([(0, vectors)], vectors[:count], K, places, ends)
     found["exact"] = count * passages / (time.process_time() - start)
     return found
 

@@ -29,7 +29,8 @@ from benchmarks.store import ours
 from benchmarks.store.truth import Truth
 from retrieval import open_corpus
 from retrieval.memory import MemoryReader
-from storage import codecs, remote
+from storage import codecs
+from storage.bucket import S3_ENDPOINT
 
 BUCKET: Final = "memcorpus"
 WAYS: Final = ("never", "once", "always")
@@ -63,7 +64,7 @@ def serving(root: Path) -> Iterator[str]:
     process.start()
     try:
         os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-        os.environ[remote.S3_ENDPOINT] = here.recv()
+        os.environ[S3_ENDPOINT] = here.recv()
         yield f"s3://{BUCKET}"
     finally:
         process.terminate()

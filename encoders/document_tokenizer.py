@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ import numpy.typing as npt
 from encoders import fingerprint, model_folder, transformers_output
 from encoders.model_folder import ModelFolderError
 from encoders.transformers_output import silenced
+
+# The file that is read alone where it is there.
+DECIDES: Final = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ def tokenizer_fingerprint(name_or_folder: str | Path) -> fingerprint.Fingerprint
     return fingerprint.of({"kind": "tokenizer", "files": {p.name: fingerprint.digest_file(p) for p in files}})
 
 
+def deciding(files: Mapping[str, str]) -> dict[str, str]:
+    """Of a tokenizer's files, by name, those that decide tokens here: tokenizer.json is read alone where it
+    is there, and of any other all go into what transformers makes."""
+    return {name: digest for name, digest in files.items() if name == DECIDES} or dict(files)
+
+
 class DocumentTokenizer:
     """A folder's tokenizer, whatever its vocabulary: T5's, or a language model's.
 
@@ -60,16 +69,14 @@ class DocumentTokenizer:
         folder = model_folder.resolve(name_or_folder, patterns=model_folder.TOKENIZER_FILES)
         model_folder.find_tokenizer_files(folder)
         self.fingerprint = tokenizer_fingerprint(folder)
-        self._tokenizer = _load(folder)
+        self._tokenizer = load(folder)
         # As far as the vocabulary can say it in other pieces, `</s>` in a text is text.
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.vocabulary: int = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-        self.unknown: int | None = _unknown(self._tokenizer)
-        added = self._tokenizer.get_added_tokens_decoder()
-        special = [number for number, token in added.items() if token.special and number != self.unknown]
-        self._special = np.array(sorted(special), np.int64)
+        self.unknown: int | None = unknown(self._tokenizer)
+        self._special = np.array(special(self._tokenizer), np.int64)
 
     def __call__(self, text: str) -> DocumentTokens:
         """The tokens of a text, none of them special."""
@@ -94,10 +101,15 @@ class DocumentTokenizer:
         return 0 if self.unknown is None else int(np.count_nonzero(ids == self.unknown))
 
 
-def _load(folder: Path) -> Any:
+def load(folder: Path) -> Any:
+    """The `tokenizers.Tokenizer` of a folder; see `deciding`.
+
+    Raises:
+        ModelFolderError: it cannot be read, or cannot tell where tokens begin.
+    """
     from tokenizers import Tokenizer
 
-    path = folder / "tokenizer.json"
+    path = folder / DECIDES
     try:
         if path.is_file():
             return Tokenizer.from_file(str(path))
@@ -118,7 +130,13 @@ def _load(folder: Path) -> Any:
     return found.backend_tokenizer
 
 
-def _unknown(tokenizer: Any) -> int | None:
+def special(tokenizer: Any) -> list[int]:
+    """Ids that no document has: those of special tokens but the unknown one."""
+    added = tokenizer.get_added_tokens_decoder()
+    return sorted(n for n, token in added.items() if token.special and n != unknown(tokenizer))
+
+
+def unknown(tokenizer: Any) -> int | None:
     """The id that stands for what the vocabulary lacks; None where nothing does (bytes)."""
     model = json.loads(tokenizer.to_str())["model"]
     number = model.get("unk_id")

@@ -45,10 +45,17 @@ def adamw(learning_rate: float, *, warmup: int, steps: int, weight_decay: float,
         0.0, learning_rate, warmup, max(steps, warmup + 1), learning_rate / 10
     )
 
-    def matrices(weights: Any) -> Any:
-        return jax.tree.map(lambda leaf: leaf.ndim > 1, weights)
-
     return optax.chain(
         optax.clip_by_global_norm(clip),
-        optax.adamw(rate, b1=0.9, b2=0.95, weight_decay=weight_decay, mask=matrices),
+        optax.adamw(rate, b1=0.9, b2=0.95, weight_decay=weight_decay, mask=decayed),
     )
+
+
+def decayed(weights: Any) -> Any:
+    """Which weights decay: matrices, embeddings among them. A bias has none though it may have a row a head,
+    as the two of relative positions."""
+
+    def of(path: tuple[Any, ...], leaf: Any) -> bool:
+        return leaf.ndim > 1 and "bias" not in jax.tree_util.keystr(path)
+
+    return jax.tree_util.tree_map_with_path(of, weights)

@@ -7,20 +7,20 @@ them.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from encoders import model_folder, transformers_output
+from encoders import document_tokenizer, model_folder
 from encoders.model_folder import ModelFolderError
-from encoders.transformers_output import silenced
 
-_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+_BYTE: Final = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,8 @@ class TokenBytes:
 
 
 def read(folder: Path) -> TokenBytes:
-    """The bytes of the tokens of a model folder's tokenizer.
+    """The bytes of the tokens of a model folder's tokenizer, as chunks are cut by it: what other files of the
+    folder say of it counts no more here than there.
 
     A token within a text is meant: the blank that begins a piece counts, as decoding keeps it everywhere but
     at the very beginning.
@@ -47,40 +48,49 @@ def read(folder: Path) -> TokenBytes:
             as ▁, bytes as <0x0A>) and byte-level BPE's.
     """
     model_folder.find_tokenizer_files(folder)
-    transformers_output.load()
-    from transformers import AutoTokenizer
-
-    with silenced():
-        try:
-            tokenizer: Any = AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False
-            )
-            described = json.loads(tokenizer.backend_tokenizer.to_str())
-        except Exception as error:  # whatever the tokenizer's own parsers raise
-            reason = " ".join(str(error).split())
-            raise ModelFolderError(f"{folder} has a tokenizer that cannot be read: {reason}") from error
-    kinds = _decoders(described.get("decoder") or {})
-    pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    special = set(tokenizer.all_special_ids)
+    tokenizer = document_tokenizer.load(folder)
+    kinds = _decoders(json.loads(tokenizer.to_str()).get("decoder") or {})
     if "ByteLevel" in kinds:
-        # Every character stands for one byte.
-        counts = [len(piece) for piece in pieces]
+        size = _byte_level
     elif kinds & {"Metaspace", "Replace"}:
-        counts = [
-            1 if "ByteFallback" in kinds and _BYTE.fullmatch(piece) else len(piece.replace("▁", " ").encode())
-            for piece in pieces
-        ]
+        size = _fallback if "ByteFallback" in kinds else _marked
     else:
         raise ModelFolderError(
             f"{folder} has a tokenizer that decodes by {', '.join(sorted(kinds)) or 'nothing'}, wanted "
             "SentencePiece's or byte-level BPE's: of others it is not known here how many bytes a token is"
         )
-    unknown = tokenizer.unk_token_id
-    found = np.array(counts, np.int32)
-    found[sorted(special)] = 0
+    pieces: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
+    found = np.zeros(1 + max(pieces.values(), default=-1), np.int32)
+    found[list(pieces.values())] = [size(piece) for piece in pieces]
+    found[document_tokenizer.special(tokenizer)] = 0
+    unknown = document_tokenizer.unknown(tokenizer)
+    if unknown is not None:
+        found[unknown] = 0
     # A vocabulary with all bytes names an unknown token that never comes.
     whole = "ByteLevel" in kinds or "ByteFallback" in kinds
     return TokenBytes(counts=found, unknown=None if whole else unknown)
+
+
+def _byte_level(piece: str) -> int:
+    """Every character stands for one byte; a token that was added as text has others, and is that text."""
+    return len(piece) if _alphabet().issuperset(piece) else len(piece.encode())
+
+
+@functools.cache
+def _alphabet() -> frozenset[str]:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return frozenset(ByteLevel.alphabet())
+
+
+def _marked(piece: str) -> int:
+    """Blanks stand as ▁."""
+    return len(piece.replace("▁", " ").encode())
+
+
+def _fallback(piece: str) -> int:
+    """As `_marked`, and bytes stand as <0x0A>."""
+    return 1 if _BYTE.fullmatch(piece) else _marked(piece)
 
 
 def _decoders(described: dict[str, Any]) -> set[str]:

@@ -228,6 +228,11 @@ class Corpus:
         """
         self.folder.refresh()
         home = self.segments[0]
+        if self.generation and not home.manifest.of(components.NEIGHBOURS):
+            raise errors.CorpusError(
+                f"the corpus in {self.folder} was updated and has no table of neighbours: tables are of "
+                "corpora as they were built; build the corpus anew"
+            )
         card = neighbours.find(home.folder, home.manifest, name)
         if self.generation and card.layout.grid.passages == home.passages:
             raise errors.MismatchError(

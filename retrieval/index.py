@@ -1,4 +1,4 @@
-"""The FAISS index over a corpus's vectors: opened, searched, compared with exact search.
+"""The FAISS index over a corpus's vectors: opened, searched, extended, joined.
 
 An index row is a passage id (`retrieval.index_building`). What an update adds lies in a file of its own, by
 the same centroids and codes, and is put behind the rest in memory; what it removed is taken out of the lists,
@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,20 +22,17 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from retrieval import refining
 from retrieval import similarity as similarities
 from retrieval.index_shape import CODE_BYTES as CODE_BYTES
 from retrieval.index_shape import EXACT_LIMIT as EXACT_LIMIT
 from retrieval.index_shape import IndexShape as IndexShape
 from retrieval.index_shape import choose as choose
-from storage import errors, files
+from storage import errors, file_names, files
 from storage.components.vectors import DOT
 from storage.thread_locks import ThreadLock
 from storage.tombstones import Tombstones
 from storage.vector_array import VectorArray
 
-RECALL_AT: Final = 10
-RECALL_QUERIES: Final = 1000
 # FAISS keeps the limit that is set while an index is read for the whole process.
 _READING: Final = ThreadLock()
 _NO_LIMIT: Final[int] = faiss.get_deserialization_vector_byte_limit()
@@ -100,79 +97,12 @@ def join(pieces: Sequence[Index], tombstones: Tombstones | None) -> Index:
     return Index(index, whole.similarity, tombstones=tombstones)
 
 
-def live_batches(
-    batches: Iterator[tuple[int, npt.NDArray[Any]]], tombstones: Tombstones | None
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[Any]]]:
-    """Batches of vectors with their ids, without those that are gone."""
-    for first, batch in batches:
-        if tombstones is None or not len(tombstones):
-            yield np.arange(first, first + len(batch), dtype=np.int64), batch
-        elif len(ids := tombstones.live(first, first + len(batch))):
-            yield ids, batch[ids - first]
-
-
 def _write(index: Any, path: Path) -> None:
     """Write an index whole or not at all."""
     # Not by FAISS's own writer, which does not tell where a full disk did not take the file's end.
     with files.aside(path) as partial, partial.open("xb") as file:
         writer = faiss.PyCallbackIOWriter(file.write)  # type: ignore[attr-defined] # not in its stubs
         faiss.write_index(index, writer)
-
-
-def recall(index: Index, vectors: VectorArray, factor: int = 0) -> float:
-    """Share of the exact `RECALL_AT` nearest passages that a search finds, over evenly spaced queries.
-
-    `factor` is of candidates that are compared again by their vectors, for each passage wanted; 0: none are.
-    """
-    gone = index.tombstones
-    count = vectors.layout.grid.passages - (0 if gone is None else len(gone))
-    k = min(RECALL_AT, count)
-    sample = np.unique(np.linspace(0, count - 1, min(RECALL_QUERIES, count)).astype(np.int64))
-    queries = vectors.take(sample if gone is None else gone.live()[sample])
-    best, _ = exact_search(vectors.batches(), queries, k, similarity=index.similarity, tombstones=gone)
-    if factor:
-        found, _ = refining.search(index, vectors, queries, k, factor)
-    else:
-        found, _ = index.search(queries, k)
-    # Judged by the passages' exact scores: among equals at the k-th place either one is right.
-    scores = [
-        similarities.between(
-            query, similarities.prepared(vectors.take(row), index.similarity), index.similarity
-        )
-        for row, query in zip(found, similarities.prepared(queries, index.similarity), strict=True)
-    ]
-    last = best[:, -1:]
-    return float(np.mean(np.array(scores) >= last - 1e-6 * np.maximum(1, np.abs(last))))
-
-
-def exact_search(
-    batches: Iterator[tuple[int, npt.NDArray[Any]]],
-    queries: npt.NDArray[np.float32],
-    k: int,
-    *,
-    similarity: str = DOT,
-    tombstones: Tombstones | None = None,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """The k passages most similar to each query [q, dim]: (scores [q, k], ids [q, k]), best first.
-
-    One pass over the vectors, a batch in memory at a time. Those that are gone are passed over.
-    """
-    scores = np.zeros((len(queries), 0), np.float32)
-    found = np.zeros((len(queries), 0), np.int64)
-    asked = similarities.prepared(queries, similarity)
-    for ids, batch in live_batches(batches, tombstones):
-        best, rows = faiss.knn(
-            asked,
-            similarities.prepared(batch, similarity),
-            min(k, len(batch)),
-            metric=similarities.metric(similarity),
-        )
-        scores = np.concatenate([scores, similarities.scores(best, similarity)], axis=1)
-        found = np.concatenate([found, ids[rows]], axis=1)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        scores = np.take_along_axis(scores, order, axis=1)
-        found = np.take_along_axis(found, order, axis=1)
-    return scores, found
 
 
 def _read(path: Path, size: int, *, mapped: bool = False) -> Any:
@@ -296,7 +226,7 @@ class Index:
         file: what an update added has the tables of the whole, and few rows. `mapped` leaves it where it is;
         such an index can be searched, and not be changed.
         """
-        path = files.inside(root, entry.path)
+        path = file_names.inside(root, entry.path)
         # Held before its bytes are checked: what is mapped is what was checked, or is seen to be cut off.
         held = _Mapped(path) if mapped and path.is_file() else None
         if wrong := files.damage(root, entry):

@@ -22,9 +22,10 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from retrieval import index_files
+from retrieval import exact, index_files
 from retrieval import similarity as similarities
-from retrieval.index import RECALL_AT, RECALL_QUERIES, Index, exact_search, live_batches, recall
+from retrieval.exact import RECALL_AT
+from retrieval.index import Index
 from retrieval.index_shape import IndexShape
 from storage import errors, files
 from storage.aliases import AnyArray
@@ -46,23 +47,10 @@ Take = Callable[[Ids], AnyArray]
 Batches = Iterable[tuple[int, AnyArray]]
 
 
-def spread(count: int, tombstones: Tombstones | None, most: int) -> Ids:
-    """Ids of at most so many passages, evenly spaced over those of `count` that are there."""
-    live = None if tombstones is None else tombstones.live()
-    there = count if live is None else len(live)
-    places = np.unique(np.linspace(0, there - 1, min(there, most)).astype(np.int64))
-    return places if live is None else live[places]
-
-
 def training_ids(count: int, tombstones: Tombstones | None, shape: IndexShape) -> Ids:
     """Ids of the vectors that an index is trained on, ascending."""
     there = count if tombstones is None else count - len(tombstones)
-    return spread(count, tombstones, shape.training_points(there))
-
-
-def query_ids(count: int, tombstones: Tombstones | None) -> Ids:
-    """Ids of the vectors that serve as queries where recall is measured, ascending."""
-    return spread(count, tombstones, RECALL_QUERIES)
+    return exact.spread(count, tombstones, shape.training_points(there))
 
 
 def gather(take: Take, ids: Ids, dim: int, similarity: str = DOT) -> npt.NDArray[np.float32]:
@@ -123,7 +111,7 @@ class Nearest:
         tombstones: Tombstones | None = None,
     ) -> Nearest:
         """The nearest among some vectors."""
-        scores, ids = exact_search(
+        scores, ids = exact.search(
             iter(batches), queries, _NEAREST, similarity=similarity, tombstones=tombstones
         )
         return cls(scores=scores, ids=ids)
@@ -192,7 +180,7 @@ def add(
     numbers: list[Ids] = [np.zeros(0, np.int64)]
     codes: list[AnyArray] = [np.zeros((0, int(ivf.code_size)), np.uint8)]
     for first, vectors in batches:
-        for some, batch in live_batches(iter([(first, vectors)]), tombstones):
+        for some, batch in exact.live_batches(iter([(first, vectors)]), tombstones):
             # Behind the number of its list, in as few bytes as hold it.
             found = trained.sa_encode(similarities.prepared(batch, similarity))
             ids.append(some)
@@ -341,10 +329,12 @@ def build(
     if not shape.lists:
         # A row is a passage, whether it is there or not.
         write_exact(path, dim, vectors.batches(BATCH), count, similarity)
-        share = 0.0 if probes is not None else recall(Index.mapped(path, similarity, tombstones), vectors)
+        share = 0.0
+        if probes is None:
+            share = exact.recall(Index.mapped(path, similarity, tombstones), vectors)
         return Measured(recall=share, codes_recall=share, probes=0)
     trained = train(vectors.take, training_ids(count, tombstones, shape), dim, shape, similarity)
-    queries = None if probes is not None else vectors.take(query_ids(count, tombstones))
+    queries = None if probes is not None else vectors.take(exact.query_ids(count, tombstones))
     nearest = Nearest.none(0 if queries is None else len(queries))
     partials: list[Path] = []
     live = count if tombstones is None else len(tombstones.live())

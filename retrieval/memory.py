@@ -6,37 +6,24 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from itertools import islice
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from retrieval import memory_plan, pools
 from retrieval.buffers import Buffers
-from storage import codec_parameters, codecs, errors, files, ids, native
+from retrieval.memory_decoding import Decoding
+from retrieval.memory_mapping import Mapped, Mappings
+from retrieval.memory_reading import Reading
+from storage import codec_parameters, codecs, errors, files, ids
 from storage.components import MemoryCard
 from storage.joined_memory import JoinedMemoryFiles
 from storage.memory_files import CHECKS as CHECKS
-from storage.memory_files import ChangedError, Held, MemoryFiles, Run
+from storage.memory_files import ChangedError, MemoryFiles, Run
 from storage.memory_rows import Found, Integers
 from storage.memory_store import ShardRows
-from storage.native import mapped
 from storage.ragged import MemoryArray, PaddedMemory, RaggedMemory
-from storage.thread_locks import ThreadLock
-
-# Of a fetch, where files are replaced while it reads them.
-_TRIES: Final = 8
-
-_NOTHING: Final = np.zeros(0, np.intp)
-
-
-class _Served(NamedTuple):
-    """What comes out of mappings, and what keeps them."""
-
-    recipe: mapped.Recipe
-    plan: mapped.Plan
-    held: list[Held | bool]
-
 
 Memory = TypeVar("Memory", RaggedMemory, PaddedMemory)
 
@@ -61,6 +48,7 @@ class MemoryReader:
         passages: int | None = None,
         require_live: Callable[[npt.NDArray[np.int64]], None] | None = None,
         reopen: tuple[Any, ...] | None = None,
+        load_coder: Callable[[], codecs.Coder] | None = None,
     ) -> None:
         """Made by `Corpus.memory`.
 
@@ -73,6 +61,7 @@ class MemoryReader:
                 that this reader reads them from where they lie; "always"; or "never". What comes from an
                 object store is another copy each time, so there "once" is once for each.
             reopen: a function and its arguments, by which another process opens the same version.
+            load_coder: reads the codec's parameters; None: from the files. It must not know this reader.
         """
         if check not in CHECKS:
             raise errors.CorpusError(f"check is {check!r}, wanted one of {', '.join(CHECKS)}")
@@ -86,14 +75,17 @@ class MemoryReader:
         self._files = opened
         self._check = check
         self._reopen = reopen
-        # Does what was right the last time it was read need no second look?
-        self._remembers = check == "once" and not opened.transfers
         self._buffers = Buffers()
         self._pools = pools.Pools()
-        self._coder: codecs.Coder | None = None
-        self._loading = ThreadLock()
-        # By whether rows are decoded.
-        self._recipes: dict[bool, mapped.Recipe] = {}
+        layout = card.layout
+        load_coder = load_coder or partial(
+            codec_parameters.read, opened.folder, layout.codec, layout.width, card.codec_parameters
+        )
+        self._decoding = Decoding(layout, load_coder, self._pools)
+        self._reading = Reading(opened, card, check, self._pools)
+        self._mappings: Mappings | None = None
+        if check == "never" or self._reading.remembers:
+            self._mappings = Mappings(opened, layout, self._decoding, self._pools, always=check == "never")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Where it lies travels to another process, which opens it there; no open file and no buffer does."""
@@ -131,15 +123,7 @@ class MemoryReader:
     @property
     def coder(self) -> codecs.Coder:
         """What decodes stored rows: the codec with this version's parameters, read when first used."""
-        # No `functools.cached_property`: until Python 3.12 that has one lock for all readers, which a
-        # forked process inherits as it is.
-        if self._coder is None:
-            layout = self.card.layout
-            with self._loading:
-                self._coder = self._coder or codec_parameters.read(
-                    self._files.folder, layout.codec, layout.width, self.card.codec_parameters
-                )
-        return self._coder
+        return self._decoding.coder
 
     def fetch(
         self,
@@ -175,7 +159,7 @@ class MemoryReader:
         if served is not None:
             offsets = served.plan.offsets
             values = self._target(out, served.plan.total, decode)
-            left = self._serve(served, values)
+            left = served.serve(values)
         else:
             left = None
         if left is None or len(left):
@@ -206,26 +190,23 @@ class MemoryReader:
             if step != 1:
                 raise errors.CorpusError(f"tokens is {tokens}, wanted a slice of step 1")
             whole = finish - begin == stop - first
-            if not (whole or self._trusted(wanted)[0]):
+            if not (whole or self._reading.trusted(wanted)[0]):
                 return None
             first, stop = first + begin, first + max(begin, finish)
         rows, layout = stop - first, self.card.layout
         values = self._target(out, rows, decode)
-        direct = not decode or self.coder.view_only
+        direct = not decode or self._decoding.coder.view_only
         stored = (
             values if direct else self._buffers.take(rows, layout.stored_width, layout.codec.stored_dtype)
         )
         if rows:
             run: Run = (shard, end, [(passage, first, stop, files.bytes_of(stored), whole, checksum)])
             try:
-                try:
-                    self._read_run(run, True)
-                except OSError:  # not in the page cache, or a file system that cannot tell
-                    self._read_run(run, False)
+                self._reading.one(run)
             except ChangedError:
                 return None
         if not direct:
-            self._decode_rows(stored, values)
+            self._decoding.rows(stored, values)
         if not decode:
             layout.codec.check_stored(values, layout.width)
         offsets = np.array([0, rows], np.int64)
@@ -260,7 +241,7 @@ class MemoryReader:
         for place, length in enumerate(lengths.tolist()):
             values[place, length:] = 0
         flat = values.reshape(-1, self.width)
-        left = None if served is None else self._serve(served, flat)
+        left = None if served is None else served.serve(flat)
         if left is None or len(left):
             found = found or self._files.find(wanted)
             rows = memory_plan.wanted_rows(found, tokens)
@@ -371,55 +352,27 @@ class MemoryReader:
 
     def _planned(
         self, passage_ids: npt.ArrayLike, tokens: slice | None, decode: bool, *, apart: int = 0
-    ) -> tuple[npt.NDArray[np.int64], _Served | None]:
+    ) -> tuple[npt.NDArray[np.int64], Mapped | None]:
         """Ids that were asked for, all of which are there; and how those passages whose bytes need no look at
         their checksum come out of mappings of their files, None where none can.
 
         Whatever fits in a step of native code is done there: after a fetch the processor's caches hold its
         rows, and every other step of Python or NumPy waits for its own code.
         """
-        recipe = self._recipe(decode)
-        # A step is refused where rows are planned for reading.
-        if recipe is None or (tokens is not None and tokens.step not in (None, 1)):
+        if self._mappings is None:
             return self._wanted(passage_ids), None
-        if self._require_live is None and type(passage_ids) is np.ndarray and passage_ids.dtype == np.int64:
+        if (
+            self._require_live is None
+            and type(passage_ids) is np.ndarray
+            and passage_ids.dtype == np.int64
+            and passage_ids.ndim == 1
+        ):
             # The plan finds out whether they are there.
-            wanted = passage_ids.reshape(-1).copy() if passage_ids.ndim == 1 else self._wanted(passage_ids)
+            wanted = passage_ids.copy()
         else:
             wanted = self._wanted(passage_ids)
-        always = not self._remembers
-        for _ in range(_TRIES):
-            segments = self._files.segments()
-            plan = mapped.plan(recipe.library, segments, wanted, tokens, apart=apart, always=always)
-            if plan is None:
-                break
-            held = [
-                self._files.hold(segment, shard, address, recipe.library)
-                for segment, shard, address in plan.shards
-            ]
-            if True in held:
-                continue
-            if any(held):
-                return wanted, _Served(recipe, plan, held)
-            break
-        return self._wanted(wanted), None
-
-    def _serve(self, served: _Served, values: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-        """Put passages into `values` [n, width]; returns the places of those that are to be read."""
-        recipe, plan, held = served
-        count = len(plan.offsets) - 1
-        size = plan.total * recipe.value_bytes
-        shares = min(pools.CACHE_THREADS, count, 1 + size // pools.CACHE_THREAD_BYTES)
-        if shares <= 1:
-            done = plan.serve(recipe, values, held)
-        else:
-            others = [self._pools.cache().submit(plan.serve, recipe, values, held) for _ in range(shares - 1)]
-            try:
-                done = plan.serve(recipe, values, held)
-            finally:
-                pools.raise_first([], started := [other for other in others if not other.cancel()])
-            done += sum(other.result() for other in started)
-        return _NOTHING if done == count else plan.left()
+        served = self._mappings.plan(wanted, tokens, decode, apart)
+        return wanted if served is not None else self._wanted(wanted), served
 
     def _deliver(
         self,
@@ -440,145 +393,16 @@ class MemoryReader:
             wanted, found, rows, at = wanted[left], found.of(left), rows.of(left), at[left]
         layout = self.card.layout
         # Stored rows that are values bit for bit are read into the result itself; codes into a buffer.
-        if not decode or self.coder.view_only:
-            self._fill(wanted, found, rows, files.bytes_of(values), at * layout.row_bytes, tokens)
+        if not decode or self._decoding.coder.view_only:
+            self._reading.fill(wanted, found, rows, files.bytes_of(values), at * layout.row_bytes, tokens)
             return
         ends = np.cumsum(rows.lengths)
         begins = ends - rows.lengths
         total = int(ends[-1]) if len(ends) else 0
         stored = self._buffers.take(total, layout.stored_width, layout.codec.stored_dtype)
-        self._fill(wanted, found, rows, files.bytes_of(stored), begins * layout.row_bytes, tokens)
+        self._reading.fill(wanted, found, rows, files.bytes_of(stored), begins * layout.row_bytes, tokens)
         if total and (at - begins == at[0]).all():
-            self._decode_rows(stored, values[at[0] : at[0] + total])
+            self._decoding.rows(stored, values[at[0] : at[0] + total])
         else:
             places = zip(begins.tolist(), at.tolist(), rows.lengths.tolist(), strict=True)
-            self._decode([(stored[b : b + n], values[a : a + n]) for b, a, n in places], total)
-
-    def _recipe(self, decode: bool) -> mapped.Recipe | None:
-        """How rows come out of mappings; None where they are read and decoded one after the other."""
-        library = native.library()
-        if library is None or not (self._remembers or self._check == "never"):
-            return None
-        known = self._recipes.get(decode)
-        if known is None or known.library is not library:
-            if decode and not self.coder.view_only:
-                known = self.coder.recipe(library)
-            else:
-                known = mapped.copying(library, self.card.layout.row_bytes)
-            if known is None:
-                return None
-            self._recipes[decode] = known
-        return known
-
-    def _fill(
-        self,
-        wanted: Integers,
-        found: Found,
-        rows: memory_plan.Wanted,
-        data: memoryview,
-        at: Integers,
-        tokens: slice | None,
-    ) -> None:
-        """Read rows of passages [k] into `data`, each from `at` on, and check them."""
-        layout = self.card.layout
-        for _ in range(_TRIES):
-            trusted = None
-            if tokens is not None:
-                trusted = self._trusted(wanted)
-            plan = memory_plan.plan(
-                wanted,
-                found,
-                rows,
-                data=data,
-                at=at,
-                row_bytes=layout.row_bytes,
-                chunk_rows=layout.chunk_rows,
-                trusted=trusted,
-            )
-            try:
-                self._read(plan.runs, plan.size)
-            except ChangedError:
-                continue
-            # Only now, all of it being right: what raises leaves nothing that looks like a result.
-            for target, source in (*plan.asides, *plan.again):
-                target[:] = source
-            return
-        raise errors.CorpusError(
-            f"files of memory version {self.version} are replaced again and again while they are read; "
-            "open the corpus again"
-        )
-
-    def _trusted(self, wanted: Integers) -> npt.NDArray[np.bool_]:
-        """Passages [k] whose bytes may be returned without a look at their checksum."""
-        if self._remembers:
-            return self._files.checked(wanted)
-        return np.full(len(wanted), self._check == "never")
-
-    def _read(self, runs: list[Run], size: int) -> None:
-        """Read all runs, from the page cache where the bytes are there, from the disk in parallel else."""
-        shares = min(pools.CACHE_THREADS, len(runs), 1 + size // pools.CACHE_THREAD_BYTES)
-        on_disk: list[Future[None]] = []
-        # All take runs from one list, so that a thread that starts late takes fewer, or none.
-        others = [self._pools.cache().submit(self._read_cached, runs, on_disk) for _ in range(shares - 1)]
-        failures: list[BaseException] = []
-        try:
-            self._read_cached(runs, on_disk)
-        except Exception as e:
-            failures.append(e)
-        pools.raise_first(failures, [other for other in others if not other.cancel()], on_disk)
-
-    def _decode_rows(self, stored: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
-        """Decode rows that lie back to back, in pieces, so that several threads can."""
-        shares = min(pools.CACHE_THREADS, 1 + values.nbytes // (2 * pools.CACHE_THREAD_BYTES))
-        step = max(1, -(-len(stored) // shares))
-        pieces = [slice(first, first + step) for first in range(0, len(stored), step)]
-        self._decode([(stored[piece], values[piece]) for piece in pieces], len(stored))
-
-    def _decode(self, pieces: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]], rows: int) -> None:
-        """Decode (stored, values), of so many rows in all, on as many threads as reading takes."""
-        coder = self.coder
-        size = rows * self.width * self.dtype.itemsize
-        shares = min(pools.CACHE_THREADS, max(1, len(pieces)), 1 + size // (2 * pools.CACHE_THREAD_BYTES))
-
-        def decode(share: int) -> None:
-            for stored, values in pieces[share::shares]:
-                coder.decode(stored, values)
-
-        others = [self._pools.cache().submit(decode, share) for share in range(1, shares)]
-        failures: list[BaseException] = []
-        try:
-            decode(0)
-        except Exception as e:
-            failures.append(e)
-        pools.raise_first(failures, others)
-
-    def _read_cached(self, runs: list[Run], on_disk: list[Future[None]]) -> None:
-        """Take runs from the list, and read what is in the page cache.
-
-        What is not is begun on other threads, and put in `on_disk`; but for the last, which is read here:
-        for a single passage nobody else need be woken.
-        """
-        nowait = True
-        kept: Run | None = None
-        while True:
-            try:
-                run = runs.pop()
-            except IndexError:
-                break
-            try:
-                self._read_run(run, nowait)
-            except BlockingIOError:
-                if kept is None and not runs:
-                    kept = run
-                else:
-                    on_disk.append(self._pools.disk().submit(self._read_run, run, False))
-            except OSError:
-                if not nowait:
-                    raise
-                nowait = False  # a file system that cannot tell
-                self._read_run(run, False)
-        if kept is not None:
-            self._read_run(kept, False)
-
-    def _read_run(self, run: Run, nowait: bool) -> None:
-        self._files.read(run, nowait=nowait, check=self._check)
+            self._decoding.pieces([(stored[b : b + n], values[a : a + n]) for b, a, n in places], total)

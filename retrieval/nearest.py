@@ -1,9 +1,9 @@
-"""The k nearest passages of many queries at once, each query's own document left out exactly.
+"""The k nearest passages of many queries that an index finds, each query's own document left out exactly.
 
-One pass over all vectors for a whole shard of queries: then every product is one of two matrices, which is
-what makes exact search of many queries cheap. NumPy's BLAS does them, which is faster than FAISS's own
-(docs/retro.md has the figures). A document's passages have consecutive ids, so its part of a block is one
-slice: it is masked before the best are taken, and nothing is asked for beyond k, however long the document.
+A whole shard of queries is searched list by list: then every product is one of two matrices, as in exact
+search (`retrieval.exact.search_outside`). A document's passages have consecutive ids, so its part of a list
+is one slice: it is masked before the best are taken, and nothing is asked for beyond k, however long the
+document.
 
 Equal scores are in order of passage id. All that is done depends on the queries of the call and the database
 alone: a shard searched alone has the bytes that it has among others.
@@ -11,7 +11,7 @@ alone: a shard searched alone has the bytes that it has among others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import faiss
@@ -19,13 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval.index import Index
-from storage.aliases import AnyArray
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 NONE: Final = -1
-# Vectors that are compared at once with all queries of a shard.
-BLOCK: Final = 1024
 # Queries a list from which a product of matrices is cheaper than FAISS's scan of it for each.
 MATRIX: Final = 32
 
@@ -52,7 +49,11 @@ class Best:
             # Of queries that have not k yet, all would be better.
             part = np.partition(scores[begun], scores.shape[1] - k, axis=1)
             floor[begun] = part[:, -k]
-        row, column = np.nonzero(scores >= floor[:, None])
+        # Most rows have nothing that is better, as their maximum tells at the speed of memory (NaN: look).
+        hopeful = np.flatnonzero(~(scores.max(axis=1, initial=-np.inf) < floor))
+        if hopeful.size < len(scores):
+            queries, scores, floor = queries[hopeful], scores[hopeful], floor[hopeful]
+        row, column = np.divmod(np.flatnonzero(scores >= floor[:, None]), max(scores.shape[1], 1))
         value = scores[row, column]
         taken = value > -np.inf
         row, column, value = row[taken], column[taken], value[taken]
@@ -69,29 +70,6 @@ class Best:
         place = begins[:, None] + np.arange(k)
         self.scores[query[begins]] = value[place]
         self.ids[query[begins]] = name[place]
-
-
-def exact(
-    batches: Iterable[tuple[int, AnyArray]], queries: Floats, k: int, firsts: Ints, stops: Ints
-) -> Best:
-    """The k largest inner products among all vectors.
-
-    Args:
-        batches: (first id, vectors [n, dim]), in order, of the whole database.
-        queries: [q, dim].
-        k: neighbours of each.
-        firsts, stops: [q]: passages from firsts[i] on and before stops[i] are left out of query i.
-    """
-    best = Best(len(queries), k)
-    every = np.arange(len(queries), dtype=np.int64)
-    for begin, batch in batches:
-        for low in range(0, len(batch), BLOCK):
-            vectors = np.asarray(batch[low : low + BLOCK], np.float32)
-            first = begin + low
-            scores = queries @ vectors.T
-            mask_ranges(scores, firsts - first, stops - first)
-            best.offer(every, scores, np.arange(first, first + len(vectors), dtype=np.int64))
-    return best
 
 
 def mask_ranges(scores: Floats, lows: Ints, highs: Ints) -> None:
@@ -111,7 +89,7 @@ def by_index(
 
     Args:
         index: with lists.
-        queries, k, firsts, stops: as for `exact`; queries of a document stand together.
+        queries, k, firsts, stops: as for `exact.search_outside`; queries of a document stand together.
         probes: lists that are looked into; None: as the index has it.
     """
     lists = Lists.of(index)
@@ -202,7 +180,7 @@ class Lists:
 def by_list(lists: Lists, queries: Floats, k: int, firsts: Ints, stops: Ints, *, probes: int) -> Best:
     """The k largest inner products among what the nearest lists hold: list by list, for all queries at once.
 
-    Arguments as for `exact`; a query that finds fewer than k is searched again in all lists.
+    Arguments as for `exact.search_outside`; a query that finds fewer than k is searched again in all lists.
     """
     best = Best(len(queries), k)
     _search(lists, best, np.arange(len(queries), dtype=np.int64), queries, firsts, stops, probes)

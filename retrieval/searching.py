@@ -175,7 +175,7 @@ class Searcher:
 
         with self._lock:
             if version not in self._rerankers:
-                self._rerankers[version] = open_reranker(memory, self._folder, encoder=encoder)
+                self._rerankers[version] = open_reranker(memory, self._segments[0].folder, encoder=encoder)
             return self._rerankers[version]
 
     def _nearest(self, queries: Queries, wanted: int, refine: bool | None) -> SearchResult:
@@ -270,7 +270,8 @@ class Searcher:
             return self._retriever
 
     def _built_with(self) -> str:
-        run = self._folder.run()
+        # Beside what the build wrote, which a compaction puts elsewhere.
+        run = self._segments[0].folder.run()
         if run is None or run.retriever is None:
             raise errors.CorpusError("name the retriever: it is not known here where the build found it")
         return run.retriever

@@ -6,6 +6,7 @@ whose rows are values already they come straight to where the caller wants them.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,34 +69,9 @@ class ServedMemory(MemoryReader):
             passages=tombstones.passages,
             require_live=tombstones.require_live,
             reopen=reopen,
+            load_coder=partial(_read_coder, client, card, state),
         )
         self._client, self._state, self._limits = client, state, limits
-
-    @property
-    def coder(self) -> codecs.Coder:
-        """What decodes stored rows; a trained codec's parameters are asked for when first used."""
-        if self._coder is None:
-            with self._loading:
-                self._coder = self._coder or self._read_coder()
-        return self._coder
-
-    def _read_coder(self) -> codecs.Coder:
-        layout = self.card.layout
-        parameters: dict[str, Any] = {}
-        if self.card.codec_parameters:
-            shapes = layout.codec.parameter_shapes(layout.width)
-            most = sum(int(np.prod(shape)) * kind.itemsize for shape, kind in shapes.values()) + (1 << 20)
-
-            def read(body: Body) -> dict[str, Any]:
-                return {name: np.array(one) for name, one in wire.unpack(body.whole(most)).items()}
-
-            path = f"/v1/memory/{self.version}/parameters"
-            parameters = self._client.get(path, read, accept=wire.SAFETENSORS, memcorpus_state=self._state)
-        if codec_parameters.digests(parameters) != dict(self.card.codec_parameters):
-            raise errors.DamagedError(
-                f"service {self._client} gave other codec parameters than version {self.version} has"
-            )
-        return layout.codec.bind(layout.width, parameters)
 
     def fetch(
         self,
@@ -136,7 +112,7 @@ class ServedMemory(MemoryReader):
             values = target
         else:
             values = self._target(out, int(offsets[-1]), decode)
-            self._decode_rows(target, values)
+            self._decoding.rows(target, values)
         if not decode:
             layout.codec.check_stored(values, layout.width)
         return RaggedMemory(passage_ids=wanted, offsets=offsets, values=values.view(MemoryArray))
@@ -286,3 +262,23 @@ class ServedMemory(MemoryReader):
 def _whole(bound: Any) -> int | None:
     """An end of a slice as JSON has it; NumPy's integers too."""
     return None if bound is None else int(bound)
+
+
+def _read_coder(client: ServiceClient, card: MemoryCard, state: str) -> codecs.Coder:
+    """What decodes the rows of a version; a trained codec's parameters are asked for."""
+    layout = card.layout
+    parameters: dict[str, Any] = {}
+    if card.codec_parameters:
+        shapes = layout.codec.parameter_shapes(layout.width)
+        most = sum(int(np.prod(shape)) * kind.itemsize for shape, kind in shapes.values()) + (1 << 20)
+
+        def read(body: Body) -> dict[str, Any]:
+            return {name: np.array(one) for name, one in wire.unpack(body.whole(most)).items()}
+
+        path = f"/v1/memory/{card.version}/parameters"
+        parameters = client.get(path, read, accept=wire.SAFETENSORS, memcorpus_state=state)
+    if codec_parameters.digests(parameters) != dict(card.codec_parameters):
+        raise errors.DamagedError(
+            f"service {client} gave other codec parameters than version {card.version} has"
+        )
+    return layout.codec.bind(layout.width, parameters)

@@ -14,7 +14,7 @@ from typing import Final
 import ml_dtypes
 import numpy as np
 
-from storage import errors, fields, files
+from storage import errors, fields, file_names, files
 from storage.aliases import AnyArray, AnyDtype, Json
 
 FILE: Final = "canaries.npy"
@@ -128,7 +128,7 @@ def read(root: Path, card: CanaryCard, *, width: int) -> AnyArray:
     logical, stored = _DTYPES[card.dtype]
     shape = (sum(card.tokens), width)
     try:
-        with files.inside(root, card.file.path).open("rb") as file:
+        with file_names.inside(root, card.file.path).open("rb") as file:
             # Compared before anything is allocated: the header may claim what it likes.
             version = np.lib.format.read_magic(file)
             header = np.lib.format.read_array_header_1_0(file) if version == (1, 0) else None

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, checksums, JSON that checks itself, paths that stay inside.
+"""Files that are whole or absent: atomic writes, checksums, sizes.
 
 Every file of a corpus is written through this module and, for arrays' data, `shard_files`; but for the
 metadata of arrays, which TensorStore writes and renames into place as well.
@@ -6,38 +6,27 @@ metadata of arrays, which TensorStore writes and renames into place as well.
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import re
 import stat
 import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 import crc32c as crc32c_library
 import numpy as np
 import numpy.typing as npt
 
-from storage import errors, fields
+from storage import errors, fields, file_names
 
 BLOCK_BYTES: Final = 8 << 20
 # Ends the name of a file that is being written. Whatever a killed writer left behind is found by it.
 PARTIAL_SUFFIX: Final = ".partial"
 # TensorStore's own: it writes beside the target under this suffix and renames.
 TENSORSTORE_LOCK_SUFFIX: Final = ".__lock"
-
-# Far above any manifest or card; parsing takes several times as much memory.
-MAX_JSON_BYTES: Final = 64 << 20
-# Far above any name of ours, and below what systems refuse.
-_MAX_PATH: Final = 1000
-
-_CHECK = re.compile(rb'"crc32c": "([0-9a-f]{8})"\n}\n\Z')
-_NO_CHECK = b'"crc32c": "00000000"\n}\n'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,12 +111,12 @@ def read_bytes(path: Path) -> bytes:
     with errors.reading(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return _rest_of(descriptor, os.fstat(descriptor).st_size)
+            return read_to_end(descriptor, os.fstat(descriptor).st_size)
         finally:
             os.close(descriptor)
 
 
-def _rest_of(descriptor: int, size: int) -> bytes:
+def read_to_end(descriptor: int, size: int) -> bytes:
     """What a descriptor gives to its end. Of a file of so many bytes one call is enough: each is a request
     where disks are far away, and a commit reads a million small files."""
     data = os.read(descriptor, size + 1)
@@ -147,7 +136,7 @@ def damage(root: Path, entry: FileEntry, *, full: bool = True) -> str | None:
     Raises:
         UnreadableError: nobody can say: a bad sector, a folder that may not be read.
     """
-    path = inside(root, entry.path)
+    path = file_names.inside(root, entry.path)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -162,49 +151,6 @@ def damage(root: Path, entry: FileEntry, *, full: bool = True) -> str | None:
     except OSError as e:
         raise errors.from_os(path, e) from e
     return None
-
-
-def inside(root: Path, relative: str) -> Path:
-    """The path of a stored name, refused where it would leave the corpus folder.
-
-    Names come from files that somebody else may have written, so `..`, absolute paths and links
-    that lead outside are errors.
-    """
-    pure = PurePosixPath(relative)
-    plain = relative and not pure.is_absolute() and ".." not in pure.parts and "\\" not in relative
-    if not plain or len(relative) > _MAX_PATH:
-        raise errors.CorpusError(
-            f"stored path {relative!r:.200} leaves the corpus folder; only plain relative paths are allowed"
-        )
-    path = root / pure
-    if not _may_lead_away(root, pure):
-        return path
-    try:
-        stays = path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError, ValueError) as e:  # links in a circle, a name that no file can have
-        raise errors.CorpusError(f"stored path {relative!r} leads nowhere: {e}") from e
-    if not stays:
-        raise errors.CorpusError(f"stored path {relative!r} is a link out of the corpus folder {root}")
-    return path
-
-
-def _may_lead_away(root: Path, name: PurePosixPath) -> bool:
-    """Is something below `root` a link, or can nobody say? Where nothing is, all stays within.
-
-    A look at each folder below `root` takes a third of the time that resolving both paths does, and half of
-    the requests, of a commit that looks at every file.
-    """
-    at = str(root)
-    for part in name.parts:
-        at = f"{at}/{part}"
-        try:
-            if stat.S_ISLNK(os.lstat(at).st_mode):
-                return True
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except (OSError, ValueError):
-            return True
-    return False
 
 
 def sync_folder(folder: Path) -> None:
@@ -268,111 +214,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
 
 
-def json_bytes(value: dict[str, Any]) -> bytes:
-    """JSON that ends with the CRC-32C of its own bytes (taken with eight zeros in its place)."""
-    if "crc32c" in value:
-        raise ValueError("key 'crc32c' is reserved for the file's own checksum")
-    body = json.dumps({**value, "crc32c": "00000000"}, indent=1, ensure_ascii=False).encode() + b"\n"
-    return body[: -len(_NO_CHECK)] + _NO_CHECK.replace(b"00000000", b"%08x" % crc32c(body))
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write JSON that checks itself; see `json_bytes`."""
-    write_atomic(path, json_bytes(value))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote. Any other byte than those written raises `DamagedError`.
-
-    Somebody else may have written the file, checksum and all: what our own writer would not write is
-    a CorpusError, before much memory is spent on it.
-
-    Raises:
-        FileNotFoundError: there is none; what that means the caller knows.
-        UnreadableError: it cannot be read now.
-    """
-    try:
-        # What has no end, or waits for a writer, is not waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_JSON_BYTES:
-                raise errors.CorpusError(
-                    f"{path} is no file of up to {MAX_JSON_BYTES:,} bytes; manifests and cards are"
-                )
-            data = _rest_of(descriptor, status.st_size)
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError:
-        raise
-    except OSError as e:
-        raise errors.from_os(path, e) from e
-    return parse_json(data, path)
-
-
-def parse_json(data: bytes, path: object) -> dict[str, Any]:
-    """The bytes that `write_json` wrote, read as `read_json` does; `path` names them in errors."""
-    found = _CHECK.search(data)
-    if found is None:
-        raise errors.DamagedError(f"{path} does not end with its checksum; it is damaged or not ours")
-    body = data[: found.start()] + _NO_CHECK
-    if crc32c(body) != int(found[1], 16):
-        raise errors.DamagedError(f"{path} does not match its checksum {found[1].decode()}; restore it")
-    try:
-        value = json.loads(
-            body.decode(), object_pairs_hook=_object, parse_constant=_finite, parse_float=_finite
-        )
-    except (ValueError, RecursionError) as e:
-        raise errors.CorpusError(f"{path} is no JSON as it is written here: {e}") from e
-    if not isinstance(value, dict):
-        raise errors.CorpusError(f"{path} holds a JSON {type(value).__name__}, wanted an object")
-    del value["crc32c"]
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        raise ValueError("a key stands twice in an object")
-    return value
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text:.20} is no number")
-    return value
-
-
 def leftovers(folder: Path) -> Iterator[Path]:
     """Unfinished files of writers that were killed."""
-    for name, _ in names_below(folder):
+    for name, _ in file_names.names_below(folder):
         if name.endswith((PARTIAL_SUFFIX, TENSORSTORE_LOCK_SUFFIX)):
             yield folder / name
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a link in a circle, or to where nobody may look
-        return False
-
-
-def names_below(folder: Path, prefix: str = "", *, sizes: bool = False) -> Iterator[tuple[str, int]]:
-    """All files below a folder, in the order of their parts: (name, bytes, or 0 without `sizes`).
-
-    The names of one folder, and of those above it, are held at a time. Links to folders are not followed, and
-    folders that may not be read are passed over.
-    """
-    try:
-        with os.scandir(folder / prefix) as entries:
-            found = sorted(
-                (entry.name, entry.is_dir(follow_symlinks=False), _is_file(entry)) for entry in entries
-            )
-    except (PermissionError, FileNotFoundError, NotADirectoryError):  # or removed since it was listed
-        return
-    for name, is_folder, is_file in found:
-        if is_folder:
-            yield from names_below(folder, f"{prefix}{name}/", sizes=sizes)
-        elif is_file:
-            yield prefix + name, (folder / prefix / name).stat().st_size if sizes else 0

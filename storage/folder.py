@@ -18,7 +18,18 @@ from typing import Final, cast
 
 import tensorstore as ts
 
-from storage import components, errors, file_list, files, locks, manifest, run_statistics, work_folder
+from storage import (
+    checked_json,
+    components,
+    errors,
+    file_list,
+    file_names,
+    files,
+    locks,
+    manifest,
+    run_statistics,
+    work_folder,
+)
 from storage.aliases import Json
 from storage.components import AnyComponent, Card, Component, IndexCard, MemoryCard, PassagesCard, VectorsCard
 from storage.components.base import C
@@ -117,7 +128,7 @@ class CorpusFolder:
             raise errors.from_os(path, e) from e
         stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
         if self._manifest is None or stamp != self._stamp:
-            self._manifest = Manifest.from_json(files.read_json(path), str(path))
+            self._manifest = Manifest.from_json(checked_json.read(path), str(path))
             self._stamp = stamp
 
     def _no_corpus(self) -> errors.CorpusError:
@@ -134,7 +145,7 @@ class CorpusFolder:
         path = self.root / manifest.NAME
         for left in self.root.glob(f"{manifest.NAME}.*{files.PARTIAL_SUFFIX}"):
             left.unlink()  # by a job that was killed here
-        files.write_json(path, new.to_json())
+        checked_json.write(path, new.to_json())
         status = path.stat()
         self._manifest = new
         self._stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
@@ -158,11 +169,11 @@ class CorpusFolder:
         """As `card`, for an entry of a manifest that may not be the newest."""
         key = component.noun, entry
         if key not in self._cards:
-            if entry.bytes > files.MAX_JSON_BYTES:
+            if entry.bytes > checked_json.MAX_BYTES:
                 raise errors.CorpusError(f"{entry.path} has {entry.bytes:,} bytes, which no card has")
             self.ensure(entry)
             self.require_whole(entry)
-            value = files.read_json(self.path(entry.path))
+            value = checked_json.read(self.path(entry.path))
             card = component.card.from_json(value, entry.path)
             if card.name != name:
                 raise errors.MismatchError(
@@ -188,7 +199,7 @@ class CorpusFolder:
         """Write a card into its component's folder. Returns its entry, for the manifest."""
         path = self.path(component.card_path(card.name))
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, card.to_json())
+        checked_json.write(path, card.to_json())
         entry = self.entry(path)
         self._cards[component.noun, entry] = card
         return entry
@@ -244,7 +255,7 @@ class CorpusFolder:
 
     def path(self, relative: str) -> Path:
         """Where a stored name lies; refused where it would leave the folder."""
-        return files.inside(self.root, relative)
+        return file_names.inside(self.root, relative)
 
     def relative(self, path: Path) -> str:
         """The stored name of a path within."""
@@ -294,7 +305,7 @@ class CorpusFolder:
 
     def names(self) -> Iterator[str]:
         """All files there are now, whoever wrote them, in order."""
-        return (name for name, _ in files.names_below(self.root))
+        return (name for name, _ in file_names.names_below(self.root))
 
     def below(self, folder: str) -> list[str]:
         """The folders and files right below one, in order."""
@@ -338,7 +349,7 @@ class CorpusFolder:
 
     def bytes_on_disk(self) -> int:
         """Of all files that are there now, whoever wrote them."""
-        return sum(size for _, size in files.names_below(self.root, sizes=True))
+        return sum(size for _, size in file_names.names_below(self.root, sizes=True))
 
     def remove_leftovers(self) -> None:
         """Whatever writers that were killed left half written."""
@@ -384,7 +395,7 @@ class CorpusFolder:
     def _read_json(self, relative: str) -> Json | None:
         """A small file that checks itself, as it is now; None where there is none."""
         try:
-            return files.read_json(self.path(relative))
+            return checked_json.read(self.path(relative))
         except FileNotFoundError:
             return None
 
@@ -430,7 +441,7 @@ class CorpusFolder:
     def write_run(self, name: str, statistics: RunStatistics) -> None:
         """Write a run's statistics; the file of its units lies there already."""
         path = self.path(run_statistics.path_of(name))
-        files.write_json(path, statistics.to_json())
+        checked_json.write(path, statistics.to_json())
         self.publish([path])
 
     # --- reading, here or from an object store (`remote.RemoteFolder`)

@@ -1,44 +1,23 @@
 """An object store as a corpus is written there: objects by name below one prefix, whole or absent.
 
-A put is the atomic step. Requests that fail for a while are tried again, a bounded number of times with
-jitter, and counted. A put that must be the only one carries a name of its writer: where the store refuses
+A put is the atomic step. One that must be the only one carries a name of its writer: where the store refuses
 it, whoever has won is read back, since the answer to a put that succeeded may have been lost.
 """
 
 from __future__ import annotations
 
-import os
-import random
-import threading
-import time
 import uuid
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
-from urllib.parse import unquote, urlsplit
+from typing import Any, Final
 
-from storage import errors, files, s3_credentials
+from storage import bucket, errors, files
+from storage.bucket import Bucket
 from storage.files import FileEntry
+from storage.traffic import TRAFFIC
 
-T = TypeVar("T")
-
-SCHEMES: Final = ("s3", "gs")
-# An S3 server other than Amazon's: the variable that Amazon's own tools read.
-S3_ENDPOINT: Final = "AWS_ENDPOINT_URL"
-# A server of Google's protocol other than Google's: the variable that obstore reads.
-GCS_ENDPOINT: Final = "GOOGLE_BASE_URL"
-# Tries of a request, and seconds before the second; they double, up to a most, and are drawn at random below.
-TRIES: Final = 8
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 10.0
-CONNECT_SECONDS: Final = 10
-# Without a byte, and of a whole request.
-READ_SECONDS: Final = 60
-REQUEST_SECONDS: Final = 300
 # What is read by one request, and a part of what is put by several.
 BLOCK_BYTES: Final = 16 << 20
 # Larger files are put in parts.
@@ -47,9 +26,6 @@ PARTS_AT_A_TIME: Final = 4
 DELETES_AT_A_TIME: Final = 1000
 # The user's metadata that names the writer of a conditional put.
 WRITER: Final = "memcorpus-writer"
-
-_used = False
-_lost = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,34 +54,6 @@ class TakenError(Exception):
     """A conditional put came too late: another's object is there, or what it was to replace is gone."""
 
 
-class Traffic:
-    """Requests and bytes of this process, by kind; thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter()
-        self._told: Counter[str] = Counter()
-
-    def add(self, **counts: int) -> None:
-        with self._lock:
-            self._counts.update(counts)
-
-    def counts(self) -> dict[str, int]:
-        """gets, puts, lists, deletes, copies, retries; bytes_got, bytes_put. Each part is a put."""
-        with self._lock:
-            return dict(self._counts)
-
-    def since_told(self) -> dict[str, int]:
-        """What has come since this was asked last, each name with "store " before it."""
-        with self._lock:
-            new = self._counts - self._told
-            self._told = self._counts.copy()
-        return {f"store {name.replace('_', ' ')}": count for name, count in new.items()}
-
-
-TRAFFIC: Final = Traffic()
-
-
 class ObjectStore:
     """Objects below a URL: s3://bucket/prefix or gs://bucket/prefix. Thread-safe; not in a forked process."""
 
@@ -115,26 +63,10 @@ class ObjectStore:
             CorpusError: the URL names no bucket, obstore is not installed, or keys are of a kind that it
                 cannot use.
         """
-        global _used
-        if _lost:
-            raise errors.CorpusError(
-                f"{url} cannot be written in a process that was forked after its parent had used an object "
-                "store: start processes by spawn"
-            )
-        try:
-            import obstore
-            import obstore.exceptions
-        except ImportError as e:
-            raise errors.CorpusError(
-                f"{url}: obstore is not installed, and writes to object stores; pip install "
-                "'memcorpus[stores]'"
-            ) from e
-        _used = True
-        self.url = url.rstrip("/")
-        self._library: Any = obstore
-        # Retries are ours, to be counted; but parts of a large object are better sent again than all of it.
-        self._store = _open(self.url, retries=0)
-        self._parts = _open(self.url, retries=TRIES - 1)
+        self._bucket = Bucket(url)
+        self.url = self._bucket.url
+        self._library = self._bucket.library
+        self._store = self._bucket.store
 
     # --- reading
 
@@ -146,13 +78,13 @@ class ObjectStore:
             size = int(result.meta["size"])
             data = b"" if most is not None and size > most else bytes(result.bytes())
             if data and len(data) != size:
-                raise _Short(f"{name} gave {len(data):,} bytes of {size:,}")
+                raise bucket.ShortError(f"{name} gave {len(data):,} bytes of {size:,}")
             state = {"e_tag": result.meta["e_tag"], "version": result.meta["version"]}
             writer = {str(k).lower(): v for k, v in result.attributes.items()}.get(WRITER)
             return Found(data=data, bytes=size, writer=writer, state=state)
 
         try:
-            found = self._tried(f"{self.url}/{name}", read)
+            found = self._bucket.tried(f"{self.url}/{name}", read)
         except FileNotFoundError:
             return None
         TRAFFIC.add(gets=1, bytes_got=len(found.data))
@@ -161,7 +93,7 @@ class ObjectStore:
     def head(self, name: str) -> Listed | None:
         """What a listing would say of an object; None where there is none."""
         try:
-            found = self._tried(f"{self.url}/{name}", lambda: self._library.head(self._store, name))
+            found = self._bucket.tried(f"{self.url}/{name}", lambda: self._library.head(self._store, name))
         except FileNotFoundError:
             return None
         finally:
@@ -193,11 +125,11 @@ class ObjectStore:
         def read() -> bytes:
             data = bytes(self._library.get_range(self._store, name, start=start, length=length))
             if len(data) != length:
-                raise _Short(f"{what} gave {len(data):,} bytes of {length:,}")
+                raise bucket.ShortError(f"{what} gave {len(data):,} bytes of {length:,}")
             return data
 
         try:
-            data = self._tried(what, read)
+            data = self._bucket.tried(what, read)
         except FileNotFoundError as e:
             raise errors.DamagedError(f"{what} is missing") from e
         TRAFFIC.add(gets=1, bytes_got=length)
@@ -257,7 +189,7 @@ class ObjectStore:
             try:
                 batch = next(batches, None)
             except Exception as e:
-                raise self._refused(what, e) from e
+                raise self._bucket.refused(what, e) from e
             TRAFFIC.add(lists=1)
             if batch is None:
                 return
@@ -270,7 +202,7 @@ class ObjectStore:
         Tried again where it fails: names that were given out already are passed over.
         """
         last = ""
-        for time_tried in range(1, TRIES + 1):
+        for time_tried in range(1, bucket.TRIES + 1):
             try:
                 for found in self._list(prefix):
                     if found.name > last:
@@ -278,9 +210,9 @@ class ObjectStore:
                         yield found
                 return
             except errors.UnreadableError:
-                if time_tried == TRIES:
+                if time_tried == bucket.TRIES:
                     raise
-                _pause(time_tried)
+                bucket.pause(time_tried)
 
     def children(self, prefix: str) -> list[str]:
         """What lies right below a prefix that ends with a slash: objects and, as of folders, prefixes."""
@@ -292,7 +224,7 @@ class ObjectStore:
             return sorted(str(name).strip("/") for name in names)
 
         TRAFFIC.add(lists=1)
-        return self._tried(what, read)
+        return self._bucket.tried(what, read)
 
     # --- writing
 
@@ -310,7 +242,7 @@ class ObjectStore:
         self._put(
             name,
             lambda: self._library.put(
-                self._parts,
+                self._bucket.parts,
                 name,
                 path,
                 use_multipart=True,
@@ -322,12 +254,9 @@ class ObjectStore:
 
     def _put(self, name: str, call: Callable[[], object]) -> None:
         try:
-            self._tried(f"{self.url}/{name}", call)
+            self._bucket.tried(f"{self.url}/{name}", call)
         except FileNotFoundError as e:
-            raise self._no_bucket() from e
-
-    def _no_bucket(self) -> errors.CorpusError:
-        return errors.CorpusError(f"{self.url} cannot be used: there is no such bucket; make it first")
+            raise self._bucket.missing() from e
 
     def put_if(self, name: str, data: bytes, state: Mapping[str, str | None] | None) -> Found:
         """Put an object only if it is as it was read, or, with None, if there is none.
@@ -343,7 +272,7 @@ class ObjectStore:
         mode: Any = "create" if state is None else {k: v for k, v in state.items() if v is not None}
         exceptions = self._library.exceptions
         what = f"{self.url}/{name}"
-        for time_tried in range(1, TRIES + 1):
+        for time_tried in range(1, bucket.TRIES + 1):
             try:
                 result = self._library.put(
                     self._store, name, data, attributes={WRITER: writer}, mode=mode, use_multipart=False
@@ -362,7 +291,7 @@ class ObjectStore:
                 TRAFFIC.add(puts=1)
                 refusal = e
             except Exception as e:
-                raise self._refused(what, e) from e
+                raise self._bucket.refused(what, e) from e
             # A 412 may be the answer to our own second try, and a 409, which the library does not tell from
             # it, says no more than that two came at once.
             found = self.get(name)
@@ -371,10 +300,10 @@ class ObjectStore:
             unchanged = found is None if state is None else found is not None and found.state == state
             if not unchanged:
                 raise TakenError(name) from refusal
-            if time_tried == TRIES:
-                raise self._refused(what, refusal) from refusal
+            if time_tried == bucket.TRIES:
+                raise self._bucket.refused(what, refusal) from refusal
             TRAFFIC.add(retries=1)
-            _pause(time_tried)
+            bucket.pause(time_tried)
         raise AssertionError("the last try returns or raises")
 
     def delete(self, names: Iterable[str]) -> None:
@@ -390,7 +319,7 @@ class ObjectStore:
 
     def _delete(self, names: list[str]) -> None:
         try:
-            self._tried(self.url, lambda: self._library.delete(self._store, names))
+            self._bucket.tried(self.url, lambda: self._library.delete(self._store, names))
         except FileNotFoundError:
             if len(names) > 1:  # a store that stops at the first that is not there
                 for name in names:
@@ -410,47 +339,10 @@ class ObjectStore:
         """
         what = f"{self.url}/{name}"
         try:
-            self._tried(what, lambda: self._library.copy(self._store, name, to, overwrite=True))
+            self._bucket.tried(what, lambda: self._library.copy(self._store, name, to, overwrite=True))
         except FileNotFoundError as e:
             raise errors.DamagedError(f"{what} is missing") from e
         TRAFFIC.add(copies=1)
-
-    # --- tries
-
-    def _tried(self, what: str, call: Callable[[], T]) -> T:
-        """Make a call, again where it fails for a reason that may pass.
-
-        Raises:
-            FileNotFoundError: there is no such object.
-            UnreadableError: it failed to the last; or the store refuses.
-        """
-        exceptions = self._library.exceptions
-        time_tried = 1
-        while True:
-            try:
-                return call()
-            except (exceptions.NotFoundError, FileNotFoundError) as e:
-                raise FileNotFoundError(what) from e
-            except (exceptions.GenericError, exceptions.JoinError, _Short, OSError) as e:
-                final = getattr(e, "errno", None) is not None or "NoSuchBucket" in str(e)
-                if time_tried == TRIES or final:
-                    raise self._refused(what, e) from e
-                TRAFFIC.add(retries=1)
-                _pause(time_tried)
-                time_tried += 1
-            except exceptions.BaseError as e:
-                raise self._refused(what, e) from e
-
-    def _refused(self, what: str, error: Exception) -> errors.UnreadableError | errors.CorpusError:
-        if isinstance(error, errors.UnreadableError | errors.CorpusError):
-            return error
-        if "NoSuchBucket" in str(error):
-            return self._no_bucket()
-        told = " ".join(str(error).split("\n")[0].split())[:300]
-        return errors.UnreadableError(
-            f"{what} cannot be read or written ({told}); look after the network, the bucket and the keys, "
-            "and run the same command again: what is done is kept"
-        )
 
 
 def _listed(found: Mapping[str, Any], name: str) -> Listed:
@@ -461,54 +353,3 @@ def _listed(found: Mapping[str, Any], name: str) -> Listed:
         changed_ns=int(changed.timestamp() * 1_000_000) * 1000,
         e_tag=str(found["e_tag"] or ""),
     )
-
-
-class _Short(Exception):
-    """A body that ended before its length."""
-
-
-def _pause(time_tried: int) -> None:
-    time.sleep(random.uniform(0.5, 1) * min(LONGEST_PAUSE, FIRST_PAUSE * 2**time_tried))
-
-
-def _open(url: str, *, retries: int) -> Any:
-    from obstore import store as stores
-
-    parts = urlsplit(url)
-    if not parts.netloc:
-        raise errors.CorpusError(f"{url} names no bucket; wanted {parts.scheme}://bucket/path")
-    prefix = unquote(parts.path).strip("/") or None
-    client: Any = {
-        "timeout": timedelta(seconds=REQUEST_SECONDS),
-        "read_timeout": timedelta(seconds=READ_SECONDS),
-        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
-    }
-    retry: Any = {
-        "max_retries": retries,
-        "backoff": {
-            "init_backoff": timedelta(seconds=FIRST_PAUSE),
-            "max_backoff": timedelta(seconds=LONGEST_PAUSE),
-        },
-    }
-    if parts.scheme == "gs":
-        if os.environ.get(GCS_ENDPOINT, "").startswith("http://"):
-            client["allow_http"] = True
-        return stores.GCSStore(parts.netloc, prefix=prefix, client_options=client, retry_config=retry)
-    config: dict[str, Any] = {"conditional_put": "etag", **s3_credentials.for_writing()}
-    config.setdefault("region", _region())
-    if endpoint := os.environ.get(S3_ENDPOINT):
-        config["endpoint"] = endpoint
-        client["allow_http"] = True
-    return stores.S3Store(parts.netloc, prefix=prefix, client_options=client, retry_config=retry, **config)
-
-
-def _region() -> str:
-    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-
-
-def _after_fork() -> None:
-    global _lost
-    _lost = _lost or _used
-
-
-os.register_at_fork(after_in_child=_after_fork)

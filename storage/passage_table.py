@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from storage import descriptors, errors, files, ids, open_parts
+from storage import descriptors, errors, file_names, files, ids, open_parts
 from storage.open_parts import Opened, RangedPart, WholePart
 from storage.passage_parts import ROW_GROUP as ROW_GROUP
 from storage.passage_parts import SCHEMA as SCHEMA
@@ -133,7 +133,7 @@ class PassageTable:
 
     def _opened(self, number: int, whole: bool) -> Opened:
         part = self.parts[number]
-        path = files.inside(self.root, part.file.path)
+        path = file_names.inside(self.root, part.file.path)
         if not whole and number not in self._old:
             if (ranged := self._ranged(part, path)) is not None:
                 return ranged

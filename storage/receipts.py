@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from storage import errors, files
+from storage import checked_json, errors, files
 from storage.aliases import Json
 from storage.fields import Fields
 
@@ -105,7 +105,7 @@ class Receipt(Generic[C]):
     events: Mapping[str, int] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
-        files.write_json(path, self.to_json())
+        checked_json.write(path, self.to_json())
 
     def to_json(self) -> Json:
         return {
@@ -128,7 +128,7 @@ def read(path: Path, counts: type[C]) -> Receipt[C]:
         CorpusError: it is of another stage, or misshapen.
         DamagedError: it is not as it was written.
     """
-    return from_json(files.read_json(path), counts, f"receipt {path}")
+    return from_json(checked_json.read(path), counts, f"receipt {path}")
 
 
 def from_json(value: Json, counts: type[C], where: str) -> Receipt[C]:

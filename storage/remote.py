@@ -19,9 +19,9 @@ import tensorstore as ts
 
 from storage import errors, files, manifest, s3_credentials, tensorstore_use
 from storage.aliases import Json
+from storage.bucket import S3_ENDPOINT
 from storage.folder import CorpusFolder
 from storage.manifest import Manifest
-from storage.object_store import S3_ENDPOINT as S3_ENDPOINT
 
 # TensorStore's drivers, by the scheme of a URL.
 SCHEMES: Final = ("s3", "gs", "http", "https")

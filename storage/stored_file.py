@@ -15,7 +15,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from storage import errors
-from storage.object_store import SCHEMES, ObjectStore
+from storage.bucket import SCHEMES
+from storage.object_store import ObjectStore
 
 # What is fetched at first, and at most, ahead of a reader that goes on from where it was.
 FIRST_BYTES: Final = 64 << 10

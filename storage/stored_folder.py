@@ -23,13 +23,24 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from storage import errors, files, manifest, object_lock, processes, remote, work_folder
+from storage import (
+    checked_json,
+    errors,
+    file_names,
+    files,
+    manifest,
+    object_lock,
+    processes,
+    remote,
+    work_folder,
+)
 from storage.aliases import Json
+from storage.bucket import SCHEMES
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
 from storage.manifest import Manifest
 from storage.object_lock import ObjectLock
-from storage.object_store import SCHEMES, Listed, ObjectStore, TakenError
+from storage.object_store import Found, Listed, ObjectStore, TakenError
 from storage.remote import RemoteFolder
 from storage.stored_work import StoredWork
 
@@ -91,11 +102,18 @@ class StoredFolder(RemoteFolder):
     def refresh(self) -> None:
         if self._fixed is not None:
             return
+        _, there = self._stored_manifest()
+        if there is None:
+            raise self._no_corpus()
+        self._manifest = there
+
+    def _stored_manifest(self) -> tuple[Found | None, Manifest | None]:
+        """The manifest's object as it is now, and what it says; None, None where there is none."""
         found = self.objects.get(manifest.NAME)
         if found is None:
-            raise self._no_corpus()
+            return None, None
         where = f"{self.url}/{manifest.NAME}"
-        self._manifest = Manifest.from_json(files.parse_json(found.data, where), where)
+        return found, Manifest.from_json(checked_json.decode(found.data, where), where)
 
     def _no_corpus(self) -> errors.CorpusError:
         if self.work.has_plan():
@@ -115,14 +133,12 @@ class StoredFolder(RemoteFolder):
         if self._lock is None:
             raise RuntimeError("a manifest is written by the job that is alone; see `alone`")
         self._lock.require()
-        found = self.objects.get(manifest.NAME)
-        where = f"{self.url}/{manifest.NAME}"
-        there = None if found is None else Manifest.from_json(files.parse_json(found.data, where), where)
+        found, there = self._stored_manifest()
         try:
             if there != known:
                 raise TakenError(manifest.NAME)
             state = None if found is None else found.state
-            self.objects.put_if(manifest.NAME, files.json_bytes(new.to_json()), state)
+            self.objects.put_if(manifest.NAME, checked_json.encode(new.to_json()), state)
         except TakenError as e:
             raise errors.CorpusError(
                 f"{self.url} was changed by another job while this one was at work; nothing was made "
@@ -145,9 +161,8 @@ class StoredFolder(RemoteFolder):
                 self._clear()
 
     def _refuse_generations(self) -> None:
-        found = self.objects.get(manifest.NAME)
-        where = f"{self.url}/{manifest.NAME}"
-        if found is not None and Manifest.from_json(files.parse_json(found.data, where), where).generations:
+        _, there = self._stored_manifest()
+        if there is not None and there.generations:
             raise errors.CorpusError(
                 f"{self.url} has generations of an update, and such a corpus is changed on a disk alone: "
                 "change a copy there, and put that into the bucket"
@@ -221,7 +236,7 @@ class StoredFolder(RemoteFolder):
         return size == entry.bytes and self.objects.crc32(name, entry.bytes) == entry.crc32
 
     def damage(self, entry: FileEntry, *, full: bool = True) -> str | None:
-        files.inside(self.root, entry.path)
+        file_names.inside(self.root, entry.path)
         if not full and self._sizes is not None and self._sizes.get(entry.path) == entry.bytes:
             return None
         return self.objects.damage(entry, full=full)
@@ -266,7 +281,7 @@ class StoredFolder(RemoteFolder):
 
     def _read_json(self, relative: str) -> Json | None:
         found = self.objects.get(relative)
-        return None if found is None else files.parse_json(found.data, f"{self.url}/{relative}")
+        return None if found is None else checked_json.decode(found.data, f"{self.url}/{relative}")
 
     def _blocks(self, entry: FileEntry) -> Iterator[bytes]:
         size = self.objects.size(entry.path)

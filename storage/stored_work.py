@@ -15,11 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from storage import errors, files, receipts
+from storage import checked_json, errors, file_names, files, receipts
 from storage.aliases import Json
 from storage.errors import CorpusError
-from storage.object_store import TRAFFIC, ObjectStore
+from storage.object_store import ObjectStore
 from storage.receipts import C, Receipt
+from storage.traffic import TRAFFIC
 from storage.work_folder import ERROR, NAME, PLAN, PROGRESS, RECEIPT, WorkFolder, marked
 
 T = TypeVar("T")
@@ -59,10 +60,10 @@ class StoredWork(WorkFolder):
         where = f"{self._objects.url}/{name}"
         if found is None:
             raise FileNotFoundError(where)
-        return files.parse_json(found.data, where)
+        return checked_json.decode(found.data, where)
 
     def write(self, name: str, value: Json) -> None:
-        self._objects.put(f"{NAME}/{name}", files.json_bytes(value))
+        self._objects.put(f"{NAME}/{name}", checked_json.encode(value))
 
     def content(self) -> Iterator[str]:
         return (found.name.removeprefix(f"{NAME}/") for found in self._objects.listed(f"{NAME}/"))
@@ -114,7 +115,7 @@ class StoredWork(WorkFolder):
         name = self._name(self.receipt_path(stage, receipt.unit))
         # Of the process, since its last receipt: units overlap. Added up, they are what its units took.
         told = replace(receipt, events={**receipt.events, **TRAFFIC.since_told()})
-        self._objects.put(name, files.json_bytes(told.to_json()))
+        self._objects.put(name, checked_json.encode(told.to_json()))
 
     def remove_receipt(self, stage: str, unit: int) -> None:
         (self.path / stage).mkdir(parents=True, exist_ok=True)
@@ -140,7 +141,7 @@ class StoredWork(WorkFolder):
         return receipts.from_json(self._read(name), counts, f"receipt {self._objects.url}/{name}")
 
     def damage(self, entry: files.FileEntry) -> str | None:
-        files.inside(self.root, entry.path)
+        file_names.inside(self.root, entry.path)
         return self._objects.damage(entry)
 
     def there(self, stage: str, units: Sequence[int], counts: type[C]) -> Iterator[Receipt[C]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from storage import errors, files, receipts
+from storage import checked_json, errors, files, receipts
 from storage.aliases import Json
 from storage.receipts import C, Receipt
 
@@ -55,7 +55,7 @@ class WorkFolder:
     def read_plan(self) -> Json | None:
         """What the job that is unfinished was to do; None where there is none."""
         try:
-            return files.read_json(self.path / PLAN)
+            return checked_json.read(self.path / PLAN)
         except FileNotFoundError:
             return None
 
@@ -70,11 +70,11 @@ class WorkFolder:
 
     def read(self, name: str) -> Json:
         """A JSON file that the job wrote, checked."""
-        return files.read_json(self.path / name)
+        return checked_json.read(self.path / name)
 
     def write(self, name: str, value: Json) -> None:
         self.make()
-        files.write_json(self.path / name, value)
+        checked_json.write(self.path / name, value)
 
     def content(self) -> Iterator[str]:
         """Names of what lies in it, whoever put it there."""

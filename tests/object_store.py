@@ -17,7 +17,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from storage import object_lock, remote
+from storage import object_lock
+from storage.bucket import S3_ENDPOINT
 
 BUCKET = "memory-corpora"
 URL = f"s3://{BUCKET}/wiki"
@@ -67,7 +68,7 @@ def real_server(folder: Path, host: str = "127.0.0.1") -> Iterator[Any]:
 
 def _filled(endpoint: str, secret: str, patch: pytest.MonkeyPatch, corpus: Path | None = None) -> Any:
     for name, value in (
-        (remote.S3_ENDPOINT, endpoint),
+        (S3_ENDPOINT, endpoint),
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", secret),
         ("AWS_DEFAULT_REGION", "us-east-1"),

@@ -1,4 +1,4 @@
-"""Atomic files, self-checking JSON, and paths that stay inside."""
+"""Atomic files, self-checking JSON (`checked_json`), and paths that stay inside (`file_names`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage import errors, files
+from storage import checked_json, errors, file_names, files
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -35,14 +35,14 @@ def test_measuring_reads_more_than_one_block(tmp_path: Path, monkeypatch: pytest
 @given(value=st.dictionaries(st.text().filter(lambda key: key != "crc32c"), JSON, max_size=4))
 def test_json_round_trip(tmp_path_factory: pytest.TempPathFactory, value: dict[str, object]) -> None:
     path = tmp_path_factory.mktemp("json") / "x.json"
-    files.write_json(path, value)
-    assert files.read_json(path) == value
+    checked_json.write(path, value)
+    assert checked_json.read(path) == value
     assert {k: v for k, v in json.loads(path.read_bytes()).items() if k != "crc32c"} == value
 
 
 def test_every_flipped_bit_of_json_is_found(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    files.write_json(path, {"name": "väl", "rows": [1, 2]})
+    checked_json.write(path, {"name": "väl", "rows": [1, 2]})
     whole = path.read_bytes()
     for position in range(len(whole)):
         for bit in range(8):
@@ -50,11 +50,11 @@ def test_every_flipped_bit_of_json_is_found(tmp_path: Path) -> None:
             flipped[position] ^= 1 << bit
             path.write_bytes(flipped)
             with pytest.raises(errors.DamagedError):
-                files.read_json(path)
+                checked_json.read(path)
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         with pytest.raises(errors.DamagedError):
-            files.read_json(path)
+            checked_json.read(path)
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(
@@ -76,7 +76,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "/etc/passwd", "", "a\\..\\x", ".."])
 def test_paths_that_leave_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(errors.CorpusError, match="corpus folder"):
-        files.inside(tmp_path, name)
+        file_names.inside(tmp_path, name)
 
 
 def test_links_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_links_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("s")
     (root / "link").symlink_to(tmp_path / "secret")
     with pytest.raises(errors.CorpusError, match="link out of"):
-        files.inside(root, "link")
-    assert files.inside(root, "passages/part-00000.parquet") == root / "passages/part-00000.parquet"
+        file_names.inside(root, "link")
+    assert file_names.inside(root, "passages/part-00000.parquet") == root / "passages/part-00000.parquet"
 
 
 def test_damage_names_what_is_wrong(tmp_path: Path) -> None:

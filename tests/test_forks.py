@@ -150,7 +150,7 @@ def test_locks_are_free_in_a_child(corpus: Path) -> None:
 
     opened = open_corpus(corpus)
     memory = opened.memory()
-    held = [opened._lock, opened._searcher._lock, opened._table._lock, memory._loading]
+    held = [opened._lock, opened._searcher._lock, opened._table._lock, memory._decoding._loading]
     held += [index._READING, descriptors.OPEN._lock]
     assert all(isinstance(lock, ThreadLock) for lock in held)
     for lock in held:

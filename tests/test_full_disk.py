@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from retrieval import index, index_building
-from storage import canaries, file_list, files, passage_table, shard_files, vector_array
+from storage import canaries, checked_json, file_list, files, passage_table, shard_files, vector_array
 from storage.shards import ShardGrid
 
 _ROWS = 300
@@ -66,7 +66,7 @@ def write_shard(path: Path) -> None:
 
 
 def write_card(path: Path) -> None:
-    files.write_json(path, {"rows": list(range(_ROWS))})
+    checked_json.write(path, {"rows": list(range(_ROWS))})
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from retrieval import open_corpus
-from storage import errors, file_list, files, manifest
+from storage import checked_json, errors, file_list, files, manifest
 from tests import jobs
 from tests.jobs import verify as verification
 
@@ -57,9 +57,9 @@ class Forger:
 
     def rewrite(self, path: Path, change: Callable[[Any], None]) -> None:
         """Change the JSON of the manifest or a card, and sign it."""
-        value = files.read_json(path)
+        value = checked_json.read(path)
         change(value)
-        files.write_json(path, value)
+        checked_json.write(path, value)
         self.sign(path)
 
     def rewrite_text(self, path: Path, change: Callable[[str], str]) -> None:
@@ -102,9 +102,9 @@ class Forger:
         for holder in (*cards, self.manifest):
             if holder == path or holder in self.unreadable:
                 continue
-            value = files.read_json(holder)
+            value = checked_json.read(holder)
             if put_entry(value, name, measured):
-                files.write_json(holder, value)
+                checked_json.write(holder, value)
                 self.sign(holder)
 
 
@@ -440,7 +440,7 @@ def test_absurd_claims(forger: Forger, case: str) -> None:
 
 def test_ten_to_the_twelve_passages_agreed_upon(forger: Forger) -> None:
     """Every card says so, and the array's metadata too."""
-    card = files.read_json(forger.card("passages"))
+    card = checked_json.read(forger.card("passages"))
     rows = card["parts"][-1]["rows"] + HUGE - card["passages"]
 
     def passages(value: dict[str, Any]) -> None:
@@ -703,7 +703,7 @@ def replace_values(forger: Forger, count: int, seed: int) -> int:
     """Replace values of the manifest and the cards, one at a time; how many replacements were refused."""
     targets = [forger.manifest, *(forger.card(c) for c in ("passages", "vectors", "index", "memory"))]
     whole = {path: path.read_bytes() for path in targets}
-    places = [(path, way) for path in targets for way in leaves(files.read_json(path))]
+    places = [(path, way) for path in targets for way in leaves(checked_json.read(path))]
     rng = random.Random(seed)
     refused = 0
     for _ in range(count):

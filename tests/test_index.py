@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 from sentence_transformers import SimilarityFunction
 
+from retrieval import exact as exact_search
 from retrieval import index, index_building, refining
 from storage import errors, files, vector_array
 from storage.joined import JoinedVectors
@@ -98,7 +99,7 @@ def test_minus_one_never_leaks(tmp_path: Path, kind: str) -> None:
 def test_exact_search_in_batches_is_exact_search(tmp_path: Path) -> None:
     array, vectors = make(tmp_path / "v", 300)
     queries = vectors[:4]
-    scores, ids = index.exact_search(array.batches(37), queries, 20)
+    scores, ids = exact_search.search(array.batches(37), queries, 20)
     full = queries @ vectors.T
     np.testing.assert_allclose(scores, -np.sort(-full, axis=1)[:, :20], rtol=1e-5)
     assert ids[:, 0].tolist() == [0, 1, 2, 3]
@@ -150,7 +151,7 @@ def test_vectors_that_are_not_of_length_1(tmp_path: Path, similarity: str, exact
     queries = (3 * rng.normal(size=(20, 64))).astype(np.float32)
     exact = similarity_fct(similarity)(queries, vectors).numpy().astype(np.float64)
     best = -np.sort(-exact, axis=1)[:, :15]
-    scores, _ = index.exact_search(array.batches(700), queries, 15, similarity=similarity)
+    scores, _ = exact_search.search(array.batches(700), queries, 15, similarity=similarity)
     np.testing.assert_allclose(scores, best, rtol=1e-4, atol=1e-5)
     ids, scores = opened.search(queries, 15)
     assert (np.diff(scores, axis=1) <= 0).all()
@@ -237,7 +238,7 @@ def test_ten_updates_lose_no_recall_and_find_nothing_that_has_gone(
     np.testing.assert_array_equal(whole.read(0, len(vectors)), vectors)
     found_pieces = [piece(tmp_path / f"{n}.faiss", count, similarity) for n, count in enumerate(counts)]
     joined = index.join(found_pieces, tombstones)
-    after = index.recall(joined, whole)
+    after = exact_search.recall(joined, whole)
     path = tmp_path / "fresh.faiss"
     built = index_building.build(whole, shape, path, similarity=similarity, tombstones=tombstones)
     fresh = built.codes_recall
@@ -248,7 +249,7 @@ def test_ten_updates_lose_no_recall_and_find_nothing_that_has_gone(
     queries = vectors[live[::37]]
     found, scores = joined.search(queries, 9)
     assert np.isin(found, live).all()
-    best, _ = index.exact_search(iter([(0, vectors[live])]), queries, 9, similarity=similarity)
+    best, _ = exact_search.search(iter([(0, vectors[live])]), queries, 9, similarity=similarity)
     if kind == "Flat":
         np.testing.assert_allclose(scores, best, rtol=1e-4, atol=1e-3)
     # All that is there can be found, and a range can be left out.

@@ -132,11 +132,11 @@ def test_a_part_that_is_no_longer_known_to_be_right_is_read_with_its_passage(
     swapped: tuple[MemoryReader, list[Any], bytes], tmp_path: Path
 ) -> None:
     opened, truth, whole = swapped
-    assert opened._trusted(np.array([8])).all()
+    assert opened._reading.trusted(np.array([8])).all()
     swap(tmp_path, 1, whole)
     np.testing.assert_array_equal(opened.fetch([8, 3], tokens=slice(4, 9))[0], truth[8][4:9])
-    assert opened._trusted(np.array([8])).all()
-    assert not opened._trusted(np.array([9])).any()
+    assert opened._reading.trusted(np.array([8])).all()
+    assert not opened._reading.trusted(np.array([9])).any()
 
 
 def test_files_that_are_replaced_all_the_time_are_refused(
@@ -152,7 +152,7 @@ def test_files_that_are_replaced_all_the_time_are_refused(
 
     monkeypatch.setattr(opened._files, "_fill", replaced)
     # Another thread has always just checked it, in the file before.
-    monkeypatch.setattr(opened, "_trusted", lambda wanted: np.ones(len(wanted), bool))
+    monkeypatch.setattr(opened._reading, "trusted", lambda wanted: np.ones(len(wanted), bool))
     with pytest.raises(errors.CorpusError, match="replaced again and again"):
         opened.fetch([8], tokens=slice(0, 2))
 

@@ -27,6 +27,7 @@ from pipeline.components.settings import BuildSettings
 from pipeline.jobs import neighbours as module
 from pipeline.units import engines
 from retrieval import Corpus, index_building, nearest, neighbours, open_corpus
+from retrieval import exact as exact_search
 from retrieval import index as index_module
 from retrieval.index import Index
 from retrieval.nearest import Best
@@ -582,7 +583,7 @@ def test_a_search_of_random_documents(kind: str, tight: bool) -> None:
     own = document[:, None] == document
     if kind == "exact":
         batches = [(0, vectors[:100]), (100, vectors[100:])]
-        best = nearest.exact(batches, vectors, 5, firsts, stops)
+        best = exact_search.search_outside(batches, vectors, 5, firsts, stops)
         seen = vectors
     else:
         index = faiss.index_factory(16, kind, faiss.METRIC_INNER_PRODUCT)

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from storage import errors, object_lock, object_store, processes
+from storage import bucket, errors, object_lock, object_store, processes
 from storage.files import FileEntry
 from storage.object_store import ObjectStore, TakenError
+from storage.traffic import TRAFFIC
 from tests import faulty_proxy
 from tests.faulty_proxy import Proxy
 from tests.object_store import BUCKET, serving
@@ -34,8 +35,8 @@ def server() -> Iterator[Any]:
 def proxy(server: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     with faulty_proxy.before(os.environ["AWS_ENDPOINT_URL"]) as found:
         monkeypatch.setenv("AWS_ENDPOINT_URL", found.endpoint)
-        monkeypatch.setattr(object_store, "FIRST_PAUSE", 0.005)
-        monkeypatch.setattr(object_store, "LONGEST_PAUSE", 0.05)
+        monkeypatch.setattr(bucket, "FIRST_PAUSE", 0.005)
+        monkeypatch.setattr(bucket, "LONGEST_PAUSE", 0.05)
         yield found
 
 
@@ -121,7 +122,7 @@ def test_what_fails_for_a_while_is_tried_again_and_counted(
         return kinds[count // 3 % len(kinds)] if count % 3 == 2 else None
 
     proxy.fault = fault
-    before = object_store.TRAFFIC.counts().get("retries", 0)
+    before = TRAFFIC.counts().get("retries", 0)
     store.put_file("large", tmp_path / "a")
     for i in range(6):
         store.put(f"below/{i}", b"%d" % i)
@@ -134,7 +135,7 @@ def test_what_fails_for_a_while_is_tried_again_and_counted(
     entry = FileEntry(path="large", bytes=len(data), crc32=zlib.crc32(data))
     assert store.damage(entry) is None
     assert proxy.faults.total() > 10
-    assert object_store.TRAFFIC.counts()["retries"] > before + 3
+    assert TRAFFIC.counts()["retries"] > before + 3
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -151,7 +152,7 @@ def test_what_fails_for_ever_ends_with_a_line(store: ObjectStore, proxy: Proxy) 
         requests = proxy.requests.total()
         with pytest.raises(errors.UnreadableError, match=r"look after the network.*same command again"):
             call()
-        assert proxy.requests.total() - requests <= 2 * object_store.TRIES**2
+        assert proxy.requests.total() - requests <= 2 * bucket.TRIES**2
 
 
 def test_a_body_that_is_damaged_on_its_way_is_not_taken(store: ObjectStore, tmp_path: Path) -> None:

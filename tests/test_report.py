@@ -20,9 +20,13 @@ import pytest
 from pipeline.accounts import contents, prices
 from pipeline.accounts.report import corpus_report
 from pipeline.accounts.show import page, plots, words
-from pipeline.components import shards
+from pipeline.cli.terminal import rates
+from pipeline.components import neighbours, shards
+from pipeline.components.base import AnyStage
+from pipeline.components.index import build
+from pipeline.units.progress import Snapshot
 from retrieval import open_corpus
-from storage import components, file_list, files, run_statistics
+from storage import checked_json, components, file_list, files, run_statistics
 from storage.folder import CorpusFolder
 from tests import jobs
 from tests.commands import Command
@@ -127,12 +131,12 @@ def test_a_version_of_its_own_statistics(two: Path, tmp_path: Path, second: str)
     root = tmp_path / "corpus"
     shutil.copytree(two, root)
     path = root / run_statistics.path_of(second)
-    value = files.read_json(path) | {
+    value = checked_json.read(path) | {
         "finished": "2099-01-01T00:00:00Z",
         "worker_seconds": {"shards": {"encoding": 2.0, "writing": 1.0}},
         "stage_seconds": {"shards": 4.0},
     }
-    files.write_json(path, value)
+    checked_json.write(path, value)
     found = report_of(root, corpus_report.Options(prices=prices.read()))
     assert found["bytes"] == disk_usage(root)
     assert [run["run"] for run in found["time"]] == sorted(
@@ -419,3 +423,17 @@ def test_a_report_tells_of_chunks_and_their_neighbours(command: Command, tmp_pat
     assert command("report", corpus, "--html", page)[0] == 0
     for said in (command("report", corpus)[1], command("info", corpus)[1], page.read_text()):
         assert all(line in said for line in lines), said
+
+
+@pytest.mark.parametrize(
+    ("stage", "counts", "said"),
+    [
+        (neighbours.STAGE, {"searched": 1_900, "found": 3_800}, "1,900 passages"),
+        (neighbours.RECALL_STAGE, {"queries": 256}, "256 passages"),
+        (build.TRAIN, {"points": 40_000}, "40,000 vectors"),
+        (build.ADD, {"passages": 7}, "7 passages"),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_stage_that_ends_says_what_it_did(stage: AnyStage, counts: dict[str, int], said: str) -> None:
+    assert rates(stage, Snapshot(units_done=1, units=1, counts=counts), 1.0) == said

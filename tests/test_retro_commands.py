@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from encoders import fingerprint
 from encoders.model_folder import find_tokenizer_files
+from encoders.retro import folder as retro_folder
+from encoders.retro.folder import RetroSettings
 from pipeline.readers.retro import opening
 from retrieval import open_corpus
-from tests import jobs, small_models
+from storage import errors
+from tests import jobs, small_models, small_retro
 from tests.commands import Command, refused
 
 M = 16
@@ -173,13 +179,78 @@ def test_what_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_tokenizer_that_cannot_be_compared_is_refused(text: Path, llama: Path, tmp_path: Path) -> None:
-    from storage import errors
+def settings_of(llama: Path, m: int = M) -> RetroSettings:
+    """Of a RETRO that reads chunks of m tokens."""
+    config = small_retro.config(
+        language=retro_folder.read_language(llama), chunk_tokens=m, neighbour_tokens=2 * m, cca_layers=(2,)
+    )
+    return RetroSettings(config=config, window=3)
 
+
+def test_the_own_document_is_left_out_by_whatever_path_the_database_is_named(
+    text: Path, llama: Path, tmp_path: Path
+) -> None:
+    """Shuffled, it leaks through else: what was found for another chunk may be of this one's document."""
+    (tmp_path / "link").symlink_to(text)
+    copied = shutil.copytree(text, tmp_path / "copy")
+    corpus, every = open_corpus(text), np.arange(len(open_corpus(text)))
+    firsts = corpus.documents(every).firsts
+    for database in (None, corpus, *map(open_corpus, (text, tmp_path / "link", copied))):
+        given = opening.text(corpus, settings_of(llama), mode="shuffled", database=database).retrieval
+        assert given is not None
+        found = given.ids(every)
+        assert not (firsts[np.maximum(found, 0)] == firsts[:, None])[found >= 0].any()
+        let = dataclasses.replace(given, own_documents=True).ids(every)
+        assert (let != found).any(), "else the case is trivial"
+        near = opening.nearest(corpus, database=database)
+        assert near.database is near.chunks
+
+
+def saved(llama: Path, place: Path, **changes: Any) -> Path:
+    """A RETRO's folder with the Llama's tokenizer."""
+    settings = settings_of(llama, **changes)
+    retro_folder.save(small_retro.make(settings.config), settings, place, like=llama)
+    return place
+
+
+def test_a_tokenizer_that_cannot_be_compared_is_refused(text: Path, llama: Path, tmp_path: Path) -> None:
     assert find_tokenizer_files(llama)
     small_models.make_sentencepiece(tmp_path)
     with pytest.raises(errors.MismatchError, match="cannot be compared"):
         opening.require_tokenizer(open_corpus(text), tmp_path)
+    # Both folders have a spiece.model; chunks were cut by what stands beside that of the one.
+    card = SimpleNamespace(tokenizer_files={"tokenizer.json": "a" * 64, "spiece.model": "b" * 64})
+    corpus: Any = SimpleNamespace(tokens_card=card, folder=text)
+    digest = fingerprint.digest_file(tmp_path / "spiece.model")
+    card.tokenizer_files["spiece.model"] = digest
+    with pytest.raises(errors.MismatchError, match="cannot be compared"):
+        opening.require_tokenizer(corpus, tmp_path)
+    del card.tokenizer_files["tokenizer.json"]
+    opening.require_tokenizer(corpus, tmp_path)
+    # Without tokenizer.json the others count as well.
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    card.tokenizer_files["tokenizer_config.json"] = "c" * 64
+    with pytest.raises(errors.MismatchError, match="another tokenizer_config"):
+        opening.require_tokenizer(corpus, tmp_path)
+
+
+def test_chunks_of_another_size_or_tokenizer_are_refused(
+    command: Command, settings: Any, text: Path, llama: Path, tmp_path: Path
+) -> None:
+    """Of the text, of a database, and of held-out text: ids would mean other pieces."""
+    short = saved(llama, tmp_path / "short", m=8)
+    for last in ((), ("--database", text), ("--retrieval=off",)):
+        refused(command, ["retro", "evaluate", text, "--model", short, *last], str(text), "chunks of 16")
+    refused(command, ["retro", "generate", text, "The river", "--model", short], str(text), "chunks of 16")
+    retro = saved(llama, tmp_path / "retro")
+    other = small_models.make_llama_folder(tmp_path / "other", texts=small_models.TEXTS[:5], vocab=60)
+    root = build(settings, other, tmp_path, texts(2, 3))
+    said = (str(root), "another tokenizer.json")
+    for first in (("evaluate", text, "--database", root), ("evaluate", root, "--retrieval=off")):
+        refused(command, ["retro", *first, "--model", retro], *said)
+    refused(command, ["retro", "generate", root, "The river", "--model", retro], *said)
+    train = ["retro", "train", text, "--out", tmp_path / "run", "--model", llama, *SMALL]
+    refused(command, [*train, "--dev", root], *said)
 
 
 def test_a_run_begins_from_nothing_and_its_language_model_is_read(

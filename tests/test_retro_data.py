@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from encoders import token_bytes
@@ -88,6 +88,7 @@ def test_each_token_but_a_documents_first_is_judged_once(
 @settings(deadline=None, max_examples=60)
 @given(texts(), st.integers(1, 5), st.integers(0, 30))
 def test_rows_hold_the_corpus(text: ArrayChunks, length: int, step: int) -> None:
+    assume((np.bincount(text.first, text.lengths) > 1).any())
     window = windows.drawn(text, length=length, rows=3, seed=1, step=step)
     rows = window.rows
     for row in range(3):
@@ -168,6 +169,12 @@ def test_shuffled_is_some_other_row_without_the_own_document() -> None:
         assert tuple(found[u].tolist()) in possible
     np.testing.assert_array_equal(found, modes("shuffled").ids(ids))
     assert (modes("shuffled", seed=1).ids(ids) != found).any()
+
+
+def test_shuffled_is_nothing_where_there_is_no_other_chunk() -> None:
+    alone = corpus([3])
+    found = modes("shuffled", chunks=alone, table=ArrayTable(values=np.array([[5, 8]])))
+    assert found.ids(np.array([0])).tolist() == [[-1, -1]]
 
 
 @given(st.integers(2, 500), st.integers(0, 3))
@@ -331,6 +338,31 @@ def test_bytes_are_those_of_what_tokens_decode_to(kind: str, tmp_path: Path) -> 
     assert found.counts[tokenizer.eos_token_id] == 0
 
 
+def test_bytes_are_those_of_the_file_that_cuts_chunks(tmp_path: Path) -> None:
+    """transformers' settings beside it say otherwise of some tokens, and decide nothing; tokens that were
+    added as text are that text."""
+    import json
+
+    from encoders.document_tokenizer import DocumentTokenizer
+
+    make_fast_tokenizer(tmp_path, "bytes")
+    raw = json.loads((tmp_path / "tokenizer.json").read_text())
+    word, number = next((w, n) for w, n in raw["model"]["vocab"].items() if w.isalpha() and len(w) > 2)
+    new = len(raw["model"]["vocab"])
+    raw["added_tokens"].append(raw["added_tokens"][0] | {"id": new, "content": "北  京", "special": False})
+    (tmp_path / "tokenizer.json").write_text(json.dumps(raw))
+    told = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(told | {"pad_token": word}))
+    counts = token_bytes.read(tmp_path).counts
+    assert counts[number] == len(word)
+    cut = DocumentTokenizer(tmp_path)
+    text = f"{TEXTS[0]} 北  京 and {TEXTS[1]}"
+    ids = cut(text).ids
+    assert new in ids
+    assert cut.decode(ids) == text
+    assert counts[ids].sum() == len(text.encode())
+
+
 def test_other_tokenizers_are_refused(tmp_path: Path) -> None:
     from tokenizers import Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
@@ -415,6 +447,20 @@ def test_batches_of_any_size_are_the_same_sums() -> None:
     ]
     assert found[0].all.nats == pytest.approx(found[1].all.nats, rel=1e-5)
     assert found[0].all.chunks == found[1].all.chunks == len(CORPUS)
+
+
+def test_a_text_without_a_token_to_predict_is_refused() -> None:
+    """Documents of one token give none; rows of such are drawn again where there are others."""
+    alone = corpus([1, 1, 1])
+    with pytest.raises(errors.CorpusError, match="documents of two tokens"):
+        windows.drawn(alone, length=2, rows=2, seed=0, step=0)
+    few = corpus([1] * 20 + [2])
+    for step in range(5):
+        assert (windows.drawn(few, length=2, rows=2, seed=0, step=step).rows.targets >= 0).any()
+    model = small_retro.make(small_retro.config())
+    counts = TokenBytes(counts=np.ones(50, np.int32), unknown=None)
+    with pytest.raises(errors.CorpusError, match="no token to predict"):
+        bits.measure(model, alone, counts, retrieval=None, window=2, stride=1, rows=2)
 
 
 def test_a_text_of_another_vocabulary_is_refused() -> None:

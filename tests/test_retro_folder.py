@@ -15,6 +15,7 @@ import torch
 from flax import nnx
 
 from encoders.model_folder import ModelFolderError
+from encoders.reader import folder as reader_folder
 from encoders.retro import folder, llama, tensors
 from encoders.retro.config import RetroConfig
 from encoders.retro.folder import RetroSettings
@@ -170,6 +171,8 @@ def test_folders_that_are_no_retro(tmp_path: Path) -> None:
         folder.open_retro(path)
     opened = folder.from_language(path, settings_of(path))
     folder.save(Retro(opened.settings.config, opened.tensor), opened.settings, tmp_path / "retro", like=path)
+    with pytest.raises(ModelFolderError, match=r"holds a RETRO.*memcorpus retro generate"):
+        reader_folder.open_reader(tmp_path / "retro")
     other = changed(tmp_path / "retro", tmp_path / "other", rms_norm_eps=1e-5)
     with pytest.raises(ModelFolderError, match="different language models"):
         folder.open_retro(other)

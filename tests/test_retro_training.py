@@ -177,6 +177,30 @@ def test_the_rate_rises_and_falls_to_a_tenth() -> None:
     assert sizes[100] == pytest.approx(1e-3, rel=1e-2)
 
 
+def test_matrices_alone_decay() -> None:
+    """Norms and biases have no weight decay, those of positions neither, which have a row a head."""
+    from flax import nnx
+
+    from encoders import optimizers
+
+    weights = nnx.state(make(config()), nnx.Param)
+    shapes = {jax.tree_util.keystr(path): leaf.ndim for path, leaf in jax.tree.leaves_with_path(weights)}
+    decayed = {
+        jax.tree_util.keystr(path): leaf
+        for path, leaf in jax.tree.leaves_with_path(optimizers.decayed(weights))
+    }
+    still = {name for name in shapes if not decayed[name]}
+    assert still == {name for name in shapes if "bias" in name or "scale" in name}
+    assert any(shapes[name] == 2 for name in still)
+    assert all(shapes[name] == 2 for name in shapes.keys() - still)
+    # Under no gradient a step is the decay.
+    few = {name: np.ones((2, 2), np.float32) for name in ("kernel", "position_bias")}
+    made = optimizers.adamw(1e-2, warmup=0, steps=10, weight_decay=0.5, clip=1.0)
+    updates, _ = made.update(jax.tree.map(np.zeros_like, few), made.init(few), few)
+    assert float(updates["kernel"][0, 0]) == pytest.approx(-0.005)
+    assert float(updates["position_bias"][0, 0]) == 0
+
+
 @pytest.mark.parametrize(
     "changes",
     [

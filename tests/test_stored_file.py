@@ -22,8 +22,9 @@ from examples.miniwiki.export import DumpTruth
 from pipeline.components import stored_models
 from pipeline.text import sources
 from pipeline.text.sources import SourceError
-from storage import errors, object_store, stored_file
+from storage import errors, stored_file
 from storage.stored_file import StoredFile
+from storage.traffic import TRAFFIC
 from tests.object_store import BUCKET, serving
 
 URL = f"s3://{BUCKET}/in"
@@ -87,18 +88,18 @@ def test_a_part_of_a_file_takes_about_a_part_of_its_bytes(bucket: tuple[Any, Pat
     data = random.Random(1).randbytes(40 << 20)
     client.put_object(Bucket=BUCKET, Key="in/large", Body=data)
     file = stored_file.at(f"{URL}/large")
-    before = object_store.TRAFFIC.counts()
+    before = TRAFFIC.counts()
     with file.open("rb") as stream:
         assert stream.read(512) == data[:512]
         stream.seek(20 << 20)
         assert stream.read(1 << 20) == data[20 << 20 : 21 << 20]
         stream.seek(-7, 2)
         assert stream.read() == data[-7:]
-    after = object_store.TRAFFIC.counts()
+    after = TRAFFIC.counts()
     assert after["bytes_got"] - before["bytes_got"] < 3 << 20
     with file.open("rb") as stream:
         assert hashlib.file_digest(stream, "md5").digest() == hashlib.md5(data).digest()
-    assert object_store.TRAFFIC.counts()["gets"] - after["gets"] < 20
+    assert TRAFFIC.counts()["gets"] - after["gets"] < 20
 
 
 def test_a_file_is_what_its_name_says(bucket: tuple[Any, Path]) -> None:
@@ -139,9 +140,9 @@ def test_models_there_have_the_same_fingerprint(
     assert found.fingerprint == retriever_folder.open_folder(models / "gtr").fingerprint
     first = model_folder.resolve(f"{URL}/models/t5")
     assert {path.name for path in first.iterdir()} <= {path.name for path in (models / "t5").iterdir()}
-    before = object_store.TRAFFIC.counts()["bytes_got"]
+    before = TRAFFIC.counts()["bytes_got"]
     assert model_folder.resolve(f"{URL}/models/t5") == first
-    assert object_store.TRAFFIC.counts()["bytes_got"] == before
+    assert TRAFFIC.counts()["bytes_got"] == before
     # Changed there: copied anew, into a folder of its own.
     config = json.loads((models / "t5/config.json").read_text()) | {"changed": True}
     client.put_object(Bucket=BUCKET, Key="in/models/t5/config.json", Body=json.dumps(config).encode())

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.jobs import build as build_module
 from retrieval import open_corpus
-from storage import errors, files, manifest, object_lock
+from storage import checked_json, errors, manifest, object_lock
 from storage.object_store import ObjectStore
 from storage.stored_folder import StoredFolder, open_for_writing
 from tests import editions, jobs, object_store
@@ -244,7 +244,7 @@ def test_a_manifest_of_another_job_is_never_replaced(bucket: Any, copied: str) -
             replace(found, aliases={**found.aliases, name: found.version(None)})
             for name in ("theirs", "ours")
         )
-        ObjectStore(url).put(manifest.NAME, files.json_bytes(theirs.to_json()))
+        ObjectStore(url).put(manifest.NAME, checked_json.encode(theirs.to_json()))
         with pytest.raises(errors.CorpusError, match="changed by another job"):
             folder.write_manifest(ours)
     assert "theirs" in StoredFolder(url).manifest.aliases

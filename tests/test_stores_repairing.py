@@ -11,8 +11,9 @@ import pytest
 
 from pipeline.components.memory.encode import EncodeShards
 from pipeline.jobs import repair as repair_module
-from storage import object_lock, remote
-from storage import object_store as object_store_module
+from storage import bucket as bucket_module
+from storage import object_lock
+from storage.bucket import S3_ENDPOINT
 from storage.stored_folder import StoredFolder
 from tests import faulty_proxy, jobs, object_store
 from tests.object_store import BUCKET
@@ -98,10 +99,10 @@ def test_a_repair_of_a_shard_touches_that_shard(both: Both, command: Run) -> Non
         asked.append((method, path.split("?")[0].removeprefix(f"/{BUCKET}/{NAME}/")))
 
     with (
-        faulty_proxy.before(os.environ[remote.S3_ENDPOINT]) as network,
+        faulty_proxy.before(os.environ[S3_ENDPOINT]) as network,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setenv(remote.S3_ENDPOINT, network.endpoint)
+        patch.setenv(S3_ENDPOINT, network.endpoint)
         network.fault = note
         status, out, err = command("repair", URL, "--shard", "1-2")
     assert status == 0, err
@@ -166,9 +167,9 @@ def test_a_repair_that_ends_in_the_middle_goes_on(
 
     # The store takes no more: a line for each file, what was whole is whole, what was made is kept.
     before = both.stored()
-    with faulty_proxy.before(os.environ[remote.S3_ENDPOINT]) as network, monkeypatch.context() as patch:
-        patch.setenv(remote.S3_ENDPOINT, network.endpoint)
-        patch.setattr(object_store_module, "TRIES", 2)
+    with faulty_proxy.before(os.environ[S3_ENDPOINT]) as network, monkeypatch.context() as patch:
+        patch.setenv(S3_ENDPOINT, network.endpoint)
+        patch.setattr(bucket_module, "TRIES", 2)
         copies = f"/{BUCKET}/{NAME}/memory/"
         network.fault = lambda method, path, headers: (
             faulty_proxy.ERROR if method == "PUT" and path.startswith(copies) else None

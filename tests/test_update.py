@@ -18,7 +18,9 @@ from pipeline.accounts import facts, figures
 from pipeline.jobs.reencode import ReencodeSettings
 from pipeline.readers import questions
 from pipeline.readers.kilt import tasks as kilt_tasks
-from retrieval import open_corpus
+from pipeline.readers.retro import windows
+from pipeline.readers.retro.opening import CorpusChunks
+from retrieval import Corpus, open_corpus
 from storage import components, errors, files, segments
 from storage.folder import CorpusFolder
 from tests import editions, jobs, small_models
@@ -613,6 +615,34 @@ def test_a_corpus_of_chunks_is_updated_by_whole_documents(
     assert told["neighbours"][table]["left_behind"]
     with pytest.raises(errors.MismatchError, match="was left behind by update 1"):
         open_corpus(root).neighbours()
+    _require_judged_once(open_corpus(root))
+    jobs.compact(root)
+    assert jobs.verify(root, full=True).ok
+    compacted = open_corpus(root)
+    _require_judged_once(compacted)
+    # What the build wrote of itself lies elsewhere now, and so do tables of neighbours.
+    assert compacted.retriever().fingerprint == compacted.vectors_card.encoder_fingerprint
+    with pytest.raises(errors.CorpusError, match=f"{root} was updated and has no table"):
+        compacted.neighbours()
+
+
+def _require_judged_once(corpus: Corpus) -> None:
+    """A language model is judged by the chunks that are there: each token but a document's first, once."""
+    held, ids = CorpusChunks(corpus), corpus.passage_ids
+    assert 0 < len(ids) < len(held)
+    judged: list[int] = []
+    own: list[int] = []
+    for window in windows.sliding(held, length=3, stride=2, rows=4):
+        judged += window.judged[window.judged >= 0].tolist()
+        own += window.own.tolist()
+    assert own == ids.tolist()
+    firsts, lengths = corpus.documents(ids).firsts, corpus.tokens(ids).lengths
+    assert sorted(judged) == np.repeat(ids, lengths - (firsts == ids)).tolist()
+    following = held.continuations(ids)
+    np.testing.assert_array_equal(following[:-1] >= 0, firsts[1:] == firsts[:-1])
+    assert set(following[following >= 0].tolist()) <= set(ids.tolist())
+    drawn = windows.drawn(held, length=3, rows=4, seed=0, step=0)
+    assert (drawn.rows.targets >= 0).any()
 
 
 def test_trainers_read_the_passages_that_are_there(

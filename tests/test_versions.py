@@ -17,7 +17,7 @@ from encoders import batching
 from pipeline.jobs import job
 from pipeline.jobs.reencode import ReencodeSettings
 from retrieval import open_corpus
-from storage import components, errors, files, manifest, work_folder
+from storage import checked_json, components, errors, files, manifest, work_folder
 from storage.folder import CorpusFolder
 from storage.work_folder import WorkFolder
 from tests import jobs, small_models
@@ -624,13 +624,13 @@ def test_a_recoding_reads_each_file_once(
 ) -> None:
     """Manifest, cards and plan by whoever needs them: one folder is handed on, also to Beam and back."""
     read: Counter[str] = Counter()
-    original = files.read_json
+    original = checked_json.read
 
     def reading(path: Path) -> Any:
         read[Path(path).relative_to(two_versions).as_posix()] += 1
         return original(path)
 
-    monkeypatch.setattr(files, "read_json", reading)
+    monkeypatch.setattr(checked_json, "read", reading)
     assert command("reencode", two_versions, "--from", "current", "--codec", "int8", "--as", "small")[0] == 0
     kept = {name: count for name, count in read.items() if not name.startswith(("work/shards", "work/codec"))}
     assert {"corpus.json", "passages/passages.json", "statistics/build.json"} <= set(kept)

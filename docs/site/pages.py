@@ -22,12 +22,13 @@ REFERENCE = {
     ],
     "Writing": ["storage.writer.memory_writer.MemoryWriter", "storage.writer.memory_writer.Shard"],
     "In PyTorch": [
-        f"retrieval.torch_loading.{name}"
-        for name in (
-            *("MemoryDataset", "MemoryStream", "Collate", "PackedMemory", "PaddedMemory", "OnDevice"),
-        )
-    ]
-    + ["retrieval.torch_decoding.Decoder"],
+        *("retrieval.torch_loading.MemoryDataset", "retrieval.torch_loading.MemoryStream"),
+        *(
+            f"retrieval.torch_batches.{name}"
+            for name in ("Collate", "PackedMemory", "PaddedMemory", "OnDevice")
+        ),
+        "retrieval.torch_decoding.Decoder",
+    ],
     "In JAX": [f"retrieval.jax_loading.{name}" for name in ("batches_on_device", "DeviceMemory", "decoder")],
     "Errors": [
         f"storage.errors.{name}"

@@ -170,6 +170,13 @@ def open_reader(name_or_folder: str | Path) -> ReaderFolder:
     """
     path = model_folder.resolve(name_or_folder, patterns=PATTERNS)
     if not (path / SETTINGS).is_file():
+        from encoders.retro.folder import is_retro  # for this message alone
+
+        if is_retro(path):
+            raise ModelFolderError(
+                f"{path} holds a RETRO, a language model, which writes on and answers no question: "
+                "memcorpus retro generate CORPUS PROMPT --model FOLDER"
+            )
         raise ModelFolderError(
             f"{path} has no {SETTINGS}: it holds no reader; give the folder that `memcorpus train` wrote"
         )

@@ -175,7 +175,6 @@ def evaluate(
     from encoders.retro import folder
     from encoders.retro.model import Retro
     from pipeline.readers.retro import bits, opening
-    from pipeline.readers.retro.retrieval import Retrieval
     from retrieval import open_corpus
 
     for share in overlaps:
@@ -185,19 +184,13 @@ def evaluate(
     settings = opened.settings
     text = open_corpus(corpus)
     source = text if database is None else open_corpus(database)
-    opening.require_tokenizer(text, opened.path)
+    for one in (text, source):
+        opening.require_chunks(one, opened)
     counts = token_bytes.read(opened.path)
     network = Retro(settings.config, opened.tensor, compute_dtype=settings.compute_dtype)
     nearest = None
     if overlaps:
-        own, compared = opening.CorpusChunks(text), opening.open_table(text, source, table)
-        nearest = Retrieval(
-            chunks=own,
-            database=own if database is None else opening.CorpusChunks(source),
-            table=compared,
-            neighbours=min(bits.COMPARED, compared.neighbours),
-            own_documents=own_documents,
-        )
+        nearest = opening.nearest(text, database=source, table=table, own_documents=own_documents)
     length = settings.window if window is None else window
     losses_of = bits.compiled(network)
     for mode in modes or ("on", "off"):
@@ -205,7 +198,7 @@ def evaluate(
             text,
             settings,
             mode=mode,
-            database=None if database is None else source,
+            database=source,
             table=table,
             memory=memory,
             neighbours=count,
@@ -294,7 +287,7 @@ def generate(
     opened = folder.open_retro(model)
     settings = opened.settings
     source = open_corpus(corpus, retriever=retriever)
-    opening.require_tokenizer(source, opened.path)
+    opening.require_chunks(source, opened)
     words = Words(opened.path)
     network = Retro(settings.config, opened.tensor, compute_dtype=settings.compute_dtype)
 

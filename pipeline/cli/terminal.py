@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Seconds between two lines of a log.
 LOG_SECONDS: Final = 30.0
+# What a stage counts where that is not passages, by what it calls the count.
+UNITS: Final = {"points": "vectors", "tokens": "tokens"}
 
 
 def console() -> Console:
@@ -53,8 +55,8 @@ def rates(stage: AnyStage, snapshot: Snapshot, seconds: float) -> str:
         )
     if stage.measure == "bytes":
         return f"{words.size(rate('bytes'))}/s, {counts.get('files', 0):,} files"
-    done = counts.get("numbered" if stage == passages.NUMBER else "passages", 0)
-    return f"{done:,} passages"
+    unit = UNITS.get(stage.measure, "passages")
+    return f"{counts.get(stage.measure, 0):,} {unit}"
 
 
 class LogLines:

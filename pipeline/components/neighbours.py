@@ -21,6 +21,7 @@ from pipeline.components.base import Remaking
 from pipeline.components.shards import ShardCounts
 from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
+from retrieval import exact as exact_search
 from retrieval import nearest
 from retrieval import neighbours as rules
 from retrieval import similarity as similarities
@@ -239,7 +240,7 @@ class SearchNeighbours:
             if exact:
                 stored = self._database.vectors().batches()
                 batches = ((first, self._prepared(batch)) for first, batch in stored)
-                best = nearest.exact(batches, queries, k, firsts, stops)
+                best = exact_search.search_outside(batches, queries, k, firsts, stops)
             else:
                 best = nearest.by_index(
                     self._database.open_index(), queries, k, firsts, stops, probes=self.plan.probes

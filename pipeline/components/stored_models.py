@@ -9,7 +9,8 @@ from pathlib import Path
 
 from encoders import model_folder
 from storage import remote
-from storage.object_store import SCHEMES, ObjectStore
+from storage.bucket import SCHEMES
+from storage.object_store import ObjectStore
 
 
 def copied(url: str, patterns: Sequence[str]) -> Path:

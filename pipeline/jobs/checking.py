@@ -18,7 +18,7 @@ from typing import Any, Final
 from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
 from pipeline.units.stages import Stages
-from storage import errors, files, segments, verify
+from storage import checked_json, errors, segments, verify
 from storage.aliases import Json
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
@@ -203,8 +203,9 @@ class CheckFiles:
 
 def plan_of(corpus: CorpusFolder, made: Sequence[Stretch], shards: ShardNumbers | None) -> Json:
     """What decides which files a unit has: with another plan receipts mean others."""
+    manifest = checked_json.encode(corpus.manifest.to_json())
     return {
-        "manifest": hashlib.blake2b(files.json_bytes(corpus.manifest.to_json()), digest_size=16).hexdigest(),
+        "manifest": hashlib.blake2b(manifest, digest_size=16).hexdigest(),
         "stretches": [[s.files, s.step] for s in made],
         "shards": None if shards is None else str(shards),
     }

@@ -11,7 +11,7 @@ from pipeline.accounts.statistics import RunFold
 from pipeline.components.base import Commit
 from pipeline.components.shards import STAGE as SHARDS
 from pipeline.units.stages import Stages
-from storage import errors, files
+from storage import checked_json, errors
 from storage.components import AnyComponent
 from storage.files import FileEntry
 from storage.folder import CorpusFolder
@@ -92,7 +92,7 @@ def written(
     for component, name in wanted:
         path = corpus.path(component.card_path(name))
         try:
-            component.card.from_json(files.read_json(path), str(path))
+            component.card.from_json(checked_json.read(path), str(path))
         except (FileNotFoundError, errors.CorpusError):
             return None
         found[component.noun] = {name: corpus.entry(path)}

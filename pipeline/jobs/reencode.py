@@ -306,7 +306,7 @@ def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
     memory = memory_encoders.wanted(settings.memory_encoder, before, settings.memory)
     opened = memory_encoders.open_encoder(settings.memory_encoder, memory)
     if isinstance(opened, retro_memory.OpenedRetro):
-        _require_chunks(corpus, settings.memory_encoder)
+        opening.require_chunks(Corpus(corpus), retro_folder.open_retro(settings.memory_encoder))
     opened.require_loadable(model_parallel=settings.model_parallel)
     memory, encoder = opened.memory, opened.fingerprint
     own = memory_version.reader_codec(settings.memory_encoder)
@@ -347,23 +347,6 @@ def _encode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:
         corpus=corpus,
         shard_passages=settings.shard_passages,
     )
-
-
-def _require_chunks(corpus: CorpusFolder, model: str) -> None:
-    """Refuse to have a RETRO's encoder read a corpus that is not cut into its chunks, by its tokenizer.
-
-    Raises:
-        CorpusError: the corpus has other chunks, or none.
-        MismatchError: its tokens are of another tokenizer.
-    """
-    opened = retro_folder.open_retro(model)
-    held, wanted = Corpus(corpus), opened.settings.config.chunk_tokens
-    if (there := held.tokens_card.passage_tokens) != wanted:
-        raise errors.CorpusError(
-            f"{corpus} has chunks of {there} tokens, and {model} is a RETRO of {wanted}; build one with "
-            f"--passage-tokens {wanted}"
-        )
-    opening.require_tokenizer(held, opened.path)
 
 
 def _recode(corpus: CorpusFolder, settings: ReencodeSettings) -> _Opened:

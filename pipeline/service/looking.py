@@ -156,7 +156,8 @@ class Looker:
         """
         place = self._settings.tokenizer
         if place is None:
-            run = state.corpus.folder.run_of(card.version) or state.corpus.folder.run()
+            home = state.corpus.segments[0].folder
+            run = home.run_of(card.version) or home.run()
             place = run.memory_encoder if run is not None else None
         if place is None or not Path(place).is_dir():
             raise errors.CorpusError(f"the memory encoder of version {card.version} is not known here")

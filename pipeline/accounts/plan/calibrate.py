@@ -22,7 +22,7 @@ from pipeline.accounts.plan.sample import Sample
 from pipeline.components.passages.cut import PassageRow
 from pipeline.components.settings import BuildSettings
 from pipeline.components.shards import render
-from retrieval import index, index_building
+from retrieval import exact, index, index_building
 from storage import passage_table, vector_array
 from storage.aliases import AnyArray
 from storage.shards import ShardGrid
@@ -190,7 +190,7 @@ def _write_and_index(vectors: AnyArray, passages: float) -> tuple[float, float]:
         _, building = _timed(lambda: index_building.build(array, plan, folder / "index"))
     # Looking at the queries' neighbours one by one costs the same at any size; searching grows with
     # the passages.
-    queries = min(index.RECALL_QUERIES, passages) / min(index.RECALL_QUERIES, len(vectors))
+    queries = min(exact.RECALL_QUERIES, passages) / min(exact.RECALL_QUERIES, len(vectors))
     return writing / many.nbytes, building * queries + _search_seconds(vectors) * passages
 
 
@@ -203,9 +203,9 @@ def _one_shard(vectors: AnyArray) -> vector_array.VectorLayout:
 def _search_seconds(vectors: AnyArray) -> float:
     """Seconds that measuring recall takes a passage: two searches of every query through all vectors."""
     rows = np.ascontiguousarray(np.resize(vectors, (16384, vectors.shape[1])), np.float32)
-    queries = rows[: index.RECALL_QUERIES]
+    queries = rows[: exact.RECALL_QUERIES]
     batches = iter([(0, rows)])
-    _, seconds = _timed(lambda: index.exact_search(batches, queries, index.RECALL_AT))
+    _, seconds = _timed(lambda: exact.search(batches, queries, exact.RECALL_AT))
     return 2 * seconds / len(rows)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.accounts.plan import form
-from retrieval.index import RECALL_AT, RECALL_QUERIES
+from retrieval.exact import RECALL_AT, RECALL_QUERIES
 from retrieval.index_building import UNIT_PASSAGES
 from retrieval.index_shape import CODE_BYTES, EXACT_LIMIT, IndexShape, choose
 

@@ -21,8 +21,8 @@ from pipeline.components.index.card import IndexCounts
 from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
 from pipeline.units.work import Once
+from retrieval import exact, index_building, index_files
 from retrieval import index as faiss_index
-from retrieval import index_building, index_files
 from retrieval.index import Index
 from retrieval.index_building import Measured, Nearest
 from retrieval.index_shape import IndexShape
@@ -160,7 +160,7 @@ class TrainIndex:
         with meter.time("training"):
             trained = index_building.train(plan.take, ids, dim, plan.shape, plan.similarity)
         with meter.time("reading"):
-            asked = index_building.query_ids(passages, None)
+            asked = exact.query_ids(passages, None)
             queries = np.asarray(plan.take(asked), np.float32)
         meter.count("points", len(ids))
         paths = work.side_file(TRAIN.name, unit, _TRAINED), work.side_file(TRAIN.name, unit, _QUERIES)
@@ -313,7 +313,7 @@ def _receipt(
         counts=IndexCounts(
             passages=passages,
             dim=dim,
-            recall_queries=min(faiss_index.RECALL_QUERIES, passages),
+            recall_queries=min(exact.RECALL_QUERIES, passages),
             lists=shape.lists,
             **cards.measured(found, shape, plan.target),
         ),

@@ -12,8 +12,8 @@ from pipeline.components.index.build import open_vectors
 from pipeline.components.index.card import MILLION, IndexCounts
 from pipeline.units.meter import Meter, worker_name
 from pipeline.units.stage import Stage
+from retrieval import exact, index_building
 from retrieval import index as faiss_index
-from retrieval import index_building
 from retrieval.corpus import Corpus
 from retrieval.index_shape import IndexShape
 from storage import components
@@ -98,7 +98,7 @@ class ExtendIndex:
             counts=ExtendedCounts(
                 passages=rows,
                 dim=dim,
-                recall_queries=min(faiss_index.RECALL_QUERIES, len(after)),
+                recall_queries=min(exact.RECALL_QUERIES, len(after)),
                 whole=int(whole),
                 **(told | {"recall_millionths": round(recall * MILLION)}),
                 first_passage_id=0 if whole else last.first_passage_id,
@@ -112,7 +112,7 @@ class ExtendIndex:
         """Write what was added, and measure the recall of all of it together."""
         if not added:
             joined = faiss_index.join(before.index_pieces(), after.tombstones)
-            return faiss_index.recall(joined, after.vectors(), before.index_card.refined), ()
+            return exact.recall(joined, after.vectors(), before.index_card.refined), ()
         path = cards.file_path(self.corpus, self.fingerprint)
         last = after.segments[-1]
         array = open_vectors(
@@ -130,7 +130,7 @@ class ExtendIndex:
             within=card.file.bytes,
         )
         joined = faiss_index.join([*before.index_pieces(), own], after.tombstones)
-        return faiss_index.recall(joined, after.vectors(), card.refined), (entry,)
+        return exact.recall(joined, after.vectors(), card.refined), (entry,)
 
 
 def commit_extended(corpus: CorpusFolder, fingerprint: str) -> FileEntry | None:

@@ -109,14 +109,14 @@ def prepare(asked: Asked, corpus: Corpus, dev: Corpus | None) -> Run:
         seed=asked.seed,
     )
     opened = _opened(asked, corpus)
-    opening.require_tokenizer(corpus, opened.path)
+    opening.require_chunks(corpus, opened)
     memory = asked.memory if asked.retrieval != OFF else None
     text = opening.text(
         corpus, opened.settings, mode=asked.retrieval, table=asked.table, memory=memory, seed=asked.seed
     )
     judged = None
     if dev is not None:
-        opening.require_tokenizer(dev, opened.path)
+        opening.require_chunks(dev, opened)
         judged = opening.text(dev, opened.settings, mode=asked.retrieval, database=corpus, memory=memory)
     plan = {
         "retro": opened.settings.to_json(),

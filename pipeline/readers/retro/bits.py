@@ -100,7 +100,8 @@ def measure(
             compiled is not compiled again.
 
     Raises:
-        CorpusError: the text has tokens that the model's vocabulary has not, or the stride is out of range.
+        CorpusError: the text has tokens that the model's vocabulary has not, or none to predict; or the
+            stride is out of range.
     """
     if overlaps and nearest is None:
         raise ValueError("a filter by overlap without the nearest chunks")
@@ -125,6 +126,11 @@ def measure(
         done += len(batch.own)
         if on_batch is not None:
             on_batch(done, losses, judged)
+    if not found.all.tokens:
+        raise errors.CorpusError(
+            "the text has no token to predict: a document's first token is given; wanted documents of two "
+            "tokens and more"
+        )
     return found
 
 

@@ -30,11 +30,11 @@ class Chunks(Protocol):
         ...
 
     def tokens(self, ids: Ids) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """Token ids [q, m], padded with 0, and real tokens of each [q]."""
+        """Token ids [q, m], padded with 0, and real tokens of each [q]; none of a chunk that is gone."""
         ...
 
     def documents(self, ids: Ids) -> Ids:
-        """The id of the first chunk of each chunk's document, [q]."""
+        """The id of the first chunk of each chunk's document, [q]; -1 of a chunk that is gone."""
         ...
 
     def continuations(self, ids: Ids) -> Ids:
@@ -150,7 +150,7 @@ def require_full(lengths: npt.NDArray[np.int32], documents: Ids, m: int) -> None
 
 
 def tokens_of(chunks: Chunks, ids: Ids) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], Ids]:
-    """Tokens [..., m], lengths and documents [...] of any ids; of those outside the corpus, no token and
+    """Tokens [..., m], lengths and documents [...] of any ids; of those that are no chunks, no token and
     -1."""
     flat = ids.reshape(-1)
     there = (flat >= 0) & (flat < len(chunks))

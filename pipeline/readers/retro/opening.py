@@ -7,20 +7,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from encoders import fingerprint, model_folder
+from encoders import document_tokenizer, fingerprint, model_folder
 from encoders.retro import memory as retro_memory
 from encoders.retro.config import CONDITIONED, STORED, UNCONDITIONED, VECTORS
 from encoders.retro.folder import RetroFolder, RetroSettings
-from pipeline.readers.retro import encodings
-from pipeline.readers.retro.chunks import Ids
+from pipeline.readers.retro import bits, encodings
+from pipeline.readers.retro.chunks import NONE, Ids
 from pipeline.readers.retro.retrieval import OFF, ON, Encodings, Retrieval
 from pipeline.readers.retro.run import Text
+from retrieval import neighbours as rules
 from retrieval.corpus import Corpus
 from retrieval.neighbours import NeighbourReader
 from storage import components, errors
-
-# The files by which a corpus and a model may have the same tokenizer: the first that both have must be one.
-TOKENIZERS = ("tokenizer.json", "spiece.model")
 
 # Why a model reads no memory version, by its encoding.
 _NO_MEMORY = {
@@ -32,7 +30,10 @@ _NO_MEMORY = {
 
 
 class CorpusChunks:
-    """The chunks of a corpus that was built of tokens.
+    """The chunks of a corpus that was built of tokens, by the ids that it ever gave.
+
+    What an update removed is no chunk any more: it has no token and no document. A document lies in one
+    generation, so none has a gap.
 
     Attributes:
         width: m.
@@ -48,14 +49,21 @@ class CorpusChunks:
         self.vocabulary = corpus.tokens_card.vocabulary
 
     def __len__(self) -> int:
-        return len(self._corpus)
+        return self._corpus.ids_given
 
     def tokens(self, ids: Ids) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        found = self._corpus.tokens(ids)
-        return found.values.astype(np.int32), found.lengths.astype(np.int32)
+        values = np.zeros((len(ids), self.width), np.int32)
+        lengths = np.zeros(len(ids), np.int32)
+        there = self._corpus.tombstones.are_there(ids)
+        found = self._corpus.tokens(ids[there])
+        values[there], lengths[there] = found.values, found.lengths
+        return values, lengths
 
     def documents(self, ids: Ids) -> Ids:
-        return self._corpus.documents(ids).firsts
+        firsts = np.full(len(ids), NONE, np.int64)
+        there = self._corpus.tombstones.are_there(ids)
+        firsts[there] = self._corpus.documents(ids[there]).firsts
+        return firsts
 
     def continuations(self, ids: Ids) -> Ids:
         return self._corpus.continuations(ids)
@@ -111,7 +119,7 @@ def text(
         chunks=chunks,
         retrieval=Retrieval(
             chunks=chunks,
-            database=chunks if database is None else CorpusChunks(database),
+            database=database_of(corpus, chunks, source),
             table=open_table(corpus, source, table),
             neighbours=settings.config.neighbours if neighbours is None else neighbours,
             mode=mode,
@@ -119,6 +127,34 @@ def text(
             own_documents=own_documents,
             seed=seed,
         ),
+    )
+
+
+def database_of(corpus: Corpus, chunks: CorpusChunks, database: Corpus) -> CorpusChunks:
+    """The chunks of a database; those of the text itself where both are one corpus, by whatever path each was
+    named: then a chunk's own document is among what may be found."""
+    one = database is corpus or (
+        rules.content(database.folder, database.manifest) == rules.content(corpus.folder, corpus.manifest)
+    )
+    return chunks if one else CorpusChunks(database)
+
+
+def nearest(
+    corpus: Corpus, *, database: Corpus | None = None, table: str | None = None, own_documents: bool = False
+) -> Retrieval:
+    """The chunks that overlap is measured with: as the table has them, as many as the paper compares.
+
+    Raises:
+        As `text`.
+    """
+    source = corpus if database is None else database
+    own, compared = CorpusChunks(corpus), open_table(corpus, source, table)
+    return Retrieval(
+        chunks=own,
+        database=database_of(corpus, own, source),
+        table=compared,
+        neighbours=min(bits.COMPARED, compared.neighbours),
+        own_documents=own_documents,
     )
 
 
@@ -169,32 +205,49 @@ def memory_of(
     return None
 
 
+def require_chunks(corpus: Corpus, opened: RetroFolder) -> None:
+    """Refuse a corpus whose chunks a RETRO cannot read: of another size, or of another tokenizer.
+
+    Raises:
+        CorpusError: the corpus has other chunks, or none.
+        MismatchError: its tokens are of another tokenizer.
+    """
+    wanted = opened.settings.config.chunk_tokens
+    if (there := corpus.tokens_card.passage_tokens) != wanted:
+        raise errors.CorpusError(
+            f"{corpus.folder} has chunks of {there} tokens, and {opened.path} is a RETRO of {wanted}; build "
+            f"one with --passage-tokens {wanted}"
+        )
+    require_tokenizer(corpus, opened.path)
+
+
 def require_tokenizer(corpus: Corpus, folder: Path) -> None:
     """Refuse a text whose tokens are another tokenizer's than the model's.
 
     Raises:
         MismatchError: they are.
     """
-    held = corpus.tokens_card.tokenizer_files
-    own = {path.name: path for path in model_folder.find_tokenizer_files(folder)}
-    for name in TOKENIZERS:
-        if name in held and name in own:
-            if fingerprint.digest_file(own[name]) != held[name]:
-                raise errors.MismatchError(
-                    f"the tokens of {corpus.folder} were made by another {name} than that of {folder}; build "
-                    f"the corpus with --tokenizer {folder}"
-                )
-            return
-    raise errors.MismatchError(
-        f"the tokenizer of {corpus.folder} ({', '.join(held)}) cannot be compared with that of {folder} "
-        f"({', '.join(own)}); build the corpus with --tokenizer {folder}"
+    held = document_tokenizer.deciding(corpus.tokens_card.tokenizer_files)
+    own = document_tokenizer.deciding(
+        {path.name: fingerprint.digest_file(path) for path in model_folder.find_tokenizer_files(folder)}
     )
+    if different := fingerprint.differences(held, own):
+        if set(held) == set(own):
+            told = f"were made by another {different[0]} than that of {folder}"
+        else:
+            told = f"are by {', '.join(held)}, which cannot be compared with {', '.join(own)} of {folder}"
+        raise errors.MismatchError(
+            f"the tokens of {corpus.folder} {told}; build the corpus with --tokenizer {folder}"
+        )
 
 
 def described(corpus: Corpus, given: Text) -> dict[str, object]:
     """What of a text decides a run's numbers, for its plan."""
     retrieval = given.retrieval
     found: dict[str, object] = {"passages": corpus.manifest.of(components.PASSAGES)[""].crc32}
+    if corpus.generation:
+        # The passages' card is of those of the build.
+        found["content"] = rules.content(corpus.folder, corpus.manifest)
     if retrieval is not None:
         table = retrieval.table
         found |= {"mode": retrieval.mode, "neighbours": retrieval.neighbours, "seed": retrieval.seed}

@@ -100,6 +100,8 @@ class Retrieval:
             there &= (rows > 0) & (self.chunks.documents(rows) == self.chunks.documents(before))
             source = before
         elif self.mode == SHUFFLED:
+            # Where there is no other chunk, nothing was found for one.
+            there &= len(self.chunks) > 1
             source = _others(rows, len(self.chunks), self.seed)
         else:
             source = rows

@@ -23,7 +23,7 @@ from pipeline.readers.retro.chunks import Chunks
 from pipeline.readers.retro.retrieval import Retrieval
 from pipeline.readers.training import preparing
 from pipeline.readers.training.checkpoints import Checkpoints, Curve, read_curve
-from storage import errors, files, locks
+from storage import checked_json, errors, locks
 
 METRICS, DEV, RESULT, CHECKPOINTS = "metrics.csv", "dev.csv", "retro", "checkpoints"
 LOSSES: Final = ("loss", "tokens", "gradient_norm")
@@ -123,7 +123,7 @@ def train(run: Run, out: Path, *, say: Say = lambda _: None) -> Trained:
     with locks.one_job(out):
         preparing.require_folder(out, run.plan)
         if not (out / preparing.PLAN).exists():
-            files.write_json(out / preparing.PLAN, dict(run.plan))
+            checked_json.write(out / preparing.PLAN, dict(run.plan))
         resumed = _go(run, out, say)
         losses = [float(row["loss"]) for row in read_curve(out / METRICS)[-run.every :]]
     return Trained(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,9 @@ from encoders.retro.rows import Rows
 from pipeline.readers.retro import chunks as chunks_of
 from pipeline.readers.retro.chunks import Chunks, Ids
 from storage import errors
+
+# How often rows of a step are drawn before they are given up.
+DRAWS: Final = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +78,30 @@ def rows_of(chunks: Chunks, ids: Ids, *, judged: npt.NDArray[np.bool_] | None = 
             targets=targets.reshape(batch, length * m),
         ),
         judged=of.reshape(batch, length * m),
-        own=own[(own >= 0) & (own < len(chunks))],
+        own=own[documents[:, :-1][:, judged] >= 0],
     )
 
 
 def drawn(chunks: Chunks, *, length: int, rows: int, seed: int, step: int) -> Window:
     """Rows of a step: each begins with a chunk that is drawn, with replacement.
 
-    They hang on the seed and the step alone, so a run that is resumed sees the same.
+    They hang on the seed and the step alone, so a run that is resumed sees the same. Where none of them has a
+    token to predict, which documents of one token have not, they are drawn again.
+
+    Raises:
+        CorpusError: nothing is found to predict.
     """
     rng = np.random.default_rng([seed, step])
-    # Of a whole row where the corpus has one.
-    starts = rng.integers(max(len(chunks) - length, 0) + 1, size=rows)
-    return rows_of(chunks, starts[:, None] + np.arange(length))
+    for _ in range(DRAWS):
+        # Of a whole row where the corpus has one.
+        starts = rng.integers(max(len(chunks) - length, 0) + 1, size=rows)
+        window = rows_of(chunks, starts[:, None] + np.arange(length))
+        if (window.rows.targets >= 0).any():
+            return window
+    raise errors.CorpusError(
+        f"{DRAWS} times {rows} rows of {length} chunks were drawn, and none has a token to predict: a "
+        "document's first token is given; wanted documents of two tokens and more"
+    )
 
 
 def sliding(chunks: Chunks, *, length: int, stride: int, rows: int) -> Iterator[Window]:

@@ -1,4 +1,4 @@
-"""Text to a language model's tokens and back."""
+"""Text to a language model's tokens and back, cut as documents are in a build."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from encoders import model_folder, transformers_output
+from encoders import transformers_output
+from encoders.document_tokenizer import DocumentTokenizer
 from encoders.model_folder import ModelFolderError
 from encoders.transformers_output import silenced
 
 
 class Words:
-    """The tokenizer of a model folder, without the special tokens that it would add.
+    """The tokenizer of a model folder: no special token is added, and none is kept that a text spells.
 
     Attributes:
         end: the token that ends a text; None where there is none.
@@ -24,28 +25,29 @@ class Words:
     """
 
     def __init__(self, folder: Path) -> None:
-        model_folder.find_tokenizer_files(folder)
+        self._tokenizer = DocumentTokenizer(folder)
         transformers_output.load()
         from transformers import AutoTokenizer
 
         with silenced():
             try:
-                self._tokenizer: Any = AutoTokenizer.from_pretrained(
+                found: Any = AutoTokenizer.from_pretrained(
                     str(folder), local_files_only=True, trust_remote_code=False
                 )
             except Exception as error:  # whatever the tokenizer's own parsers raise
                 reason = " ".join(str(error).split())
                 raise ModelFolderError(f"{folder} has a tokenizer that cannot be read: {reason}") from error
-        self.end: int | None = self._tokenizer.eos_token_id
+        # Of a tokenizer's files, tokenizer.json does not say which token ends a text.
+        self.end: int | None = found.eos_token_id
 
     def encode(self, text: str) -> npt.NDArray[np.int32]:
         """Token ids of a text."""
-        ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return np.array(ids, np.int32)
+        return self._tokenizer(text).ids.astype(np.int32)
+
+    def unknown(self, ids: npt.NDArray[np.integer]) -> int:
+        """How many of the ids stand for what the vocabulary does not have."""
+        return self._tokenizer.count_unknown(ids)
 
     def decode(self, ids: npt.NDArray[np.integer]) -> str:
         """What tokens say; special ones leave no trace."""
-        text: str = self._tokenizer.decode(
-            ids.tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return text
+        return self._tokenizer.decode(ids)

@@ -17,7 +17,7 @@ from pipeline.readers.questions import Task
 from pipeline.units.same import require_same
 from retrieval.corpus import Corpus
 from retrieval.memory import MemoryReader
-from storage import codecs, components, errors, files
+from storage import checked_json, codecs, components, errors, files
 from storage.aliases import Json
 
 PLAN = "train.json"
@@ -202,7 +202,7 @@ def require_folder(out: Path, plan: Mapping[str, object]) -> None:
     if out.exists() and not out.is_dir():
         raise errors.CorpusError(f"{out} is a file; give a folder for the run")
     if (out / PLAN).exists():
-        require_same(out, files.read_json(out / PLAN), plan, "was begun")
+        require_same(out, checked_json.read(out / PLAN), plan, "was begun")
         return
     held = (
         [path for path in out.iterdir() if not path.name.endswith(files.PARTIAL_SUFFIX)]

@@ -25,7 +25,7 @@ from pipeline.readers.training.checkpoints import Checkpoints, Curve, read_curve
 from pipeline.readers.training.preparing import Parts
 from pipeline.readers.training.preparing import RunSettings as RunSettings
 from retrieval.corpus import Corpus
-from storage import codecs, files, locks
+from storage import checked_json, codecs, locks
 
 METRICS, DEV, READER = "metrics.csv", "dev.csv", "reader"
 CHECKPOINTS, RETRIEVED, BEST = "checkpoints", "retrieved", "best-"
@@ -86,7 +86,7 @@ def train(
     with locks.one_job(out):
         preparing.require_folder(out, parts.plan)
         if not (out / preparing.PLAN).exists():
-            files.write_json(out / preparing.PLAN, dict(parts.plan))
+            checked_json.write(out / preparing.PLAN, dict(parts.plan))
         run = _Run(out, corpus, parts, retrieved or out / RETRIEVED, say)
         resumed = run.go()
         step, scores = run.best()
