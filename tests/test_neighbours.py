@@ -11,8 +11,9 @@ import random
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -194,11 +195,12 @@ def test_a_database_of_one_document_has_no_neighbours(chunk_settings: BuildSetti
 
 
 def test_held_out_text_is_searched_in_another_corpus(
-    chunked: Path, other: Path, tmp_path: Path, command: Command
+    chunked: Path, other: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = Path(shutil.copytree(other, tmp_path / "held-out"))
     before = {p: p.read_bytes() for p in chunked.rglob("*") if p.is_file()}
-    status, out, err = command("neighbours", chunked, "--of", copy, "-k", 2, "--json")
+    monkeypatch.chdir(chunked)
+    status, out, err = command("neighbours", ".", "--of", copy, "-k", 2, "--json")
     assert status == 0, err
     told = json.loads(out)
     assert (told["database"], told["rule"], told["recall"]) == ("corpus", "nothing excluded", 1.0)
@@ -213,8 +215,9 @@ def test_held_out_text_is_searched_in_another_corpus(
     with pytest.raises(errors.CorpusError, match=r"several tables of neighbours: .*2 in corpus.*; name one"):
         open_corpus(copy).neighbours()
     assert command("neighbours", chunked, "--of", copy, "--check", 1, "--table", told["table"])[0] == 0
-    # A corpus searched in itself is its own database, however it is spelled.
+    # A corpus searched in itself is its own database, however it is spelled; of a copy it is said.
     assert jobs.neighbours(copy, of=copy, k=2) in CorpusFolder(copy).manifest.of(components.NEIGHBOURS)
+    refused(command, ["neighbours", other, "--of", copy], "are one corpus in two places: each passage would")
     assert len(CorpusFolder(copy).manifest.of(components.NEIGHBOURS)) == 2
 
 
@@ -341,6 +344,12 @@ def test_another_k_leaves_every_finished_table(table: Path, tmp_path: Path) -> N
     assert corpus.neighbours(second[:7]).name == second
     with pytest.raises(errors.CorpusError, match="name 'three' is table"):
         jobs.neighbours(copy, k=2, title="three")
+    # A name for a table that is there would not be seen.
+    for k, has in ((1, "without a name"), (K, "'three'")):
+        with pytest.raises(errors.CorpusError, match=f"is there already, {has}, and stays as it is"):
+            jobs.neighbours(copy, k=k, title="another")
+    with pytest.raises(errors.CorpusError, match=r"table name '\.\./x' is not allowed"):
+        jobs.neighbours(copy, k=2, title="../x")
     with pytest.raises(
         errors.CorpusError, match=r"no table of neighbours 'x' in .*; known: three \(3 in itself\)"
     ):
@@ -520,6 +529,42 @@ def test_tables_compare_as_the_retriever_does(
 
 
 # --- the search itself, on vectors alone
+
+
+@dataclass(frozen=True)
+class VectorsAlone:
+    """As much of a search as measuring its recall asks for."""
+
+    vectors: np.ndarray
+
+    def query_vectors(self, ids: np.ndarray) -> np.ndarray:
+        return self.vectors[ids]
+
+    database_vectors = query_vectors
+
+
+@pytest.mark.parametrize("length", [1e-4, 1.0, 1e4])
+def test_recall_is_the_same_whatever_the_vectors_length(length: float) -> None:
+    rng = np.random.default_rng(5)
+    vectors = (length * rng.standard_normal((400, 96))).astype(np.float32)
+    rows = np.arange(400)
+    best = nearest.exact([(0, vectors)], vectors, 5, rows, rows + 1)
+    exact = component.Found(ids=best.ids, scores=best.scores, excluded=np.ones(400))
+    searching: Any = VectorsAlone(vectors)
+    assert component._recall(best.ids, exact, searching, rows) == 1
+    table = best.ids.copy()
+    table[:, -1] = (rows + 1) % 400  # which is hardly ever among the five nearest
+    assert component._recall(table, exact, searching, rows) == pytest.approx(0.8, abs=0.01)
+
+
+def test_scores_that_a_type_does_not_hold_are_refused() -> None:
+    kept = np.array([[65504.0, -np.inf]], np.float32)
+    assert component.stored_scores(kept, "float16").tolist() == kept.tolist()
+    for score in (1e5, -1e5):  # which would be none
+        scores = np.array([[score]], np.float32)
+        assert component.stored_scores(scores, "float32") == scores
+        with pytest.raises(errors.CorpusError, match=r"a score of -?100,000 is beyond what float16 holds"):
+            component.stored_scores(scores, "float16")
 
 
 @pytest.mark.parametrize("kind", ["exact", "IVF16,SQ8", "IVF16,Flat", "OPQ4,IVF16,PQ4"])

@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.accounts import facts, figures
 from pipeline.jobs.reencode import ReencodeSettings
 from pipeline.readers import questions
 from pipeline.readers.kilt import tasks as kilt_tasks
 from pipeline.readers.retro import windows
 from pipeline.readers.retro.opening import CorpusChunks
 from retrieval import Corpus, open_corpus
-from storage import components, errors, files
+from storage import components, errors, files, segments
 from storage.folder import CorpusFolder
 from tests import editions, jobs, small_models
 from tests.editions import Truth
@@ -568,6 +569,7 @@ def test_a_corpus_of_chunks_is_updated_by_whole_documents(
     """Its tokens, texts and memory are those of a fresh build, document by document."""
     chunks = dataclasses.replace(live_settings, passage_tokens=16, tokenizer=str(models / "t5"))
     root = jobs.build(chunks, tmp_path / "corpus").corpus.root
+    table = jobs.neighbours(root, k=1)
     old = open_corpus(root)
     before = content(root)
     second = editions.edited(first_edition, 7)
@@ -602,6 +604,17 @@ def test_a_corpus_of_chunks_is_updated_by_whole_documents(
     with pytest.raises(errors.TombstoneError):
         open_corpus(root).tokens(gone[:1])
     assert jobs.verify(root, full=True).ok
+    # What is told of them is of all generations, and of a table that an update left it behind.
+    told = figures.summary(facts.read(CorpusFolder(root)))
+    cards = [part.card(components.TOKENS).counts for part in segments.of(CorpusFolder(root))]
+    assert told["tokens"]["tokens"] == sum(card.tokens for card in cards) > cards[0].tokens
+    assert told["tokens"]["documents"] == sum(card.documents for card in cards)
+    (vectors,) = told["vectors"].values()
+    assert vectors["read"] is not None
+    assert vectors["read"]["tokens"] > old.vectors_card.counts.tokens
+    assert told["neighbours"][table]["left_behind"]
+    with pytest.raises(errors.MismatchError, match="was left behind by update 1"):
+        open_corpus(root).neighbours()
     _require_judged_once(open_corpus(root))
     jobs.compact(root)
     assert jobs.verify(root, full=True).ok

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -186,23 +188,36 @@ def _summed(
     gone = sum(g.counts[VANISHED] for g in found.generations)
     (passages,) = cards[components.PASSAGES.noun]
     words = sum(part.card(components.PASSAGES).words for part in every)
+
+    def of_all(component: components.AnyComponent, name: str) -> list[Any]:
+        return [part.card(component, name) for part in every if name in part.manifest.of(component)]
+
     versions = []
     for card in cards[components.MEMORY.noun]:
-        own = [
-            part.card(components.MEMORY, card.version)
-            for part in every
-            if card.version in part.manifest.of(components.MEMORY)
-        ]
+        own = of_all(components.MEMORY, card.version)
         grid = replace(card.layout.grid, passages=sum(other.layout.grid.passages for other in own))
-        counts = own[0].counts
-        for other in own[1:]:
-            counts = counts + other.counts
+        counts = _sum([other.counts for other in own])
         versions.append(replace(card, counts=counts, layout=replace(card.layout, grid=grid)))
+    vectors = []
+    for card in cards[components.VECTORS.noun]:
+        read = [other.counts for other in of_all(components.VECTORS, card.name)]
+        vectors.append(replace(card, counts=None if None in read else _sum(read)))
+    tokens = [
+        replace(card, counts=_sum([other.counts for other in of_all(components.TOKENS, card.name)]))
+        for card in cards[components.TOKENS.noun]
+    ]
     return {
         **cards,
+        components.TOKENS.noun: tokens,
+        components.VECTORS.noun: vectors,
         components.PASSAGES.noun: [replace(passages, passages=given - gone, words=words)],
         components.MEMORY.noun: versions,
     }
+
+
+def _sum(counts: Sequence[Any]) -> Any:
+    """Of one or more counts that can be added."""
+    return functools.reduce(operator.add, counts)
 
 
 class Rates:

@@ -133,6 +133,7 @@ def table(facts: Facts, name: str) -> form.Table:
         "recall": card.recall,
         "recall_queries": card.recall_queries,
         "bytes": facts.bytes_of(components.NEIGHBOURS.noun, name),
+        "left_behind": facts.corpus.manifest.generation > 0,
     }
 
 

@@ -66,7 +66,8 @@ class Tokens(TypedDict):
 
 
 class Table(TypedDict):
-    """A table of neighbours; counts are the card's."""
+    """A table of neighbours; counts are the card's. `left_behind`: an update came since, and no reader takes
+    the table but one of generation 0."""
 
     title: str | None
     k: int
@@ -82,6 +83,7 @@ class Table(TypedDict):
     recall: float
     recall_queries: int
     bytes: int
+    left_behind: bool
 
 
 class Update(TypedDict):

@@ -45,6 +45,8 @@ INDEX: Final = "index"
 # Rows of the table that the recall is measured on.
 RECALL_QUERIES: Final = 256
 _MILLION: Final = 1_000_000
+# Of the product of two lengths: scores that are no further apart are equal.
+_SLACK: Final = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,9 +259,10 @@ class SearchNeighbours:
         if (there != wanted).any():
             passage = first + int(np.argmax(there != wanted))
             raise AssertionError(f"passage {passage} has {there[passage - first]} neighbours: {self.plan}")
+        scores = stored_scores(found.scores, layout.score_dtype)
         with meter.time("writing"):
             entries = []
-            arrays = {IDS: found.ids.astype(np.int32), SCORES: found.scores.astype(layout.score_dtype)}
+            arrays = {IDS: found.ids.astype(np.int32), SCORES: scores}
             for name, rows in arrays.items():
                 path, measured = row_array.write_shard(
                     self.corpus.path(f"{self.folder}/{name}"), layout.arrays[name], unit, rows
@@ -279,6 +282,22 @@ class SearchNeighbours:
             seconds=dict(meter.seconds),
             worker=worker_name(),
         )
+
+
+def stored_scores(scores: AnyArray, dtype: str) -> AnyArray:
+    """Scores [q, k] as a table stores them; -inf is none.
+
+    Raises:
+        CorpusError: one is beyond what the type holds: it would be stored as infinite, or as none.
+    """
+    with np.errstate(over="ignore"):
+        stored = scores.astype(dtype)
+    lost = np.isfinite(scores) & ~np.isfinite(stored)
+    if lost.any():
+        raise errors.CorpusError(
+            f"a score of {scores[lost][0]:,.0f} is beyond what {dtype} holds; store scores as float32"
+        )
+    return stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,14 +335,15 @@ def _recall(table: AnyArray, best: Found, searching: SearchNeighbours, rows: Any
     if not wanted:
         return 1.0
     right = 0
-    queries = searching.query_vectors(rows)
-    for ids, exact_ids, scores, query in zip(table, best.ids, best.scores, queries, strict=True):
-        some = ids[ids != NONE].astype(np.int64)
+    queries = searching.query_vectors(rows).astype(np.float64)
+    for ids, exact_ids, query in zip(table, best.ids, queries, strict=True):
+        some, others = (found[found != NONE].astype(np.int64) for found in (ids, exact_ids))
         if not len(some):
             continue
-        least = scores[exact_ids != NONE].min()
-        own = searching.database_vectors(some) @ query
-        right += int(np.count_nonzero(own >= least - 1e-6))
+        own, exact = (searching.database_vectors(found).astype(np.float64) for found in (some, others))
+        # In float64 the order of sums is far below what tells two passages apart, whatever their length.
+        slack = _SLACK * np.linalg.norm(query) * np.linalg.norm(own, axis=1)
+        right += int(np.count_nonzero(own @ query >= (exact @ query).min() - slack))
     return right / wanted
 
 
@@ -368,7 +388,7 @@ class CommitNeighbours:
             search=plan.search,
             database=Database(
                 # What a corpus is called does not decide its own bytes.
-                name="itself" if plan.own else Path(str(plan.database)).name,
+                name="itself" if plan.own else Path(plan.database.place).name,
                 passages=Corpus(plan.database).folder.passages.passages,
                 content=plan.content,
                 own=plan.own,

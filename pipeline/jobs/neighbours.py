@@ -59,7 +59,7 @@ class NeighboursSettings:
         if self.exact and self.probes is not None:
             raise errors.CorpusError("an exact search looks into no lists: leave out --exact or --probes")
         if self.title is not None:
-            check_alias(self.title)
+            check_alias(self.title, "table")
 
 
 def make(
@@ -110,6 +110,11 @@ def make(
         probes=settings.probes,
         score_dtype=settings.score_dtype,
     )
+    if not own and plan.search["queries"] == plan.content:
+        raise errors.CorpusError(
+            f"{corpus} and {database} are one corpus in two places: each passage would find itself; "
+            "leave out --of, and its own document is left out"
+        )
     with corpus.alone():
         corpus.refresh()
         _check_title(corpus, settings.title, plan.name)
@@ -142,10 +147,17 @@ def make(
 
 
 def _check_title(corpus: CorpusFolder, title: str | None, name: str) -> None:
-    """Refuse a title that another table has."""
+    """Refuse a title that another table has, and another one for a table that is there: its card stays."""
     for other in corpus.manifest.of(components.NEIGHBOURS) if title is not None else ():
-        if other != name and corpus.card(components.NEIGHBOURS, other).title == title:
+        has = corpus.card(components.NEIGHBOURS, other).title
+        if other != name and has == title:
             raise errors.CorpusError(f"name {title!r} is table {other} of neighbours already; take another")
+        if other == name and has != title:
+            called = "without a name" if has is None else repr(has)
+            raise errors.CorpusError(
+                f"table {name} of neighbours is there already, {called}, and stays as it is: leave out --as, "
+                f"or --forget it and make it again as {title!r}"
+            )
 
 
 def _begin(corpus: CorpusFolder, plan: NeighboursPlan) -> bool:

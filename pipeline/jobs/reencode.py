@@ -116,12 +116,12 @@ class _Opened:
     shard_passages: int | None
 
 
-def check_alias(name: str) -> None:
-    """Refuse names that versions cannot have."""
+def check_alias(name: str, what: str = "version") -> None:
+    """Refuse names that versions, or `what` else, cannot have."""
     if not _ALIAS.fullmatch(name) or name in RESERVED:
         raise errors.CorpusError(
-            f"version name {name!r} is not allowed: wanted 1 to 64 letters, digits, dots, dashes or "
-            f"underscores, but no version's own name, and not {' or '.join(RESERVED)}"
+            f"{what} name {name!r} is not allowed: wanted 1 to 64 letters, digits, dots, dashes or "
+            f"underscores, but no {what}'s own name, and not {' or '.join(RESERVED)}"
         )
 
 

@@ -22,6 +22,12 @@ class ReadCounts:
     tokens_cut: int
     tokens_unknown: int
 
+    def __add__(self, other: ReadCounts) -> ReadCounts:
+        """Of both together."""
+        return ReadCounts(
+            **{field.name: getattr(self, field.name) + getattr(other, field.name) for field in fields(self)}
+        )
+
     def to_json(self) -> dict[str, int]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 

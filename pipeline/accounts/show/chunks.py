@@ -25,7 +25,8 @@ def of_tokens(found: Tokens) -> tuple[str, dict[str, str]]:
 
 def of_table(name: str, found: Table) -> tuple[str, dict[str, str]]:
     """A title, and what stands below it."""
-    return f"Neighbours {found['title'] or name}", {
+    behind = " (left behind by an update)" if found["left_behind"] else ""
+    return f"Neighbours {found['title'] or name}{behind}", {
         "k, database": f"{found['k']}, {found['database']} ({found['rule']})",
         "searched / short": f"{found['searched']:,} / {found['short']:,}",
         "search, recall": f"{found['method']}, {found['recall']:.4f}",
