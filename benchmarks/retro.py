@@ -393,9 +393,9 @@ def table(out: Path) -> str:
     return "\n".join(lines)
 
 
-def spread(values: list[float]) -> str:
-    mean = f"{statistics.fmean(values):.4f}"
-    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
+def spread(values: list[float], *, digits: int = 4) -> str:
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 if __name__ == "__main__":

@@ -21,12 +21,9 @@ seeds; a gain is over retrieval off in the same model.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import math
-import statistics
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,8 +31,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import retro_text
-from benchmarks.retro import COMPARED, READ, WINDOW, small_encoder, small_language, spread, table_of, training
+from benchmarks import retro_tables, retro_text
+from benchmarks.retro import COMPARED, READ, WINDOW, small_encoder, small_language, table_of, training
+from benchmarks.retro_tables import ALPHAS, BASELINES, RUNS_FROM, SHARES, STORE, WRITING
 from benchmarks.retro_text import M, RealText
 from encoders import compiling
 from encoders.retro import folder as retro_folder
@@ -62,13 +60,7 @@ from retrieval import open_corpus
 from retrieval.memory import MemoryReader
 
 ROWS = 16
-ALPHAS: Final = (0.125, 0.25)
-# Shares of the database, by documents.
-SHARES: Final = (1, 4, 16)
-# Runs of tokens in common, from each to the next.
-RUNS_FROM: Final = (0, 1, 2, 4, 8)
-# Widths of the baselines; the RETRO's language model has the middle one.
-WIDTHS: Final = (32, 64, 128)
+# The baseline of this width is of the RETRO's language model.
 WIDTH, LAYERS = 64, 3
 
 
@@ -99,11 +91,6 @@ FITS: Final = {
     "trained-stored": Fit(encoding=STORED, reads="trained"),
     "conditioned-careless": Fit(encoding=CONDITIONED, careless=True),
 }
-BASELINES: Final = {f"baseline-{width}": width for width in WIDTHS}
-# Seconds of writing, of the conditioned run's model.
-WRITING: Final = "writing"
-# Of the unconditioned run's model: its encoder live, and out of a store.
-STORE: Final = "store"
 RUNS: Final = (*FITS, WRITING, STORE, *BASELINES)
 
 
@@ -126,7 +113,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     if not options.report:
         made(options)
-    print(report(options.out))
+    print(retro_tables.report(options.out))
 
 
 def made(options: argparse.Namespace) -> None:
@@ -549,164 +536,6 @@ class Kept:
 
     def fetch(self, ids: Ids) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         return self._states[ids].astype(np.float32), self._real[ids]
-
-
-def report(out: Path) -> str:
-    """A table a question, of the runs that there are."""
-    runs: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(out.glob("seed-*/*.json")):
-        one = json.loads(path.read_text())
-        if "run" in one:
-            runs.setdefault(one["run"], []).append(one)
-    tables = (
-        ("b", question_b(runs)),
-        ("c", question_c(runs)),
-        ("d, e", question_d(runs)),
-        ("f", question_f(runs)),
-        ("leak", question_leak(runs)),
-        ("store", question_store(runs)),
-    )
-    return "\n\n".join(f"Question {name}\n\n{table}" for name, table in tables if table)
-
-
-def gains(some: Sequence[dict[str, Any]], name: str, off: str = "off") -> str:
-    """How much less than off, in bits a byte."""
-    return spread([one["bits"][off] - one["bits"][name] for one in some])
-
-
-def absolute(some: Sequence[dict[str, Any]], name: str) -> str:
-    return spread([one["bits"][name] for one in some])
-
-
-def mean(some: Sequence[dict[str, Any]], of: Callable[[dict[str, Any]], float]) -> float:
-    return statistics.fmean(map(of, some))
-
-
-def question_b(runs: dict[str, list[dict[str, Any]]]) -> str:
-    baselines = {name: runs[name] for name in BASELINES if name in runs}
-    retros = runs.get("conditioned", [])
-    if len(baselines) < len(BASELINES) or not retros:
-        return ""
-    lines = [
-        "| model | bits per byte | MFLOP a chunk | CPU-ms a chunk, judged | search, CPU-ms a query | seeds |",
-        "|---|---|---|---|---|---|",
-    ]
-    points = []
-    for name, some in baselines.items():
-        flop = some[0]["flop_a_chunk"]
-        points.append((math.log(flop), mean(some, lambda one: one["bits"]["off"])))
-        lines.append(
-            f"| {name}: {some[0]['weights']:,} weights | {absolute(some, 'off')} | {flop / 1e6:.2f} | "
-            f"{mean(some, lambda one: one['cpu_ms_a_chunk']['off']):.2f} | | {len(some)} |"
-        )
-    for share in reversed(SHARES):
-        name = "on" if share == 1 else f"1/{share} of the database"
-        flop = sum(retros[0]["flop_a_chunk"].values())
-        size = retros[0]["database"][str(share)]
-        equal = equivalent(points, mean(retros, lambda one, name=name: one["bits"][name]))  # type: ignore[misc]
-        lines.append(
-            f"| RETRO, {size:,} chunks | {absolute(retros, name)} | {flop / 1e6:.2f}; equals {equal} | "
-            f"{mean(retros, lambda one: one['cpu_ms_a_chunk']['on']):.2f} | "
-            f"{mean(retros, lambda one, share=share: one['search_cpu_ms'][str(share)]):.3f} | {len(retros)} |"  # type: ignore[misc]
-        )
-    lines.append(
-        f"| RETRO, off | {absolute(retros, 'off')} | {retros[0]['flop_a_chunk']['language'] / 1e6:.2f} | "
-        f"{mean(retros, lambda one: one['cpu_ms_a_chunk']['off']):.2f} | | {len(retros)} |"
-    )
-    return "\n".join(lines)
-
-
-def equivalent(points: Sequence[tuple[float, float]], wanted: float) -> str:
-    """MFLOP a chunk of the baseline that has these bits, log-linear between baselines."""
-    for (low, worse), (high, better) in itertools.pairwise(points):
-        if better <= wanted <= worse:
-            at = low + (high - low) * (worse - wanted) / (worse - better)
-            return f"a baseline of {math.exp(at) / 1e6:.2f}"
-    return "more than the largest" if wanted < points[-1][1] else "less than the smallest"
-
-
-def question_c(runs: dict[str, list[dict[str, Any]]]) -> str:
-    lines = [
-        "| fitted with | judged | bits per byte | less than off | s a chunk written | waited | seeds |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name in ("conditioned", "conditioned-stale"):
-        some = runs.get(name, [])
-        timed = runs.get(WRITING, []) if name == "conditioned" else []
-        for mode in ("off", ON, STALE, STALE_AS_FOUND) if some else ():
-            written = [one["writing"][mode] for one in timed if mode in one["writing"]]
-            seconds = f"{mean(written, lambda one: one['s_a_chunk']):.3f}" if written else ""
-            waited = f"{mean(written, lambda one: one['waited_s_a_chunk']):.3f}" if written else ""
-            lines.append(
-                f"| {STALE if name.endswith('stale') else ON} | {mode} | {absolute(some, mode)} | "
-                f"{'' if mode == 'off' else gains(some, mode)} | {seconds} | {waited} | {len(some)} |"
-            )
-    return "\n".join(lines) if len(lines) > 2 else ""
-
-
-def question_d(runs: dict[str, list[dict[str, Any]]]) -> str:
-    told = {
-        "vectors": "the retriever's vector, one token",
-        "token-states": "the retriever's token states",
-        "lower-layers": "frozen lower layers (MiniLM's second)",
-        "trained-stored": "an encoder trained before, frozen and stored",
-        "unconditioned": "an encoder, trained, not conditioned",
-        "conditioned": "an encoder, trained, conditioned (the paper's)",
-    }
-    lines = [
-        "| what is attended to | bits per byte | less than off | shuffled | less than off, overlap up to 1/8 "
-        "| MFLOP a chunk | seeds |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, what in told.items():
-        if some := runs.get(name, []):
-            narrow = f"overlap up to {ALPHAS[0]:g}"
-            flop = sum(some[0]["flop_a_chunk"].values()) / 1e6
-            lines.append(
-                f"| {what} | {absolute(some, 'on')} | {gains(some, 'on')} | {gains(some, 'shuffled')} | "
-                f"{gains(some, f'on, {narrow}', f'off, {narrow}')} | {flop:.2f} | {len(some)} |"
-            )
-    return "\n".join(lines) if len(lines) > 2 else ""
-
-
-def question_f(runs: dict[str, list[dict[str, Any]]]) -> str:
-    some = runs.get("conditioned", [])
-    if not some:
-        return ""
-    lines = [
-        "| run in common, with this token | share of tokens | nats a token, off - on | share of the gain |",
-        "|---|---|---|---|",
-    ]
-    for row, begin in enumerate(RUNS_FROM):
-        end = RUNS_FROM[row + 1] - 1 if row + 1 < len(RUNS_FROM) else None
-        which = f"{begin} or more" if end is None else str(begin) if end == begin else f"{begin} to {end}"
-        cells = [
-            spread([one["copied"][row][name] for one in some])
-            for name in ("share_of_tokens", "nats_a_token", "share_of_gain")
-        ]
-        lines.append(f"| {which} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def question_leak(runs: dict[str, list[dict[str, Any]]]) -> str:
-    lines = [
-        "| fitted | off | on | own document in the database | there, and excluded | seeds |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name in ("conditioned", "conditioned-careless"):
-        if some := runs.get(name, []):
-            cells = " | ".join(absolute(some, mode) for mode in ("off", "on", "leak", "excluded"))
-            lines.append(f"| {name} | {cells} | {len(some)} |")
-    return "\n".join(lines) if len(lines) > 2 else ""
-
-
-def question_store(runs: dict[str, list[dict[str, Any]]]) -> str:
-    some = runs.get(STORE, [])
-    lines = ["| encodings | bits per byte | CPU-ms a chunk, judged | seeds |", "|---|---|---|---|"]
-    for way in ("live", "stored") if some else ():
-        spent = spread([one["cpu_ms_a_chunk"][way] for one in some])
-        lines.append(f"| {way} | {absolute(some, way)} | {spent} | {len(some)} |")
-    return "\n".join(lines) if some else ""
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import retro, retro_questions, retro_text
-from benchmarks.retro_questions import FITS, STORE
+from benchmarks import retro, retro_questions, retro_tables, retro_text
+from benchmarks.retro_questions import FITS
+from benchmarks.retro_tables import STORE
 
 # Of numbers in a dictionary's index, as dictd(8) has them.
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -73,10 +74,23 @@ def test_the_nearest_leave_out_the_own_document() -> None:
 
 def test_the_equal_baseline_is_log_linear_between_two() -> None:
     points = [(math.log(1e6), 3.0), (math.log(4e6), 2.0), (math.log(16e6), 1.5)]
-    assert retro_questions.equivalent(points, 2.5) == "a baseline of 2.00"
-    assert retro_questions.equivalent(points, 1.5) == "a baseline of 16.00"
-    assert retro_questions.equivalent(points, 3.1) == "less than the smallest"
-    assert retro_questions.equivalent(points, 1.4) == "more than the largest"
+    assert retro_tables.equivalent(points, 2.5) == "a baseline of 2.00"
+    assert retro_tables.equivalent(points, 1.5) == "a baseline of 16.00"
+    assert retro_tables.equivalent(points, 3.1) == "less than the smallest"
+    assert retro_tables.equivalent(points, 1.4) == "more than the largest"
+
+
+def test_a_share_of_the_gain_is_taken_seed_by_seed(tmp_path: Path) -> None:
+    for seed, (off, gain) in enumerate([(2.0, 0.25), (3.0, 0.5), (4.0, 1.0)]):
+        (tmp_path / f"seed-{seed}").mkdir()
+        bits = {"off": off, "on": off - gain, "stale": off - gain / 2, "stale-as-found": off - gain / 4}
+        (tmp_path / f"seed-{seed}" / "conditioned-stale.json").write_text(
+            json.dumps({"run": "conditioned-stale", "seed": seed, "bits": bits})
+        )
+    said = retro_tables.report(tmp_path)
+    assert "| stale | on | 2.4167 ± 0.6292 | 0.5833 ± 0.3819 | 1.00 ± 0.00 |" in said
+    assert "| stale | stale | 2.7083 ± 0.8133 | 0.2917 ± 0.1909 | 0.50 ± 0.00 |" in said
+    assert "Question b" not in said
 
 
 class NoModel:
