@@ -17,8 +17,9 @@ import pytest
 from pipeline.jobs.reencode import ReencodeSettings
 from pipeline.readers import questions
 from pipeline.readers.kilt import tasks as kilt_tasks
-from pipeline.readers.retro import windows
+from pipeline.readers.retro import opening, windows
 from pipeline.readers.retro.opening import CorpusChunks
+from pipeline.readers.retro.run import Text
 from retrieval import Corpus, open_corpus
 from storage import components, errors, files
 from storage.folder import CorpusFolder
@@ -603,6 +604,13 @@ def test_a_corpus_of_chunks_is_updated_by_whole_documents(
         open_corpus(root).tokens(gone[:1])
     assert jobs.verify(root, full=True).ok
     _require_judged_once(open_corpus(root))
+    # A run that was begun on the corpus as it was is none of the updated one.
+    plans = [
+        opening.described(corpus, Text(chunks=CorpusChunks(corpus), retrieval=None))
+        for corpus in (old, open_corpus(root))
+    ]
+    assert plans[0]["passages"] == plans[1]["passages"]
+    assert plans[0] != plans[1]
     jobs.compact(root)
     assert jobs.verify(root, full=True).ok
     compacted = open_corpus(root)
