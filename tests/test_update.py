@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.accounts import facts
 from pipeline.jobs.reencode import ReencodeSettings
 from pipeline.readers import questions
 from pipeline.readers.kilt import tasks as kilt_tasks
@@ -604,6 +605,10 @@ def test_a_corpus_of_chunks_is_updated_by_whole_documents(
         open_corpus(root).tokens(gone[:1])
     assert jobs.verify(root, full=True).ok
     _require_judged_once(open_corpus(root))
+    # What is told of chunks is of all that are stored, as of memory.
+    told, held = facts.read(CorpusFolder(root)).tokens, open_corpus(root)
+    assert told is not None
+    assert told.counts.tokens == held._open_tokens()._lengths.read(0, held.ids_given).sum()
     # A run that was begun on the corpus as it was is none of the updated one.
     plans = [
         opening.described(corpus, Text(chunks=CorpusChunks(corpus), retrieval=None))

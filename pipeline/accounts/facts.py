@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -198,9 +200,14 @@ def _summed(
         for other in own[1:]:
             counts = counts + other.counts
         versions.append(replace(card, counts=counts, layout=replace(card.layout, grid=grid)))
+    tokens = []
+    for card in cards[components.TOKENS.noun]:
+        totals = [part.card(components.TOKENS).counts for part in every]
+        tokens.append(replace(card, counts=functools.reduce(operator.add, totals)))
     return {
         **cards,
         components.PASSAGES.noun: [replace(passages, passages=given - gone, words=words)],
+        components.TOKENS.noun: tokens,
         components.MEMORY.noun: versions,
     }
 

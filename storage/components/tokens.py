@@ -126,6 +126,10 @@ class TokenTotals:
     special: int
     short: int
 
+    def __add__(self, other: TokenTotals) -> TokenTotals:
+        """Of both together."""
+        return TokenTotals(**{name: getattr(self, name) + getattr(other, name) for name in self.__slots__})
+
     def to_json(self) -> dict[str, int]:
         return {name: getattr(self, name) for name in self.__slots__}
 
