@@ -119,14 +119,21 @@ def test_it_is_fitted_judged_and_writes(
     status, said, err = command("retro", "evaluate", text, "--model", out / "retro")
     assert status == 0, err
     assert said.startswith("on: ")
-    for mode in ("on", "off", "stale"):
+    for option in ("--seed=1", "--steps=3", "--read=1", "--window=2", "--retrieval=stale", "--every=2"):
+        name = option[2:].partition("=")[0].replace("read", "neighbours").replace("retrieval", "mode")
+        refused(command, [*arguments, option], "was begun with", name)
+    prompt = "The river rises in the hills of"
+    for mode, spelled, lost in (("on", "", (0, 0)), ("off", "</s> 北", (1, 1)), ("stale", "", (0, 0))):
         status, said, err = command(
-            "retro", "generate", text, "The river rises in the hills of", "--model", out / "retro",
+            "retro", "generate", text, prompt + spelled, "--model", out / "retro",
             "--tokens=30", f"--retrieval={mode}", "--json",
         )  # fmt: skip
         assert status == 0, err
         said_of = json.loads(said)
-        assert said_of["text"].startswith("The river rises in the hills of")
+        assert said_of["text"].startswith(prompt)
+        # What a document would lose as well, the prompt does not lose in silence.
+        assert (said_of["prompt"]["unknown"], said_of["prompt"]["special"]) == lost
+        assert ("vocabulary lacks" in err, "special tokens" in err) == tuple(map(bool, lost))
         assert bool(said_of["neighbours"]) == (mode != "off")
 
 

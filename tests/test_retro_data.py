@@ -481,7 +481,7 @@ def test_a_text_without_a_token_to_predict_is_refused() -> None:
         assert (windows.drawn(few, length=2, rows=2, seed=0, step=step).rows.targets >= 0).any()
     model = small_retro.make(small_retro.config())
     counts = TokenBytes(counts=np.ones(50, np.int32), unknown=None)
-    with pytest.raises(errors.CorpusError, match="no token to predict"):
+    with pytest.raises(errors.CorpusError, match="3 chunks have no token to predict"):
         bits.measure(model, alone, counts, retrieval=None, window=2, stride=1, rows=2)
 
 

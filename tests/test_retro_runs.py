@@ -140,7 +140,13 @@ def test_a_folder_of_another_run_is_refused(tokenizer: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"every": 0}, "every is 0"), ({"learns": "language"}, "retrieval off"), ({"width": 8}, "of 8 tokens")],
+    [
+        ({"every": 0}, "every is 0"),
+        ({"learns": "language"}, "retrieval off"),
+        ({"width": 8}, "of 8 tokens"),
+        ({"dev": 1}, "2 chunks have no token to predict"),
+        ({"text": 1}, "2 chunks have no token to predict"),
+    ],
 )
 def test_runs_that_cannot_be(tokenizer: Path, changes: dict[str, Any], said: str) -> None:
     good = made(tokenizer)
@@ -151,6 +157,10 @@ def test_runs_that_cannot_be(tokenizer: Path, changes: dict[str, Any], said: str
         changes = {
             "text": Text(chunks=other, retrieval=retrieved(other, ArrayTable(values=np.full((2, 2), -1))))
         }
+    for name in [name for name, value in changes.items() if value == 1]:
+        alone = chunks.from_tokens([np.ones(1, np.int32)] * 2, M)
+        near = retrieved(alone, ArrayTable(values=np.full((2, 2), -1)))
+        changes = {name: Text(chunks=alone, retrieval=near)}
     with pytest.raises(errors.CorpusError, match=said):
         dataclasses.replace(good, **changes)
 

@@ -18,8 +18,9 @@ from pipeline.accounts import facts, figures
 from pipeline.jobs.reencode import ReencodeSettings
 from pipeline.readers import questions
 from pipeline.readers.kilt import tasks as kilt_tasks
-from pipeline.readers.retro import windows
+from pipeline.readers.retro import opening, windows
 from pipeline.readers.retro.opening import CorpusChunks
+from pipeline.readers.retro.run import Text
 from retrieval import Corpus, open_corpus
 from storage import components, errors, files, segments
 from storage.folder import CorpusFolder
@@ -616,6 +617,17 @@ def test_a_corpus_of_chunks_is_updated_by_whole_documents(
     with pytest.raises(errors.MismatchError, match="was left behind by update 1"):
         open_corpus(root).neighbours()
     _require_judged_once(open_corpus(root))
+    # What is told of chunks is of all that are stored, as of memory.
+    stored, held = facts.read(CorpusFolder(root)).tokens, open_corpus(root)
+    assert stored is not None
+    assert stored.counts.tokens == held._open_tokens()._lengths.read(0, held.ids_given).sum()
+    # A run that was begun on the corpus as it was is none of the updated one.
+    plans = [
+        opening.described(corpus, Text(chunks=CorpusChunks(corpus), retrieval=None))
+        for corpus in (old, open_corpus(root))
+    ]
+    assert plans[0]["passages"] == plans[1]["passages"]
+    assert plans[0] != plans[1]
     jobs.compact(root)
     assert jobs.verify(root, full=True).ok
     compacted = open_corpus(root)

@@ -324,9 +324,15 @@ def generate(
     words = Words(opened.path)
     network = Retro(settings.config, opened.tensor, compute_dtype=settings.compute_dtype)
 
-    asked = words.encode(options.text(prompt))
-    if unknown := words.unknown(asked):
-        options.say(f"{unknown} of the prompt's {len(asked)} tokens stand for what the vocabulary lacks")
+    given = words.encode(options.text(prompt))
+    asked = given.ids.astype(np.int32)
+    lost = {"unknown": words.unknown(asked), "special": given.special}
+    if lost["unknown"]:
+        options.say(
+            f"{lost['unknown']} of the prompt's {len(asked)} tokens stand for what the vocabulary lacks"
+        )
+    if lost["special"]:
+        options.say(f"{lost['special']} special tokens that the prompt spells are left out, as of a document")
     writer = generating.Writer(
         network,
         opening.CorpusChunks(source),
@@ -341,7 +347,7 @@ def generate(
         row = {
             "text": said,
             "tokens": len(found.tokens),
-            "unknown_in_prompt": unknown,
+            "prompt": {"tokens": len(asked), **lost},
             "log_probability": found.log_probability,
             "neighbours": found.neighbours,
             "waited_seconds": round(found.waited, 3),

@@ -22,7 +22,6 @@ from pipeline.readers.retro import overlap, windows
 from pipeline.readers.retro.chunks import Chunks, Ids
 from pipeline.readers.retro.retrieval import Retrieval
 from pipeline.readers.retro.windows import Window
-from storage import errors
 
 # Nearest chunks of the database that a chunk is compared with (Borgeaud et al. 2021, section 2.6).
 COMPARED: Final = 10
@@ -107,6 +106,7 @@ def measure(
     """
     if overlaps and nearest is None:
         raise ValueError("a filter by overlap without the nearest chunks")
+    windows.require_predictable(chunks)
     found = Bits(
         all=Sums(),
         within={float(alpha): Sums() for alpha in overlaps},
@@ -130,11 +130,6 @@ def measure(
         done += len(batch.own)
         if on_batch is not None:
             on_batch(done, losses, judged)
-    if not found.all.tokens:
-        raise errors.CorpusError(
-            "the text has no token to predict: a document's first token is given; wanted documents of two "
-            "tokens and more"
-        )
     return found
 
 

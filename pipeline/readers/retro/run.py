@@ -71,14 +71,14 @@ class Run:
         config = self.opened.settings.config
         if self.every < 1:
             raise errors.CorpusError(f"every is {self.every}, wanted 1 or more steps")
-        if not len(self.text.chunks):
-            raise errors.CorpusError("there is nothing to train on: the corpus has no chunk")
         for text in (self.text, self.dev):
             if text is not None and text.chunks.width != config.chunk_tokens:
                 raise errors.CorpusError(
                     f"chunks of {text.chunks.width} tokens for a model of {config.chunk_tokens}; build the "
                     f"corpus with --passage-tokens {config.chunk_tokens}"
                 )
+            if text is not None:
+                windows.require_predictable(text.chunks)
         if (self.text.retrieval is None) != (self.training.learns == LANGUAGE):
             raise errors.CorpusError(
                 f"{self.training.learns} is to be learned "

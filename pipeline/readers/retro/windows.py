@@ -104,6 +104,21 @@ def drawn(chunks: Chunks, *, length: int, rows: int, seed: int, step: int) -> Wi
     )
 
 
+def require_predictable(chunks: Chunks) -> None:
+    """Refuse a text of which no token goes before another in its document: a document's first is given.
+
+    Raises:
+        CorpusError: every document has one token, or there is none.
+    """
+    for window in sliding(chunks, length=1, stride=1, rows=64):
+        if (window.rows.targets >= 0).any():
+            return
+    raise errors.CorpusError(
+        f"{len(chunks):,} chunks have no token to predict: a document's first token is given; wanted "
+        "documents of two tokens and more"
+    )
+
+
 def sliding(chunks: Chunks, *, length: int, stride: int, rows: int) -> Iterator[Window]:
     """Windows over all chunks, each of which is judged once, in the last `stride` of a row: with at least
     length - stride chunks before it, as far as its document has them.

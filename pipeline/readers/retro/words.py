@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from encoders import transformers_output
-from encoders.document_tokenizer import DocumentTokenizer
+from encoders.document_tokenizer import DocumentTokenizer, DocumentTokens
 from encoders.model_folder import ModelFolderError
 from encoders.transformers_output import silenced
 
@@ -40,9 +40,9 @@ class Words:
         # Of a tokenizer's files, tokenizer.json does not say which token ends a text.
         self.end: int | None = found.eos_token_id
 
-    def encode(self, text: str) -> npt.NDArray[np.int32]:
-        """Token ids of a text."""
-        return self._tokenizer(text).ids.astype(np.int32)
+    def encode(self, text: str) -> DocumentTokens:
+        """The tokens of a text, and how many special ones it spells, which are left out."""
+        return self._tokenizer(text)
 
     def unknown(self, ids: npt.NDArray[np.integer]) -> int:
         """How many of the ids stand for what the vocabulary does not have."""
