@@ -69,6 +69,7 @@ class DocumentTokenizer:
         folder = model_folder.resolve(name_or_folder, patterns=model_folder.TOKENIZER_FILES)
         model_folder.find_tokenizer_files(folder)
         self.fingerprint = tokenizer_fingerprint(folder)
+        self._folder = folder
         self._tokenizer = load(folder)
         # As far as the vocabulary can say it in other pieces, `</s>` in a text is text.
         self._tokenizer.encode_special_tokens = True
@@ -79,8 +80,18 @@ class DocumentTokenizer:
         self._special = np.array(special(self._tokenizer), np.int64)
 
     def __call__(self, text: str) -> DocumentTokens:
-        """The tokens of a text, none of them special."""
-        encoded = self._tokenizer.encode(text, add_special_tokens=False)
+        """The tokens of a text, none of them special.
+
+        Raises:
+            ModelFolderError: the text has what the vocabulary lacks, and nothing stands for that.
+        """
+        try:
+            encoded = self._tokenizer.encode(text, add_special_tokens=False)
+        except Exception as error:  # tokenizers has no class of its own for it
+            raise ModelFolderError(
+                f"{self._folder} has a tokenizer that cannot say every text ({error}); use one that has "
+                "bytes, or a token for what it does not know"
+            ) from error
         ids = np.array(encoded.ids, np.int64)
         starts = np.array([start for start, _ in encoded.offsets], np.int64)
         # Where it cannot (T5's `</s>` is a piece of its own), nothing of a document may look like its end.

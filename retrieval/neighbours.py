@@ -41,7 +41,8 @@ class Neighbours:
 
     Attributes:
         passage_ids: int64 [n, k] of the table's database; -1 where there is none, behind all that are.
-        scores: float32 [n, k], inner products; -inf where there is none.
+        scores: float32 [n, k], inner products (of a search in lists, with what the index's codes say; of
+            vectors that are compared by cosine, their cosines); -inf where there is none.
     """
 
     passage_ids: npt.NDArray[np.int64]

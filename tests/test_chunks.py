@@ -235,6 +235,19 @@ def test_byte_level_vocabularies_have_no_unknown(tmp_path: Path) -> None:
     assert "".join(c.text for c in chunks.chunks(article, found.starts, 2)) == text
 
 
+def test_a_text_that_a_vocabulary_cannot_say_is_refused(tmp_path: Path) -> None:
+    """Neither bytes nor a token for what it does not know: the library has an exception without a class."""
+    from tokenizers import Tokenizer, models
+
+    Tokenizer(models.Unigram([("a", -1.0), ("b", -2.0)], unk_id=None)).save(str(tmp_path / "tokenizer.json"))
+    tokenizer = DocumentTokenizer(tmp_path)
+    assert tokenizer("abba").ids.tolist() == [0, 1, 1, 0]
+    with pytest.raises(
+        ModelFolderError, match=r"cannot say every text \(.*unk_id.*\); use one that has bytes"
+    ):
+        tokenizer("abc")
+
+
 def test_the_card_names_the_tokenizer(opened: Corpus, tokenizer_folder: Path, built: Path) -> None:
     card = opened.tokens_card
     assert card.tokenizer == _tokenizer(tokenizer_folder).fingerprint.hex
@@ -264,7 +277,9 @@ def test_another_tokenizer_is_refused(
 ) -> None:
     other = tmp_path / "other"
     small_models.make_tokenizer(other, vocab=120)
-    with pytest.raises(errors.MismatchError, match=r"was built with tokenizer\.files\.tokenizer"):
+    with pytest.raises(
+        errors.MismatchError, match=r"tokenizer\.json = [0-9a-f]{57}\.\.\., this .* [0-9a-f]{57}"
+    ):
         jobs.build(replace(chunk_settings, tokenizer=str(other)), built)
     with pytest.raises(errors.MismatchError, match=r"passage_tokens = 16, this command has 32"):
         jobs.build(replace(chunk_settings, passage_tokens=32), built)

@@ -227,9 +227,21 @@ def test_a_copy_of_a_document_is_found(chunked: Path, chunk_settings: BuildSetti
     path = tmp_path / "leak.jsonl"
     path.write_text(source.read_text().splitlines(keepends=True)[7])
     root = jobs.build(replace(chunk_settings, sources=(f"jsonl:{path}",)), tmp_path / "leak").corpus.root
-    jobs.neighbours(chunked, of=root, k=1)
+    place = Path(shutil.copytree(chunked, tmp_path / "there" / "corpus"))
+    jobs.neighbours(place, of=root, k=1)
     found = open_corpus(root).neighbours().fetch(np.arange(len(open_corpus(root))))
     np.testing.assert_allclose(found.scores, 1.0, atol=1e-5)
+    # The database was moved: a repair, too, is told where it is.
+    whole = {path: path.read_bytes() for path in sorted((root / "neighbours").glob("*/*/c/0/0"))}
+    for path, data in whole.items():
+        path.write_bytes(data[:-1])
+    place.rename(tmp_path / "moved")
+    left = jobs.repair(root).left
+    assert len(left) == len(whole) == 2
+    assert "holds no corpus" in left[0]
+    assert "name where corpus is now, the database of table" in left[0]
+    assert jobs.repair(root, database=str(tmp_path / "moved")).left == []
+    assert {path: path.read_bytes() for path in whole} == whole
     database = open_corpus(chunked)
     texts = database.passages(found.passage_ids[:, 0]).column("text").to_pylist()
     assert texts == open_corpus(root).passages(np.arange(len(texts))).column("text").to_pylist()
@@ -548,7 +560,7 @@ def test_recall_is_the_same_whatever_the_vectors_length(length: float) -> None:
     rng = np.random.default_rng(5)
     vectors = (length * rng.standard_normal((400, 96))).astype(np.float32)
     rows = np.arange(400)
-    best = nearest.exact([(0, vectors)], vectors, 5, rows, rows + 1)
+    best = exact_search.search_outside([(0, vectors)], vectors, 5, rows, rows + 1)
     exact = component.Found(ids=best.ids, scores=best.scores, excluded=np.ones(400))
     searching: Any = VectorsAlone(vectors)
     assert component._recall(best.ids, exact, searching, rows) == 1

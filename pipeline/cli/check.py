@@ -120,6 +120,9 @@ def _check_encoder(folder: CorpusFolder, name: str, version: str | None) -> dict
 @click.option("--memory-encoder", help="Where it is not at the place that the build found it.")
 @click.option("--retriever", help="Where it is not at the place that the build found it.")
 @click.option("--tokenizer", help="Where it is not at the place that the build found it.")
+@click.option(
+    "--database", help="Of tables of neighbours: the corpus searched in, where it is elsewhere now."
+)
 @_SHARD
 @options.JSON
 @options.engine
@@ -128,6 +131,7 @@ def repair(
     memory_encoder: str | None,
     retriever: str | None,
     tokenizer: str | None,
+    database: str | None,
     shards: tuple[str, ...],
     as_json: bool,
     engine: str | None,
@@ -148,6 +152,7 @@ def repair(
         memory_encoder=memory_encoder,
         retriever=retriever,
         tokenizer=tokenizer,
+        database=database,
         shards=shards,
         engine=engines.chosen(engine, beam_options),
         observer=terminal.LogLines(),

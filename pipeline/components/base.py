@@ -70,7 +70,7 @@ class Remaking:
         stages: runs what makes them.
         wanted: the damaged files that are neither repaired nor given up yet, by path.
         models: names or folders of the "memory_encoder", the "retriever" and the "tokenizer", where they are
-            not to be those that the build found.
+            not to be those that the build found, and of the "database" of a table of neighbours.
         compacted: has a compaction dropped what passages said? Then what was made of that cannot be again.
     """
 

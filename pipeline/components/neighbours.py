@@ -430,9 +430,17 @@ def planned(corpus: CorpusFolder, card: NeighboursCard, database: str | None) ->
         folder = remote.open_folder(where)
     search = card.search
     probes = search.get("probes")
+    try:
+        opened = Corpus(folder)
+    except errors.CorpusError as e:
+        if card.database.own or database is not None:
+            raise
+        raise errors.CorpusError(
+            f"{e}; name where {card.database.name} is now, the database of table {card.name}"
+        ) from e
     again = plan(
         Corpus(corpus),
-        Corpus(folder),
+        opened,
         k=card.layout.k,
         own=card.database.own,
         exact=search.get("method") == EXACT,
@@ -461,7 +469,8 @@ def remake(remaking: Remaking, name: str, damaged: Iterable[str]) -> None:
     shards = sorted({int(found[1]) for path in damaged if (found := _SHARD.fullmatch(path))})
     if not shards:
         return
-    job = SearchNeighbours(corpus=corpus, plan=planned(corpus, card, None), folder=staged)
+    again = planned(corpus, card, remaking.models.get("database"))
+    job = SearchNeighbours(corpus=corpus, plan=again, folder=staged)
     remaking.run(STAGE, job, shards, card.layout.grid.shards, staged)
     for path in damaged:
         if _SHARD.fullmatch(path):

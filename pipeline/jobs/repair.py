@@ -54,6 +54,7 @@ def repair(
     memory_encoder: str | None = None,
     retriever: str | None = None,
     tokenizer: str | None = None,
+    database: str | None = None,
     shards: Sequence[str] = (),
     engine: Engine | None = None,
     observer: progress.Observer | None = None,
@@ -65,6 +66,7 @@ def repair(
     Args:
         corpus: a finished one.
         memory_encoder, retriever, tokenizer: where these are, if not where the build found them.
+        database: where the corpus is in which tables of neighbours were searched, if not where it was.
         shards: look at these alone, as `ShardNumbers.parse` takes them; none: at every file.
         engine: deals the units out to workers, those of the search for damage too; None: this process.
         observer: shown the progress.
@@ -86,7 +88,12 @@ def repair(
         if not found.damaged:
             job.clear(corpus)
             return Repaired(left=found.unreadable)
-        models = {"memory_encoder": memory_encoder, "retriever": retriever, "tokenizer": tokenizer}
+        models = {
+            "memory_encoder": memory_encoder,
+            "retriever": retriever,
+            "tokenizer": tokenizer,
+            "database": database,
+        }
         given = {what: name for what, name in models.items() if name is not None}
         known = {entry.path for entry in found.entries}
         repaired: list[str] = []

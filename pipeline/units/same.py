@@ -19,16 +19,22 @@ def require_same(where: object, found: Mapping[str, Any], wanted: Mapping[str, A
     if not different:
         return
     key = different[0]
-    here: Any = found
-    now: Any = wanted
-    for name in key.split("."):
-        here = here.get(name) if isinstance(here, Mapping) else None
-        now = now.get(name) if isinstance(now, Mapping) else None
+    here, now = _at(found, key), _at(wanted, key)
     more = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
     raise errors.MismatchError(
         f"{where} {how} with {key} = {_short(here)}, this command has {_short(now)}{more}; "
         "use the same, or another folder"
     )
+
+
+def _at(value: Any, key: str) -> Any:
+    """What stands at a key of `fingerprint.differences`, or None. Names of files have dots of their own."""
+    if not isinstance(value, Mapping):
+        return None
+    if key in value:
+        return value[key]
+    outer = next((name for name in value if key.startswith(f"{name}.")), None)
+    return None if outer is None else _at(value[outer], key.removeprefix(f"{outer}."))
 
 
 def _short(value: Any) -> str:
