@@ -333,6 +333,17 @@ def test_numbers_out_of_range_and_options_without_effect_are_refused(
     refused(command, [*wide, "--shared-embedding"], "width 16", "width 32")
 
 
+def test_of_no_byte_there_are_no_bits(capsys: pytest.CaptureFixture[str]) -> None:
+    """As where a filter leaves no chunk."""
+    from pipeline.cli.retro import _show
+    from pipeline.readers.retro.bits import Sums
+
+    _show("on", Sums(), 0.125, False)
+    assert capsys.readouterr().out.startswith("on, overlap up to 0.125: no bits per byte, 0 chunks")
+    _show("on", Sums(), 0.125, True)
+    assert json.loads(capsys.readouterr().out)["bits_per_byte"] is None
+
+
 def test_held_out_text_of_several_tables(
     command: Command, text: Path, heldout: Path, llama: Path, tmp_path: Path
 ) -> None:

@@ -272,8 +272,9 @@ def _show(mode: str, sums: Sums, share: float | None, as_json: bool) -> None:
         print(json.dumps(row))
         return
     which = "" if share is None else f", overlap up to {share:g}"
+    bits = f"{sums.bits_per_byte:.4f}" if sums.bytes else "no"
     print(
-        f"{mode}{which}: {sums.bits_per_byte:.4f} bits per byte, {sums.chunks:,} chunks, "
+        f"{mode}{which}: {bits} bits per byte, {sums.chunks:,} chunks, "
         f"{sums.bytes:,} bytes, {100 * sums.unknown_share:.2f} % of {sums.tokens:,} tokens unknown"
     )
 
