@@ -221,6 +221,21 @@ def test_held_out_text_is_searched_in_another_corpus(
     assert len(CorpusFolder(copy).manifest.of(components.NEIGHBOURS)) == 2
 
 
+def test_a_database_that_was_changed_meanwhile_is_refused(chunked: Path, other: Path) -> None:
+    """Nobody locks it, and each worker opens it for itself."""
+    held, database = open_corpus(other), open_corpus(chunked)
+    plan = component.plan(held, database, k=1, own=False)
+    for content, refuses in ((plan.content, False), ("0" * 64, True)):
+        job = component.SearchNeighbours(
+            corpus=held.folder, plan=replace(plan, content=content), folder=plan.folder
+        )
+        if refuses:
+            with pytest.raises(errors.MismatchError, match="another corpus than when the search began"):
+                job.search(np.arange(2), exact=True)
+        else:
+            assert job.search(np.arange(2), exact=True).ids.shape == (2, 1)
+
+
 def test_a_copy_of_a_document_is_found(chunked: Path, chunk_settings: BuildSettings, tmp_path: Path) -> None:
     """What `--of` is for: text that leaked into the database comes back with a score of one."""
     source = Path(chunk_settings.sources[0].partition(":")[2])

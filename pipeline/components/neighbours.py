@@ -214,7 +214,16 @@ class SearchNeighbours:
 
     @functools.cached_property
     def _database(self) -> Corpus:
-        return self._queries if self.plan.own else Corpus(self.plan.database)
+        if self.plan.own:
+            return self._queries
+        opened = Corpus(self.plan.database)
+        # Nobody locks it: it may have been updated since the plan, and shards be searched already.
+        if rules.content(opened.folder, opened.manifest) != self.plan.content:
+            raise errors.MismatchError(
+                f"{self.plan.database} is another corpus than when the search began; drop what was begun by "
+                "`memcorpus gc --unfinished`, and search the corpus as it is now"
+            )
+        return opened
 
     def query_vectors(self, ids: AnyArray) -> AnyArray:
         """Float32 [q, dim], of the corpus that holds the table, as they are compared."""

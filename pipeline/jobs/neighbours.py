@@ -93,30 +93,10 @@ def make(
     if own:
         database = corpus  # it may have been given as one that is only read
     stages = Stages(corpus, engine or engines.chosen(), observer)
-    for folder in (database, corpus):
-        if folder.manifest.generations:
-            raise errors.CorpusError(
-                f"the corpus in {folder} was updated: tables of neighbours are of corpora as they were "
-                "built; make the table before an update, or build the corpus anew"
-            )
-    searched = Corpus(database)
-    queries = searched if own else Corpus(corpus)
-    plan = neighbours.plan(
-        queries,
-        searched,
-        k=settings.k,
-        own=own,
-        exact=settings.exact,
-        probes=settings.probes,
-        score_dtype=settings.score_dtype,
-    )
-    if not own and plan.search["queries"] == plan.content:
-        raise errors.CorpusError(
-            f"{corpus} and {database} are one corpus in two places: each passage would find itself; "
-            "leave out --of, and its own document is left out"
-        )
     with corpus.alone():
         corpus.refresh()
+        # What is planned here stays: while the lock is held, nobody updates the corpus.
+        plan = _plan(database, corpus, settings, own=own)
         _check_title(corpus, settings.title, plan.name)
         already = plan.name in corpus.manifest.of(components.NEIGHBOURS)
         if not already:
@@ -144,6 +124,35 @@ def make(
         else:
             job.clear_finished(corpus)  # what a job left that was killed while it cleared up
     return job.Outcome(corpus=corpus, already=already, seconds=time.monotonic() - started), plan.name
+
+
+def _plan(
+    database: CorpusFolder, corpus: CorpusFolder, settings: NeighboursSettings, *, own: bool
+) -> NeighboursPlan:
+    """What the table is made of; see `make`."""
+    for folder in (database, corpus):
+        if folder.manifest.generations:
+            raise errors.CorpusError(
+                f"the corpus in {folder} was updated: tables of neighbours are of corpora as they were "
+                "built; make the table before an update, or build the corpus anew"
+            )
+    searched = Corpus(database)
+    queries = searched if own else Corpus(corpus)
+    plan = neighbours.plan(
+        queries,
+        searched,
+        k=settings.k,
+        own=own,
+        exact=settings.exact,
+        probes=settings.probes,
+        score_dtype=settings.score_dtype,
+    )
+    if not own and plan.search["queries"] == plan.content:
+        raise errors.CorpusError(
+            f"{corpus} and {database} are one corpus in two places: each passage would find itself; "
+            "leave out --of, and its own document is left out"
+        )
+    return plan
 
 
 def _check_title(corpus: CorpusFolder, title: str | None, name: str) -> None:
