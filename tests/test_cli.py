@@ -67,6 +67,7 @@ def test_info_search_get_and_verify(command: Command, corpus: Path, tmp_path: Pa
     assert status == 0
     assert summary["passages"] == len(opened)
     (memory,) = summary["memory"].values()
+    assert memory["passages"] == summary["passages"]
     assert memory["counts"]["tokens"] == opened.memory().tokens(np.arange(len(opened))).sum()
     assert command("info", corpus)[0] == 0
 

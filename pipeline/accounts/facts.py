@@ -111,6 +111,11 @@ class Facts:
         """The version that readers open; any, where none is."""
         return next((v for v in self.versions if v.current), self.versions[0] if self.versions else None)
 
+    @property
+    def removed(self) -> int:
+        """Passages that updates removed."""
+        return sum(update.counts[VANISHED] for update in self.corpus.manifest.generations)
+
     def bytes_of(self, part: str, version: str | None = None) -> int:
         return sum(s.bytes for s in self.sizes if s.part == part and version in (None, s.version))
 
@@ -185,7 +190,7 @@ def _summed(
 ) -> dict[str, list[Any]]:
     """The build's cards with the counts of all segments: passages that are there, words and tokens of all."""
     given = segments.ids_given(every)
-    gone = sum(g.counts[VANISHED] for g in found.generations)
+    gone = sum(update.counts[VANISHED] for update in found.generations)
     (passages,) = cards[components.PASSAGES.noun]
     words = sum(part.card(components.PASSAGES).words for part in every)
 

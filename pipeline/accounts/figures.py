@@ -43,7 +43,7 @@ def summary(facts: Facts) -> form.Summary:
             }
             for card in facts.indexes
         },
-        "memory": {version.name: _version_summary(version) for version in facts.versions},
+        "memory": {version.name: _version_summary(version, facts) for version in facts.versions},
         "aliases": dict(found.aliases),
         "bytes": {
             component.noun: facts.bytes_of(component.noun)
@@ -137,9 +137,10 @@ def table(facts: Facts, name: str) -> form.Table:
     }
 
 
-def _version_summary(version: Version) -> form.Memory:
+def _version_summary(version: Version, facts: Facts) -> form.Memory:
     layout = version.card.layout
     return {
+        "passages": None if facts.removed else layout.grid.passages,
         "codec": layout.codec.name,
         "width": layout.width,
         "layers": version.layers,

@@ -34,8 +34,12 @@ class Index(TypedDict):
 
 
 class Memory(TypedDict):
-    """One memory version. `counts` are the card's, `quality` the codec's; `read` as in `Vectors`."""
+    """One memory version. `counts` are the card's, `quality` the codec's; `read` as in `Vectors`.
 
+    `passages` are those that `counts` are of; None where an update removed some, whose rows may be there.
+    """
+
+    passages: int | None
     codec: str
     width: int
     layers: int | None

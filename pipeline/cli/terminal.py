@@ -211,6 +211,8 @@ def print_summary(summary: form.Summary, out: Console) -> None:
     out.print(_rows("Passages", pages))
     for name, memory in summary["memory"].items():
         tokens = memory["counts"]
+        stored = memory["passages"]
+        average = words.NOTHING if stored is None else f"{tokens['tokens'] / stored:.1f}"
         current = " (current)" if summary["aliases"].get("current") == name else ""
         out.print()
         out.print(
@@ -218,8 +220,7 @@ def print_summary(summary: form.Summary, out: Console) -> None:
                 f"Memory {name}{current}",
                 {
                     "tokens": f"{tokens['tokens']:,}",
-                    "tokens a passage": f"{tokens['tokens'] / summary['passages']:.1f} "
-                    f"({tokens['tokens_min']} to {tokens['tokens_max']})",
+                    "tokens a passage": f"{average} ({tokens['tokens_min']} to {tokens['tokens_max']})",
                     "passages cut / tokens cut": reading.told_cut(memory["read"])
                     if memory["read"]
                     else f"{tokens['passages_cut']:,} / {tokens['tokens_cut']:,}",
