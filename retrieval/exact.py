@@ -149,8 +149,7 @@ class Nearest:
 
         Among passages as near as the k-th one each is right.
         """
-        last = self.scores[:, k - 1 : k]
-        right = self.scores >= last - 1e-6 * np.maximum(1, np.abs(last))
+        right = self.scores >= self.scores[:, k - 1 : k] - _slack(self.scores)
         hits = [
             min(k, len(np.intersect1d(ids[own], some[some >= 0], assume_unique=True)))
             for ids, own, some in zip(self.ids, right, found, strict=True)
@@ -192,5 +191,10 @@ def recall(index: Index, vectors: VectorArray, factor: int = 0) -> float:
         )
         for row, query in zip(found, similarities.prepared(queries, index.similarity), strict=True)
     ]
-    last = best[:, -1:]
-    return float(np.mean(np.array(scores) >= last - 1e-6 * np.maximum(1, np.abs(last))))
+    return float(np.mean(np.array(scores) >= best[:, -1:] - _slack(best)))
+
+
+def _slack(best: Floats) -> Floats:
+    """How far apart scores are equal [q, 1]: a rounding of the largest among the best [q, n], whatever the
+    vectors' length."""
+    return np.asarray(1e-6 * np.abs(best).max(axis=1, keepdims=True), np.float32)

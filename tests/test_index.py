@@ -133,6 +133,25 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         index.Index.read(tmp_path, entry, passages=100, dim=64)
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.0**-9])
+def test_recall_is_that_of_brute_force_whatever_the_vectors_length(scale: float, tmp_path: Path) -> None:
+    """Short vectors are no nearer to each other than long ones. FAISS clusters short ones worse."""
+    array, vectors = make(tmp_path / "v", 1500)
+    vectors = (vectors * scale).astype(np.float32)
+    for shard in array.layout.grid:
+        first, stop = array.layout.grid.bounds(shard)
+        vector_array.write_shard(tmp_path / "v", array.layout, shard, vectors[first:stop])
+    path = tmp_path / "index.faiss"
+    recall = index_building.build(array, index.choose(1500, 64, exact_limit=100), path).codes_recall
+    opened = index.Index.read(tmp_path, files.entry_of(tmp_path, path), passages=1500, dim=64)
+    queries = vectors[exact_search.query_ids(1500, None)]
+    exact = queries.astype(np.float64) @ vectors.T.astype(np.float64)
+    found = np.take_along_axis(exact, opened.search(queries, 10)[0], axis=1)
+    right = (found >= -np.sort(-exact, axis=1)[:, 9:10] - 1e-6 * scale**2).mean()
+    assert 0.3 < right < 0.99
+    assert recall == pytest.approx(right, abs=0.002)
+
+
 @pytest.mark.parametrize("similarity", ["dot", "cosine", "euclidean"])
 @pytest.mark.parametrize("exact_limit", [10_000, 100])
 def test_vectors_that_are_not_of_length_1(tmp_path: Path, similarity: str, exact_limit: int) -> None:
