@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from encoders import errors, model_folder, t5_folder
+from encoders import errors, model_folder, opened_t5
 from encoders.memory_spec import MemorySpec
 from encoders.reader import folder as reader_folder
 from encoders.retro import folder as retro_folder
@@ -73,7 +73,7 @@ def open_encoder(name_or_folder: str | Path, memory: MemorySpec) -> OpenedEncode
     if kind == RETRO:
         return retro_memory.open_folder(name_or_folder, memory)
     if kind == T5:
-        return t5_folder.open_folder(name_or_folder, memory)
+        return opened_t5.open_folder(name_or_folder, memory)
     if memory.live_proportion is not None:
         raise errors.EncoderError(
             f"live proportion is {memory.live_proportion}, and {name_or_folder} is no T5 whose upper layers "

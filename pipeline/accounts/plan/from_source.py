@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from encoders import retriever_folder, retriever_reading
 from encoders.memory_encoders import open_encoder
+from encoders.opened_t5 import OpenedT5
 from encoders.t5_config import T5Config
-from encoders.t5_folder import OpenedT5
 from encoders.template import PassageTemplate
 from encoders.token_encoder import OpenedEncoder, TextReader
 from pipeline.accounts import retrievers
