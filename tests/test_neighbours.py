@@ -579,6 +579,12 @@ def test_recall_is_the_same_whatever_the_vectors_length(length: float) -> None:
     exact = component.Found(ids=best.ids, scores=best.scores, excluded=np.ones(400))
     searching: Any = VectorsAlone(vectors)
     assert component._recall(best.ids, exact, searching, rows) == 1
+    # One of two that rounding alone tells apart is as right as the other.
+    twins = np.concatenate([vectors, vectors])
+    twins[400:, 0] = np.nextafter(vectors[:, 0], np.float32(np.inf))
+    assert (twins[400:] != vectors).any()
+    searching = VectorsAlone(twins)
+    assert component._recall(best.ids + 400, exact, searching, rows) == 1
     table = best.ids.copy()
     table[:, -1] = (rows + 1) % 400  # which is hardly ever among the five nearest
     assert component._recall(table, exact, searching, rows) == pytest.approx(0.8, abs=0.01)

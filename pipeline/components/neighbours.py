@@ -45,8 +45,9 @@ INDEX: Final = "index"
 # Rows of the table that the recall is measured on.
 RECALL_QUERIES: Final = 256
 _MILLION: Final = 1_000_000
-# Of the product of two lengths: scores that are no further apart are equal.
-_SLACK: Final = 1e-12
+# Of the product of two lengths: scores that are no further apart are equal. Searches sum in float32, and
+# batches of other shapes in another order: whichever of two such passages was found, it is right.
+_SLACK: Final = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,7 +351,6 @@ def _recall(table: AnyArray, best: Found, searching: SearchNeighbours, rows: Any
         if not len(some):
             continue
         own, exact = (searching.database_vectors(found).astype(np.float64) for found in (some, others))
-        # In float64 the order of sums is far below what tells two passages apart, whatever their length.
         slack = _SLACK * np.linalg.norm(query) * np.linalg.norm(own, axis=1)
         right += int(np.count_nonzero(own @ query >= (exact @ query).min() - slack))
     return right / wanted
