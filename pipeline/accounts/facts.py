@@ -114,7 +114,7 @@ class Facts:
     @property
     def removed(self) -> int:
         """Passages that updates removed."""
-        return sum(update.counts[VANISHED] for update in self.corpus.manifest.generations)
+        return _removed(self.corpus.manifest)
 
     def bytes_of(self, part: str, version: str | None = None) -> int:
         return sum(s.bytes for s in self.sizes if s.part == part and version in (None, s.version))
@@ -190,7 +190,6 @@ def _summed(
 ) -> dict[str, list[Any]]:
     """The build's cards with the counts of all segments: passages that are there, words and tokens of all."""
     given = segments.ids_given(every)
-    gone = sum(update.counts[VANISHED] for update in found.generations)
     (passages,) = cards[components.PASSAGES.noun]
     words = sum(part.card(components.PASSAGES).words for part in every)
 
@@ -215,9 +214,13 @@ def _summed(
         **cards,
         components.TOKENS.noun: tokens,
         components.VECTORS.noun: vectors,
-        components.PASSAGES.noun: [replace(passages, passages=given - gone, words=words)],
+        components.PASSAGES.noun: [replace(passages, passages=given - _removed(found), words=words)],
         components.MEMORY.noun: versions,
     }
+
+
+def _removed(found: manifest.Manifest) -> int:
+    return sum(update.counts[VANISHED] for update in found.generations)
 
 
 def _sum(counts: Sequence[Any]) -> Any:
